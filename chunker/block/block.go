@@ -1,0 +1,220 @@
+// Package block seals and opens blocks, the unit of encryption and of address.
+//
+// A block is a header and a payload: a chunk of a file or a node of the DAG,
+// compressed where that pays. Its key is the BLAKE3 hash of exactly these bytes,
+// keyed with the drive's convergence secret, and it is sealed with AES-256-GCM
+// under that one-use key; its identity is the BLAKE3-256 of the ciphertext. So
+// equal chunks of one drive seal to equal blocks, a key never seals two
+// messages, and nobody without the convergence secret can test whether a drive
+// holds a file that he knows.
+//
+// The format is in docs/formats.md.
+package block
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/blake3"
+
+	"skep/chunker/link"
+	"skep/chunker/secret"
+)
+
+// MaxPlain is the largest plaintext of a block, in bytes. Chunks are 1 MiB;
+// nodes and records are kept below that too, so the slack is for headers.
+const MaxPlain = 1<<20 + 64<<10
+
+// Overhead bounds what sealing adds to a plaintext that does not compress.
+const Overhead = headerSize + 16
+
+// MaxSealed is the largest ciphertext of a block.
+const MaxSealed = MaxPlain + Overhead
+
+const (
+	version    = 1
+	headerSize = 4
+
+	plainPayload = 0
+	zstdPayload  = 1
+
+	cipherAESGCM = 1
+)
+
+// minCompress is the smallest plaintext worth trying: below it the frame's
+// overhead eats the gain.
+const minCompress = 96
+
+var (
+	// ErrCorrupt says that a ciphertext is not the block its link names:
+	// the hash, the authenticator or the contents do not fit.
+	ErrCorrupt = errors.New("block is corrupt")
+	// ErrTooLarge says that a plaintext exceeds MaxPlain.
+	ErrTooLarge = errors.New("block is too large")
+)
+
+// Tag finds duplicates: 16 bytes of the keyed hash of the plaintext. It means
+// something only to those who have the convergence secret.
+type Tag [16]byte
+
+// Sealed is a block ready to be stored.
+type Sealed struct {
+	Link       link.Link
+	Tag        Tag
+	Ciphertext []byte
+}
+
+// Sealer seals the blocks of one drive and epoch. It is safe for concurrent
+// use.
+type Sealer struct {
+	convergence secret.Key
+}
+
+// NewSealer returns a Sealer for a convergence secret.
+func NewSealer(convergence secret.Key) *Sealer { return &Sealer{convergence} }
+
+// Tag returns the tag by which a duplicate of this plaintext is found, at the
+// cost of one pass of BLAKE3.
+func (s *Sealer) Tag(codec uint64, plain []byte) Tag {
+	k := s.keyOf(header(codec, plainPayload), plain)
+	return Tag(k[:16])
+}
+
+// Seal compresses plain where that pays and seals it. The ciphertext is
+// appended to dst[:0] if its capacity suffices; plain is not kept.
+func (s *Sealer) Seal(codec uint64, plain, dst []byte) (Sealed, error) {
+	if len(plain) > MaxPlain {
+		return Sealed{}, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(plain))
+	}
+	h := header(codec, plainPayload)
+	key := s.keyOf(h, plain)
+	tag := Tag(key[:16])
+
+	msg := append(dst[:0], h[:]...)
+	if packed := compress(msg, codec, plain); packed != nil {
+		msg = packed
+		key = s.keyOf([headerSize]byte(msg), msg[headerSize:])
+	} else {
+		msg = append(msg, plain...)
+	}
+	ct := secret.SealOnce(key, msg, msg)
+	return Sealed{
+		Link:       link.Link{Hash: link.Hash(blake3.Sum256(ct)), Key: key, Codec: codec},
+		Tag:        tag,
+		Ciphertext: ct,
+	}, nil
+}
+
+// Open checks that ciphertext is the block that l names, and returns its
+// plaintext, appended to dst[:0] where its capacity suffices. It does not alter
+// ciphertext. Anything else than the very bytes that were sealed gives
+// ErrCorrupt.
+func Open(l link.Link, ciphertext, dst []byte) ([]byte, error) {
+	if len(ciphertext) > MaxSealed || len(ciphertext) < Overhead {
+		return nil, fmt.Errorf("%w: %v has %d bytes", ErrCorrupt, l, len(ciphertext))
+	}
+	if link.Hash(blake3.Sum256(ciphertext)) != l.Hash {
+		return nil, fmt.Errorf("%w: %v does not have its hash", ErrCorrupt, l)
+	}
+	msg, err := secret.OpenOnce(l.Key, dst, ciphertext)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v does not open with its key", ErrCorrupt, l)
+	}
+	plain, err := parse(l.Codec, msg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v: %w", ErrCorrupt, l, err)
+	}
+	return plain, nil
+}
+
+// keyOf is the convergent key of a message: its hash, keyed.
+func (s *Sealer) keyOf(h [headerSize]byte, payload []byte) secret.Key {
+	d, err := blake3.NewKeyed(s.convergence[:])
+	if err != nil {
+		panic("BUG: block: " + err.Error()) // the key size is right by type
+	}
+	_, _ = d.Write(h[:])
+	_, _ = d.Write(payload)
+	var k secret.Key
+	d.Sum(k[:0])
+	return k
+}
+
+// header is version, codec, compression, cipher: a byte each.
+func header(codec uint64, compression byte) [headerSize]byte {
+	var c byte
+	switch codec {
+	case link.Raw:
+		c = 1
+	case link.DagPB:
+		c = 2
+	case link.CBOR:
+		c = 3
+	default:
+		panic(fmt.Sprintf("BUG: block: unknown codec %#x", codec))
+	}
+	return [headerSize]byte{version, c, compression, cipherAESGCM}
+}
+
+// compress returns the whole message with a compressed payload, made in the
+// room of msg, or nil where that saves less than a sixteenth.
+func compress(msg []byte, codec uint64, plain []byte) []byte {
+	if len(plain) < minCompress {
+		return nil
+	}
+	h := header(codec, zstdPayload)
+	out := append(msg[:0], h[:]...)
+	out = binary.AppendUvarint(out, uint64(len(plain)))
+	out = zstdEncoder.EncodeAll(plain, out)
+	if len(out) > headerSize+len(plain)-len(plain)/16 {
+		return nil
+	}
+	return out
+}
+
+// parse takes a message apart; it bounds what decompression may yield.
+func parse(codec uint64, msg []byte) ([]byte, error) {
+	h := [headerSize]byte(msg)
+	payload := msg[headerSize:]
+	switch h {
+	case header(codec, plainPayload):
+		if len(payload) > MaxPlain {
+			return nil, ErrTooLarge
+		}
+		return payload, nil
+	case header(codec, zstdPayload):
+		size, n := binary.Uvarint(payload)
+		if n <= 0 || size > MaxPlain {
+			return nil, ErrTooLarge
+		}
+		plain, err := zstdDecoder.DecodeAll(payload[n:], make([]byte, 0, size))
+		if err != nil {
+			return nil, err
+		}
+		if uint64(len(plain)) != size {
+			return nil, errors.New("decompressed size differs")
+		}
+		return plain, nil
+	}
+	return nil, fmt.Errorf("unknown header %x", h)
+}
+
+// The coders are stateless for EncodeAll and DecodeAll and safe for concurrent
+// use. One encoder state a core bounds their memory.
+var (
+	zstdEncoder = must(zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20),
+		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true)))
+	zstdDecoder = must(zstd.NewReader(nil,
+		zstd.WithDecoderMaxMemory(MaxPlain), zstd.WithDecoderConcurrency(0),
+		zstd.WithDecoderLowmem(true)))
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic("BUG: block: " + err.Error())
+	}
+	return v
+}
