@@ -1,0 +1,423 @@
+// Package journal is an append-only log of records: what has been appended
+// survives the end of the process, what has been synced survives power loss.
+//
+// The log is a row of preallocated segment files. A record carries its sequence
+// number, a checksum over it and its payload, and the number up to which the
+// log was known to be on the disk when it was written. That last number tells a
+// torn tail, which is the normal end after power loss, from damage: if a record
+// cannot be read although a later one says that it was on the disk, the log is
+// damaged, and Open refuses it rather than silently dropping what was promised.
+//
+// The format is in docs/formats.md.
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	magic       = "skepjrn1"
+	headerSize  = 16 // magic, first sequence number
+	recordSize  = 24 // length, checksum, sequence number, durable sequence number
+	segmentSize = 16 << 20
+	// reserve is the room at the end of a segment that only records which
+	// free space may use, so that files can be deleted on a full disk.
+	reserve = 1 << 20
+	suffix  = ".journal"
+)
+
+// MaxRecord is the largest payload.
+const MaxRecord = segmentSize - headerSize - recordSize - reserve
+
+var (
+	// ErrDamaged says that records which were on the disk cannot be read.
+	ErrDamaged = errors.New("journal is damaged")
+	// ErrFailed says that an earlier sync failed: what was appended since the
+	// last good one may be lost, and nothing more is promised until the
+	// journal is opened again.
+	ErrFailed = errors.New("journal failed")
+	// ErrTooLarge says that a payload exceeds MaxRecord.
+	ErrTooLarge = errors.New("journal record is too large")
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Journal is an open log. All methods are safe for concurrent use.
+type Journal struct {
+	dir string
+
+	mu       sync.Mutex // guards all below; held during writes, not during syncs
+	segments []segment  // oldest first; the last one is written to
+	file     *os.File   // the last segment
+	offset   int64      // where the next record goes
+	next     uint64     // sequence number of the next record
+	buf      []byte     // scratch for one record
+
+	syncMu  sync.Mutex // held by the one that syncs; the others wait for it
+	durable uint64     // guarded by mu: all records below are on the disk
+	failed  error      // guarded by mu: sticky
+}
+
+type segment struct {
+	first uint64
+	path  string
+}
+
+// Open reads the log in dir, hands every record to replay in order, and opens
+// it for appending. The payload is only valid during the call.
+func Open(dir string, replay func(seq uint64, payload []byte) error) (*Journal, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j := &Journal{dir: dir, next: 1}
+	segs, err := list(dir)
+	if err == nil {
+		segs, err = dropUnborn(segs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range segs {
+		if i == 0 {
+			j.next = s.first
+		}
+		if err := j.load(s, i == len(segs)-1, replay); err != nil {
+			return nil, err
+		}
+		j.segments = append(j.segments, s)
+	}
+	j.durable = j.next // what was read back is synced before anything is promised
+	if len(segs) == 0 {
+		return j, j.addSegment()
+	}
+	last := segs[len(segs)-1]
+	if j.file, err = os.OpenFile(last.path, os.O_RDWR, 0o600); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if err := j.wipeTail(); err != nil {
+		_ = j.file.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// wipeTail zeroes what lies behind the last good record, so that no torn record
+// of this run can ever be read as one of the next, and syncs.
+func (j *Journal) wipeTail() error {
+	st, err := j.file.Stat()
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if n := st.Size() - j.offset; n > 0 {
+		err = unix.Fallocate(int(j.file.Fd()), unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, j.offset, n)
+		if err != nil {
+			if _, err = j.file.WriteAt(make([]byte, n), j.offset); err != nil {
+				return fmt.Errorf("journal: wipe torn tail: %w", err)
+			}
+		}
+	}
+	if err := j.file.Sync(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+func list(dir string) ([]segment, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	var segs []segment
+	for _, n := range names {
+		var first uint64
+		if _, err := fmt.Sscanf(filepath.Base(n), "%016x"+suffix, &first); err != nil {
+			return nil, fmt.Errorf("%w: stray file %s", ErrDamaged, filepath.Base(n))
+		}
+		segs = append(segs, segment{first, n})
+	}
+	slices.SortFunc(segs, func(a, b segment) int {
+		if a.first < b.first {
+			return -1
+		}
+		return 1
+	})
+	return segs, nil
+}
+
+// dropUnborn removes a last segment that got no header: the process or the
+// power went while it was being made, and nothing was written to it.
+func dropUnborn(segs []segment) ([]segment, error) {
+	if len(segs) == 0 {
+		return segs, nil
+	}
+	last := segs[len(segs)-1]
+	var head [headerSize]byte
+	f, err := os.Open(last.path)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	_, _ = f.ReadAt(head[:], 0) // what cannot be read stays zero
+	_ = f.Close()
+	if head != [headerSize]byte{} {
+		return segs, nil
+	}
+	if err := os.Remove(last.path); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return segs[:len(segs)-1], nil
+}
+
+// load replays one segment; j.next and j.offset end behind its last record.
+func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) error {
+	b, err := os.ReadFile(s.path)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	end, next, err := Scan(b, replay)
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(s.path), err)
+	}
+	if s.first != j.next || (len(b) >= headerSize && next < s.first) {
+		return fmt.Errorf("%w: %s does not begin at record %d", ErrDamaged, filepath.Base(s.path), j.next)
+	}
+	if !last && next == s.first {
+		return fmt.Errorf("%w: %s holds no record", ErrDamaged, filepath.Base(s.path))
+	}
+	j.next, j.offset = next, int64(end)
+	return nil
+}
+
+// Scan reads the records of a segment's bytes. It returns the offset behind the
+// last good record and the sequence number that would follow. A segment whose
+// header is missing holds nothing.
+func Scan(b []byte, replay func(seq uint64, payload []byte) error) (end int, next uint64, err error) {
+	if len(b) < headerSize || string(b[:8]) != magic {
+		return 0, 0, fmt.Errorf("%w: no segment header", ErrDamaged)
+	}
+	next = binary.LittleEndian.Uint64(b[8:])
+	pos := headerSize
+	for {
+		payload, size, _, ok := parse(b[pos:], next)
+		if !ok {
+			break
+		}
+		if err := replay(next, payload); err != nil {
+			return pos, next, err
+		}
+		pos, next = pos+size, next+1
+	}
+	// A later record that was written when this one was on the disk proves
+	// damage; otherwise this is where the log ends.
+	for p := pos; p+recordSize <= len(b); p += 8 {
+		seq := binary.LittleEndian.Uint64(b[p+8:])
+		if seq <= next || seq > next+uint64(len(b)/recordSize) {
+			continue
+		}
+		if _, _, durable, ok := parse(b[p:], seq); ok && durable > next {
+			return pos, next, fmt.Errorf("%w: record %d is unreadable, record %d is not", ErrDamaged, next, seq)
+		}
+	}
+	return pos, next, nil
+}
+
+// parse reads the record with this sequence number at the start of b; size is
+// what it occupies.
+func parse(b []byte, seq uint64) (payload []byte, size int, durable uint64, ok bool) {
+	if len(b) < recordSize {
+		return nil, 0, 0, false
+	}
+	n := int(binary.LittleEndian.Uint32(b))
+	if n > MaxRecord || recordSize+n > len(b) || binary.LittleEndian.Uint64(b[8:]) != seq {
+		return nil, 0, 0, false
+	}
+	if crc32.Checksum(b[8:recordSize+n], castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+		return nil, 0, 0, false
+	}
+	return b[recordSize : recordSize+n], occupied(n), binary.LittleEndian.Uint64(b[16:]), true
+}
+
+// occupied is the room of a record: records begin at multiples of 8.
+func occupied(payload int) int { return (recordSize + payload + 7) &^ 7 }
+
+// Append writes one record; when it returns, the record survives the end of the
+// process. With freeing set, the record may use the room that is kept back for
+// records which free space. On ENOSPC nothing was appended.
+func (j *Journal) Append(payload []byte, freeing bool) (uint64, error) {
+	if len(payload) > MaxRecord {
+		return 0, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(payload))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed != nil {
+		return 0, j.failed
+	}
+	room := int64(segmentSize)
+	if !freeing {
+		room -= reserve
+	}
+	if j.offset+int64(occupied(len(payload))) > room {
+		if err := j.rotate(); err != nil {
+			return 0, err
+		}
+	}
+	b := append(j.buf[:0], make([]byte, recordSize)...)
+	b = append(b, payload...)
+	binary.LittleEndian.PutUint32(b, uint32(len(payload)))
+	binary.LittleEndian.PutUint64(b[8:], j.next)
+	binary.LittleEndian.PutUint64(b[16:], j.durable)
+	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	if cap(b) <= 1<<20 {
+		j.buf = b
+	}
+	if _, err := j.file.WriteAt(b, j.offset); err != nil {
+		return 0, fmt.Errorf("journal: %w", err) // the offset stays: the next record overwrites the torn one
+	}
+	seq := j.next
+	j.next++
+	j.offset += int64(occupied(len(payload)))
+	return seq, nil
+}
+
+// rotate syncs the full segment and begins a new one.
+func (j *Journal) rotate() error {
+	if err := j.file.Sync(); err != nil {
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		return j.failed
+	}
+	old := j.file
+	if err := j.addSegment(); err != nil {
+		return err
+	}
+	j.durable = j.next
+	_ = old.Close()
+	return nil
+}
+
+// addSegment creates the segment that begins at j.next. On failure the current
+// one stays.
+func (j *Journal) addSegment() error {
+	path := filepath.Join(j.dir, fmt.Sprintf("%016x%s", j.next, suffix))
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	head := binary.LittleEndian.AppendUint64([]byte(magic), j.next)
+	err = unix.Fallocate(int(f.Fd()), 0, 0, segmentSize)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = f.Truncate(segmentSize)
+	}
+	if err == nil {
+		_, err = f.WriteAt(head, 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = syncDir(j.dir)
+	}
+	if err != nil {
+		_ = f.Close()
+		_ = os.Remove(path)
+		return fmt.Errorf("journal: new segment: %w", err)
+	}
+	j.file, j.offset = f, headerSize
+	j.segments = append(j.segments, segment{j.next, path})
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Next is the sequence number that the next record will get.
+func (j *Journal) Next() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.next
+}
+
+// Durable reports whether the record seq is on the disk.
+func (j *Journal) Durable(seq uint64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return seq < j.durable
+}
+
+// Sync returns when all that was appended before the call is on the disk.
+// Concurrent calls share one flush. After a failure every later call fails.
+func (j *Journal) Sync() error {
+	j.mu.Lock()
+	target := j.next
+	j.mu.Unlock()
+
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	if j.failed != nil || j.durable >= target {
+		defer j.mu.Unlock()
+		return j.failed
+	}
+	upTo := j.next
+	fd, err := unix.Dup(int(j.file.Fd())) // rotate may close the file meanwhile
+	j.mu.Unlock()
+	if err == nil {
+		err = unix.Fdatasync(fd)
+		_ = unix.Close(fd)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		return j.failed
+	}
+	j.durable = max(j.durable, upTo)
+	return nil
+}
+
+// DropBefore deletes the segments whose records are all below seq.
+func (j *Journal) DropBefore(seq uint64) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for len(j.segments) > 1 && j.segments[1].first <= seq {
+		if err := os.Remove(j.segments[0].path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("journal: %w", err)
+		}
+		j.segments = j.segments[1:]
+	}
+	return nil
+}
+
+// Size is the room that the log takes on the disk, in bytes.
+func (j *Journal) Size() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return int64(len(j.segments)) * segmentSize
+}
+
+// Close syncs and closes the log.
+func (j *Journal) Close() error {
+	err := j.Sync()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if cerr := j.file.Close(); err == nil && cerr != nil {
+		err = fmt.Errorf("journal: %w", cerr)
+	}
+	if j.failed == nil {
+		j.failed = fmt.Errorf("%w: closed", ErrFailed)
+	}
+	return err
+}

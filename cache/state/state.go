@@ -1,0 +1,393 @@
+// Package state keeps the ordered tables of this device: keys and values of
+// bytes, changed in batches.
+//
+// A batch is one journal record; when Apply returns, it survives the end of the
+// process, and after Sync power loss. In memory it goes into an overlay, which
+// is moved into leveldb now and then together with the sequence number up to
+// which leveldb is complete. leveldb is an index: when it is damaged, or does
+// not join on to the journal, it is thrown away and Open replays what the
+// journal holds; the caller, told so by Rebuilt, has the rest.
+//
+// A Cut is an unchanging view of the tables as of one instant: the overlay is
+// rotated at that instant, and a leveldb snapshot is taken as soon as it has
+// been moved.
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/comparer"
+	"github.com/syndtr/goleveldb/leveldb/filter"
+	"github.com/syndtr/goleveldb/leveldb/memdb"
+	"github.com/syndtr/goleveldb/leveldb/opt"
+
+	"skep/cache/journal"
+)
+
+const (
+	// overlaySize is how many bytes of changes gather in memory before they
+	// are moved into leveldb.
+	overlaySize = 8 << 20
+	// overlayMax is how many may wait when leveldb is slow; then writers wait.
+	overlayMax = 4 * overlaySize
+)
+
+// seqKey holds, in leveldb only, the number of the last record it contains. No
+// table's key begins with a zero byte.
+var seqKey = []byte{0}
+
+// ErrClosed says that the store was closed.
+var ErrClosed = errors.New("state is closed")
+
+// Store is an open set of tables, safe for concurrent use. Values that it
+// returns must not be changed by the caller.
+type Store struct {
+	dir     string
+	journal *journal.Journal
+	db      *leveldb.DB
+	rebuilt bool
+
+	mu     sync.RWMutex // guards the overlays and seq
+	active *memdb.DB
+	frozen []overlay // oldest first: on their way into leveldb
+	seq    uint64    // the last record applied
+	cuts   int       // cuts begun whose snapshot is not taken yet
+	room   *sync.Cond
+	closed bool
+	err    error // sticky failure of leveldb
+
+	flushMu sync.Mutex // held while overlays move into leveldb
+	inDB    uint64     // guarded by flushMu: last record in leveldb
+	flushes sync.WaitGroup
+}
+
+type overlay struct {
+	mem *memdb.DB
+	seq uint64 // its last record
+}
+
+// Open opens the tables in dir, replaying what leveldb has not seen.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir, active: newMem()}
+	s.room = sync.NewCond(&s.mu)
+	db, seq, err := openIndex(s.indexDir())
+	if err != nil {
+		return nil, err
+	}
+	s.db, s.inDB, s.seq = db, seq, seq
+	first := uint64(0)
+	s.journal, err = journal.Open(filepath.Join(dir, "journal"), func(n uint64, payload []byte) error {
+		if first == 0 {
+			first = n
+		}
+		return s.replay(n, payload)
+	})
+	if err == nil {
+		err = s.join(first)
+	}
+	if err != nil {
+		_ = s.db.Close()
+		return nil, fmt.Errorf("state in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (s *Store) indexDir() string { return filepath.Join(s.dir, "index") }
+
+func newMem() *memdb.DB { return memdb.New(comparer.DefaultComparer, overlaySize+overlaySize/4) }
+
+func indexOptions() *opt.Options {
+	return &opt.Options{
+		Filter:                 filter.NewBloomFilter(10),
+		WriteBuffer:            4 << 20,
+		BlockCacheCapacity:     16 << 20,
+		CompactionTableSize:    4 << 20,
+		OpenFilesCacheCapacity: 128,
+		// A batch that exceeds the write buffer stays one atomic write.
+		DisableLargeBatchTransaction: true,
+	}
+}
+
+// openIndex opens leveldb. One that is damaged is removed: it is only an index.
+func openIndex(dir string) (*leveldb.DB, uint64, error) {
+	for attempt := 0; ; attempt++ {
+		db, err := leveldb.OpenFile(dir, indexOptions())
+		var seq uint64
+		if err == nil {
+			if seq, err = readSeq(db); err == nil {
+				return db, seq, nil
+			}
+			_ = db.Close()
+		}
+		if attempt > 0 || isBusy(err) {
+			return nil, 0, fmt.Errorf("index: %w", err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, 0, fmt.Errorf("index: %w", err)
+		}
+	}
+}
+
+func readSeq(db *leveldb.DB) (uint64, error) {
+	b, err := db.Get(seqKey, nil)
+	if errors.Is(err, leveldb.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, errors.New("bad sequence number")
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+// replay applies one record of the journal that leveldb does not have.
+func (s *Store) replay(n uint64, payload []byte) error {
+	if n <= s.inDB {
+		return nil
+	}
+	b, err := Decode(payload)
+	if err != nil {
+		return fmt.Errorf("record %d: %w", n, err)
+	}
+	if err := s.apply(b, s.active); err != nil {
+		return err
+	}
+	s.seq = n
+	if s.active.Size() > overlaySize {
+		s.freeze()
+		return s.flushFrozen(len(s.frozen))
+	}
+	return nil
+}
+
+// join checks that leveldb and journal join on. If not, the index is made anew
+// from all that the journal holds.
+func (s *Store) join(first uint64) error {
+	next := s.journal.Next()
+	lagging := first > s.inDB+1
+	leading := s.inDB >= next
+	if s.inDB == 0 && first > 1 {
+		s.rebuilt = true // a new index over a journal whose beginning was dropped
+		return nil
+	}
+	if !lagging && !leading {
+		return nil
+	}
+	if err := s.db.Close(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.indexDir()); err != nil {
+		return err
+	}
+	if err := s.journal.Close(); err != nil {
+		return err
+	}
+	fresh, err := Open(s.dir)
+	if err != nil {
+		return err
+	}
+	s.db, s.journal, s.inDB, s.seq = fresh.db, fresh.journal, fresh.inDB, fresh.seq
+	s.active, s.frozen, s.rebuilt = fresh.active, fresh.frozen, fresh.rebuilt
+	return nil
+}
+
+// Rebuilt reports whether the index had to be made anew from a journal that
+// does not reach back to the beginning: what it held from before is missing.
+func (s *Store) Rebuilt() bool { return s.rebuilt }
+
+// Apply makes the changes of b, all or none; when it returns, they survive the
+// end of the process. It returns the batch's sequence number.
+func (s *Store) Apply(b *Batch) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.waiting() > overlayMax && s.err == nil && !s.closed {
+		s.room.Wait()
+	}
+	if s.closed {
+		return 0, ErrClosed
+	}
+	if s.err != nil {
+		return 0, s.err
+	}
+	seq, err := s.journal.Append(b.buf, b.freeing)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.apply(b, s.active); err != nil {
+		s.err = err // journal and memory differ: nothing more may be promised
+		return 0, err
+	}
+	s.seq = seq
+	if s.active.Size() > overlaySize {
+		s.freeze()
+		s.flushSoon()
+	}
+	return seq, nil
+}
+
+// waiting is the size of all overlays; s.mu is held.
+func (s *Store) waiting() int {
+	n := s.active.Size()
+	for _, o := range s.frozen {
+		n += o.mem.Size()
+	}
+	return n
+}
+
+// freeze sets the active overlay aside; s.mu is held, or nobody else is there.
+func (s *Store) freeze() {
+	s.frozen = append(s.frozen, overlay{s.active, s.seq})
+	s.active = newMem()
+}
+
+// flushSoon moves frozen overlays into leveldb in the background; s.mu is held.
+// While a cut waits for its snapshot, the cut does it.
+func (s *Store) flushSoon() {
+	if s.cuts > 0 || s.closed {
+		return
+	}
+	n := len(s.frozen)
+	s.flushes.Go(func() {
+		s.flushMu.Lock()
+		defer s.flushMu.Unlock()
+		s.mu.RLock()
+		n = min(n, len(s.frozen))
+		stop := s.cuts > 0
+		s.mu.RUnlock()
+		if !stop {
+			_ = s.flushFrozen(n) // the failure is kept in s.err
+		}
+	})
+}
+
+// flushFrozen moves the n oldest overlays into leveldb; s.flushMu is held, or
+// nobody else is there.
+func (s *Store) flushFrozen(n int) error {
+	for range n {
+		s.mu.RLock()
+		if len(s.frozen) == 0 {
+			s.mu.RUnlock()
+			return nil
+		}
+		o := s.frozen[0]
+		s.mu.RUnlock()
+		// The journal first: after power loss leveldb must never know more
+		// than the journal does.
+		var err error
+		if s.journal != nil {
+			err = s.journal.Sync()
+		}
+		if err == nil {
+			err = s.writeOverlay(o)
+		}
+		s.mu.Lock()
+		if err != nil {
+			s.err = fmt.Errorf("index: %w", err)
+		} else {
+			s.frozen = s.frozen[1:]
+			s.inDB = o.seq
+		}
+		s.room.Broadcast()
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) writeOverlay(o overlay) error {
+	batch := leveldb.MakeBatch(o.mem.Size() + o.mem.Len()*8)
+	it := o.mem.NewIterator(nil)
+	defer it.Release()
+	for it.Next() {
+		if v := it.Value(); v[0] == present {
+			batch.Put(it.Key(), v[1:])
+		} else {
+			batch.Delete(it.Key())
+		}
+	}
+	batch.Put(seqKey, binary.BigEndian.AppendUint64(nil, o.seq))
+	return s.db.Write(batch, nil)
+}
+
+// Sync returns when all that was applied before the call is on the disk.
+func (s *Store) Sync() error { return s.journal.Sync() }
+
+// Durable reports whether the batch with this sequence number is on the disk.
+func (s *Store) Durable(seq uint64) bool { return s.journal.Durable(seq) }
+
+// Seq is the number of the last batch applied.
+func (s *Store) Seq() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.seq
+}
+
+// JournalSize is the room that the journal takes on the disk, in bytes.
+func (s *Store) JournalSize() int64 { return s.journal.Size() }
+
+// Forget drops journal records below seq. The caller has made sure that, should
+// the index be lost, what they said can be had from elsewhere; Forget itself
+// makes sure that leveldb has them, on the disk.
+func (s *Store) Forget(seq uint64) error {
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	s.mu.Lock()
+	if s.cuts > 0 {
+		s.mu.Unlock()
+		return nil // a commit is being cut: another time
+	}
+	if s.active.Len() > 0 {
+		s.freeze()
+	}
+	n := len(s.frozen)
+	s.mu.Unlock()
+	if err := s.flushFrozen(n); err != nil {
+		return err
+	}
+	sync := leveldb.MakeBatch(32)
+	sync.Put(seqKey, binary.BigEndian.AppendUint64(nil, s.inDB))
+	if err := s.db.Write(sync, &opt.WriteOptions{Sync: true}); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	return s.journal.DropBefore(min(seq, s.inDB+1))
+}
+
+// Close moves everything into leveldb and closes the store.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.room.Broadcast()
+	s.mu.Unlock()
+	s.flushes.Wait()
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	s.mu.Lock()
+	s.freeze()
+	n := len(s.frozen)
+	s.mu.Unlock()
+	err := s.journal.Sync()
+	if ferr := s.flushFrozen(n); err == nil {
+		err = ferr
+	}
+	if cerr := s.db.Close(); err == nil {
+		err = cerr
+	}
+	if cerr := s.journal.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

@@ -1,0 +1,269 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func open(t testing.TB, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func put(t testing.TB, s *Store, kv ...string) uint64 {
+	t.Helper()
+	var b Batch
+	for i := 0; i < len(kv); i += 2 {
+		b.Put([]byte(kv[i]), []byte(kv[i+1]))
+	}
+	seq, err := s.Apply(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seq
+}
+
+func dump(t testing.TB, r Reader) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := r.Scan([]byte{1}, nil, func(k, v []byte) bool {
+		fmt.Fprintf(&out, "%s=%s ", k, v)
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// crash opens the directory again as if the process had been killed: nothing is
+// closed but the lock that the kernel would have released.
+func crash(t testing.TB, s *Store) *Store {
+	t.Helper()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.flushes.Wait()
+	_ = s.db.Close()
+	return open(t, s.dir)
+}
+
+// The tables behave as a sorted map, whatever is in the overlay, on its way, or
+// in leveldb, and through crashes at any point between two batches.
+func TestStoreIsASortedMap(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp("", "state")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		s := open(t, dir)
+		defer func() { _ = s.Close() }()
+		model := map[string]string{}
+		key := rapid.SampledFrom([]string{"a", "ab", "b", "c", "ca", "d"})
+		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 6).Draw(rt, "step") {
+			case 0, 1:
+				var b Batch
+				for range rapid.IntRange(1, 3).Draw(rt, "n") {
+					k, v := key.Draw(rt, "key"), rapid.StringN(0, 8, 8).Draw(rt, "value")
+					b.Put([]byte(k), []byte(v))
+					model[k] = v
+				}
+				if _, err := s.Apply(&b); err != nil {
+					rt.Fatal(err)
+				}
+			case 2:
+				k := key.Draw(rt, "key")
+				var b Batch
+				b.Delete([]byte(k))
+				delete(model, k)
+				if _, err := s.Apply(&b); err != nil {
+					rt.Fatal(err)
+				}
+			case 3:
+				k, off := key.Draw(rt, "key"), rapid.IntRange(0, 6).Draw(rt, "offset")
+				part := rapid.StringN(0, 4, 4).Draw(rt, "part")
+				var b Batch
+				b.Patch([]byte(k), off, []byte(part))
+				v := []byte(model[k])
+				if need := off + len(part); len(v) < need {
+					v = append(v, make([]byte, need-len(v))...)
+				}
+				copy(v[off:], part)
+				model[k] = string(v)
+				if _, err := s.Apply(&b); err != nil {
+					rt.Fatal(err)
+				}
+			case 4:
+				c := s.BeginCut()
+				want := dump(t, s)
+				put(t, s, "zz", "later")
+				model["zz"] = "later"
+				snap, err := c.Snapshot()
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if got := dump(t, snap); got != want {
+					rt.Fatalf("cut has %q, the tables had %q", got, want)
+				}
+				snap.Release()
+			case 5:
+				s = crash(t, s)
+			case 6:
+				s.mu.Lock()
+				s.freeze()
+				s.flushSoon()
+				s.mu.Unlock()
+			}
+			keys := make([]string, 0, len(model))
+			for k := range model {
+				keys = append(keys, k)
+			}
+			sort.Strings(keys)
+			var want bytes.Buffer
+			for _, k := range keys {
+				fmt.Fprintf(&want, "%s=%s ", k, model[k])
+				v, ok, err := s.Get([]byte(k))
+				if err != nil || !ok || string(v) != model[k] {
+					rt.Fatalf("%q is %q, %v, %v; want %q", k, v, ok, err, model[k])
+				}
+			}
+			if got := dump(t, s); got != want.String() {
+				rt.Fatalf("scan gives %q, want %q", got, want.String())
+			}
+		}
+	})
+}
+
+func TestDamagedIndexIsMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	put(t, s, "a", "1", "b", "2")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	manifests, _ := filepath.Glob(filepath.Join(dir, "index", "MANIFEST*"))
+	_ = os.WriteFile(manifests[0], []byte("rubbish"), 0o600)
+	s = open(t, dir)
+	defer s.Close()
+	if got := dump(t, s); got != "a=1 b=2 " || s.Rebuilt() {
+		t.Fatalf("got %q, rebuilt %v", got, s.Rebuilt())
+	}
+}
+
+// An index that was lost after the journal's beginning had been forgotten is
+// told to the caller, who has the rest.
+func TestRebuiltIsTold(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	var big Batch
+	big.Put([]byte("big"), bytes.Repeat([]byte{1}, 10<<20))
+	for range 3 {
+		if _, err := s.Apply(&big); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seq := put(t, s, "a", "1")
+	if err := s.Forget(seq); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "b", "2")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.RemoveAll(filepath.Join(dir, "index"))
+	s = open(t, dir)
+	defer s.Close()
+	if !s.Rebuilt() {
+		t.Error("a lost index was not told")
+	}
+	if v, ok, _ := s.Get([]byte("b")); !ok || string(v) != "2" {
+		t.Error("what the journal holds is not there")
+	}
+}
+
+// leveldb never gets ahead of what is on the disk of the journal; if it is all
+// the same, it is thrown away.
+func TestLeadingIndexIsThrownAway(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	put(t, s, "a", "1")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	segs, _ := filepath.Glob(filepath.Join(dir, "journal", "*.journal"))
+	b, _ := os.ReadFile(segs[0])
+	clear(b[16:])
+	_ = os.WriteFile(segs[0], b, 0o600)
+	s = open(t, dir)
+	defer s.Close()
+	if got := dump(t, s); got != "" {
+		t.Fatalf("the index says %q, the journal nothing", got)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	var b Batch
+	b.Put([]byte("k"), []byte("v"))
+	b.Delete([]byte("k"))
+	b.Patch([]byte("k"), 3, []byte("v"))
+	f.Add(b.buf)
+	f.Fuzz(func(t *testing.T, p []byte) {
+		b, err := Decode(p)
+		if err == nil && b.n > len(p) {
+			t.Fatal("more changes than bytes")
+		}
+	})
+}
+
+func BenchmarkApply(b *testing.B) {
+	s := open(b, b.TempDir())
+	defer s.Close()
+	v := make([]byte, 150)
+	var k [9]byte
+	k[0] = 'i'
+	i := 0
+	for b.Loop() {
+		i++
+		var ba Batch
+		for j := range 4 {
+			k[7], k[6], k[5], k[8] = byte(i>>8), byte(i>>16), byte(i), byte(j)
+			ba.Put(k[:], v)
+		}
+		_, _ = s.Apply(&ba)
+		if i%50000 == 0 {
+			_ = s.Forget(s.Seq())
+		}
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	s := open(b, b.TempDir())
+	defer s.Close()
+	for i := range 10000 {
+		put(b, s, fmt.Sprint("key", i), "some value that is about as long as an inode")
+	}
+	b.Run("overlay", func(b *testing.B) {
+		for b.Loop() {
+			_, _, _ = s.Get([]byte("key777"))
+		}
+	})
+	c := s.BeginCut()
+	snap, _ := c.Snapshot()
+	snap.Release()
+	b.Run("leveldb", func(b *testing.B) {
+		for b.Loop() {
+			_, _, _ = s.Get([]byte("key777"))
+		}
+	})
+}
