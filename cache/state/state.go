@@ -89,7 +89,7 @@ func Open(dir string) (*Store, error) {
 		return s.replay(n, payload)
 	})
 	if err == nil {
-		err = s.join(first)
+		err = s.join(seq, first)
 	}
 	if err != nil {
 		_ = s.db.Close()
@@ -168,13 +168,13 @@ func (s *Store) replay(n uint64, payload []byte) error {
 	return nil
 }
 
-// join checks that leveldb and journal join on. If not, the index is made anew
-// from all that the journal holds.
-func (s *Store) join(first uint64) error {
-	next := s.journal.Next()
-	lagging := first > s.inDB+1
-	leading := s.inDB >= next
-	if s.inDB == 0 && first > 1 {
+// join checks that leveldb, which held all up to record had, and the journal,
+// which begins with record first, join on. If not, the index is made anew from
+// all that the journal holds.
+func (s *Store) join(had, first uint64) error {
+	lagging := first > had+1
+	leading := had >= s.journal.Next()
+	if had == 0 && first > 1 {
 		s.rebuilt = true // a new index over a journal whose beginning was dropped
 		return nil
 	}
