@@ -1,0 +1,46 @@
+package group
+
+// Holding is a holder's own account of one group. Only Lease, through Word, is
+// anybody's signed word; the rest is what the holder's disk says.
+type Holding struct {
+	ID    ID
+	Slot  uint8
+	Held  Bitmap // packs whose shards are durable here
+	Dead  Bitmap // packs that any lease seen calls dead
+	Lease Lease  // the newest seen
+	Word  []byte // its signed form; not to be altered
+	Bytes int64  // of the shards held, as the lease's budget counts them
+}
+
+// Merge returns the account after one more lease was seen: the higher number
+// counts, a dead pack stays dead. At equal numbers the later end counts, then
+// the one whose signed form sorts higher, so that all holders agree.
+func (h Holding) Merge(l Lease, word []byte) Holding {
+	h.Dead.Union(l.Dead)
+	if h.Word == nil || newer(l, word, h.Lease, h.Word) {
+		h.Lease, h.Word = l, word
+	}
+	return h
+}
+
+func newer(a Lease, aw []byte, b Lease, bw []byte) bool {
+	if a.Number != b.Number {
+		return a.Number > b.Number
+	}
+	if a.Until != b.Until {
+		return a.Until > b.Until
+	}
+	return string(aw) > string(bw)
+}
+
+// Newer reports whether slot record r counts more than o: by its number, then
+// by its end, then by its value, so that all who compare agree.
+func (r *SlotRecord) Newer(o *SlotRecord) bool {
+	if r.Number != o.Number {
+		return r.Number > o.Number
+	}
+	if r.Until != o.Until {
+		return r.Until > o.Until
+	}
+	return string(r.Value) > string(o.Value)
+}
