@@ -1,0 +1,301 @@
+package hosted
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+)
+
+// The store's folders and its lock.
+const (
+	groupsDir  = "groups"
+	recordsDir = "records"
+	tmpDir     = "tmp"
+	lockFile   = "lock"
+	leaseName  = "lease"
+)
+
+// ErrOffer says that the offer is larger than what the disk has room for.
+var ErrOffer = errors.New("the offer is larger than the free space of the disk")
+
+// ErrInUse says that another process has the store open.
+var ErrInUse = errors.New("the store is in use by another process")
+
+// Store is the disk of a holder.
+type Store struct {
+	root  *os.Root
+	lock  *os.File
+	offer int64
+
+	groupsSync, recordsSync flusher
+	serial                  serial // names of files under tmp
+
+	leases [16]sync.Mutex // one change of a group's lease at a time, by the id's first bits; locked before mu
+
+	mu      sync.Mutex // guards the fields below; never held while a body is read or a file is flushed
+	groups  map[group.ID]*holding
+	records map[group.SlotKey]int64 // length of the file
+	used    int64
+	heads   headCache
+}
+
+// holding is the index entry of one group.
+type holding struct {
+	group.Holding
+	lengths []uint32 // of the files, by pack number; 0 for none
+	dir     string
+	sync    *flusher
+}
+
+func newHolding(s *Store, id group.ID) *holding {
+	dir := path.Join(groupsDir, id.String())
+	return &holding{Holding: group.Holding{ID: id}, dir: dir, sync: &flusher{root: s.root, dir: dir}}
+}
+
+func (h *holding) length(number uint16) int64 {
+	if int(number) < len(h.lengths) {
+		return int64(h.lengths[number])
+	}
+	return 0
+}
+
+func (h *holding) setLength(number uint16, n int64) {
+	for len(h.lengths) <= int(number) {
+		h.lengths = append(h.lengths, 0)
+	}
+	h.lengths[number] = uint32(n)
+}
+
+func (h *holding) file(number uint16) string {
+	return path.Join(h.dir, fileName(number, h.Slot, h.length(number)))
+}
+
+// Open opens the store in dir, or makes an empty one. It offers offer bytes to
+// others, counted as the files take them on disk, and returns ErrOffer when the
+// disk does not have as many, free or already taken by the store; ErrInUse when
+// another process has it open. What cannot be read is removed.
+func Open(dir string, offer int64) (_ *Store, err error) {
+	if offer < 0 {
+		return nil, fmt.Errorf("offer of %d bytes", offer)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		root: root, offer: offer,
+		groups: map[group.ID]*holding{}, records: map[group.SlotKey]int64{},
+		groupsSync:  flusher{root: root, dir: groupsDir},
+		recordsSync: flusher{root: root, dir: recordsDir},
+	}
+	defer func() {
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	if err := s.acquire(); err != nil {
+		return nil, fmt.Errorf("hosted shards in %s: %w", dir, err)
+	}
+	if err := s.scan(); err != nil {
+		return nil, fmt.Errorf("hosted shards in %s: %w", dir, err)
+	}
+	if err := s.checkOffer(); err != nil {
+		return nil, fmt.Errorf("hosted shards in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// Close lets another process open the store. No other call may be in progress.
+func (s *Store) Close() error {
+	var err error
+	if s.lock != nil {
+		err = s.lock.Close()
+	}
+	return errors.Join(err, s.root.Close())
+}
+
+// Room returns how many bytes the store offers and how many are taken.
+func (s *Store) Room() (offered, used int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.offer, s.used
+}
+
+func (s *Store) acquire() error {
+	f, err := s.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	s.lock = f
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("%w: %w", ErrInUse, err)
+	}
+	return nil
+}
+
+func (s *Store) checkOffer() error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.lock.Fd()), &st); err != nil {
+		return fmt.Errorf("free space: %w", err)
+	}
+	free := int64(min(st.Bavail, 1<<62/uint64(st.Bsize))) * st.Bsize
+	if s.offer > s.used+free {
+		return fmt.Errorf("%w: %d bytes offered, %d free and %d already taken", ErrOffer, s.offer, free, s.used)
+	}
+	return nil
+}
+
+// scan makes the index from the files.
+func (s *Store) scan() error {
+	if err := s.root.RemoveAll(tmpDir); err != nil {
+		return err
+	}
+	for _, dir := range []string{groupsDir, recordsDir, tmpDir} {
+		if err := s.root.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := (&flusher{root: s.root, dir: "."}).Flush(); err != nil {
+		return err
+	}
+	if err := s.scanRecords(); err != nil {
+		return err
+	}
+	dirs, err := s.list(groupsDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range dirs {
+		var id group.ID
+		if n, err := hex.Decode(id[:], []byte(e.Name())); len(e.Name()) != 2*len(id) || err != nil || n != len(id) || !e.IsDir() {
+			continue // not ours
+		}
+		if err := s.scanGroup(id); err != nil {
+			return fmt.Errorf("group %v: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) list(dir string) ([]fs.DirEntry, error) {
+	f, err := s.root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1)
+}
+
+func (s *Store) scanGroup(id group.ID) error {
+	h := newHolding(s, id)
+	s.readLease(h)
+	entries, err := s.list(h.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == leaseName {
+			continue
+		}
+		if !s.scanShard(h, e) {
+			if err := s.root.RemoveAll(path.Join(h.dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if h.Word == nil && h.Held.Count() == 0 {
+		return s.root.RemoveAll(h.dir)
+	}
+	s.groups[id] = h
+	return nil
+}
+
+// readLease fills in what the lease's file says. Without a readable one, the
+// group has its shards, but no lease until somebody brings it.
+func (s *Store) readLease(h *holding) {
+	b, err := s.root.ReadFile(path.Join(h.dir, leaseName))
+	if err != nil {
+		return
+	}
+	var f leaseFile
+	if decodeWord(b, leaseMagic, maxLeaseFile, &f) != nil || f.Slot >= erasure.MaxShards {
+		return
+	}
+	l, err := group.ParseLease(f.Lease)
+	if err != nil || l.Group != h.ID {
+		return
+	}
+	h.Slot, h.Dead, h.Last = f.Slot, f.Dead, f.Last
+	h.Lease, h.Word = l, f.Lease
+}
+
+// scanShard takes one file into the index and reports whether it belongs there.
+func (s *Store) scanShard(h *holding, e fs.DirEntry) bool {
+	number, slot, length, ok := parseFileName(e.Name())
+	if !ok || h.Held.Has(number) || h.Dead.Has(number) {
+		return false
+	}
+	if h.Word == nil && h.Held.Count() == 0 {
+		h.Slot = slot
+	}
+	if slot != h.Slot {
+		return false
+	}
+	fi, err := e.Info()
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() != length {
+		return false
+	}
+	h.setLength(number, length)
+	if h.Class == 0 && !s.learnCoding(h, number) {
+		h.setLength(number, 0)
+		return false
+	}
+	if (length-int64(h.ShardSize()))%page != 0 || length <= int64(h.ShardSize()) {
+		h.setLength(number, 0)
+		return false
+	}
+	s.hold(h, number)
+	return true
+}
+
+// learnCoding reads class and coding of a group from the first of its files.
+func (s *Store) learnCoding(h *holding, number uint16) bool {
+	_, m, err := s.peek(h.file(number))
+	if err != nil || m.Group != h.ID || m.Number != number {
+		return false
+	}
+	h.Class, h.Coding = m.Class, m.Coding
+	return true
+}
+
+// hold counts a shard whose length is set. The caller has the index to itself.
+func (s *Store) hold(h *holding, number uint16) {
+	h.Held.Add(number)
+	s.used += h.length(number)
+}
+
+// release takes a shard out of the index and returns its file, or "".
+func (s *Store) release(h *holding, number uint16) string {
+	if !h.Held.Has(number) {
+		return ""
+	}
+	file := h.file(number)
+	h.Held.Remove(number)
+	s.used -= h.length(number)
+	h.setLength(number, 0)
+	s.heads.remove(h.ID, number)
+	return file
+}

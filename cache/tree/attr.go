@@ -1,0 +1,177 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// attr is what stat tells; in.mu is held, or nobody else knows in yet.
+func (in *inode) attr() Attr {
+	r := &in.row
+	a := Attr{Ino: in.ino, Mode: r.mode, Nlink: r.nlink, UID: r.uid, GID: r.gid, Rdev: r.rdev, Size: r.size,
+		Blocks: (r.size + 511) / 512, Atime: r.atime, Mtime: r.mtime, Ctime: r.ctime, Btime: r.btime}
+	if r.isDir() {
+		a.Size, a.Blocks = 4096, 8
+	}
+	return a
+}
+
+// attrOf returns the attributes of an inode without keeping it in memory.
+func (t *Tree) attrOf(ctx context.Context, ino Ino) (Attr, error) {
+	t.cacheMu.Lock()
+	in, ok := t.inodes[ino]
+	if ok {
+		in.refs++
+	}
+	t.cacheMu.Unlock()
+	if !ok {
+		r, err := t.readRow(ctx, ino)
+		if err != nil {
+			return Attr{}, err
+		}
+		tmp := inode{ino: ino, row: r}
+		a := tmp.attr()
+		t.sparseBlocks(&tmp, &a)
+		return a, nil
+	}
+	defer t.release(in)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t.refresh(in)
+	a := in.attr()
+	t.sparseBlocks(in, &a)
+	return a, nil
+}
+
+// sparseBlocks tells how much room a wholly resident file takes, so that holes
+// show.
+func (t *Tree) sparseBlocks(in *inode, a *Attr) {
+	if !in.row.has(flagBacking) || in.row.has(flagPartial) {
+		return
+	}
+	var st unix.Stat_t
+	var err error
+	if in.file != nil {
+		err = unix.Fstat(int(in.file.Fd()), &st)
+	} else {
+		st, err = t.files.Stat(in.row.backing)
+	}
+	if err == nil {
+		a.Blocks = st.Blocks
+	}
+}
+
+// Attr returns the attributes of an inode.
+func (t *Tree) Attr(ctx context.Context, ino Ino) (Attr, error) { return t.attrOf(ctx, ino) }
+
+// refresh takes size and times of a passed-through file from its backing file,
+// which the kernel writes without asking; in.mu is held.
+func (t *Tree) refresh(in *inode) {
+	if !in.passthrough || in.writers == 0 || in.file == nil {
+		return
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(in.file.Fd()), &st); err != nil {
+		return
+	}
+	in.noteBacking(st, t)
+}
+
+// noteBacking takes over what a backing file's size and time tell.
+func (in *inode) noteBacking(st unix.Stat_t, t *Tree) {
+	m := Time{st.Mtim.Sec, uint32(st.Mtim.Nsec)}
+	changed := st.Size != in.row.size
+	if newer(m, in.backingTime()) {
+		in.row.mtime, in.row.ctime, changed = m, m, true
+	}
+	if st.Size != in.row.size {
+		t.bytes64.Add(st.Size - in.row.size)
+		in.row.size = st.Size
+	}
+	if changed {
+		in.soft = true
+	}
+}
+
+// backingTime is the modification time as far as a write made it.
+func (in *inode) backingTime() Time {
+	if newer(in.row.ctime, in.row.mtime) {
+		return in.row.ctime // times set by a program do not count
+	}
+	return in.row.mtime
+}
+
+func newer(a, b Time) bool { return a.Sec > b.Sec || a.Sec == b.Sec && a.Nsec > b.Nsec }
+
+// SetAttr changes attributes, and the size through truncation.
+func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (Attr, error) {
+	in, err := t.acquire(ctx, ino)
+	if err != nil {
+		return Attr{}, err
+	}
+	defer t.release(in)
+	if s.Size != nil {
+		if err := t.truncate(ctx, in, *s.Size); err != nil {
+			return Attr{}, err
+		}
+	}
+	c := t.begin()
+	e := c.edit(in)
+	t.refresh(in)
+	e.row = in.row
+	c.setAttr(e, s)
+	if err := c.apply(); err != nil {
+		return Attr{}, err
+	}
+	return t.attrOf(ctx, ino)
+}
+
+func (c *change) setAttr(e *edit, s SetAttr) {
+	if s.Mode == nil && s.UID == nil && s.GID == nil && s.Mtime == nil && s.Ctime == nil && !s.KillPriv {
+		if s.Atime != nil {
+			e.local().atime = *s.Atime // stays on this device
+		}
+		return
+	}
+	r := e.touched()
+	r.ctime = c.now
+	if s.Mode != nil {
+		r.mode = r.mode&modeType | *s.Mode&0o7777
+	}
+	if s.UID != nil {
+		r.uid = *s.UID
+	}
+	if s.GID != nil {
+		r.gid = *s.GID
+	}
+	if s.KillPriv && s.Mode == nil {
+		r.mode = killPriv(r.mode)
+	}
+	if s.Atime != nil {
+		r.atime = *s.Atime
+	}
+	if s.Mtime != nil {
+		r.mtime = *s.Mtime
+	}
+	if s.Ctime != nil {
+		r.ctime = *s.Ctime
+	}
+}
+
+// killPriv clears what a write by somebody unprivileged clears.
+func killPriv(mode uint32) uint32 {
+	if mode&modeType != modeReg {
+		return mode
+	}
+	mode &^= modeSUID
+	if mode&modeXGrp != 0 {
+		mode &^= modeSGID
+	}
+	return mode
+}
+
+// absent reports whether an error says that a file is not there.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

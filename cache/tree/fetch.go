@@ -1,0 +1,145 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"skep/chunker/dag"
+	"skep/chunker/link"
+)
+
+// fetch makes [from, to) of a file resident. It lets go of in.mu while it
+// waits for peers. A file that is not resident at all becomes inline if it is
+// small, else it gets a partial backing file.
+func (t *Tree) fetch(ctx context.Context, in *inode, from, to int64) error {
+	for {
+		if in.row.has(flagInline) {
+			return nil
+		}
+		if err := t.readRanges(in); err != nil {
+			return err
+		}
+		if in.row.has(flagBacking) && !in.row.has(flagPartial) {
+			return nil
+		}
+		at := from
+		if in.row.has(flagBacking) {
+			missing := in.valid.Missing(from, min(to, in.row.size))
+			if len(missing) == 0 {
+				return nil
+			}
+			at = missing[0].From
+		}
+		if err := t.fetchChunk(ctx, in, at/dag.ChunkSize); err != nil {
+			return err
+		}
+	}
+}
+
+// committed is the content of an inode in the newest commit that has it.
+func (in *inode) committed() dag.File {
+	return dag.File{Root: in.row.content, Size: in.row.contentSize}
+}
+
+// fetchChunk brings one committed chunk here. in.mu is held, but for the wait.
+func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
+	f := in.committed()
+	if t.content == nil || f.Root.IsZero() || i*dag.ChunkSize >= f.Size {
+		return fmt.Errorf("%s: chunk %d of %d bytes: %w", t.Path(in.ino), i, f.Size, ErrCorrupt)
+	}
+	in.mu.Unlock()
+	chunk, err := t.content.ReadChunk(ctx, f, i)
+	in.mu.Lock()
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Path(in.ino), err)
+	}
+	if in.committed() != f || in.row.has(flagInline) {
+		return nil // it moved meanwhile: the caller looks again
+	}
+	return t.keepChunk(in, i, chunk)
+}
+
+// keepChunk stores a fetched chunk, without touching what is valid already.
+func (t *Tree) keepChunk(in *inode, i int64, chunk []byte) error {
+	if !in.row.has(flagBacking) {
+		if in.row.size <= InlineMax && in.row.size == int64(len(chunk)) && !in.row.has(flagDirty) {
+			return t.keepInline(in, chunk)
+		}
+		if err := t.moveToBacking(in); err != nil {
+			return err
+		}
+	}
+	if err := t.openBacking(in); err != nil {
+		return err
+	}
+	at := i * dag.ChunkSize
+	for _, r := range in.valid.Missing(at, min(at+int64(len(chunk)), in.row.size)) {
+		if _, err := in.file.WriteAt(chunk[r.From-at:r.To-at], r.From); err != nil {
+			return noSpace(fmt.Errorf("%s: %w", t.Path(in.ino), err))
+		}
+		in.valid.Add(r.From, r.To)
+		in.gained = true
+	}
+	if in.valid.Contains(0, in.row.size) {
+		return t.nowWhole(in)
+	}
+	return nil
+}
+
+func (t *Tree) keepInline(in *inode, content []byte) error {
+	c, e := t.lockedChange(in)
+	e.local().flags |= flagInline
+	c.b.Put(key(tableInline, in.ino), content)
+	return c.applyLocked()
+}
+
+// nowWhole takes note that a partial file has become wholly resident. Its
+// content came from peers and may be fetched again, so that nothing has to be
+// flushed; but the row must not be on the disk before the content.
+func (t *Tree) nowWhole(in *inode) error {
+	c, e := t.lockedChange(in)
+	e.local().flags &^= flagPartial
+	if in.row.has(flagDirty) {
+		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+	} else {
+		c.b.Delete(key(tableRanges, in.ino))
+	}
+	t.syncBeforeJournal(in)
+	in.gained = false
+	return c.applyLocked()
+}
+
+// Stat says of a file how much of it is here and whether a commit still has to
+// take it.
+type ContentState struct {
+	Size, Resident int64
+	Dirty          bool
+	Content        link.Link // in the newest commit that has it
+}
+
+// ContentState returns the state of a regular file's content.
+func (t *Tree) ContentState(ctx context.Context, ino Ino) (ContentState, error) {
+	in, err := t.acquire(ctx, ino)
+	if err != nil {
+		return ContentState{}, err
+	}
+	defer t.release(in)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t.refresh(in)
+	if err := t.readRanges(in); err != nil {
+		return ContentState{}, err
+	}
+	s := ContentState{Size: in.row.size, Dirty: in.row.has(flagDirty) || in.writing, Content: in.row.content}
+	switch {
+	case in.row.has(flagPartial):
+		s.Resident = in.valid.Bytes()
+	case in.row.has(flagBacking | flagInline):
+		s.Resident = in.row.size
+	}
+	return s, nil
+}
+
+// isStale reports whether an error says that an inode is gone.
+func isStale(err error) bool { return errors.Is(err, ErrStale) }

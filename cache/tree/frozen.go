@@ -1,0 +1,112 @@
+package tree
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"skep/cache/backing"
+)
+
+// frozen is the content of a dirty file as it was at the cut of the commit
+// under way. It comes into being when the file is first written after the cut,
+// and ends when the commit has taken it, or has ended.
+type frozen struct {
+	file   *os.File // the backing file as of the cut; the inode's own while shared
+	shared bool     // the inode still writes to file: old bytes are preserved first
+	saved  *os.File // where they are preserved, at the same offsets
+	have   backing.Ranges
+
+	size         int64
+	valid, dirty backing.Ranges
+	whole        bool
+}
+
+// freeze sets the content of a dirty file aside for the commit under way, if
+// that has not taken it yet; in.mu is held, and the ranges are in memory.
+func (t *Tree) freeze(in *inode) {
+	cut := t.currentCut()
+	if cut == nil || in.frozen != nil || in.row.dirtyEpoch > cut.epoch || cut.hasTaken(in.ino) || !in.row.has(flagBacking) {
+		return
+	}
+	if t.openBacking(in) != nil {
+		return // reading it fails for the commit just as well
+	}
+	in.frozen = &frozen{file: in.file, shared: true, size: in.row.size,
+		valid: in.valid.Clone(), dirty: in.dirty.Clone(), whole: in.whole}
+	cut.froze(in)
+	in.dirty.Clear()
+	in.whole = false
+}
+
+// thaw lets go of frozen content; in.mu is held.
+func (in *inode) thaw() {
+	fr := in.frozen
+	if fr == nil {
+		return
+	}
+	in.frozen = nil
+	if fr.saved != nil {
+		_ = fr.saved.Close()
+	}
+	if fr.file != in.file {
+		_ = fr.file.Close()
+	} else if in.opens == 0 {
+		_ = in.file.Close()
+		in.file = nil
+	}
+}
+
+// preserve copies [from, to) of a frozen file aside before it is overwritten;
+// in.mu is held.
+func (t *Tree) preserve(in *inode, from, to int64) error {
+	fr := in.frozen
+	if fr == nil || !fr.shared || fr.file != in.file {
+		return nil
+	}
+	for _, r := range fr.have.Missing(from, min(to, fr.size)) {
+		if err := t.preserveRange(fr, r); err != nil {
+			return fmt.Errorf("%s: keep what a commit is reading: %w", t.Path(in.ino), noSpace(err))
+		}
+	}
+	return nil
+}
+
+func (t *Tree) preserveRange(fr *frozen, r backing.Range) error {
+	if fr.saved == nil {
+		f, err := t.files.Scratch()
+		if err != nil {
+			return err
+		}
+		fr.saved = f
+	}
+	src := io.NewSectionReader(fr.file, r.From, r.To-r.From)
+	if _, err := io.Copy(io.NewOffsetWriter(fr.saved, r.From), src); err != nil {
+		return err
+	}
+	fr.have.Add(r.From, r.To)
+	return nil
+}
+
+// read reads the content as of the cut, where it is resident.
+func (fr *frozen) read(p []byte, off int64) error {
+	if err := readFull(fr.file, p, off); err != nil {
+		return err
+	}
+	for _, r := range fr.have.Within(off, off+int64(len(p))) {
+		if err := readFull(fr.saved, p[r.From-off:r.To-off], r.From); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readFull fills p; what lies behind the end of the file is zeros.
+func readFull(f *os.File, p []byte, off int64) error {
+	n, err := f.ReadAt(p, off)
+	if err == io.EOF {
+		clear(p[n:])
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,114 @@
+package tree
+
+import (
+	"context"
+	"fmt"
+
+	"skep/cache/state"
+)
+
+// recoverWriting looks after the files that were open for writing when the
+// process or the power went: their backing files are the authority for content,
+// size and times, and a commit has to look at all of them.
+func (t *Tree) recoverWriting() error {
+	var inos []Ino
+	err := t.st.Scan([]byte{tableWriting}, []byte{tableWriting + 1}, func(k, _ []byte) bool {
+		m, err := parseMark(k)
+		if err == nil {
+			inos = append(inos, m.Dir)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, ino := range inos {
+		if err := t.recoverFile(ino); err != nil {
+			return fmt.Errorf("inode %d: %w", ino, err)
+		}
+	}
+	return nil
+}
+
+func (t *Tree) recoverFile(ino Ino) error {
+	var b state.Batch
+	b.Delete(key(tableWriting, ino))
+	r, err := t.rowNow(ino)
+	if isStale(err) || err == nil && !r.has(flagBacking) {
+		_, err := t.st.Apply(&b)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	in := &inode{ino: ino, row: r}
+	if err := t.readRanges(in); err != nil {
+		return err
+	}
+	st, err := t.files.Stat(r.backing)
+	switch {
+	case err == nil:
+		in.noteBacking(st, t)
+	case !absent(err):
+		return err
+	case r.content.IsZero():
+		// The power went before the file's name was on the disk, and nobody
+		// had asked for that: an empty file, as a local filesystem leaves it.
+		in.row.size = 0
+		in.row.flags = in.row.flags&^(flagBacking|flagPartial) | flagInline
+	default:
+		// The committed version is what is left.
+		in.row.size = r.contentSize
+		in.row.flags &^= flagBacking | flagPartial | flagDirty
+	}
+	if in.row.has(flagBacking) {
+		in.row.flags |= flagDirty
+		in.row.dirtyEpoch = t.epoch.Load()
+		in.whole = true
+		b.Put(key(tableRanges, ino), in.encodeRanges())
+	} else {
+		b.Delete(backingKey(r.backing))
+		b.Delete(key(tableRanges, ino))
+	}
+	b.Put(key(tableInode, ino), in.row.encode())
+	dir, name := in.row.parent, in.row.name
+	if in.row.has(flagMulti) {
+		dir, name = Links, linkName(ino)
+	}
+	b.Put(markKey(dir, name), uint64Value(t.epoch.Load()))
+	_, err = t.st.Apply(&b)
+	return err
+}
+
+// Sweep deletes backing files that no inode names: what a crash left between
+// making one and journalling it, or between journalling its end and deleting
+// it. It may run beside everything else, once after Open.
+func (t *Tree) Sweep(ctx context.Context) error {
+	limit := t.files.Last()
+	return t.files.Each(func(n uint64) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if n > limit {
+			return nil // made since
+		}
+		_, named, err := t.st.Get(backingKey(n))
+		if err != nil || named || t.awaitsRemoval(n) {
+			return err
+		}
+		return t.files.Remove(n)
+	})
+}
+
+// awaitsRemoval reports whether a backing file is let go of already, and only
+// kept until that is safe.
+func (t *Tree) awaitsRemoval(n uint64) bool {
+	t.removeMu.Lock()
+	defer t.removeMu.Unlock()
+	for _, r := range t.removals {
+		if r.number == n {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,473 @@
+// Package tree is the tree of inodes and directories on this device, with the
+// rules of POSIX.
+//
+// What it knows is in the tables of cache/state; what changes is journalled as
+// one batch an operation, and survives the end of the process when the
+// operation returns. The content of a small file is a row of the tables, that
+// of a larger one a backing file. Directories come from the newest commit when
+// first looked at; content that is not here comes through Content when read.
+//
+// Every change of a name or of an inode leaves a mark, with the epoch in which
+// it happened. A commit begins a new epoch and takes what the marks of the old
+// ones name, from a view of the tables that does not change: see Cut.
+//
+// Locks, in the order in which they may be taken: gate (shared by every
+// change, exclusive for the instant of a cut), names (who holds it exclusively
+// may change directories), inode.mu (attributes and content of one inode),
+// cacheMu. Nothing waits for the network while holding any of them but the
+// inode's own fetch of a missing range.
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skep/cache/backing"
+	"skep/cache/state"
+	"skep/chunker/dag"
+	"skep/chunker/link"
+)
+
+// Content is what the tree needs of a commit's content that is not here. Its
+// errors are those of package readerr.
+type Content interface {
+	// Dir calls fn for every entry of a committed directory.
+	Dir(ctx context.Context, root link.Link, fn func(name string, rec dag.Inode) error) error
+	// Linked returns the record of an inode with several links.
+	Linked(ctx context.Context, id uint64) (dag.Inode, error)
+	// ReadChunk returns chunk i of a committed file: dag.ChunkSize bytes, fewer
+	// at its end. The caller may keep and change the slice.
+	ReadChunk(ctx context.Context, f dag.File, i int64) ([]byte, error)
+}
+
+// Options say how a tree is opened.
+type Options struct {
+	State   *state.Store
+	Backing *backing.Store
+	// Content serves what is not here; nil if nothing ever was committed.
+	Content Content
+	// Device is the prefix of the inode numbers made here, 1 … 2²⁴-1.
+	Device uint32
+	// Passthrough says that the kernel may be given backing files.
+	Passthrough bool
+	// Capacity says how many bytes the drive may hold, and how many it could
+	// still take; nil asks the disk below the backing files.
+	Capacity func() (total, avail int64)
+	// Changed is called, without locks, when something changed that a commit
+	// should take. It must not block. Nil is allowed.
+	Changed func()
+	// Owner of the root directory of a new tree.
+	Owner Owner
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// Log takes what nobody waits for; nil discards it.
+	Log *slog.Logger
+}
+
+// maxInodes is how many inodes are kept in memory beside those in use.
+const maxInodes = 32 << 10
+
+// Tree is an open tree, safe for concurrent use.
+type Tree struct {
+	st      *state.Store
+	files   *backing.Store
+	content Content
+	opt     Options
+	log     *slog.Logger
+
+	gate  sync.RWMutex // see the package comment
+	names sync.RWMutex
+	epoch atomic.Uint64
+
+	cacheMu sync.Mutex // guards inodes and every inode's refs
+	inodes  map[Ino]*inode
+
+	loading flights // directories being loaded
+
+	numberMu sync.Mutex // guards the next two
+	nextIno  uint64
+	inoLimit uint64 // numbers below are reserved in the tables
+
+	cutMu   sync.Mutex // guards cutting
+	cutting *Cut       // the commit under way
+
+	removeMu sync.Mutex // guards the next two
+	removals []removal  // backing files to delete once it is safe
+	preSync  map[*inode]struct{}
+
+	files64, bytes64 atomic.Int64 // how many files and bytes the tree holds
+}
+
+// removal is a backing file that may go once the batch seq is on the disk.
+type removal struct {
+	number, seq uint64
+}
+
+// inode is one inode in memory. It exists while somebody holds a reference and
+// for some time after.
+type inode struct {
+	ino Ino
+	// Guarded by Tree.cacheMu.
+	refs  int
+	ended bool // an orphan that was forgotten
+
+	mu          sync.Mutex // guards all below
+	row         row
+	orphan      bool   // no name leads to it and no row holds it
+	stale       bool   // gone: an orphan that was forgotten
+	seq         uint64 // batch of the last change of the row
+	markedEpoch uint64 // in which its entry was marked last
+
+	opens, writers int
+	writing        bool     // the mark "open for writing" stands
+	file           *os.File // open backing file, while opens > 0 or a change is under way
+	named          bool     // the backing file's name is on the disk
+	passthrough    bool     // handles of this inode bypass the daemon
+	inline         []byte   // content of an orphan without backing file
+	xattrs         map[string][]byte
+	xattrsRead     bool
+
+	valid  backing.Ranges // what of a partial backing file is here
+	dirty  backing.Ranges // what changed since the cut that took the rest
+	whole  bool           // dirty is not known: all may have changed
+	ranged bool           // valid, dirty and whole were read from the tables
+	gained bool           // valid grew by what was fetched since the ranges were written
+	frozen *frozen        // content that a commit is still to read
+	soft   bool           // size and times in memory are newer than the row in the tables
+	taken  *unix.Stat_t   // of a passed-through file: as the last commit took it
+}
+
+// Open opens the tree over its tables, making the root directory if there is
+// nothing yet.
+func Open(opt Options) (*Tree, error) {
+	t := &Tree{
+		st: opt.State, files: opt.Backing, content: opt.Content, opt: opt, log: opt.Log,
+		inodes: map[Ino]*inode{}, preSync: map[*inode]struct{}{},
+	}
+	if t.opt.Now == nil {
+		t.opt.Now = time.Now
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Device == 0 || opt.Device >= 1<<24 {
+		return nil, fmt.Errorf("tree: device prefix %d: %w", opt.Device, ErrInvalid)
+	}
+	if err := t.readSingles(); err != nil {
+		return nil, fmt.Errorf("tree: %w", err)
+	}
+	if err := t.ensureRoot(); err != nil {
+		return nil, fmt.Errorf("tree: %w", err)
+	}
+	if err := t.recoverWriting(); err != nil {
+		return nil, fmt.Errorf("tree: %w", err)
+	}
+	return t, nil
+}
+
+func (t *Tree) readSingles() error {
+	epoch, _, err := t.st.Get(singleKey("epoch"))
+	if err != nil {
+		return err
+	}
+	t.epoch.Store(max(1, valueUint64(epoch)))
+	next, _, err := t.st.Get(singleKey("ino"))
+	if err != nil {
+		return err
+	}
+	t.nextIno = max(16, valueUint64(next))
+	t.inoLimit = t.nextIno
+	usage, ok, err := t.st.Get(singleKey("usage"))
+	if err == nil && ok && len(usage) == 16 {
+		t.files64.Store(int64(valueUint64(usage[:8])))
+		t.bytes64.Store(int64(valueUint64(usage[8:])))
+	}
+	return err
+}
+
+func (t *Tree) ensureRoot() error {
+	_, ok, err := t.st.Get(key(tableInode, Root))
+	if ok || err != nil {
+		return err
+	}
+	now := t.now()
+	r := row{flags: flagLoaded, mode: modeDir | 0o755, nlink: 2, uid: t.opt.Owner.UID, gid: t.opt.Owner.GID,
+		atime: now, mtime: now, ctime: now, btime: now, cookie: firstCookie}
+	var b state.Batch
+	b.Put(key(tableInode, Root), r.encode())
+	b.Put(markKey(0, ""), uint64Value(t.epoch.Load()))
+	_, err = t.st.Apply(&b)
+	return err
+}
+
+func (t *Tree) now() Time { return TimeOf(t.opt.Now()) }
+
+func (t *Tree) changed() {
+	if t.opt.Changed != nil {
+		t.opt.Changed()
+	}
+}
+
+// newIno gives out the next inode number; b reserves a run of them in the
+// tables where needed.
+func (t *Tree) newIno(b *state.Batch) Ino {
+	t.numberMu.Lock()
+	defer t.numberMu.Unlock()
+	n := t.nextIno
+	t.nextIno++
+	if t.nextIno > t.inoLimit {
+		t.inoLimit = t.nextIno + 4096
+		b.Put(singleKey("ino"), uint64Value(t.inoLimit))
+	}
+	return Ino(uint64(t.opt.Device)<<40 | n)
+}
+
+// acquire returns the inode with a reference; the caller releases it.
+func (t *Tree) acquire(ctx context.Context, ino Ino) (*inode, error) {
+	t.cacheMu.Lock()
+	if in, ok := t.inodes[ino]; ok {
+		in.refs++
+		t.cacheMu.Unlock()
+		return in, nil
+	}
+	t.cacheMu.Unlock()
+	r, err := t.readRow(ctx, ino)
+	if err != nil {
+		return nil, err
+	}
+	t.cacheMu.Lock()
+	defer t.cacheMu.Unlock()
+	if in, ok := t.inodes[ino]; ok { // somebody was faster
+		in.refs++
+		return in, nil
+	}
+	in := &inode{ino: ino, refs: 1, row: r}
+	t.inodes[ino] = in
+	return in, nil
+}
+
+// readRow reads an inode's row; that of an inode with several links may still
+// have to come from the commit.
+func (t *Tree) readRow(ctx context.Context, ino Ino) (row, error) {
+	b, ok, err := t.st.Get(key(tableInode, ino))
+	if err != nil {
+		return row{}, err
+	}
+	if !ok {
+		return row{}, ErrStale
+	}
+	r, err := decodeRow(b)
+	if err == nil && r.has(flagUnread) {
+		return t.loadLinked(ctx, ino)
+	}
+	return r, err
+}
+
+// release gives a reference back.
+func (t *Tree) release(in *inode) {
+	t.cacheMu.Lock()
+	defer t.cacheMu.Unlock()
+	in.refs--
+	if in.refs > 0 {
+		return
+	}
+	if in.ended || len(t.inodes) > maxInodes {
+		delete(t.inodes, in.ino)
+		t.evictSome()
+	}
+}
+
+// evictSome drops a few inodes that nobody uses, in no particular order;
+// t.cacheMu is held. It makes up for those that were in use at their release.
+func (t *Tree) evictSome() {
+	tries := 8
+	for ino, in := range t.inodes {
+		if len(t.inodes) <= maxInodes {
+			return
+		}
+		if in.refs == 0 {
+			delete(t.inodes, ino)
+		}
+		if tries--; tries == 0 {
+			return
+		}
+	}
+}
+
+// Forget tells that the kernel dropped the inode: an unlinked one that is not
+// open ends now.
+func (t *Tree) Forget(ino Ino) {
+	t.cacheMu.Lock()
+	in, ok := t.inodes[ino]
+	if !ok {
+		t.cacheMu.Unlock()
+		return
+	}
+	in.refs++
+	t.cacheMu.Unlock()
+	in.mu.Lock()
+	end := in.orphan && in.opens == 0 && !in.stale
+	if end {
+		in.stale = true
+		t.dropContent(in)
+	}
+	in.mu.Unlock()
+	if end {
+		t.cacheMu.Lock()
+		in.ended = true
+		t.cacheMu.Unlock()
+		t.release(in) // the reference that kept the orphan
+	}
+	t.release(in)
+}
+
+// dropContent lets go of the backing file of an inode that ended; in.mu is
+// held.
+func (t *Tree) dropContent(in *inode) {
+	if in.file != nil && (in.frozen == nil || in.frozen.file != in.file) {
+		_ = in.file.Close()
+	}
+	in.file = nil
+	if in.row.has(flagBacking) {
+		t.removeBacking(in.row.backing, in.seq)
+		in.row.flags &^= flagBacking
+	}
+	in.inline = nil
+}
+
+// removeBacking deletes a backing file as soon as the batch seq is on the disk
+// and no commit reads from it.
+func (t *Tree) removeBacking(number, seq uint64) {
+	t.removeMu.Lock()
+	t.removals = append(t.removals, removal{number, seq})
+	t.removeMu.Unlock()
+}
+
+// runRemovals deletes what may go by now.
+func (t *Tree) runRemovals() {
+	t.cutMu.Lock()
+	busy := t.cutting != nil
+	t.cutMu.Unlock()
+	if busy {
+		return
+	}
+	t.removeMu.Lock()
+	var keep, gone []removal
+	for _, r := range t.removals {
+		if t.st.Durable(r.seq) {
+			gone = append(gone, r)
+		} else {
+			keep = append(keep, r)
+		}
+	}
+	t.removals = keep
+	t.removeMu.Unlock()
+	for _, r := range gone {
+		if err := t.files.Remove(r.number); err != nil {
+			t.log.Warn("cannot delete a backing file", "err", err)
+		}
+	}
+}
+
+// Sync returns when all that was done before the call survives power loss, as
+// far as a local filesystem would promise it without fsync of the files.
+func (t *Tree) Sync() error {
+	if err := t.syncFirst(); err != nil {
+		return err
+	}
+	if err := t.st.Sync(); err != nil {
+		return err
+	}
+	t.runRemovals()
+	return nil
+}
+
+// syncFirst flushes the backing files whose content must be on the disk before
+// the journal says that it is theirs: content that was safe in the journal
+// before, or in the file that a rename replaced.
+func (t *Tree) syncFirst() error {
+	t.removeMu.Lock()
+	todo := t.preSync
+	t.preSync = map[*inode]struct{}{}
+	t.removeMu.Unlock()
+	var first error
+	for in := range todo {
+		in.mu.Lock()
+		err := t.syncBacking(in)
+		in.mu.Unlock()
+		if err != nil && first == nil {
+			first = err
+		}
+		t.release(in)
+	}
+	return first
+}
+
+// syncBeforeJournal makes the next Sync flush in's backing file first; in.mu is
+// held.
+func (t *Tree) syncBeforeJournal(in *inode) {
+	t.removeMu.Lock()
+	defer t.removeMu.Unlock()
+	if _, ok := t.preSync[in]; ok {
+		return
+	}
+	t.cacheMu.Lock()
+	in.refs++
+	t.cacheMu.Unlock()
+	t.preSync[in] = struct{}{}
+}
+
+// Run flushes the journal a second after a change at the latest, until ctx
+// ends; the kernel does not tell of sync and syncfs.
+func (t *Tree) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return t.Sync()
+		case <-tick.C:
+		}
+		if !t.st.Durable(t.st.Seq()) {
+			if err := t.Sync(); err != nil {
+				t.log.Error("flushing the journal failed", "err", err)
+			}
+		}
+		t.runRemovals()
+	}
+}
+
+// StatFS tells the size and the room of the drive.
+func (t *Tree) StatFS(context.Context) (StatFS, error) {
+	var total, avail int64
+	if t.opt.Capacity != nil {
+		total, avail = t.opt.Capacity()
+	} else {
+		var err error
+		if total, avail, err = t.files.Disk(); err != nil {
+			return StatFS{}, err
+		}
+	}
+	files := uint64(max(0, t.files64.Load()))
+	free := uint64(max(0, avail)) >> 12
+	return StatFS{Total: total, Free: avail, Avail: avail, Files: files + free, FreeFiles: free, NameLen: NameMax}, nil
+}
+
+// Usage is how many files and bytes of content the tree holds.
+func (t *Tree) Usage() (files, bytes int64) { return t.files64.Load(), t.bytes64.Load() }
+
+// noSpace turns the disk's word into ours.
+func noSpace(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}
