@@ -11,8 +11,9 @@ import (
 // A Nonce is what an auditor draws at random for one audit.
 type Nonce [32]byte
 
-// MaxSamples is how many samples one audit may ask for.
-const MaxSamples = 64
+// MaxSamples is how many samples one chain may have: the prover holds its
+// answer in memory.
+const MaxSamples = 16
 
 // A Sampler names the leaves of a shard that one audit looks at: the first
 // follows from the nonce and the shard's root, each next one from the nonce and

@@ -1,22 +1,38 @@
 package group
 
+import "skep/chunker/erasure"
+
 // Holding is a holder's own account of one group. Only Lease, through Word, is
 // anybody's signed word; the rest is what the holder's disk says.
 type Holding struct {
-	ID    ID
-	Slot  uint8
-	Held  Bitmap // packs whose shards are durable here
-	Dead  Bitmap // packs that any lease seen calls dead
-	Lease Lease  // the newest seen
-	Word  []byte // its signed form; not to be altered
-	Bytes int64  // of the shards held, as the lease's budget counts them
+	ID     ID
+	Slot   uint8
+	Class  erasure.Class  // of all packs of the group; 0 before a first shard came
+	Coding erasure.Coding // likewise
+	Held   Bitmap         // packs whose shards are durable here
+	Dead   Bitmap         // packs that any lease seen calls dead
+	Lease  Lease          // the newest seen
+	Word   []byte         // its signed form, nil when there is none; not to be altered
+	Last   int64          // Unix seconds: the latest end of any lease seen
 }
+
+// ShardSize is the size of each shard of the group, 0 before a first one came.
+func (h *Holding) ShardSize() int {
+	if h.Class == 0 {
+		return 0
+	}
+	return h.Coding.ShardSize(h.Class)
+}
+
+// Bytes is the size of all shards held, as the lease's budget counts them.
+func (h *Holding) Bytes() int64 { return int64(h.Held.Count()) * int64(h.ShardSize()) }
 
 // Merge returns the account after one more lease was seen: the higher number
 // counts, a dead pack stays dead. At equal numbers the later end counts, then
 // the one whose signed form sorts higher, so that all holders agree.
 func (h Holding) Merge(l Lease, word []byte) Holding {
 	h.Dead.Union(l.Dead)
+	h.Last = max(h.Last, l.Until)
 	if h.Word == nil || newer(l, word, h.Lease, h.Word) {
 		h.Lease, h.Word = l, word
 	}

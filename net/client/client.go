@@ -1,0 +1,245 @@
+// Package client is the asking side of the shard protocol: one call a message.
+//
+// A call takes the peer's key, connects when there is no connection yet, and
+// returns only what was checked: bytes against the manifest's root, words
+// against the key that signs them. Its errors tell a peer that does not have
+// something, one that will not, one that cannot be reached, and one that lied.
+//
+// Calls may be made from many goroutines. No more than a few go to one peer at
+// once, so that a client never makes a holder busy by itself; the others wait,
+// until their context ends.
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"skep/chunker/group"
+	skephost "skep/net/host"
+	"skep/net/wire"
+)
+
+// Options say how a client behaves. The zero value is right.
+type Options struct {
+	// Find learns the addresses of a peer of which the host knows none that
+	// work; nil for never. It must end when its context does.
+	Find func(context.Context, group.PeerKey) (peer.AddrInfo, error)
+	// Dial bounds the time to connect to a peer, once more after Find; 0 stands
+	// for 10 s.
+	Dial time.Duration
+	// Patience is how long a call waits for the peer; the zero value stands for
+	// 30 s a stretch and 15 min in all.
+	Patience wire.Patience
+	// Calls and PeerCalls bound the calls under way, in total and to one peer; 0
+	// stands for 128 and 8.
+	Calls, PeerCalls int
+}
+
+func (o Options) withDefaults() Options {
+	if o.Dial == 0 {
+		o.Dial = 10 * time.Second
+	}
+	if o.Patience.Stall == 0 {
+		o.Patience.Stall = 30 * time.Second
+	}
+	if o.Patience.Total == 0 {
+		o.Patience.Total = 15 * time.Minute
+	}
+	if o.Calls == 0 {
+		o.Calls = 128
+	}
+	if o.PeerCalls == 0 {
+		o.PeerCalls = 8
+	}
+	return o
+}
+
+// Client asks holders. It is safe for concurrent use.
+type Client struct {
+	host  host.Host
+	opts  Options
+	lanes lanes
+}
+
+// New returns a client that asks through a host, which outlives it.
+func New(h host.Host, o Options) *Client {
+	o = o.withDefaults()
+	return &Client{host: h, opts: o, lanes: newLanes(o.Calls, o.PeerCalls)}
+}
+
+// busyRetries is how often a call is made again after the holder was busy, and
+// busyWait how long after the first time; it doubles.
+const (
+	busyRetries = 4
+	busyWait    = 50 * time.Millisecond
+)
+
+// reader reads the body of an answer, of this length, after its header.
+type reader func(header []byte, body io.Reader, n int) error
+
+// call makes one exchange with a peer and judges its failure. read may be
+// called more than once.
+func (c *Client) call(ctx context.Context, p group.PeerKey, m wire.Request, body []byte, read reader) error {
+	leave, err := c.lanes.enter(ctx, p)
+	if err == nil {
+		defer leave()
+		wait := busyWait
+		for try := 0; ; try++ {
+			err = judge(ctx, c.exchange(ctx, p, m, body, read))
+			if try == busyRetries || !errors.Is(err, ErrBusy) || !pause(ctx, wait+rand.N(wait)) {
+				break
+			}
+			wait *= 2
+		}
+	}
+	if err != nil {
+		return &Error{Op: m.Kind(), Peer: p, Err: err}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (c *Client) exchange(ctx context.Context, p group.PeerKey, m wire.Request, body []byte, read reader) error {
+	s, err := c.open(ctx, p)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if body == nil {
+		err = c.ask(s, m, read)
+	} else {
+		err = c.push(s, m, body)
+	}
+	var r *wire.Refusal
+	if err != nil && !errors.As(err, &r) {
+		_ = s.Reset()
+		return err
+	}
+	_ = s.Close() // the exchange is over; its close cannot fail it
+	return err
+}
+
+// ask sends a request without a body and reads the answer.
+func (c *Client) ask(s network.Stream, m wire.Request, read reader) error {
+	rw := wire.Patient(s, c.opts.Patience)
+	if _, err := rw.Write(wire.AppendRequest(nil, m, 0)); err != nil {
+		return err
+	}
+	if err := s.CloseWrite(); err != nil {
+		return err
+	}
+	in := readers.Get().(*bufio.Reader)
+	in.Reset(rw)
+	defer func() { in.Reset(nil); readers.Put(in) }()
+	header, n, err := wire.ReadAnswer(in, m.Kind())
+	if err != nil {
+		return err
+	}
+	return read(header, in, n)
+}
+
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
+
+// push sends a request with a body while it waits for the answer, which a
+// holder that refuses gives before it has read the body.
+func (c *Client) push(s network.Stream, m wire.Request, body []byte) error {
+	sent := make(chan error, 1)
+	go func() { sent <- c.send(s, m, body) }()
+	_, _, err := wire.ReadAnswer(s, m.Kind())
+	if err != nil {
+		_ = s.SetWriteDeadline(time.Now()) // a refusal ends the sending
+	}
+	if serr := <-sent; err == nil {
+		err = serr
+	}
+	return err
+}
+
+// send writes a request with its body. The wait for the answer begins when it
+// is done.
+func (c *Client) send(s network.Stream, m wire.Request, body []byte) error {
+	rw := wire.Patient(s, c.opts.Patience)
+	_, err := rw.Write(wire.AppendRequest(nil, m, len(body)))
+	if err == nil {
+		_, err = rw.Write(body)
+	}
+	if err == nil {
+		err = s.CloseWrite()
+	}
+	wait := c.opts.Patience.Stall
+	if err != nil {
+		wait = min(wait, time.Second) // there may be an answer that says why
+	}
+	_ = s.SetReadDeadline(time.Now().Add(wait))
+	return err
+}
+
+// open opens a stream to a peer, after connecting to it if need be.
+func (c *Client) open(ctx context.Context, p group.PeerKey) (network.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*c.opts.Dial)
+	defer cancel()
+	id := skephost.ID(p)
+	if err := c.connect(ctx, p, id); err != nil {
+		return nil, err
+	}
+	s, err := c.host.NewStream(network.WithNoDial(ctx, "connected"), id, wire.Protocol)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream: %w", err)
+	}
+	return s, nil
+}
+
+// connect makes sure of a connection, by the addresses that the host knows,
+// then by those that Find does.
+func (c *Client) connect(ctx context.Context, p group.PeerKey, id peer.ID) error {
+	if c.host.Network().Connectedness(id) == network.Connected {
+		return nil
+	}
+	known := errors.New("no address is known")
+	if len(c.host.Peerstore().Addrs(id)) > 0 {
+		if known = c.dial(ctx, peer.AddrInfo{ID: id}); known == nil {
+			return nil
+		}
+	}
+	if c.opts.Find == nil {
+		return known
+	}
+	found, err := c.find(ctx, p)
+	if err != nil {
+		return errors.Join(known, err)
+	}
+	return c.dial(ctx, peer.AddrInfo{ID: id, Addrs: found.Addrs})
+}
+
+func (c *Client) find(ctx context.Context, p group.PeerKey) (peer.AddrInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Dial)
+	defer cancel()
+	return c.opts.Find(ctx, p)
+}
+
+func (c *Client) dial(ctx context.Context, info peer.AddrInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Dial)
+	defer cancel()
+	return c.host.Connect(ctx, info)
+}

@@ -1,0 +1,243 @@
+package holder
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"skep/chunker/group"
+	skephost "skep/net/host"
+	"skep/net/repeat"
+	"skep/net/wire"
+)
+
+// Directory is where a holder announces its groups and keeps records findable;
+// net/dht is one.
+type Directory interface {
+	// Provide and StopProviding begin and end the announcement of groups; they
+	// do not wait for the network.
+	Provide(ids ...group.ID)
+	StopProviding(ids ...group.ID)
+	// PutRecord and GetRecord put and get signed slot records.
+	PutRecord(ctx context.Context, word []byte) error
+	GetRecord(ctx context.Context, key group.SlotKey) ([]byte, error)
+}
+
+// Config says how a holder behaves. All but Key may be zero.
+type Config struct {
+	// Key is the key of the host, which signs the statements.
+	Key ed25519.PrivateKey
+	// Directory is where groups are announced and records put; nil for nowhere.
+	Directory Directory
+	// Admit, if not nil, decides whether a peer may bring the lease of a new
+	// group; its error is the reason that the peer is told.
+	Admit func(from group.PeerKey, l group.Lease, slot uint8) error
+	// Version, Region and Domain are what the holder says of itself.
+	Version, Region, Domain string
+	// Now is the clock; nil stands for time.Now.
+	Now func() time.Time
+	// Log is where the holder tells of damage; nil for nowhere.
+	Log *slog.Logger
+
+	// Requests and PeerRequests bound the requests served at once, in total and
+	// for each peer; 0 stands for 64 and 16.
+	Requests, PeerRequests int
+	// Patience is how long the holder waits for the asker; the zero value
+	// stands for 20 s a stretch and 15 min in all.
+	Patience wire.Patience
+	// Groups bounds the groups held; 0 stands for 16384.
+	Groups int
+	// Records and PeerRecords bound the slot records kept, in total and of those
+	// that one peer brought; 0 stands for 4096 and 256.
+	Records, PeerRecords int
+	// KeepRecords is the longest that a record is kept after it came; 0 stands
+	// for 800 days.
+	KeepRecords time.Duration
+	// Republish is how often each record is put in the directory; 0 stands for
+	// 12 h, a quarter of the age at which the directory forgets it.
+	Republish time.Duration
+	// Grace is how long after a lease's end its shards are deleted; 0 stands
+	// for 72 h. A group whose lease was lost has as long for a new one.
+	Grace time.Duration
+	// Collect is how often ends are looked for; 0 stands for 1 h.
+	Collect time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	c.Requests, c.PeerRequests = orElse(c.Requests, 64), orElse(c.PeerRequests, 16)
+	c.Patience.Stall = orElse(c.Patience.Stall, 20*time.Second)
+	c.Patience.Total = orElse(c.Patience.Total, 15*time.Minute)
+	c.Groups = orElse(c.Groups, 16384)
+	c.Records, c.PeerRecords = orElse(c.Records, 4096), orElse(c.PeerRecords, 256)
+	c.KeepRecords = orElse(c.KeepRecords, 800*24*time.Hour)
+	c.Republish = orElse(c.Republish, 12*time.Hour)
+	c.Grace = orElse(c.Grace, 72*time.Hour)
+	c.Collect = orElse(c.Collect, time.Hour)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Directory == nil {
+		c.Directory = nowhere{}
+	}
+	return c
+}
+
+func orElse[T comparable](v, zero T) T {
+	var none T
+	if v == none {
+		return zero
+	}
+	return v
+}
+
+// nowhere is the directory of a holder that has none.
+type nowhere struct{}
+
+var errNowhere = errors.New("there is no directory")
+
+func (nowhere) Provide(...group.ID)                     {}
+func (nowhere) StopProviding(...group.ID)               {}
+func (nowhere) PutRecord(context.Context, []byte) error { return nil }
+func (nowhere) GetRecord(context.Context, group.SlotKey) ([]byte, error) {
+	return nil, errNowhere
+}
+
+// Holder serves the shard protocol. It is a service: New builds it, Run serves.
+type Holder struct {
+	host  host.Host
+	store Store
+	conf  Config
+	gate  *gate
+	room  *room
+	keep  *keeper
+	begin time.Time
+
+	admitting sync.Mutex // one new group at a time, so that Config.Groups holds
+
+	mu      sync.Mutex // guards closing
+	closing bool
+	serving sync.WaitGroup
+}
+
+// New builds a holder on a host. It serves while Run runs.
+func New(h host.Host, s Store, c Config) (*Holder, error) {
+	if len(c.Key) != ed25519.PrivateKeySize || skephost.ID(group.PeerKey(c.Key.Public().(ed25519.PublicKey))) != h.ID() {
+		return nil, errors.New("holder: the key is not the host's")
+	}
+	c = c.withDefaults()
+	return &Holder{
+		host: h, store: s, conf: c, gate: newGate(c.Requests, c.PeerRequests), room: newRoom(),
+		keep: newKeeper(s, c), begin: c.Now(),
+	}, nil
+}
+
+// Run serves until ctx ends, then ends what is under way and waits for it. It
+// can be called once.
+func (h *Holder) Run(ctx context.Context) error {
+	if err := h.keep.load(); err != nil {
+		return fmt.Errorf("holder: %w", err)
+	}
+	h.collect()
+	h.conf.Directory.Provide(h.held()...)
+	publish := repeat.New(h.conf.Republish, h.keep.republish)
+	h.keep.start(publish)
+
+	h.host.SetStreamHandler(wire.Protocol, func(s network.Stream) { h.accept(ctx, s) })
+	h.collectUntil(ctx)
+
+	h.host.RemoveStreamHandler(wire.Protocol)
+	h.mu.Lock()
+	h.closing = true
+	h.mu.Unlock()
+	h.serving.Wait()
+	h.keep.stop()
+	publish.Close()
+	return nil
+}
+
+// held are the groups of which there is something to announce.
+func (h *Holder) held() []group.ID {
+	var ids []group.ID
+	for _, id := range h.store.Holdings() {
+		if g, ok := h.store.Holding(id); ok && !h.ended(&g) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// accept serves one stream, unless the holder is closing.
+func (h *Holder) accept(ctx context.Context, s network.Stream) {
+	h.mu.Lock()
+	if h.closing {
+		h.mu.Unlock()
+		_ = s.Reset()
+		return
+	}
+	h.serving.Add(1)
+	h.mu.Unlock()
+	defer h.serving.Done()
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if err := h.serve(ctx, s); err != nil {
+		_ = s.Reset()
+		return
+	}
+	_ = s.Close()
+}
+
+func (h *Holder) collectUntil(ctx context.Context) {
+	tick := time.NewTicker(h.conf.Collect)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			h.collect()
+		}
+	}
+}
+
+// collect deletes what nobody wants any more: shards some time after their
+// lease's end, the memory of dead packs when no lease seen can come back, and
+// records at their end.
+func (h *Holder) collect() {
+	for _, id := range h.store.Holdings() {
+		g, ok := h.store.Holding(id)
+		if !ok || !h.ended(&g) {
+			continue
+		}
+		h.conf.Directory.StopProviding(id)
+		remove := h.store.Clear
+		if h.past(g.Last) {
+			remove = h.store.Drop
+		}
+		if err := remove(id); err != nil {
+			h.conf.Log.Warn("group was not deleted", "group", id, "error", err)
+		}
+	}
+	h.keep.collect()
+}
+
+// ended reports whether a group's lease ended, with its grace.
+func (h *Holder) ended(g *group.Holding) bool {
+	if g.Word == nil {
+		return h.past(h.begin.Unix())
+	}
+	return h.past(g.Lease.Until)
+}
+
+func (h *Holder) past(end int64) bool {
+	return h.conf.Now().After(time.Unix(end, 0).Add(h.conf.Grace))
+}

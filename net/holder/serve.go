@@ -1,0 +1,369 @@
+package holder
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"syscall"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	skephost "skep/net/host"
+	"skep/net/wire"
+)
+
+// exchange is one request being served.
+type exchange struct {
+	from group.PeerKey
+	io.ReadWriter
+	body int // length of the request's body
+}
+
+// serve reads one request and answers it. An error means that the stream is of
+// no more use.
+func (h *Holder) serve(ctx context.Context, s network.Stream) error {
+	from, err := skephost.Key(s.Conn().RemotePeer())
+	if err != nil {
+		return err
+	}
+	x := &exchange{from: from, ReadWriter: wire.Patient(s, h.conf.Patience)}
+	if !h.gate.enter(from) {
+		return x.refuse(wire.Busy, "too many requests at once")
+	}
+	defer h.gate.leave(from)
+	m, body, err := wire.ReadRequest(x)
+	if errors.Is(err, wire.ErrMalformed) {
+		return x.refuse(wire.Malformed, err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	x.body = body
+	return h.answer(ctx, x, m)
+}
+
+func (h *Holder) answer(ctx context.Context, x *exchange, m wire.Request) error {
+	switch m := m.(type) {
+	case *wire.HelloRequest:
+		return x.done(h.hello().Encode())
+	case *wire.AdmitRequest:
+		return h.admit(x, m)
+	case *wire.PutRequest:
+		return h.put(x, m)
+	case *wire.GetRequest:
+		return h.get(x, m)
+	case *wire.ManifestsRequest:
+		return h.manifests(x, m)
+	case *wire.StatementRequest:
+		return h.statement(x, m.Group)
+	case *wire.LeaseRequest:
+		return h.lease(x, m)
+	case *wire.ProveRequest:
+		return h.prove(x, m)
+	case *wire.PutRecordRequest:
+		return h.putRecord(x, m)
+	case *wire.GetRecordRequest:
+		return h.getRecord(x, m)
+	}
+	panic(fmt.Sprintf("BUG: holder: no answer to %v", m.Kind()))
+}
+
+// done sends a Done answer without a body.
+func (x *exchange) done(header []byte) error {
+	_, err := x.Write(wire.AppendAnswer(nil, header, 0))
+	return err
+}
+
+// refuse sends an answer that is not Done.
+func (x *exchange) refuse(s wire.Status, reason string) error {
+	_, err := x.Write(wire.AppendRefusal(nil, wire.Refusal{Status: s, Reason: reason}))
+	return err
+}
+
+func (h *Holder) hello() *wire.Hello {
+	offered, free := h.free()
+	return &wire.Hello{
+		Version: h.conf.Version, Region: h.conf.Region, Domain: h.conf.Domain,
+		Offered: offered, Free: max(0, free-h.room.reserved()), Time: h.conf.Now().Unix(),
+	}
+}
+
+func (h *Holder) free() (offered, free int64) {
+	offered, used := h.store.Room()
+	return offered, max(0, offered-used)
+}
+
+func (h *Holder) admit(x *exchange, m *wire.AdmitRequest) error {
+	l, err := group.ParseLease(m.Lease)
+	if err != nil {
+		return x.refuse(wire.Malformed, err.Error())
+	}
+	if h.conf.Now().Unix() >= l.Until {
+		return x.refuse(wire.Refused, "the lease has ended")
+	}
+	if status, reason, err := h.take(x.from, l, m); err != nil {
+		return h.refuseStored(x, err)
+	} else if status != wire.Done {
+		return x.refuse(status, reason)
+	}
+	h.conf.Directory.Provide(l.Group)
+	return h.statement(x, l.Group)
+}
+
+// take stores a checked lease, of a new group only if that is admissible.
+func (h *Holder) take(from group.PeerKey, l group.Lease, m *wire.AdmitRequest) (wire.Status, string, error) {
+	if _, known := h.store.Holding(l.Group); !known {
+		h.admitting.Lock()
+		defer h.admitting.Unlock()
+		if status, reason := h.admissible(from, l, m.Slot); status != wire.Done {
+			return status, reason, nil
+		}
+	}
+	_, err := h.store.Admit(l, m.Lease, m.Slot)
+	return wire.Done, "", err
+}
+
+// admissible decides on a group that is new here.
+func (h *Holder) admissible(from group.PeerKey, l group.Lease, slot uint8) (wire.Status, string) {
+	if h.conf.Admit != nil {
+		if err := h.conf.Admit(from, l, slot); err != nil {
+			return wire.Refused, err.Error()
+		}
+	}
+	if len(h.store.Holdings()) >= h.conf.Groups {
+		return wire.Full, "too many groups"
+	}
+	if _, free := h.free(); free-h.room.reserved() < footprint(erasure.MinShard) {
+		return wire.Full, "no room"
+	}
+	return wire.Done, ""
+}
+
+func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
+	word, err := group.ParseManifest(m.Manifest)
+	if err != nil {
+		return x.refuse(wire.Malformed, err.Error())
+	}
+	if x.body != word.ShardSize() {
+		return x.refuse(wire.Malformed, fmt.Sprintf("a shard has %d bytes, not %d", word.ShardSize(), x.body))
+	}
+	g, ok := h.store.Holding(word.Group)
+	if reason := h.placeable(&word, m.Slot, g, ok); reason != "" {
+		return x.refuse(wire.Refused, reason)
+	}
+	if !g.Held.Has(word.Number) {
+		_, free := h.free()
+		fits, within := h.room.reserve(word.Group, x.body, free, g.Lease.Bytes-g.Bytes())
+		switch {
+		case !fits:
+			return x.refuse(wire.Full, "no room")
+		case !within:
+			return x.refuse(wire.Refused, "beyond the budget of the lease")
+		}
+		defer h.room.release(word.Group, x.body)
+	}
+	body := &faithful{r: x}
+	if err := h.store.PutShard(&word, m.Manifest, m.Slot, body); err != nil {
+		if body.err != nil {
+			return body.err // the asker went away or stalled
+		}
+		return h.refuseStored(x, err)
+	}
+	return x.done(nil)
+}
+
+// placeable says why a shard may not be stored, or "".
+func (h *Holder) placeable(m *group.Manifest, slot uint8, g group.Holding, known bool) string {
+	switch {
+	case !known || g.Word == nil:
+		return "no lease for this group"
+	case h.conf.Now().Unix() >= g.Lease.Until:
+		return "the lease has ended"
+	case int(slot) >= int(m.Coding.N) || slot != g.Slot:
+		return fmt.Sprintf("the group is held in slot %d", g.Slot)
+	case m.Number >= g.Lease.Packs:
+		return "beyond the packs of the lease"
+	case g.Dead.Has(m.Number):
+		return "the pack is dead"
+	}
+	return ""
+}
+
+// faithful remembers the error of a reader, so that it can be told from those
+// of the disk.
+type faithful struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (f *faithful) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
+}
+
+// refuseStored answers with what the store said.
+func (h *Holder) refuseStored(x *exchange, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return x.refuse(wire.Absent, "")
+	case errors.Is(err, group.ErrInvalid), errors.Is(err, erasure.ErrProof):
+		return x.refuse(wire.Refused, err.Error())
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return x.refuse(wire.Full, "the disk is full")
+	}
+	h.conf.Log.Error("storage failed", "error", err)
+	return x.refuse(wire.Refused, "storage failed")
+}
+
+// shard finds a shard that is held in this slot.
+func (h *Holder) shard(id group.ID, number uint16, slot uint8) (group.Holding, bool) {
+	g, ok := h.store.Holding(id)
+	return g, ok && g.Slot == slot && g.Held.Has(number)
+}
+
+func (h *Holder) get(x *exchange, m *wire.GetRequest) error {
+	g, ok := h.shard(m.Group, m.Number, m.Slot)
+	if !ok {
+		return x.refuse(wire.Absent, "")
+	}
+	size, off, n := g.ShardSize(), int(m.Offset), int(m.Length)
+	if !wire.Aligned(size, off, n) {
+		return x.refuse(wire.Malformed, "range is not aligned")
+	}
+	// The answer begins in a buffer, so that damage seen before it overflows
+	// is still an honest Absent; later it ends the stream.
+	w := answers.Get().(*bufio.Writer)
+	out := &counter{w: x}
+	w.Reset(out)
+	defer func() { w.Reset(nil); answers.Put(w) }()
+	_, _ = w.Write(wire.AppendAnswer(nil, nil, erasure.SliceSize(size, off, n)))
+	if err := h.store.WriteSlice(w, m.Group, m.Number, off, n); err != nil {
+		return h.broken(x, out, err)
+	}
+	return w.Flush()
+}
+
+// broken ends an exchange whose answer the store could not complete.
+func (h *Holder) broken(x *exchange, out *counter, err error) error {
+	if out.err != nil {
+		return out.err
+	}
+	h.conf.Log.Warn("shard could not be read", "error", err)
+	if out.n > 0 {
+		return err
+	}
+	return h.refuseStored(x, err)
+}
+
+var answers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 128<<10) }}
+
+// counter counts what was written and keeps the error.
+type counter struct {
+	w   io.Writer
+	n   int
+	err error
+}
+
+// Write implements io.Writer.
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += n
+	if err != nil {
+		c.err = err
+	}
+	return n, err
+}
+
+func (h *Holder) prove(x *exchange, m *wire.ProveRequest) error {
+	if _, ok := h.shard(m.Group, m.Number, m.Slot); !ok {
+		return x.refuse(wire.Absent, "")
+	}
+	var body bytes.Buffer
+	if err := h.store.WriteSamples(&body, m.Group, m.Number, m.Nonce, int(m.Count)); err != nil {
+		return h.broken(x, &counter{}, err)
+	}
+	return x.send(nil, body.Bytes())
+}
+
+// send sends a Done answer with a body.
+func (x *exchange) send(header, body []byte) error {
+	if _, err := x.Write(wire.AppendAnswer(nil, header, len(body))); err != nil {
+		return err
+	}
+	_, err := x.Write(body)
+	return err
+}
+
+func (h *Holder) manifests(x *exchange, m *wire.ManifestsRequest) error {
+	g, ok := h.store.Holding(m.Group)
+	if !ok {
+		return x.refuse(wire.Absent, "")
+	}
+	var words [][]byte
+	for number := range uint16(group.MaxPacks) {
+		if !m.Wanted.Has(number) || !g.Held.Has(number) {
+			continue
+		}
+		w, err := h.store.Manifest(m.Group, number)
+		if err != nil {
+			h.conf.Log.Warn("manifest could not be read", "error", err)
+			continue
+		}
+		words = append(words, w)
+	}
+	return x.send(nil, wire.EncodeManifests(words))
+}
+
+func (h *Holder) statement(x *exchange, id group.ID) error {
+	g, ok := h.store.Holding(id)
+	if !ok {
+		return x.refuse(wire.Absent, "")
+	}
+	st := group.Statement{Group: id, Slot: g.Slot, Held: g.Held, Lease: g.Lease.Number, Time: h.conf.Now().Unix()}
+	return x.done(st.Sign(h.conf.Key))
+}
+
+func (h *Holder) lease(x *exchange, m *wire.LeaseRequest) error {
+	g, ok := h.store.Holding(m.Group)
+	if !ok || g.Word == nil {
+		return x.refuse(wire.Absent, "")
+	}
+	return x.done(g.Word)
+}
+
+func (h *Holder) putRecord(x *exchange, m *wire.PutRecordRequest) error {
+	r, err := group.ParseSlotRecord(m.Record)
+	if err != nil {
+		return x.refuse(wire.Malformed, err.Error())
+	}
+	if err := h.keep.put(&r, m.Record, x.from); err != nil {
+		var full *fullError
+		if errors.As(err, &full) {
+			return x.refuse(wire.Full, full.Error())
+		}
+		if errors.Is(err, errRecord) {
+			return x.refuse(wire.Refused, err.Error())
+		}
+		return h.refuseStored(x, err)
+	}
+	return x.done(nil)
+}
+
+func (h *Holder) getRecord(x *exchange, m *wire.GetRecordRequest) error {
+	word, err := h.keep.get(m.Key)
+	if err != nil {
+		return h.refuseStored(x, err)
+	}
+	return x.done(word)
+}

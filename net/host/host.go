@@ -1,0 +1,194 @@
+// Package host builds the libp2p host of a peer.
+//
+// A peer's identity is its Ed25519 key: as a group.PeerKey in the words of the
+// swarm, as a peer.ID in libp2p. Both hold the whole public key, so each gives
+// the other without asking anybody.
+//
+// What other peers can make this one spend is bounded here: connections,
+// streams and the memory of their windows, in total, for each peer and for each
+// address. On loopback nothing is counted by address, so that a whole swarm
+// runs on one machine.
+package host
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"skep/chunker/group"
+)
+
+// DefaultListen are the addresses of a host whose Config names none: TCP and
+// QUIC on all interfaces, on ports that the system picks.
+var DefaultListen = []string{
+	"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1",
+	"/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1",
+}
+
+// Config says how a host is built. All but Key may be zero.
+type Config struct {
+	// Key is the peer's identity.
+	Key ed25519.PrivateKey
+	// Listen are the addresses to listen on; nil stands for DefaultListen, an
+	// empty list for none: such a peer can ask but not be asked.
+	Listen []multiaddr.Multiaddr
+	// UserAgent is what the host calls itself; "" stands for "skep".
+	UserAgent string
+	// Conns is about how many connections are kept; 0 stands for 160. Beyond
+	// it, those of least use are closed; at twice as many, new ones are refused.
+	Conns int
+	// ConnsPerAddress is how many connections one IPv4 address or IPv6 /56 may
+	// have, as peers behind one router share it; 0 stands for 64. Loopback is
+	// not counted.
+	ConnsPerAddress int
+	// NAT makes the host ask the router for a port, learn whether it can be
+	// reached, and punch holes. It needs other hosts of the public Internet.
+	NAT bool
+	// HidePrivate keeps addresses that are not globally routable out of what
+	// the host tells others. A peer on a LAN or loopback must not set it.
+	HidePrivate bool
+	// Metrics is where libp2p registers its metrics; nil for nowhere.
+	Metrics prometheus.Registerer
+	// Resources replaces the limits of this package; tests on a simulated
+	// network, where every peer shares one process, set NullResourceManager.
+	Resources network.ResourceManager
+	// Options are applied last.
+	Options []libp2p.Option
+}
+
+const (
+	defaultAgent = "skep"
+	defaultConns = 160
+	graceful     = 30 * time.Second // how long a new connection is kept whatever its use
+	dialTimeout  = 10 * time.Second
+)
+
+// ErrKey says that a key is not an Ed25519 key.
+var ErrKey = errors.New("not an Ed25519 key")
+
+// New builds a host, which listens when New returns. The caller closes it.
+func New(c Config) (host.Host, error) {
+	opts, err := c.options()
+	if err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	h, err := libp2p.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	return h, nil
+}
+
+func (c Config) options() ([]libp2p.Option, error) {
+	if len(c.Key) != ed25519.PrivateKeySize {
+		return nil, ErrKey
+	}
+	key, err := crypto.UnmarshalEd25519PrivateKey(c.Key)
+	if err != nil {
+		return nil, err
+	}
+	conns := orElse(c.Conns, defaultConns)
+	cm, err := connmgr.NewConnManager(conns*3/4, conns, connmgr.WithGracePeriod(graceful))
+	if err != nil {
+		return nil, err
+	}
+	res := c.Resources
+	if res == nil {
+		if res, err = newResources(conns, orElse(c.ConnsPerAddress, defaultPerAddress)); err != nil {
+			return nil, err
+		}
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(key),
+		libp2p.UserAgent(orElse(c.UserAgent, defaultAgent)),
+		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.ConnectionManager(cm),
+		libp2p.ResourceManager(res),
+		libp2p.NonPublicAddrPublishing(!c.HidePrivate),
+		libp2p.WithDialTimeout(dialTimeout),
+		libp2p.DialRanker(rankDials),
+		c.listen(),
+	}
+	if c.Metrics == nil {
+		opts = append(opts, libp2p.DisableMetrics())
+	} else {
+		opts = append(opts, libp2p.PrometheusRegisterer(c.Metrics))
+	}
+	if c.NAT {
+		opts = append(opts, libp2p.NATPortMap(), libp2p.EnableHolePunching(), libp2p.EnableAutoNATv2())
+	}
+	return append(opts, c.Options...), nil
+}
+
+func (c Config) listen() libp2p.Option {
+	switch {
+	case c.Listen == nil:
+		return libp2p.ListenAddrStrings(DefaultListen...)
+	case len(c.Listen) == 0:
+		return libp2p.NoListenAddrs
+	}
+	return libp2p.ListenAddrs(c.Listen...)
+}
+
+func orElse[T comparable](v, zero T) T {
+	var none T
+	if v == none {
+		return zero
+	}
+	return v
+}
+
+// idPrefix is what precedes an Ed25519 public key in its peer.ID: an identity
+// multihash of 36 bytes of libp2p's public key message.
+const idPrefix = "\x00\x24\x08\x01\x12\x20"
+
+// ID is the libp2p form of a peer key.
+func ID(k group.PeerKey) peer.ID { return peer.ID(idPrefix + string(k[:])) }
+
+// Key is the inverse of ID. It returns ErrKey for a peer whose identity is of
+// another kind.
+func Key(id peer.ID) (group.PeerKey, error) {
+	if len(id) != len(idPrefix)+len(group.PeerKey{}) || string(id[:len(idPrefix)]) != idPrefix {
+		return group.PeerKey{}, fmt.Errorf("peer %v: %w", id, ErrKey)
+	}
+	return group.PeerKey([]byte(id[len(idPrefix):])), nil
+}
+
+// Addrs are the full addresses of a host, such as a bootstrap list has them.
+func Addrs(h host.Host) []multiaddr.Multiaddr {
+	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()})
+	if err != nil {
+		return nil // a host's own id is always valid
+	}
+	return addrs
+}
+
+// ParseAddrs reads full addresses (/ip4/…/p2p/…), one or more for each peer.
+func ParseAddrs(lines []string) ([]peer.AddrInfo, error) {
+	addrs := make([]multiaddr.Multiaddr, 0, len(lines))
+	for _, l := range lines {
+		a, err := multiaddr.NewMultiaddr(l)
+		if err != nil {
+			return nil, fmt.Errorf("address %q: %w", l, err)
+		}
+		addrs = append(addrs, a)
+	}
+	infos, err := peer.AddrInfosFromP2pAddrs(addrs...)
+	if err != nil {
+		return nil, fmt.Errorf("addresses of peers: %w", err)
+	}
+	return infos, nil
+}
