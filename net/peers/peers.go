@@ -1,0 +1,386 @@
+// Package peers is the directory of the peers that this one knows: where they
+// are, what room they offer, in which region and domain they say they are, how
+// far away, how reliable and how honest they have been.
+//
+// It learns from what its callers tell it: Heard for a peer that others spoke
+// of, Seen for one that answered, Missed for one that did not, Said for what a
+// hello said, Strike for a lie. It asks nobody itself and reads no clock but
+// the one it was given.
+//
+// Availability is measured in windows of fixed length. Each window in which a
+// peer was asked counts with the part of the answers that came; a window in
+// which nobody answered at all counts for no one, as it was we who were away.
+// The estimate begins at Prior and is an average at first, then an exponentially
+// weighted one.
+//
+// The directory is bounded. When it is full, the worst entry goes, and a peer
+// that was only heard of never drives out one that has answered: otherwise
+// anybody could flush it with made-up peers. Encode and Decode carry it over a
+// restart; writing the file is the caller's.
+package peers
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/wire"
+)
+
+const (
+	// Prior is the availability of a peer that was not measured yet.
+	Prior = 0.85
+	// DefaultMax is how many peers a directory knows unless told otherwise.
+	DefaultMax = 4096
+	// DefaultWindow is the length of an observation window unless told
+	// otherwise.
+	DefaultWindow = time.Hour
+	// MaxAddrs is how many addresses are kept of a peer.
+	MaxAddrs = 8
+	// MaxAddr is the longest address that is kept, in bytes.
+	MaxAddr = 256
+)
+
+// Weights of the availability estimate, in windows: what Prior counts for, and
+// how many windows back the estimate reaches.
+const (
+	priorWindows  = 8
+	memoryWindows = 14 * 24
+)
+
+// maxStrikes is where counting lies ends.
+const maxStrikes = 1 << 16
+
+// State is what health thinks of a peer.
+type State uint8
+
+// The states. A peer that is not yet judged is Unknown.
+const (
+	Unknown State = iota
+	Alive
+	Suspect // silent for some hours: it may come back
+	Dead    // silent for days, or it lied: its slots go to others
+)
+
+// String is the state in one word.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "invalid"
+}
+
+var stateNames = [...]string{"unknown", "alive", "suspect", "dead"}
+
+// Peer is what is known of one peer. It is a copy: it shares nothing with the
+// directory, except Addrs, which must not be changed.
+type Peer struct {
+	Key   group.PeerKey
+	Addrs []string // the one that worked last comes first
+
+	Offered int64     // bytes, as its last hello said
+	Free    int64     // bytes, less what we have used since
+	Region  string    // claimed
+	Domain  string    // claimed
+	HelloAt time.Time // zero if it never said hello
+
+	FirstSeen time.Time     // zero if it was only heard of
+	LastSeen  time.Time     // zero if it was only heard of
+	RoundTrip time.Duration // smoothed; 0 is not measured
+
+	Availability float64 // 0 … 1; Prior at first
+	Windows      int     // that Availability was measured in
+	Strikes      int     // lies
+	State        State
+	Pinned       bool // it holds something of ours and is never driven out
+}
+
+// Options of a directory. The zero value is valid.
+type Options struct {
+	Clock  func() time.Time // nil is time.Now
+	Max    int              // peers; 0 is DefaultMax
+	Window time.Duration    // of observation; 0 is DefaultWindow
+}
+
+func (o Options) withDefaults() Options {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Max <= 0 {
+		o.Max = DefaultMax
+	}
+	if o.Window <= 0 {
+		o.Window = DefaultWindow
+	}
+	return o
+}
+
+// Directory is the set of known peers. It is safe for concurrent use.
+type Directory struct {
+	opts Options
+
+	mu       sync.RWMutex // guards all below
+	peers    map[group.PeerKey]*entry
+	window   int64 // number of the current observation window
+	answered bool  // somebody answered in it
+	revision uint64
+}
+
+// entry is a peer with its answers in the current window.
+type entry struct {
+	Peer
+	hits, misses int
+}
+
+// New returns an empty directory.
+func New(o Options) *Directory {
+	d := &Directory{opts: o.withDefaults(), peers: map[group.PeerKey]*entry{}}
+	d.window = d.windowAt(d.opts.Clock())
+	return d
+}
+
+// Heard notes a peer that somebody spoke of. It counts for nothing but its
+// addresses, which come after those known already.
+func (d *Directory) Heard(key group.PeerKey, addrs ...string) {
+	d.update(key, func(e *entry, _ time.Time) { e.Addrs = joinAddrs(e.Addrs, addrs) })
+}
+
+// Seen notes that a peer answered, and the address at which it did if that is
+// known, else "".
+func (d *Directory) Seen(key group.PeerKey, addr string) {
+	d.update(key, func(e *entry, now time.Time) {
+		d.seen(e, now)
+		if addr != "" {
+			e.Addrs = joinAddrs([]string{addr}, e.Addrs)
+		}
+	})
+}
+
+// seen notes an answer. Caller holds mu.
+func (d *Directory) seen(e *entry, now time.Time) {
+	if e.FirstSeen.IsZero() {
+		e.FirstSeen = now
+	}
+	e.LastSeen = now
+	e.hits++
+	d.answered = true
+}
+
+// Missed notes that a known peer did not answer.
+func (d *Directory) Missed(key group.PeerKey) {
+	d.updateKnown(key, func(e *entry, _ time.Time) { e.misses++ })
+}
+
+// Said notes what a peer said in its hello; like Seen, it counts as an answer.
+// A hello that wire.ParseHello did not check must not be given.
+func (d *Directory) Said(key group.PeerKey, h wire.Hello) {
+	d.update(key, func(e *entry, now time.Time) {
+		d.seen(e, now)
+		e.Offered, e.Free, e.Region, e.Domain = h.Offered, h.Free, h.Region, h.Domain
+		e.HelloAt = now
+	})
+}
+
+// Took notes that a peer has used so much of its room for us since its hello;
+// a negative number that it has given room back.
+func (d *Directory) Took(key group.PeerKey, bytes int64) {
+	d.updateKnown(key, func(e *entry, _ time.Time) { e.Free = min(max(0, e.Free-bytes), e.Offered) })
+}
+
+// Full notes that a peer refused for want of room.
+func (d *Directory) Full(key group.PeerKey) {
+	d.updateKnown(key, func(e *entry, _ time.Time) { e.Free = 0 })
+}
+
+// Timed notes how long a small exchange with a peer took. Each measurement
+// moves the estimate by an eighth of the difference, as in TCP.
+func (d *Directory) Timed(key group.PeerKey, rtt time.Duration) {
+	if rtt <= 0 {
+		return
+	}
+	d.updateKnown(key, func(e *entry, _ time.Time) {
+		if e.RoundTrip == 0 {
+			e.RoundTrip = rtt
+			return
+		}
+		e.RoundTrip += (rtt - e.RoundTrip) / 8
+	})
+}
+
+// Strike notes that a peer lied: it sent what cannot be true, and no accident
+// of the network explains it.
+func (d *Directory) Strike(key group.PeerKey) {
+	d.updateKnown(key, func(e *entry, _ time.Time) { e.Strikes = min(e.Strikes+1, maxStrikes) })
+}
+
+// Judge sets what health thinks of a peer.
+func (d *Directory) Judge(key group.PeerKey, s State) {
+	d.updateKnown(key, func(e *entry, _ time.Time) { e.State = s })
+}
+
+// Pin says whether a peer holds something of ours. A pinned peer is never
+// driven out.
+func (d *Directory) Pin(key group.PeerKey, pinned bool) {
+	d.updateKnown(key, func(e *entry, _ time.Time) { e.Pinned = pinned })
+}
+
+// Forget removes a peer.
+func (d *Directory) Forget(key group.PeerKey) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.peers[key]; ok {
+		delete(d.peers, key)
+		d.revision++
+	}
+}
+
+// Get returns what is known of a peer.
+func (d *Directory) Get(key group.PeerKey) (Peer, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e, ok := d.peers[key]
+	if !ok {
+		return Peer{}, false
+	}
+	return e.Peer, true
+}
+
+// List returns all known peers, in the order of their keys.
+func (d *Directory) List() []Peer {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	out := make([]Peer, 0, len(d.peers))
+	for _, e := range d.peers {
+		out = append(out, e.Peer)
+	}
+	slices.SortFunc(out, func(a, b Peer) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	return out
+}
+
+// Len is how many peers are known.
+func (d *Directory) Len() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return len(d.peers)
+}
+
+// Revision grows with each change, so that a caller knows when there is
+// something to write.
+func (d *Directory) Revision() uint64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.revision
+}
+
+// update changes the entry of a peer, which it makes if there is none.
+func (d *Directory) update(key group.PeerKey, change func(*entry, time.Time)) {
+	if key.IsZero() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.opts.Clock()
+	d.roll(now)
+	e, ok := d.peers[key]
+	if !ok {
+		e = &entry{Peer: Peer{Key: key, Availability: Prior}}
+		d.peers[key] = e
+	}
+	change(e, now)
+	d.revision++
+	d.evict(e)
+}
+
+// updateKnown changes the entry of a peer if there is one.
+func (d *Directory) updateKnown(key group.PeerKey, change func(*entry, time.Time)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.opts.Clock()
+	d.roll(now)
+	if e, ok := d.peers[key]; ok {
+		change(e, now)
+		d.revision++
+	}
+}
+
+// evict removes the worst peers until there are no more than may be. Pinned
+// ones stay even then: their number is bounded by the groups that we have. So
+// does latest, if it has answered: it had no time yet to show its worth.
+// Caller holds mu.
+func (d *Directory) evict(latest *entry) {
+	for len(d.peers) > d.opts.Max {
+		var worst *entry
+		for _, e := range d.peers {
+			stays := e.Pinned || e == latest && !e.FirstSeen.IsZero()
+			if !stays && (worst == nil || compareWorth(e.Peer, worst.Peer) < 0) {
+				worst = e
+			}
+		}
+		if worst == nil {
+			return
+		}
+		delete(d.peers, worst.Key)
+	}
+}
+
+// compareWorth is negative where a is worth less than b: because it lied more,
+// is dead, was never seen, offers nothing, or was not seen for longer.
+func compareWorth(a, b Peer) int {
+	return cmp.Or(
+		cmp.Compare(b.Strikes, a.Strikes),
+		cmp.Compare(truth(b.State == Dead), truth(a.State == Dead)),
+		cmp.Compare(truth(!a.FirstSeen.IsZero()), truth(!b.FirstSeen.IsZero())),
+		cmp.Compare(truth(b.State == Suspect), truth(a.State == Suspect)),
+		cmp.Compare(truth(a.Offered > 0), truth(b.Offered > 0)),
+		a.LastSeen.Compare(b.LastSeen),
+		bytes.Compare(a.Key[:], b.Key[:]),
+	)
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// joinAddrs returns first and then those of rest that are new, within the
+// bounds. It changes neither.
+func joinAddrs(first, rest []string) []string {
+	out := make([]string, 0, MaxAddrs)
+	for _, a := range slices.Concat(first, rest) {
+		if len(out) < MaxAddrs && a != "" && len(a) <= MaxAddr && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (d *Directory) windowAt(now time.Time) int64 {
+	return now.UnixNano() / int64(d.opts.Window)
+}
+
+// roll closes the observation window if its time is over. Caller holds mu.
+func (d *Directory) roll(now time.Time) {
+	w := d.windowAt(now)
+	if w == d.window {
+		return
+	}
+	for _, e := range d.peers {
+		if d.answered && e.hits+e.misses > 0 {
+			e.measure(float64(e.hits) / float64(e.hits+e.misses))
+		}
+		e.hits, e.misses = 0, 0
+	}
+	d.window, d.answered = w, false
+}
+
+// measure takes one window into the estimate.
+func (e *entry) measure(part float64) {
+	e.Windows = min(e.Windows+1, memoryWindows)
+	weight := 1 / float64(min(e.Windows+priorWindows, memoryWindows))
+	e.Availability += (part - e.Availability) * weight
+}

@@ -1,0 +1,124 @@
+package peers
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"skep/chunker/group"
+	"skep/chunker/record"
+	"skep/net/wire"
+)
+
+// MaxEncoded is the largest encoding that Decode reads, in bytes.
+const MaxEncoded = 64 << 20
+
+const storedVersion = 1
+
+// ErrInvalid says that an encoded directory says what cannot be.
+var ErrInvalid = errors.New("invalid peer directory")
+
+// stored is a peer as it is encoded. Times are in Unix milliseconds, 0 for
+// never.
+type stored struct {
+	_            struct{} `cbor:",toarray"`
+	Key          group.PeerKey
+	Addrs        []string
+	Offered      int64
+	Free         int64
+	Region       string
+	Domain       string
+	HelloAt      int64
+	FirstSeen    int64
+	LastSeen     int64
+	RoundTrip    int64 // ns
+	Availability float64
+	Windows      int
+	Strikes      int
+	State        State
+	Pinned       bool
+}
+
+type storedDirectory struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint8
+	Peers   []stored
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// Encode returns the directory for Decode. The answers of the window that has
+// not ended yet are not in it.
+func (d *Directory) Encode() []byte {
+	s := storedDirectory{Version: storedVersion}
+	for _, p := range d.List() {
+		s.Peers = append(s.Peers, stored{
+			Key: p.Key, Addrs: p.Addrs,
+			Offered: p.Offered, Free: p.Free, Region: p.Region, Domain: p.Domain,
+			HelloAt: millis(p.HelloAt), FirstSeen: millis(p.FirstSeen), LastSeen: millis(p.LastSeen),
+			RoundTrip: int64(p.RoundTrip), Availability: p.Availability, Windows: p.Windows,
+			Strikes: p.Strikes, State: p.State, Pinned: p.Pinned,
+		})
+	}
+	return record.Encode(s)
+}
+
+// Decode returns the directory that Encode wrote. It fails with
+// record.ErrFormat or ErrInvalid; a directory is then begun anew, as nothing
+// is lost but experience. Peers beyond o.Max are dropped, the worst first.
+func Decode(b []byte, o Options) (*Directory, error) {
+	var s storedDirectory
+	if err := record.Decode(b, MaxEncoded, &s); err != nil {
+		return nil, fmt.Errorf("peer directory: %w", err)
+	}
+	if s.Version != storedVersion {
+		return nil, fmt.Errorf("%w: version %d", ErrInvalid, s.Version)
+	}
+	d := New(o)
+	for i := range s.Peers {
+		p := &s.Peers[i]
+		if _, twice := d.peers[p.Key]; twice || !p.valid() {
+			return nil, fmt.Errorf("%w: peer %v", ErrInvalid, p.Key)
+		}
+		d.peers[p.Key] = &entry{Peer: p.peer()}
+	}
+	d.evict(nil)
+	return d, nil
+}
+
+func (s *stored) valid() bool {
+	for _, a := range s.Addrs {
+		if a == "" || len(a) > MaxAddr {
+			return false
+		}
+	}
+	return !s.Key.IsZero() && len(s.Addrs) <= MaxAddrs &&
+		len(s.Region) <= wire.MaxRegion && len(s.Domain) <= wire.MaxDomain &&
+		s.Free >= 0 && s.Free <= s.Offered && s.RoundTrip >= 0 &&
+		s.Availability >= 0 && s.Availability <= 1 && !math.IsNaN(s.Availability) &&
+		s.Windows >= 0 && s.Windows <= memoryWindows &&
+		s.Strikes >= 0 && s.Strikes <= maxStrikes && s.State <= Dead
+}
+
+func (s *stored) peer() Peer {
+	return Peer{
+		Key: s.Key, Addrs: joinAddrs(s.Addrs, nil),
+		Offered: s.Offered, Free: s.Free, Region: s.Region, Domain: s.Domain,
+		HelloAt: fromMillis(s.HelloAt), FirstSeen: fromMillis(s.FirstSeen), LastSeen: fromMillis(s.LastSeen),
+		RoundTrip: time.Duration(s.RoundTrip), Availability: s.Availability, Windows: s.Windows,
+		Strikes: s.Strikes, State: s.State, Pinned: s.Pinned,
+	}
+}
