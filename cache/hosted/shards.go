@@ -132,6 +132,7 @@ func allocate(f *os.File, length int64) error {
 func copyShard(f *os.File, offset int64, tree *erasure.Tree, shard io.Reader, size int) error {
 	buf := windows.Get().(*[window]byte)
 	defer windows.Put(buf)
+	flushed := offset
 	for rest := size; rest > 0; {
 		p := buf[:min(rest, window)]
 		if _, err := io.ReadFull(shard, p); err != nil {
@@ -147,9 +148,17 @@ func copyShard(f *os.File, offset int64, tree *erasure.Tree, shard io.Reader, si
 			return err
 		}
 		offset, rest = offset+int64(len(p)), rest-len(p)
+		if behind := offset - flushed; behind >= writeback {
+			_ = unix.SyncFileRange(int(f.Fd()), flushed, behind, unix.SYNC_FILE_RANGE_WRITE) // a hint
+			flushed = offset
+		}
 	}
 	return nil
 }
+
+// writeback is how much of a shard is received before the disk is told to
+// begin with it.
+const writeback = 1 << 20
 
 // install moves a received shard to its place and takes it into the index once
 // it is durable there.

@@ -161,18 +161,15 @@ func (c *Client) ask(s network.Stream, m wire.Request, read reader) error {
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
 
-// push sends a request with a body while it waits for the answer, which a
-// holder that refuses gives before it has read the body.
+// push sends a request with a body while it waits for the answer. A holder
+// that refuses, or has the shard already, answers before it has read the body:
+// the answer decides, and ends the sending.
 func (c *Client) push(s network.Stream, m wire.Request, body []byte) error {
 	sent := make(chan error, 1)
 	go func() { sent <- c.send(s, m, body) }()
 	_, _, err := wire.ReadAnswer(s, m.Kind())
-	if err != nil {
-		_ = s.SetWriteDeadline(time.Now()) // a refusal ends the sending
-	}
-	if serr := <-sent; err == nil {
-		err = serr
-	}
+	_ = s.SetWriteDeadline(time.Now())
+	<-sent
 	return err
 }
 
