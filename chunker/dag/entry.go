@@ -32,7 +32,7 @@ func putEntry(ctx context.Context, p Putter, stored string, n *Inode) (entry, er
 	if err != nil {
 		return entry{}, fmt.Errorf("put inode record: %w", err)
 	}
-	return entry{name: stored, cid: l.CID().Bytes(), tsize: uint64(len(rec))}, nil
+	return entry{name: stored, cid: cidOf(l), tsize: uint64(len(rec))}, nil
 }
 
 // decodeEntry checks name and link of an entry.

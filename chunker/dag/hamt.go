@@ -32,7 +32,7 @@ func shardNode(slots []slot) pbNode {
 		prefix := string([]byte{hexDigits[s.index>>4], hexDigits[s.index&15]})
 		n.links[i] = pbLink{cid: s.entry.cid, name: prefix + s.entry.name, tsize: s.entry.tsize}
 		if s.isShard() {
-			n.links[i].cid = s.shard.CID().Bytes()
+			n.links[i].cid = cidOf(s.shard)
 		}
 	}
 	return n

@@ -127,7 +127,7 @@ func fileNode(children []sub) (node pbNode, size int64) {
 	node.links = make([]pbLink, len(children))
 	for i := range children {
 		c := &children[i]
-		node.links[i] = pbLink{cid: c.link.CID().Bytes(), tsize: uint64(c.tsize)}
+		node.links[i] = pbLink{cid: cidOf(c.link), tsize: uint64(c.tsize)}
 		size += c.size
 	}
 	node.data = fileData(size, children)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"unique"
 
 	"github.com/ipfs/go-cid"
 	dagpb "github.com/ipld/go-codec-dagpb"
@@ -68,7 +69,7 @@ func LinkSystem(ctx context.Context, g Getter, p Putter) *System {
 
 // IPLD returns l as a link that a System loads and that the builders take for an
 // entry. It prints as the address of the block.
-func IPLD(l link.Link) ipld.Link { return hiddenLink{l.CID()} }
+func IPLD(l link.Link) ipld.Link { return hide(l.CID()) }
 
 // Resolve returns the sealed link behind a link of this System: one that Store or a
 // builder returned, or one found in a node.
@@ -82,47 +83,57 @@ func (s *System) Resolve(l ipld.Link) (link.Link, error) {
 
 var errNotOurs = errors.New("link is not of this link system")
 
-// resolve returns the CID that l stands for: a sealed link or an identity CID.
+// resolve returns the CID that l stands for: a sealed link or an identity CID. It
+// takes hidden links and placeholders alone: a bare CID with a key in it would be
+// printed by the libraries.
 func (s *System) resolve(l ipld.Link) (cid.Cid, error) {
-	if l == nil {
-		return cid.Undef, errNotOurs
-	}
-	c, err := cid.Cast([]byte(l.Binary()))
-	if err != nil {
-		return cid.Undef, errNotOurs
-	}
-	if _, ok := inlineRecord(c.Bytes()); ok {
-		return c, nil
-	}
-	if _, err := link.FromCID(c); err == nil {
-		return c, nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sealed, ok := s.sealed[c]; ok {
-		return sealed.CID(), nil
+	switch l := l.(type) {
+	case hiddenLink:
+		return l.cid(), nil
+	case cidlink.Link:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if sealed, ok := s.sealed[l.Cid]; ok {
+			return sealed.CID(), nil
+		}
 	}
 	return cid.Undef, errNotOurs
 }
 
-// hiddenLink is a link of the sealed DAG that does not show its key. It is
-// comparable.
-type hiddenLink struct{ cid cid.Cid }
+// hiddenLink is a link of the sealed DAG that does not show its key, not even to a
+// formatter that looks into structs: it holds a pointer to a string, which none of
+// them follows. It is comparable.
+type hiddenLink struct{ binary unique.Handle[string] }
 
-func (h hiddenLink) Prototype() datamodel.LinkPrototype {
-	return cidlink.LinkPrototype{Prefix: h.cid.Prefix()}
+func hide(c cid.Cid) hiddenLink { return hiddenLink{unique.Make(c.KeyString())} }
+
+// cid is the CID that is hidden.
+func (h hiddenLink) cid() cid.Cid {
+	c, err := cid.Cast([]byte(h.Binary()))
+	if err != nil {
+		panic("BUG: dag: a hidden link is no CID") // hide made it from one
+	}
+	return c
 }
 
-func (h hiddenLink) Binary() string { return h.cid.KeyString() }
+func (h hiddenLink) Prototype() datamodel.LinkPrototype { return hiddenPrototype{h} }
+
+func (h hiddenLink) Binary() string { return h.binary.Value() }
 
 func (h hiddenLink) String() string {
-	if l, err := link.FromCID(h.cid); err == nil {
+	if l, err := link.FromCID(h.cid()); err == nil {
 		return l.String()
 	}
 	return "inode record"
 }
 
 func (h hiddenLink) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, h.String()) }
+
+// hiddenPrototype belongs to one link. The libraries use it to compare what they
+// loaded with the link; a Getter has done so, and knows how.
+type hiddenPrototype struct{ link hiddenLink }
+
+func (p hiddenPrototype) BuildLink([]byte) datamodel.Link { return p.link }
 
 // chooseHasher makes placeholders: hashes under a random key, so that they tell
 // nothing about the content.
@@ -153,8 +164,11 @@ func (s *System) chooseDecoder(l datamodel.Link) (codec.Decoder, error) {
 
 // codecOf is the codec of a prototype, or 0.
 func codecOf(p datamodel.LinkPrototype) uint64 {
-	if c, ok := p.(cidlink.LinkPrototype); ok {
-		return c.Codec
+	switch p := p.(type) {
+	case hiddenPrototype:
+		return p.link.cid().Type()
+	case cidlink.LinkPrototype:
+		return p.Codec
 	}
 	return 0
 }
@@ -250,7 +264,7 @@ func assembleLink(l *pbLink) (qp.Assemble, error) {
 		return nil, corrupt("link is not a CID")
 	}
 	return qp.Map(3, func(ma datamodel.MapAssembler) {
-		qp.MapEntry(ma, "Hash", qp.Link(hiddenLink{c}))
+		qp.MapEntry(ma, "Hash", qp.Link(hide(c)))
 		qp.MapEntry(ma, "Name", qp.String(l.name))
 		qp.MapEntry(ma, "Tsize", qp.Int(int64(l.tsize)))
 	}), nil
@@ -283,10 +297,7 @@ func (s *System) openWrite(ipld.LinkContext) (io.Writer, ipld.BlockWriteCommitte
 }
 
 func (s *System) commit(l ipld.Link, plain []byte) error {
-	c, err := cid.Cast([]byte(l.Binary()))
-	if err != nil {
-		return errNotOurs
-	}
+	c := l.(cidlink.Link).Cid // of the prototype that chooseEncoder accepted
 	refs, err := Refs(c.Type(), plain)
 	if err != nil {
 		return err

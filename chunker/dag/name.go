@@ -66,7 +66,8 @@ func realName(stored string) (string, error) {
 		return "", corrupt("entry has a stored name of %d bytes", len(stored))
 	}
 	var b [prefixBytes]byte
-	if _, err := base64.RawURLEncoding.Strict().Decode(b[:], []byte(stored[:prefixLen])); err != nil {
+	n, err := base64.RawURLEncoding.Strict().Decode(b[:], []byte(stored[:prefixLen]))
+	if err != nil || n != prefixBytes { // line breaks are skipped, and leave less
 		return "", corrupt("entry has a malformed prefix")
 	}
 	name := stored[prefixLen:]

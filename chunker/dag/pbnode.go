@@ -3,10 +3,7 @@ package dag
 import (
 	"math"
 
-	"github.com/ipfs/go-cid"
 	"google.golang.org/protobuf/encoding/protowire"
-
-	"skep/chunker/link"
 )
 
 // pbLink is one link of a DAG-PB node, with its CID in binary form.
@@ -157,21 +154,4 @@ func (p *parser) bytes(f protowire.Number) ([]byte, bool) {
 	out := p.b[:n:n]
 	p.b = p.b[n:]
 	return out, true
-}
-
-// sealedCID reads the binary form of a sealed link to a block of this package.
-func sealedCID(b []byte) (link.Link, error) {
-	c, err := cid.Cast(b)
-	if err != nil {
-		return link.Link{}, corrupt("link is not a CID")
-	}
-	l, err := link.FromCID(c)
-	if err != nil {
-		return link.Link{}, corrupt("link is not sealed")
-	}
-	switch l.Codec {
-	case link.Raw, link.DagPB, link.CBOR:
-		return l, nil
-	}
-	return link.Link{}, corrupt("link has the codec %#x", l.Codec)
 }

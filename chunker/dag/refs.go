@@ -3,9 +3,6 @@ package dag
 import (
 	"slices"
 
-	"github.com/ipfs/go-cid"
-	"github.com/multiformats/go-multihash"
-
 	"skep/chunker/link"
 )
 
@@ -51,16 +48,6 @@ func nodeRefs(plain []byte) ([]link.Link, error) {
 	return refs.links, nil
 }
 
-// linkedBlock is the block that a CID leads to: the one it names or, if it is an
-// inode record, the record's content.
-func linkedBlock(b []byte) (link.Link, error) {
-	if rec, ok := inlineRecord(b); ok {
-		n, err := DecodeInode(rec)
-		return n.Content, err
-	}
-	return sealedCID(b)
-}
-
 // refSet collects links, each once, in order. The zero link is none.
 type refSet struct {
 	links []link.Link
@@ -90,29 +77,4 @@ func (r *refSet) has(l link.Link) bool {
 	}
 	_, ok := r.seen[l]
 	return ok
-}
-
-// recordCID is the identity CID of a record, in binary form.
-func recordCID(rec []byte) []byte {
-	mh, err := multihash.Encode(rec, multihash.IDENTITY)
-	if err != nil {
-		panic("BUG: dag: " + err.Error())
-	}
-	return cid.NewCidV1(link.CBOR, mh).Bytes()
-}
-
-// inlineRecord returns the record in an identity CID; ok is false for any other
-// CID.
-func inlineRecord(b []byte) (rec []byte, ok bool) {
-	p := parser{b}
-	for _, want := range [...]uint64{1, link.CBOR, multihash.IDENTITY} {
-		if v, ok := p.number(); !ok || v != want {
-			return nil, false
-		}
-	}
-	n, ok := p.number()
-	if !ok || n != uint64(len(p.b)) {
-		return nil, false
-	}
-	return p.b, true
 }

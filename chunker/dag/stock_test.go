@@ -5,6 +5,7 @@ package dag
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -45,7 +46,7 @@ func stockEntries(t testing.TB, entries []entry) []dagpb.PBLink {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := builder.BuildUnixFSDirectoryEntry(e.name, int64(e.tsize), hiddenLink{c})
+		l, err := builder.BuildUnixFSDirectoryEntry(e.name, int64(e.tsize), hide(c))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,5 +122,40 @@ func TestStockBuilderFile(t *testing.T) {
 	})
 	if err != nil || f.Root != root {
 		t.Fatalf("WriteFile gives another root: %v", err)
+	}
+}
+
+// TestStockBuilderDirs builds directories of both forms with the stock builder,
+// which picks the form by rules of its own, and edits them further.
+func TestStockBuilderDirs(t *testing.T) {
+	ctx := context.Background()
+	for _, n := range []int{1, 50, 3000} {
+		s, m := newStore(), dirModel{}
+		var entries []entry
+		for i := range n {
+			name, rec := fmt.Sprint(i), smallInode(i)
+			if i%10 == 9 {
+				rec = bigInode(i)
+			}
+			e, err := putEntry(ctx, s, newNamer(testNames).stored(name), &rec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m[name], entries = rec, append(entries, e)
+		}
+		sys := LinkSystem(ctx, s, s)
+		l, _, err := builder.BuildUnixFSDirectory(stockEntries(t, entries), &sys.LinkSystem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := resolve(t, sys, l)
+		checkDir(t, s, root, m)
+		rec := smallInode(7)
+		changes := []Change{{"0", nil}, {"new", &rec}}
+		if root, err = EditDir(ctx, s, testNames, root, changes); err != nil {
+			t.Fatal(err)
+		}
+		m.apply(changes)
+		checkDir(t, s, root, m)
 	}
 }
