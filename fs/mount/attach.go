@@ -1,0 +1,156 @@
+package mount
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// device is how the kernel speaks FUSE.
+const device = "/dev/fuse"
+
+// attach mounts at dir and returns the descriptor of /dev/fuse that serves the
+// mount.
+func attach(dir string, opt Options) (fd int, err error) {
+	if mayMount() {
+		return attachDirect(dir, opt)
+	}
+	return attachHelper(dir, opt)
+}
+
+// attachDirect calls mount(2).
+func attachDirect(dir string, opt Options) (int, error) {
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return -1, noDevice(dir, err)
+	case err != nil:
+		return -1, &PointError{"mount", dir, ErrPermission, "this process may not open " + device, err}
+	}
+	words := append(opt.kernelWords(),
+		fmt.Sprintf("fd=%d", fd), fmt.Sprintf("rootmode=%o", unix.S_IFDIR),
+		fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()))
+	if err := unix.Mount(Name, dir, "fuse."+Name, opt.kernelFlags(), strings.Join(words, ",")); err != nil {
+		_ = unix.Close(fd)
+		return -1, directProblem(dir, err)
+	}
+	return fd, nil
+}
+
+// kernelFlags are the options that every filesystem has.
+func (o *Options) kernelFlags() uintptr {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if o.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if o.NoAtime {
+		flags |= unix.MS_NOATIME
+	}
+	if o.NoExec {
+		flags |= unix.MS_NOEXEC
+	}
+	return flags
+}
+
+// kernelWords are the options that the kernel's FUSE itself reads.
+func (o *Options) kernelWords() []string {
+	words := []string{"default_permissions", fmt.Sprintf("max_read=%d", maxIO)}
+	if o.AllowOther {
+		words = append(words, "allow_other")
+	}
+	return words
+}
+
+func directProblem(dir string, err error) error {
+	e := &PointError{"mount", dir, ErrRefused, "", err}
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		e.Reason, e.Do = ErrPermission, "mounting needs CAP_SYS_ADMIN; in a container, add --cap-add SYS_ADMIN"
+	case errors.Is(err, unix.ENODEV):
+		return noDevice(dir, err)
+	}
+	return e
+}
+
+// attachHelper has fusermount3 call mount(2). It hands the descriptor back
+// through a socket.
+func attachHelper(dir string, opt Options) (int, error) {
+	path, err := helper()
+	if err != nil {
+		return -1, &PointError{"mount", dir, ErrNoHelper, "install the package fuse3 of your system, or mount as root", nil}
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("mount %s: socketpair: %w", dir, err)
+	}
+	defer unix.Close(pair[0])
+	theirs := os.NewFile(uintptr(pair[1]), "fusermount3")
+	var said bytes.Buffer
+	cmd := exec.Command(path, "-o", strings.Join(opt.helperWords(), ","), "--", dir)
+	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3", "LC_ALL=C")
+	cmd.ExtraFiles = []*os.File{theirs} // becomes descriptor 3
+	cmd.Stderr = &said
+	err = cmd.Run()
+	_ = theirs.Close()
+	if err != nil {
+		return -1, helperProblem(dir, said.String(), err)
+	}
+	fd, err := receive(pair[0])
+	if err != nil {
+		return -1, fmt.Errorf("mount %s: fusermount3 handed no descriptor over: %w", dir, err)
+	}
+	return fd, nil
+}
+
+// helperWords are the options as fusermount3 takes them.
+func (o *Options) helperWords() []string {
+	words := append(o.kernelWords(), "fsname="+Name, "subtype="+Name, "nosuid", "nodev")
+	for _, w := range []struct {
+		word string
+		on   bool
+	}{{"ro", o.ReadOnly}, {"noatime", o.NoAtime}, {"noexec", o.NoExec}} {
+		if w.on {
+			words = append(words, w.word)
+		}
+	}
+	return words
+}
+
+// helperProblem explains what fusermount3 said; that is a sentence for people,
+// so only the case with a remedy of its own is told apart.
+func helperProblem(dir, said string, err error) error {
+	said = strings.TrimSpace(strings.ReplaceAll(said, "fusermount3: ", ""))
+	if said != "" {
+		err = fmt.Errorf("fusermount3: %s", said)
+	}
+	if strings.Contains(said, "user_allow_other") {
+		return &PointError{"mount", dir, ErrAllowOther,
+			"leave allow_other out, or have root add the line user_allow_other to /etc/fuse.conf", nil}
+	}
+	return &PointError{"mount", dir, ErrRefused, "check that the directory belongs to you and that you may use FUSE", err}
+}
+
+// receive takes a descriptor from a socket.
+func receive(sock int) (int, error) {
+	var b [4]byte
+	oob := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(sock, b[:], oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil {
+		return -1, err
+	}
+	for _, m := range msgs {
+		if fds, err := unix.ParseUnixRights(&m); err == nil && len(fds) == 1 {
+			return fds[0], nil
+		}
+	}
+	return -1, unix.ENOMSG
+}

@@ -1,0 +1,107 @@
+package mount
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// whoUses says who keeps the mount at dir busy.
+func whoUses(dir string) *BusyError {
+	e := &BusyError{Dir: dir}
+	for _, d := range below(dir) {
+		e.Uses = append(e.Uses, Use{What: "a mount at " + d})
+	}
+	uses, hidden := users("/proc", dir)
+	e.Uses = append(e.Uses, uses...)
+	e.Hidden = hidden
+	return e
+}
+
+// users finds the processes that use files at or below dir, once each. It only
+// reads the names that the kernel shows; no file below dir is touched.
+func users(proc, dir string) (uses []Use, hidden bool) {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, true
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		p := process{filepath.Join(proc, e.Name()), dir}
+		what, denied := p.use()
+		hidden = hidden || denied
+		if what != "" {
+			uses = append(uses, Use{PID: pid, Name: p.name(), What: what})
+		}
+	}
+	return uses, hidden
+}
+
+// process is a process as /proc shows it, seen from one mount.
+type process struct {
+	path string // such as /proc/1
+	dir  string // the mount
+}
+
+func (p process) name() string {
+	b, err := os.ReadFile(filepath.Join(p.path, "comm"))
+	if err != nil {
+		return "?"
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// use tells how the process uses the mount; denied says that we may not know.
+func (p process) use() (what string, denied bool) {
+	for _, l := range []struct{ link, kind string }{
+		{"cwd", "working directory"}, {"root", "root directory"}, {"exe", "runs"},
+	} {
+		target, err := os.Readlink(filepath.Join(p.path, l.link))
+		if os.IsPermission(err) {
+			return "", true
+		}
+		if err == nil && within(target, p.dir) {
+			return l.kind + " " + target, false
+		}
+	}
+	if what := p.open(); what != "" {
+		return what, false
+	}
+	return p.mapped(), false
+}
+
+// open finds an open file of the mount.
+func (p process) open() string {
+	fds := filepath.Join(p.path, "fd")
+	entries, err := os.ReadDir(fds)
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		target, err := os.Readlink(filepath.Join(fds, e.Name()))
+		if err == nil && within(target, p.dir) {
+			return "has open " + target
+		}
+	}
+	return ""
+}
+
+// mapped finds a mapped file of the mount.
+func (p process) mapped() string {
+	b, err := os.ReadFile(filepath.Join(p.path, "maps"))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if i := strings.IndexByte(line, '/'); i >= 0 {
+			if file := strings.TrimSpace(line[i:]); within(unescape(file), p.dir) {
+				return "has mapped " + file
+			}
+		}
+	}
+	return ""
+}

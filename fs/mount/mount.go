@@ -1,0 +1,109 @@
+// Package mount brings a filesystem to a directory and takes it away again.
+//
+// Mounting has three steps. The directory is checked, so that a mistake ends in
+// a sentence that says what to do instead of an errno; a mount that a crashed
+// daemon left there is cleaned up on the way. Then the kernel is asked to
+// attach: by mount(2) where we may, which also allows passthrough, else by the
+// setuid program fusermount3; either way the result is a descriptor of
+// /dev/fuse. Last, a request loop takes the descriptor over. It is hidden behind
+// Server, so that another loop can take its place without anybody noticing.
+//
+// Unmounting is polite or forced. Polite refuses while programs use the drive,
+// and names them. Forced detaches the drive at once and ends the system calls
+// that wait for it.
+//
+// The process that serves a mount must not use files in it: a request of its
+// own would wait for itself. Nothing here does; what has to be known of a mount
+// is read from /proc.
+package mount
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Name is the source and the subtype of our mounts: "skep" in the first column
+// of df and "fuse.skep" in its second.
+const Name = "skep"
+
+// maxIO is the largest read or write request, in bytes. It is what the kernel
+// allows without fs.fuse.max_pages_limit being raised.
+const maxIO = 1 << 20
+
+// FileSystem answers the kernel's requests. Its own Init is not called: Attach
+// takes its place.
+type FileSystem interface {
+	fuse.RawFileSystem
+	// Attach is called once, before the first request, with what the filesystem
+	// may ask of the kernel while it is mounted.
+	Attach(Kernel)
+}
+
+// Kernel is the way back: what a mounted filesystem may ask of the kernel. All
+// of it may be called concurrently.
+type Kernel interface {
+	Backer
+	Invalidator
+}
+
+// Backer lets the kernel read and write files of ours by itself.
+type Backer interface {
+	// RegisterBacking makes an open file known; the id serves in answers to open
+	// requests. The descriptor may be closed afterwards.
+	RegisterBacking(fd int) (id int32, err error)
+	// UnregisterBacking ends an id. Open files that use it keep doing so.
+	UnregisterBacking(id int32) error
+}
+
+// Invalidator tells the kernel that what it remembers changed behind its back.
+// It must not be called from within a request, nor while holding a lock that a
+// request may want: the kernel may first want an answer to one. What the kernel
+// does not remember is no error.
+type Invalidator interface {
+	// InvalidateInode drops attributes and, if off is not negative, n bytes of
+	// content from off on (all that follow if n is 0).
+	InvalidateInode(node uint64, off, n int64) error
+	// InvalidateEntry drops a name of a directory.
+	InvalidateEntry(dir uint64, name string) error
+}
+
+// Server is a mounted filesystem.
+type Server interface {
+	// Run answers requests until the drive is unmounted, by whomever. When ctx
+	// ends first, it unmounts by force. It is called once.
+	Run(ctx context.Context) error
+	// Unmount takes the drive away if nobody uses it; else the error is a
+	// *BusyError that names who does. Run returns afterwards.
+	Unmount(ctx context.Context) error
+	// ForceUnmount takes the drive away at once. System calls that wait for it
+	// end with ENOTCONN or ECONNABORTED, and so do all later ones through files
+	// that are still open.
+	ForceUnmount() error
+}
+
+// Mount checks dir, attaches the filesystem to it and returns a server whose
+// Run must be called next: until then programs that look into dir wait. Errors
+// about dir are a *PointError with one of the reasons of this package.
+func Mount(dir string, fs FileSystem, opt Options) (Server, error) {
+	log := opt.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	dir, err := prepare(dir, opt, log)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := attach(dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	s, err := serve(dir, fd, fs, opt, log)
+	if err != nil {
+		_ = detach(dir)
+		return nil, fmt.Errorf("mount %s: %w", dir, err)
+	}
+	return s, nil
+}

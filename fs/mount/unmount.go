@@ -1,0 +1,144 @@
+package mount
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A mount may be busy for a moment after its last user closed a file, so a
+// polite unmount tries some times.
+const (
+	unmountTries = 5
+	unmountPause = 30 * time.Millisecond
+)
+
+// Unmount takes a drive away that this or another process serves, or that a
+// crash left. If it is in use, the error is a *BusyError.
+func Unmount(ctx context.Context, dir string) error {
+	dir, err := find(dir)
+	if err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		err := release(dir)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return unmountProblem(dir, err)
+		}
+		if try == unmountTries {
+			return whoUses(dir)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(unmountPause):
+		}
+	}
+}
+
+// ForceUnmount takes a drive away at once: what programs still do with it
+// fails. As an ordinary user and without /sys/fs/fuse/connections it only
+// detaches the drive; files that are open then end with the process that
+// serves them.
+func ForceUnmount(dir string) error {
+	dir, err := find(dir)
+	if err != nil {
+		return err
+	}
+	if p, ok, err := topAt(dir); err == nil && ok {
+		abort(p.dev)
+	}
+	return detach(dir)
+}
+
+// find resolves dir and makes sure that a mount of ours is there.
+func find(dir string) (string, error) {
+	dir, err := locate("unmount", dir)
+	if err != nil {
+		return "", err
+	}
+	p, ok, err := topAt(dir)
+	switch {
+	case err != nil:
+		return "", err
+	case !ok:
+		return "", &PointError{"unmount", dir, ErrNotMounted, "", nil}
+	case !p.ours():
+		return "", &PointError{"unmount", dir, ErrNotMounted, "what is mounted there is a " + p.fstype + ", not a drive", nil}
+	}
+	return dir, nil
+}
+
+// release unmounts if nobody uses the mount, else the error is EBUSY.
+func release(dir string) error {
+	if mayMount() {
+		return unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+	}
+	return runHelper(dir, "-u")
+}
+
+// detach takes the mount out of the tree of directories, whoever uses it.
+func detach(dir string) error {
+	var err error
+	if mayMount() {
+		err = unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	} else {
+		err = runHelper(dir, "-u", "-z")
+	}
+	return unmountProblem(dir, err)
+}
+
+// runHelper has fusermount3 unmount.
+func runHelper(dir string, flags ...string) error {
+	path, err := helper()
+	if err != nil {
+		return err
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(path, append(flags, "--", dir)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		// The helper tells why in words only; that the mount is busy is the one
+		// case that is told apart.
+		if strings.Contains(said.String(), "busy") {
+			return unix.EBUSY
+		}
+		return fmt.Errorf("%s: %w", strings.TrimSpace(said.String()), err)
+	}
+	return nil
+}
+
+func unmountProblem(dir string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNoHelper):
+		return &PointError{"unmount", dir, ErrNoHelper, "install the package fuse3 of your system, or unmount as root", nil}
+	case errors.Is(err, unix.EINVAL):
+		return &PointError{"unmount", dir, ErrNotMounted, "", nil}
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return &PointError{"unmount", dir, ErrPermission, "only who mounted it, and root, may unmount it", nil}
+	}
+	return &PointError{"unmount", dir, ErrRefused, "", err}
+}
+
+// abort ends the connection of a mount, and with it every system call that
+// waits for it, where the kernel's control files are there and ours to use.
+func abort(dev string) {
+	_, minor, ok := strings.Cut(dev, ":")
+	if !ok {
+		return
+	}
+	_ = os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
+}

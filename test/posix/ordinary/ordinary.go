@@ -1,0 +1,94 @@
+// Package ordinary runs a test a second time as an ordinary user who may mount
+// with fusermount3.
+//
+// Tests run as root on most build machines, while people mount as themselves;
+// what differs is who calls mount(2), what unmounting may do, and that no file
+// is passed through. The second run is a process of its own, in a mount
+// namespace of its own, where /dev/fuse is open to all as it is on most
+// machines. Nothing outside of that namespace changes.
+package ordinary
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// ID is the user and group of the second run: nobody.
+const ID = 65534
+
+// mark is set in the environment of the second run.
+const mark = "SKEP_TEST_ORDINARY_DIR"
+
+// Main is to be called by TestMain in place of m.Run.
+func Main(m *testing.M) int {
+	if dir := os.Getenv(mark); dir != "" {
+		if err := become(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "cannot become an ordinary user:", err)
+			return 2
+		}
+	}
+	return m.Run()
+}
+
+// Is reports whether this is the second run.
+func Is() bool { return os.Getenv(mark) != "" }
+
+// Run runs the calling test again as an ordinary user. It skips where that
+// cannot be done: when not root, or without fusermount3.
+func Run(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become an ordinary user in a mount namespace")
+	}
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		t.Skip("fusermount3 is not installed")
+	}
+	dir, err := os.MkdirTemp("", "skep-ordinary-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=5m"}
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), mark+"="+dir, "TMPDIR="+dir, "HOME="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	t.Logf("as user %d:\n%s", ID, out)
+	if err != nil {
+		t.Errorf("as an ordinary user: %v", err)
+	}
+}
+
+// become prepares the namespace and gives root away for good.
+func become(dir string) error {
+	node := filepath.Join(dir, "fuse")
+	if err := unix.Mknod(node, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
+		return fmt.Errorf("mknod: %w", err)
+	}
+	if err := os.Chmod(node, 0o666); err != nil {
+		return err
+	}
+	if err := unix.Mount(node, "/dev/fuse", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind /dev/fuse: %w", err)
+	}
+	if err := os.Chown(dir, ID, ID); err != nil {
+		return err
+	}
+	if err := syscall.Setgroups(nil); err != nil {
+		return err
+	}
+	if err := syscall.Setgid(ID); err != nil {
+		return err
+	}
+	if err := syscall.Setuid(ID); err != nil {
+		return err
+	}
+	// Having changed users, the process would not be allowed to see itself.
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+}
