@@ -121,7 +121,7 @@ func TestTooDeep(t *testing.T) {
 		edits = append(edits, edit{murmur(name), e})
 	}
 	slices.SortFunc(edits, compareEdits)
-	h := hamtEditor{s, newSemaphore()}
+	h := newDirEditor(s).hamt
 	if _, err := h.build(context.Background(), place{}, edits); !errors.Is(err, ErrTooDeep) {
 		t.Fatalf("names that collide are built: %v", err)
 	}
@@ -129,7 +129,7 @@ func TestTooDeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.apply(context.Background(), place{}, slots, edits[1:]); !errors.Is(err, ErrTooDeep) {
+	if _, err := h.apply(context.Background(), h.plan(context.Background(), place{}, slots, edits[1:])); !errors.Is(err, ErrTooDeep) {
 		t.Fatalf("names that collide are added: %v", err)
 	}
 }

@@ -44,8 +44,12 @@ func EditDir(ctx context.Context, s Store, names secret.Key, old link.Link, chan
 	if err != nil {
 		return link.Link{}, fmt.Errorf("edit directory: %w", err)
 	}
-	e := dirEditor{hamtEditor{s, newSemaphore()}}
-	root, err := e.apply(ctx, old, d, edits)
+	var root link.Link
+	e := newDirEditor(s)
+	err = e.hamt.pre.within(ctx, func(ctx context.Context) (err error) {
+		root, err = e.apply(ctx, old, d, edits)
+		return err
+	})
 	if err != nil {
 		return link.Link{}, fmt.Errorf("edit directory: %w", err)
 	}
@@ -180,11 +184,16 @@ func putDirNode(ctx context.Context, p Putter, n pbNode) (link.Link, uint64, err
 // dirEditor applies edits to a directory of either form.
 type dirEditor struct{ hamt hamtEditor }
 
+func newDirEditor(s Store) dirEditor {
+	pre := newPrefetcher()
+	return dirEditor{hamtEditor{put: s, get: pre.bound(s), pre: pre}}
+}
+
 func (e *dirEditor) apply(ctx context.Context, old link.Link, d dir, edits []edit) (link.Link, error) {
 	if d.slots == nil {
 		return e.applyPlain(ctx, old, d.entries, edits)
 	}
-	slots, err := e.hamt.apply(ctx, place{}, d.slots, edits)
+	slots, err := e.hamt.apply(ctx, e.hamt.plan(ctx, place{}, d.slots, edits))
 	if err != nil {
 		return link.Link{}, err
 	}
@@ -257,12 +266,12 @@ func (e *dirEditor) putPlain(ctx context.Context, entries []entry) (link.Link, e
 	if len(entries) == 0 {
 		return link.Link{}, nil
 	}
-	l, _, err := putDirNode(ctx, e.hamt.store, dirNode(entries))
+	l, _, err := putDirNode(ctx, e.hamt.put, dirNode(entries))
 	return l, err
 }
 
 func (e *dirEditor) putRoot(ctx context.Context, slots []slot) (link.Link, error) {
-	l, _, err := putDirNode(ctx, e.hamt.store, shardNode(slots))
+	l, _, err := putDirNode(ctx, e.hamt.put, shardNode(slots))
 	return l, err
 }
 
@@ -326,74 +335,103 @@ func WalkDir(ctx context.Context, g Getter, root link.Link, fn func(name string,
 	if err != nil {
 		return fmt.Errorf("walk directory: %w", err)
 	}
-	w := dirWalker{g, newSemaphore(), fn}
 	slots := d.slots
 	for _, e := range d.entries {
 		slots = append(slots, slot{entry: e})
 	}
-	return w.walk(ctx, place{}, slots)
+	pre := newPrefetcher()
+	w := dirWalker{pre.bound(g), pre, fn}
+	return pre.within(ctx, func(ctx context.Context) error {
+		return w.walk(ctx, w.open(ctx, place{}, slots))
+	})
 }
 
 // dirWalker is one WalkDir.
 type dirWalker struct {
-	g   Getter
-	sem semaphore
+	get Getter
+	pre *prefetcher
 	fn  func(name string, rec Inode) error
 }
 
-// fetched is what a slot led to: a record, or the slots of a shard.
-type fetched struct {
-	rec   Inode
+// shardWalk is a shard to be walked. The blocks below it are being fetched.
+type shardWalk struct {
 	slots []slot
+	below queue[fetched] // for each slot
 }
 
-// walk visits the slots of the shard at p, in order.
-func (w *dirWalker) walk(ctx context.Context, p place, slots []slot) error {
-	blocks := fetcher[fetched]{
-		sem:   w.sem,
+// fetched is what a slot led to: a record or a shard.
+type fetched struct {
+	rec   Inode
+	shard *shardWalk
+}
+
+// open prepares the walk of the shard at p, which has these slots.
+func (w *dirWalker) open(ctx context.Context, p place, slots []slot) *shardWalk {
+	s := &shardWalk{slots: slots}
+	s.below = queue[fetched]{
+		p:     w.pre,
 		n:     len(slots),
 		needs: func(i int) bool { return slots[i].isShard() || !slots[i].entry.inline() },
 		fetch: func(ctx context.Context, i int) (fetched, error) { return w.fetch(ctx, p, &slots[i]) },
-		use: func(i int, f fetched) error {
-			s := &slots[i]
-			if s.isShard() {
-				return w.walk(ctx, p.below(s.index), f.slots)
-			}
-			if s.entry.inline() {
-				var err error
-				if f, err = w.fetch(ctx, p, s); err != nil {
-					return err
-				}
-			}
-			return w.visit(s, f.rec)
-		},
 	}
-	return blocks.run(ctx)
+	s.below.begin(ctx)
+	return s
 }
 
-func (w *dirWalker) fetch(ctx context.Context, p place, s *slot) (f fetched, err error) {
-	if s.isShard() {
-		f.slots, err = loadShard(ctx, w.g, p, s)
-	} else {
-		f.rec, err = s.entry.inode(ctx, w.g)
+// fetch reads what a slot of the shard at p leads to.
+func (w *dirWalker) fetch(ctx context.Context, p place, s *slot) (fetched, error) {
+	if !s.isShard() {
+		rec, err := s.entry.inode(ctx, w.get)
+		return fetched{rec: rec}, w.failed(s, err)
 	}
+	slots, err := loadShard(ctx, w.get, p, s)
 	if err != nil {
-		err = w.failed(s, err)
+		return fetched{}, w.failed(s, err)
 	}
-	return f, err
+	return fetched{shard: w.open(ctx, p.below(s.index), slots)}, nil
 }
 
+// walk visits the slots of a shard in order.
+func (w *dirWalker) walk(ctx context.Context, s *shardWalk) error {
+	for i := range s.slots {
+		f, err := s.below.take(ctx, i)
+		if err != nil {
+			return err
+		}
+		if f.shard != nil {
+			err = w.walk(ctx, f.shard)
+		} else {
+			err = w.visit(ctx, &s.slots[i], f.rec)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visit calls fn for an entry, whose record was fetched if it is not inline.
+func (w *dirWalker) visit(ctx context.Context, s *slot, rec Inode) error {
+	if s.entry.inline() {
+		var err error
+		if rec, err = s.entry.inode(ctx, w.get); err != nil {
+			return w.failed(s, err)
+		}
+	}
+	name, err := realName(s.entry.name)
+	if err != nil {
+		return w.failed(s, err)
+	}
+	return w.fn(name, rec)
+}
+
+// failed says where err occurred, if it is one.
 func (w *dirWalker) failed(s *slot, err error) error {
-	if s.isShard() {
+	switch {
+	case err == nil:
+		return nil
+	case s.isShard():
 		return fmt.Errorf("walk directory: %w", err)
 	}
 	return fmt.Errorf("walk directory: %q: %w", s.entry.name[prefixLen:], err)
-}
-
-func (w *dirWalker) visit(s *slot, rec Inode) error {
-	name, err := realName(s.entry.name)
-	if err != nil {
-		return err
-	}
-	return w.fn(name, rec)
 }

@@ -118,7 +118,7 @@ func checkForm(t testing.TB, s *memStore, root link.Link, m dirModel) {
 		}
 		return
 	}
-	ed := dirEditor{hamtEditor{s, newSemaphore()}}
+	ed := newDirEditor(s)
 	slots, err := ed.hamt.build(ctx, place{}, edits)
 	if err != nil {
 		t.Fatal(err)

@@ -157,47 +157,67 @@ func (e *edit) removes() bool { return e.entry.cid == nil }
 
 // hamtEditor applies edits to a HAMT.
 type hamtEditor struct {
-	store Store
-	sem   semaphore
+	put Putter
+	get Getter
+	pre *prefetcher
 }
 
-// apply returns the slots of the shard at p after edits, which are sorted by hash
-// and name and belong below p. Slots is not altered.
-func (h *hamtEditor) apply(ctx context.Context, p place, slots []slot, edits []edit) ([]slot, error) {
-	groups := groupEdits(p, slots, edits)
-	out := make([]slot, 0, len(slots)+len(groups))
-	rest := slots
-	keepBelow := func(limit int) {
-		for len(rest) > 0 && int(rest[0].index) < limit {
+// shardEdit is a shard and the edits below it, sorted by hash and name. What it
+// needs of the shards below is being fetched.
+type shardEdit struct {
+	at     place
+	slots  []slot
+	groups []group
+	below  queue[*shardEdit] // for each group
+}
+
+// plan prepares the edits below the shard at p, which has these slots.
+func (h *hamtEditor) plan(ctx context.Context, p place, slots []slot, edits []edit) *shardEdit {
+	s := &shardEdit{at: p, slots: slots, groups: groupEdits(p, slots, edits)}
+	s.below = queue[*shardEdit]{
+		p:     h.pre,
+		n:     len(s.groups),
+		needs: func(i int) bool { return s.groups[i].inShard() },
+		fetch: func(ctx context.Context, i int) (*shardEdit, error) {
+			g := &s.groups[i]
+			below, err := loadShard(ctx, h.get, p, g.old)
+			if err != nil {
+				return nil, err
+			}
+			return h.plan(ctx, p.below(g.index), below, g.edits), nil
+		},
+	}
+	s.below.begin(ctx)
+	return s
+}
+
+// apply returns the slots of the shard after the edits. The old ones stay as they
+// are.
+func (h *hamtEditor) apply(ctx context.Context, s *shardEdit) ([]slot, error) {
+	out := make([]slot, 0, len(s.slots)+len(s.groups))
+	rest := s.slots
+	for i := range s.groups {
+		g := &s.groups[i]
+		for len(rest) > 0 && rest[0].index < g.index {
 			out = append(out, rest[0])
 			rest = rest[1:]
 		}
+		if g.old != nil {
+			rest = rest[1:]
+		}
+		below, err := s.below.take(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		after, ok, err := h.applyGroup(ctx, s.at, g, below)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, after)
+		}
 	}
-	shards := fetcher[[]slot]{
-		sem:   h.sem,
-		n:     len(groups),
-		needs: func(i int) bool { return groups[i].inShard() },
-		fetch: func(ctx context.Context, i int) ([]slot, error) {
-			return loadShard(ctx, h.store, p, groups[i].old)
-		},
-		use: func(i int, below []slot) error {
-			g := &groups[i]
-			keepBelow(int(g.index))
-			if g.old != nil {
-				rest = rest[1:]
-			}
-			s, ok, err := h.applyGroup(ctx, p, g, below)
-			if ok {
-				out = append(out, s)
-			}
-			return err
-		},
-	}
-	if err := shards.run(ctx); err != nil {
-		return nil, err
-	}
-	keepBelow(hamtWidth)
-	return out, nil
+	return append(out, rest...), nil
 }
 
 // group is the edits that fall into one slot of a shard.
@@ -231,15 +251,15 @@ func groupEdits(p place, slots []slot, edits []edit) []group {
 
 // applyGroup returns what a slot holds after the edits of g; ok is false if it is
 // free then. Below is the shard that it held, if it held one.
-func (h *hamtEditor) applyGroup(ctx context.Context, p place, g *group, below []slot) (s slot, ok bool, err error) {
+func (h *hamtEditor) applyGroup(ctx context.Context, p place, g *group, below *shardEdit) (s slot, ok bool, err error) {
 	if !g.inShard() {
 		return h.fill(ctx, p, g.index, mergeOne(g.old, g.edits))
 	}
-	after, err := h.apply(ctx, p.below(g.index), below, g.edits)
+	after, err := h.apply(ctx, below)
 	if err != nil {
 		return slot{}, false, err
 	}
-	if slices.EqualFunc(after, below, sameSlot) {
+	if slices.EqualFunc(after, below.slots, sameSlot) {
 		return *g.old, true, nil
 	}
 	switch {
@@ -310,7 +330,7 @@ func (h *hamtEditor) build(ctx context.Context, p place, entries []edit) ([]slot
 
 // putShard writes a shard and returns the slot that holds it.
 func (h *hamtEditor) putShard(ctx context.Context, index uint8, slots []slot) (slot, error) {
-	l, tsize, err := putDirNode(ctx, h.store, shardNode(slots))
+	l, tsize, err := putDirNode(ctx, h.put, shardNode(slots))
 	if err != nil {
 		return slot{}, err
 	}
