@@ -185,6 +185,16 @@ func (c *Cut) Marks(fn func(Mark) error) error {
 	return errors.Join(err, ferr)
 }
 
+// MarksOf calls fn for the marked names of one directory, in order.
+func (c *Cut) MarksOf(dir Ino, fn func(name string)) error {
+	return c.snap.Scan(key(tableMark, dir), key(tableMark, dir+1), func(k, v []byte) bool {
+		if valueUint64(v) <= c.epoch {
+			fn(string(k[9:]))
+		}
+		return true
+	})
+}
+
 func parseMark(k []byte) (Mark, error) {
 	if len(k) < 9 {
 		return Mark{}, errors.New("malformed mark row")
@@ -206,6 +216,9 @@ type Inode struct {
 	Dirty bool
 	row   row
 }
+
+// CommittedSize is the size of the file in the newest commit that has it.
+func (in *Inode) CommittedSize() int64 { return in.row.contentSize }
 
 // Entry returns the inode that a name led to, if there was one.
 func (c *Cut) Entry(dir Ino, name string) (Ino, bool, error) {

@@ -82,30 +82,56 @@ func (s *Sealer) Tag(codec uint64, plain []byte) Tag {
 	return Tag(k[:16])
 }
 
-// Seal compresses plain where that pays and seals it. The ciphertext is
-// appended to dst[:0] if its capacity suffices; plain is not kept.
-func (s *Sealer) Seal(codec uint64, plain, dst []byte) (Sealed, error) {
-	if len(plain) > MaxPlain {
-		return Sealed{}, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(plain))
-	}
-	h := header(codec, plainPayload)
-	key := s.keyOf(h, plain)
-	tag := Tag(key[:16])
+// Prepared is a plaintext about to be sealed, whose tag is known, so that a
+// duplicate need not be sealed at all. It keeps a view of the plaintext.
+type Prepared struct {
+	s     *Sealer
+	codec uint64
+	plain []byte
+	key   secret.Key // of the uncompressed form
+}
 
-	msg := append(dst[:0], h[:]...)
-	if packed := compress(msg, codec, plain); packed != nil {
-		msg = packed
-		key = s.keyOf([headerSize]byte(msg), msg[headerSize:])
+// Prepare hashes plain.
+func (s *Sealer) Prepare(codec uint64, plain []byte) (Prepared, error) {
+	if len(plain) > MaxPlain {
+		return Prepared{}, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(plain))
+	}
+	return Prepared{s, codec, plain, s.keyOf(header(codec, plainPayload), plain)}, nil
+}
+
+// Tag is the tag by which a duplicate is found.
+func (p *Prepared) Tag() Tag { return Tag(p.key[:16]) }
+
+// Seal compresses the plaintext where that pays and seals it. The ciphertext
+// is appended to dst[:0] if its capacity suffices; the plaintext is not kept.
+func (p *Prepared) Seal(dst []byte) Sealed {
+	key := p.key
+	msg := compress(dst, p.codec, p.plain)
+	if msg != nil {
+		key = p.s.keyOf([headerSize]byte(msg), msg[headerSize:])
 	} else {
-		msg = append(msg, plain...)
+		h := header(p.codec, plainPayload)
+		msg = append(append(dst[:0], h[:]...), p.plain...)
 	}
 	ct := secret.SealOnce(key, msg, msg)
 	return Sealed{
-		Link:       link.Link{Hash: link.Hash(blake3.Sum256(ct)), Key: key, Codec: codec},
-		Tag:        tag,
+		Link:       link.Link{Hash: HashOf(ct), Key: key, Codec: p.codec},
+		Tag:        p.Tag(),
 		Ciphertext: ct,
-	}, nil
+	}
 }
+
+// Seal is Prepare and Prepared.Seal in one.
+func (s *Sealer) Seal(codec uint64, plain, dst []byte) (Sealed, error) {
+	p, err := s.Prepare(codec, plain)
+	if err != nil {
+		return Sealed{}, err
+	}
+	return p.Seal(dst), nil
+}
+
+// HashOf is the identity of a ciphertext.
+func HashOf(ciphertext []byte) link.Hash { return link.Hash(blake3.Sum256(ciphertext)) }
 
 // Open checks that ciphertext is the block that l names, and returns its
 // plaintext, appended to dst[:0] where its capacity suffices. It does not alter
@@ -115,7 +141,7 @@ func Open(l link.Link, ciphertext, dst []byte) ([]byte, error) {
 	if len(ciphertext) > MaxSealed || len(ciphertext) < Overhead {
 		return nil, fmt.Errorf("%w: %v has %d bytes", ErrCorrupt, l, len(ciphertext))
 	}
-	if link.Hash(blake3.Sum256(ciphertext)) != l.Hash {
+	if HashOf(ciphertext) != l.Hash {
 		return nil, fmt.Errorf("%w: %v does not have its hash", ErrCorrupt, l)
 	}
 	msg, err := secret.OpenOnce(l.Key, dst, ciphertext)
@@ -159,13 +185,13 @@ func header(codec uint64, compression byte) [headerSize]byte {
 }
 
 // compress returns the whole message with a compressed payload, made in the
-// room of msg, or nil where that saves less than a sixteenth.
-func compress(msg []byte, codec uint64, plain []byte) []byte {
+// room of dst, or nil where that saves less than a sixteenth.
+func compress(dst []byte, codec uint64, plain []byte) []byte {
 	if len(plain) < minCompress {
 		return nil
 	}
 	h := header(codec, zstdPayload)
-	out := append(msg[:0], h[:]...)
+	out := append(dst[:0], h[:]...)
 	out = binary.AppendUvarint(out, uint64(len(plain)))
 	out = zstdEncoder.EncodeAll(plain, out)
 	if len(out) > headerSize+len(plain)-len(plain)/16 {

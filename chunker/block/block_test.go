@@ -26,7 +26,11 @@ func TestSealOpen(t *testing.T) {
 			plain = bytes.Repeat(plain, 3)
 		}
 		codec := rapid.SampledFrom([]uint64{link.Raw, link.DagPB, link.CBOR}).Draw(t, "codec")
-		b, err := s.Seal(codec, plain, nil)
+		var room []byte
+		if rapid.Bool().Draw(t, "room") {
+			room = make([]byte, 0, MaxSealed)
+		}
+		b, err := s.Seal(codec, plain, room)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,299 @@
+// Package readthrough brings content here that is not: link → bytes.
+//
+// A block is looked up in the account of blocks or, where that has not heard of
+// it, in the segments of the newest commit's index; its bytes come from a pack
+// kept here, from memory, or from the swarm. Nothing is returned that was not
+// checked against the link. Ranges asked of the swarm are whole units, so that
+// holders do not see where blocks begin and end.
+package readthrough
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"skep/cache/blocks"
+	"skep/cache/packfiles"
+	"skep/cache/readerr"
+	"skep/chunker/block"
+	"skep/chunker/blockindex"
+	"skep/chunker/commit"
+	"skep/chunker/dag"
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/chunker/link"
+	"skep/chunker/secret"
+)
+
+// Ref names a pack and tells what is known of finding it.
+type Ref struct {
+	Group    group.ID
+	Number   uint16
+	Class    erasure.Class
+	Coding   erasure.Coding
+	Slots    []group.PeerKey // nil: the holders must be found
+	Manifest []byte          // nil: the holders must be asked
+}
+
+// Source reads from the swarm.
+type Source interface {
+	// ReadRange returns n bytes at off of a pack, proved against its
+	// manifest, from whichever holders have them. Its errors are those of
+	// package readerr. The caller may keep the slice.
+	ReadRange(ctx context.Context, ref Ref, off, n int) ([]byte, error)
+}
+
+// Reader is safe for concurrent use.
+type Reader struct {
+	table  *blocks.Table
+	packs  *packfiles.Store
+	source Source
+	names  secret.Key
+	units  *unitCache
+	chunks chunkCache
+
+	mu      sync.Mutex // guards the next three
+	newest  *commit.Commit
+	at      commit.Locator // of newest
+	learned map[link.Hash]bool
+}
+
+// New returns a Reader for a drive whose names are keyed with names; source may
+// be nil where there is no swarm.
+func New(table *blocks.Table, packs *packfiles.Store, source Source, names secret.Key) *Reader {
+	r := &Reader{table: table, packs: packs, source: source, names: names, units: newUnitCache(), learned: map[link.Hash]bool{}}
+	r.chunks.r = r
+	return r
+}
+
+// SetCommit makes c, which lies at l, the commit whose index and tables are
+// read.
+func (r *Reader) SetCommit(c *commit.Commit, l commit.Locator) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.newest, r.at = c, l
+}
+
+// Commit returns the commit that is read; nil if there is none.
+func (r *Reader) Commit() (*commit.Commit, commit.Locator) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.newest, r.at
+}
+
+// Get implements dag.Getter: it returns the plaintext of a block.
+func (r *Reader) Get(ctx context.Context, l link.Link) ([]byte, error) {
+	ct, err := r.Ciphertext(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	return block.Open(l, ct, nil)
+}
+
+// Ciphertext returns a block as it is stored, checked against its link.
+func (r *Reader) Ciphertext(ctx context.Context, l link.Link) ([]byte, error) {
+	places, err := r.places(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	err = fmt.Errorf("block %v: %w", l, readerr.ErrAbsent)
+	for _, p := range places {
+		var ct []byte
+		var ref Ref
+		if ref, err = r.ref(p); err != nil {
+			continue
+		}
+		if ct, err = r.read(ctx, ref, p, l); err == nil {
+			return ct, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return nil, err
+}
+
+// At returns the plaintext of the block at a locator, which needs no index.
+func (r *Reader) At(ctx context.Context, l commit.Locator) ([]byte, error) {
+	ref := Ref{Group: l.Group, Number: l.Number, Class: l.Class, Coding: l.Coding}
+	if known, err := r.ref(blockindex.Place{Group: l.Group, Number: l.Number}); err == nil {
+		ref = known
+	}
+	ct, err := r.read(ctx, ref, blockindex.Place{Group: l.Group, Number: l.Number, Offset: l.Offset, Length: l.Length}, l.Link)
+	if err != nil {
+		return nil, err
+	}
+	return block.Open(l.Link, ct, nil)
+}
+
+// ref gathers what the account knows of a pack.
+func (r *Reader) ref(p blockindex.Place) (Ref, error) {
+	g, ok, err := r.table.Group(p.Group)
+	if err != nil {
+		return Ref{}, err
+	}
+	if !ok {
+		return Ref{}, fmt.Errorf("group %v: %w", p.Group, readerr.ErrAbsent)
+	}
+	ref := Ref{Group: g.ID, Number: p.Number, Class: g.Class, Coding: g.Coding, Slots: g.Slots}
+	pk, ok, err := r.table.Pack(p.Group, p.Number)
+	if err == nil && ok {
+		ref.Manifest = pk.Manifest
+	}
+	return ref, err
+}
+
+// read returns the ciphertext at a place, from here if it is kept here.
+func (r *Reader) read(ctx context.Context, ref Ref, p blockindex.Place, l link.Link) ([]byte, error) {
+	if uint64(p.Offset)+uint64(p.Length) > uint64(ref.Class.Size()) || p.Length > block.MaxSealed {
+		return nil, fmt.Errorf("block %v: place outside its pack: %w", l, readerr.ErrCorrupt)
+	}
+	ct := make([]byte, p.Length)
+	if r.packs != nil && r.packs.ReadAt(p.Group, p.Number, ct, int64(p.Offset)) == nil && matches(l, ct) {
+		return ct, nil // a damaged file is passed over: the swarm has it too
+	}
+	if r.source == nil {
+		return nil, fmt.Errorf("block %v: %w", l, readerr.ErrUnreachable)
+	}
+	ct, err := r.units.read(ctx, r.source, ref, int(p.Offset), int(p.Length))
+	if err != nil {
+		return nil, fmt.Errorf("block %v: %w", l, err)
+	}
+	if !matches(l, ct) {
+		return nil, fmt.Errorf("block %v: pack %d of group %v holds something else: %w", l, p.Number, p.Group, readerr.ErrCorrupt)
+	}
+	return ct, nil
+}
+
+func matches(l link.Link, ct []byte) bool { return block.HashOf(ct) == l.Hash }
+
+// places returns where a block lies.
+func (r *Reader) places(ctx context.Context, l link.Link) ([]blockindex.Place, error) {
+	b, ok, err := r.table.Get(l.Hash)
+	if err != nil || ok && len(b.Places) > 0 {
+		return b.Places, err
+	}
+	if err := r.learnFor(ctx, l.Hash); err != nil {
+		return nil, err
+	}
+	b, ok, err = r.table.Get(l.Hash)
+	if err != nil {
+		return nil, err
+	}
+	if !ok || len(b.Places) == 0 {
+		return nil, fmt.Errorf("block %v is in no index: %w", l, readerr.ErrAbsent)
+	}
+	return b.Places, nil
+}
+
+// learnFor reads the pieces of the commit's index that may name a hash.
+func (r *Reader) learnFor(ctx context.Context, h link.Hash) error {
+	c, at := r.Commit()
+	if c == nil {
+		return nil
+	}
+	for i := len(c.Segments) - 1; i >= 0; i-- {
+		p := pieceFor(c.Segments[i].Pieces, h)
+		if p < 0 {
+			continue
+		}
+		if err := r.learn(ctx, c.Segments[i].Pieces[p].At.In(at)); err != nil {
+			return fmt.Errorf("block index: %w", err)
+		}
+	}
+	return nil
+}
+
+// pieceFor returns the piece of a segment that would name h; -1 for none.
+func pieceFor(pieces []commit.Piece, h link.Hash) int {
+	lo, hi := 0, len(pieces) // pieces[:lo] begin at or before h
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if string(pieces[mid].First[:]) <= string(h[:]) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo - 1
+}
+
+// learn enters one piece of the index into the account, once.
+func (r *Reader) learn(ctx context.Context, at commit.Locator) error {
+	r.mu.Lock()
+	done := r.learned[at.Link.Hash]
+	r.mu.Unlock()
+	if done {
+		return nil
+	}
+	plain, err := r.At(ctx, at)
+	if err != nil {
+		return err
+	}
+	entries, err := blockindex.Decode(plain)
+	if err != nil {
+		return err
+	}
+	if err := r.table.Learn(entries); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.learned[at.Link.Hash] = true
+	r.mu.Unlock()
+	return nil
+}
+
+// LearnAll enters the whole index of the newest commit into the account, piece
+// by piece. Progress, if not nil, is told after each.
+func (r *Reader) LearnAll(ctx context.Context, progress func(done, total int)) error {
+	c, at := r.Commit()
+	if c == nil {
+		return nil
+	}
+	total, done := 0, 0
+	for _, s := range c.Segments {
+		total += len(s.Pieces)
+	}
+	for i := len(c.Segments) - 1; i >= 0; i-- {
+		for _, p := range c.Segments[i].Pieces {
+			if err := r.learn(ctx, p.At.In(at)); err != nil {
+				return fmt.Errorf("block index: %w", err)
+			}
+			done++
+			if progress != nil {
+				progress(done, total)
+			}
+		}
+	}
+	return nil
+}
+
+// Dir implements tree.Content.
+func (r *Reader) Dir(ctx context.Context, root link.Link, fn func(name string, rec dag.Inode) error) error {
+	return classify(dag.WalkDir(ctx, r, root, fn))
+}
+
+// Linked implements tree.Content.
+func (r *Reader) Linked(ctx context.Context, id uint64) (dag.Inode, error) {
+	c, _ := r.Commit()
+	if c == nil || c.Links.IsZero() {
+		return dag.Inode{}, readerr.ErrAbsent
+	}
+	rec, ok, err := dag.LookupDir(ctx, r, r.names, c.Links, dag.InodeName(id))
+	if err != nil {
+		return rec, classify(err)
+	}
+	if !ok {
+		return rec, readerr.ErrAbsent
+	}
+	return rec, nil
+}
+
+// classify makes the errors of the layer below those of package readerr.
+func classify(err error) error {
+	if errors.Is(err, dag.ErrCorrupt) || errors.Is(err, block.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", readerr.ErrCorrupt, err)
+	}
+	return err
+}

@@ -1,0 +1,13 @@
+// Package writeback turns what changed on this device into commits.
+//
+// A commit takes a cut of the tree, chunks and seals what changed, fills packs,
+// rebuilds the directories on the changed paths from the bottom up, and hands
+// every full pack, erasure-coded, to the Sink while the next one fills. When all
+// packs are acknowledged, the block index's new segment, the group table and the
+// signed commit follow in a last pack, and the head that points to it is
+// published. Only then is what was taken clean.
+//
+// A commit that fails halfway costs little when it is tried again: the packs
+// that were acknowledged are in the account of blocks, and their blocks are
+// found as duplicates.
+package writeback

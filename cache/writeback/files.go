@@ -1,0 +1,203 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"skep/cache/tree"
+	"skep/chunker/dag"
+	"skep/chunker/link"
+)
+
+// sealAhead is how many chunks of one file are read and sealed beside the one
+// that the file's tree is waiting for.
+const sealAhead = 3
+
+// fileRecord returns an inode's record for the commit; for a dirty file it
+// first stores the content. A file that would not come to rest keeps its newest
+// whole version: keep is true then, and skip if it has none.
+func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, keep, skip bool, err error) {
+	if !in.Dirty {
+		return in.Record, false, false, nil
+	}
+	for try := 0; ; try++ {
+		rec, err = w.storeFile(ctx, in)
+		if !errors.Is(err, tree.ErrMoving) {
+			return rec, false, false, err
+		}
+		if try == 2 {
+			break
+		}
+	}
+	w.noteMoving(tree.Ino(in.Record.ID))
+	if in.Record.Content.IsZero() {
+		return rec, true, true, nil
+	}
+	old := in.Record
+	old.Size = in.CommittedSize()
+	return old, true, false, nil
+}
+
+// storeFile stores the content of one dirty file.
+func (w *work) storeFile(ctx context.Context, in tree.Inode) (dag.Inode, error) {
+	f, err := w.cut.OpenFile(ctx, in)
+	if err != nil {
+		return dag.Inode{}, err
+	}
+	defer f.Close()
+	rec := f.Record
+	rec.Size, rec.Content, rec.Inline = f.Size, link.Link{}, nil
+	if f.Size <= dag.MaxInline {
+		rec.Inline = make([]byte, f.Size)
+		err = f.ReadAt(ctx, rec.Inline, 0)
+	} else {
+		rec.Content, err = w.storeContent(ctx, f)
+	}
+	if err == nil {
+		err = f.Taken()
+	}
+	if err != nil {
+		return dag.Inode{}, err
+	}
+	w.settled(tree.Settled{Ino: tree.Ino(rec.ID), Content: rec.Content, Size: rec.Size})
+	return rec, nil
+}
+
+func (w *work) storeContent(ctx context.Context, f *tree.CutFile) (link.Link, error) {
+	runs, err := w.runs(ctx, f)
+	if err != nil {
+		return link.Link{}, err
+	}
+	s := newSealing(ctx, w, f, runs)
+	defer s.stop()
+	file, err := dag.WriteFile(ctx, w.p, f.Old, f.Size, runs, s.leaf)
+	return file.Root, err
+}
+
+// runs lists the changed chunks of a file, holes apart.
+func (w *work) runs(ctx context.Context, f *tree.CutFile) ([]dag.Run, error) {
+	var runs []dag.Run
+	for _, r := range f.Changed() {
+		for at := r.From; at < r.To; {
+			from, to := f.NextData(at)
+			from, to = max(from, at), min(max(to, at), r.To)
+			// Whole chunks of the hole before the data.
+			hole := min(from, r.To) / dag.ChunkSize * dag.ChunkSize
+			if hole > at {
+				zero, err := w.zeroChunk(ctx)
+				if err != nil {
+					return nil, err
+				}
+				runs = appendRun(runs, dag.Run{From: at / dag.ChunkSize, To: hole / dag.ChunkSize, Leaf: zero})
+				at = hole
+				continue
+			}
+			end := (max(to, at+1) + dag.ChunkSize - 1) / dag.ChunkSize * dag.ChunkSize
+			runs = appendRun(runs, dag.Run{From: at / dag.ChunkSize, To: chunksIn(min(end, f.Size))})
+			at = end
+		}
+	}
+	return runs, nil
+}
+
+func chunksIn(size int64) int64 { return (size + dag.ChunkSize - 1) / dag.ChunkSize }
+
+// appendRun adds a run, joining it to the last one if they are alike.
+func appendRun(runs []dag.Run, r dag.Run) []dag.Run {
+	if n := len(runs); n > 0 && runs[n-1].To == r.From && runs[n-1].Leaf == r.Leaf {
+		runs[n-1].To = r.To
+		return runs
+	}
+	return append(runs, r)
+}
+
+// zeroChunk is the link of a whole chunk of zeros.
+func (w *work) zeroChunk(ctx context.Context) (link.Link, error) {
+	w.zeroOnce.Do(func() { w.zero, w.zeroErr = w.p.Put(ctx, link.Raw, make([]byte, dag.ChunkSize), nil) })
+	return w.zero, w.zeroErr
+}
+
+// sealing reads and seals the chunks of one file ahead of the tree above them.
+type sealing struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	w      *work
+	f      *tree.CutFile
+	todo   []int64 // chunks not begun yet
+	flying map[int64]chan sealed
+	wg     sync.WaitGroup
+}
+
+type sealed struct {
+	l   link.Link
+	err error
+}
+
+func newSealing(ctx context.Context, w *work, f *tree.CutFile, runs []dag.Run) *sealing {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &sealing{ctx: ctx, cancel: cancel, w: w, f: f, flying: map[int64]chan sealed{}}
+	for _, r := range runs {
+		if !r.Leaf.IsZero() {
+			continue
+		}
+		for i := r.From; i < r.To; i++ {
+			s.todo = append(s.todo, i)
+		}
+	}
+	return s
+}
+
+// leaf returns the link of a chunk; WriteFile asks in order.
+func (s *sealing) leaf(ctx context.Context, i int64) (link.Link, error) {
+	for len(s.todo) > 0 && len(s.flying) <= sealAhead {
+		s.begin(s.todo[0])
+		s.todo = s.todo[1:]
+	}
+	ch, ok := s.flying[i]
+	if !ok {
+		return link.Link{}, fmt.Errorf("BUG: writeback: chunk %d was not to be sealed", i)
+	}
+	delete(s.flying, i)
+	select {
+	case r := <-ch:
+		return r.l, r.err
+	case <-ctx.Done():
+		return link.Link{}, ctx.Err()
+	}
+}
+
+func (s *sealing) begin(i int64) {
+	ch := make(chan sealed, 1)
+	s.flying[i] = ch
+	s.wg.Go(func() {
+		l, err := s.w.sealChunk(s.ctx, s.f, i)
+		ch <- sealed{l, err}
+	})
+}
+
+func (s *sealing) stop() {
+	s.cancel()
+	s.wg.Wait()
+}
+
+var chunkBuffers = sync.Pool{New: func() any { b := make([]byte, dag.ChunkSize); return &b }}
+
+// sealChunk reads one chunk and puts it into a pack.
+func (w *work) sealChunk(ctx context.Context, f *tree.CutFile, i int64) (link.Link, error) {
+	select {
+	case w.e.cpu <- struct{}{}:
+		defer func() { <-w.e.cpu }()
+	case <-ctx.Done():
+		return link.Link{}, ctx.Err()
+	}
+	buf := chunkBuffers.Get().(*[]byte)
+	defer chunkBuffers.Put(buf)
+	off := i * dag.ChunkSize
+	p := (*buf)[:min(dag.ChunkSize, f.Size-off)]
+	if err := f.ReadAt(ctx, p, off); err != nil {
+		return link.Link{}, err
+	}
+	return w.p.Put(ctx, link.Raw, p, nil)
+}

@@ -1,0 +1,239 @@
+package writeback
+
+import (
+	"context"
+	"fmt"
+
+	"skep/cache/blocks"
+	"skep/cache/state"
+	"skep/chunker/block"
+	"skep/chunker/blockindex"
+	"skep/chunker/commit"
+	"skep/chunker/dag"
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/chunker/link"
+)
+
+const (
+	// reclaimStep is how many blocks are dropped in one batch.
+	reclaimStep = 512
+	// foldBudget bounds how many live bytes one commit moves.
+	foldBudget = 32 << 20
+	// smallPacks is how many packs of a small class may gather before they
+	// are folded into a larger one.
+	smallPacks = 12
+)
+
+// afterwards gives back what the newest commit does not need: blocks without
+// references are dropped, packs without live blocks are declared dead, and the
+// journal forgets what the commit has.
+func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
+	if ready, err := e.RefsReady(); err != nil || !ready {
+		return err
+	}
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		more, err = e.table.Reclaim(reclaimStep, func(l link.Link) ([]link.Link, error) { return e.children(ctx, l) })
+		if err != nil {
+			return fmt.Errorf("reclaim: %w", err)
+		}
+	}
+	if err := e.buryDead(ctx); err != nil {
+		return err
+	}
+	if err := e.cfg.Tree.Carry(); err != nil {
+		return err
+	}
+	if err := e.table.Carry(); err != nil {
+		return err
+	}
+	return e.cfg.State.Forget(seq)
+}
+
+// children lists what a block refers to.
+func (e *Engine) children(ctx context.Context, l link.Link) ([]link.Link, error) {
+	if l.Codec == link.Raw {
+		return nil, nil
+	}
+	plain, err := e.reader.Get(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	return Children(l, plain)
+}
+
+// buryDead declares packs without live blocks dead, to their holders and in
+// the account.
+func (e *Engine) buryDead(ctx context.Context) error {
+	dead := map[group.ID][]uint16{}
+	err := e.table.Packs(func(p blocks.Pack) bool {
+		if p.Live == 0 {
+			dead[p.Group] = append(dead[p.Group], p.Number)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for id, numbers := range dead {
+		if err := e.buryIn(ctx, id, numbers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) buryIn(ctx context.Context, id group.ID, numbers []uint16) error {
+	var g group.Group
+	e.groupMu.Lock()
+	err := e.table.UpdateGroup(id, func(row *group.Group) error {
+		for _, n := range numbers {
+			row.Dead.Add(n)
+		}
+		row.Lease++
+		g = *row
+		return nil
+	})
+	if k := (groupKind{g.Class, g.Kind}); err == nil && e.current[k].ID == id {
+		e.current[k] = g
+	}
+	e.groupMu.Unlock()
+	if err != nil {
+		return err
+	}
+	if _, err := e.cfg.Sink.Lease(ctx, g, e.lease(g)); err != nil {
+		// Holders that are away learn it when they are back: their statements
+		// name the lease that they know.
+		e.cfg.Log.Info("some holders do not know yet what was deleted", "err", err)
+	}
+	for _, n := range numbers {
+		if err := e.table.Bury(id, n); err != nil {
+			return err
+		}
+		if err := e.packs.Remove(id, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foldSome moves the live blocks of mostly dead packs, and of small ones where
+// many have gathered, into new packs. The old ones die with the next commit
+// that is published.
+func (e *Engine) foldSome(ctx context.Context) error {
+	if ready, err := e.RefsReady(); err != nil || !ready {
+		return err
+	}
+	chosen, err := e.chooseFolds()
+	if err != nil || len(chosen) == 0 {
+		return err
+	}
+	p := newPacker(ctx, e)
+	for _, pk := range chosen {
+		if err := e.fold(ctx, p, pk); err != nil {
+			// A pack that cannot be read now is folded another time.
+			e.cfg.Log.Info("a pack was not folded", "group", pk.Group, "number", pk.Number, "err", err)
+		}
+	}
+	return p.flush()
+}
+
+// chooseFolds picks the packs to fold, within the budget.
+func (e *Engine) chooseFolds() ([]blocks.Pack, error) {
+	classes, err := e.classes()
+	if err != nil {
+		return nil, err
+	}
+	small := map[groupKind][]blocks.Pack{}
+	var chosen []blocks.Pack
+	budget := uint64(foldBudget)
+	take := func(p blocks.Pack) {
+		if p.Live <= budget {
+			budget -= p.Live
+			chosen = append(chosen, p)
+		}
+	}
+	err = e.table.Packs(func(p blocks.Pack) bool {
+		switch k := (groupKind{classes[p.Group], p.Kind}); {
+		case p.Live == 0:
+		case 2*p.Live < p.Total:
+			take(p)
+		case k.class+2 <= e.classOf(p.Kind):
+			small[k] = append(small[k], p)
+		}
+		return budget > 0
+	})
+	for _, packs := range small {
+		if len(packs) < smallPacks {
+			continue
+		}
+		for _, p := range packs {
+			take(p)
+		}
+	}
+	return chosen, err
+}
+
+func (e *Engine) classes() (map[group.ID]erasure.Class, error) {
+	all, err := e.table.Groups()
+	out := make(map[group.ID]erasure.Class, len(all))
+	for _, g := range all {
+		out[g.ID] = g.Class
+	}
+	return out, err
+}
+
+// fold puts the live blocks whose home a pack is into others.
+func (e *Engine) fold(ctx context.Context, p *packer, pk blocks.Pack) error {
+	members, err := e.table.Members(pk.Group, pk.Number)
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		home := m.Places[0].Group == pk.Group && m.Places[0].Number == pk.Number
+		if m.Refs == 0 || !home {
+			continue
+		}
+		ct, err := e.reader.Ciphertext(ctx, m.Link)
+		if err != nil {
+			return err
+		}
+		if err := p.add(block.Sealed{Link: m.Link, Tag: m.Tag, Ciphertext: ct}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Children lists the blocks that a block refers to, whatever it is.
+func Children(l link.Link, plain []byte) ([]link.Link, error) {
+	if l.Codec != link.CBOR {
+		return dag.Refs(l.Codec, plain)
+	}
+	if c, err := commit.Parse(plain); err == nil {
+		return c.Refs()
+	}
+	if _, err := blockindex.Decode(plain); err == nil {
+		return nil, nil // places are no references
+	}
+	if _, err := commit.DecodeGroups(plain); err == nil {
+		return nil, nil
+	}
+	return dag.Refs(l.Codec, plain)
+}
+
+// RefsReady reports whether the references of all stored blocks are counted;
+// on a device that joined the drive they first have to be.
+func (e *Engine) RefsReady() (bool, error) {
+	b, ok, err := e.cfg.State.Get(refsKey)
+	return ok && len(b) == 1 && b[0] == 1, err
+}
+
+var refsKey = []byte("hrefs")
+
+// SetRefsReady says that the references of all stored blocks are counted.
+func SetRefsReady(b *state.Batch) { b.Put(refsKey, []byte{1}) }

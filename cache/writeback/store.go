@@ -1,0 +1,173 @@
+package writeback
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"skep/cache/blocks"
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+)
+
+// Sink is how packs leave the device.
+type Sink interface {
+	// Plan chooses coding and holders for a new group of packs of a class.
+	Plan(ctx context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error)
+	// Lease hands a lease to the holders of a group, and returns the slots
+	// whose holders took it.
+	Lease(ctx context.Context, g group.Group, lease []byte) (blocks.Slots, error)
+	// Store hands the shards of one pack to the holders of its group. It
+	// returns the slots whose holders have their shard on the disk; an error,
+	// ErrTooFew among others, if these are not enough to call the pack safe.
+	Store(ctx context.Context, g group.Group, manifest []byte, shards [][]byte) (blocks.Slots, error)
+}
+
+// ErrTooFew says that too few holders took their shard.
+var ErrTooFew = errors.New("too few holders")
+
+// leaseTime is how long a group is wanted without another word of its owner.
+const leaseTime = 365 * 24 * time.Hour
+
+// placement is where a pack came to lie.
+type placement struct {
+	group    group.Group
+	number   uint16
+	manifest []byte
+	acked    blocks.Slots
+}
+
+type groupKind struct {
+	class erasure.Class
+	kind  group.Kind
+}
+
+// storePack codes a pack and hands it to the holders of a group with room for
+// one more; if too few of these answer, to those of a new group.
+func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.Class, bytes []byte) (placement, error) {
+	var firstErr error
+	for attempt := range 3 {
+		g, number, err := e.nextNumber(ctx, groupKind{class, kind}, attempt > 0)
+		if err != nil {
+			return placement{}, errors.Join(firstErr, err)
+		}
+		p, err := e.storeIn(ctx, g, number, kind, bytes)
+		if err == nil {
+			return p, nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, ErrTooFew) {
+			return placement{}, err
+		}
+		firstErr = err
+	}
+	return placement{}, firstErr
+}
+
+func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind group.Kind, bytes []byte) (placement, error) {
+	shards := g.Coding.Split(g.Class, bytes)
+	if err := g.Coding.Encode(shards); err != nil {
+		return placement{}, err
+	}
+	m := group.Manifest{Number: number, Class: g.Class, Coding: g.Coding, Roots: make([]erasure.Root, len(shards))}
+	for i, s := range shards {
+		m.Roots[i] = erasure.RootOf(s)
+	}
+	p := placement{group: g, number: number, manifest: m.Sign(group.KeyOf(e.cfg.Root, g.Nonce))}
+	if kind == group.Metadata {
+		if err := e.packs.Put(g.ID, number, bytes); err != nil {
+			return p, err
+		}
+	}
+	var err error
+	p.acked, err = e.cfg.Sink.Store(ctx, g, p.manifest, shards)
+	if err != nil {
+		return p, fmt.Errorf("pack %d of a group of %v, %v: %w", number, g.Class, g.Coding, err)
+	}
+	e.sent(int64(len(bytes)))
+	return p, nil
+}
+
+// nextNumber reserves the next pack number in a group of this class and kind,
+// founding one if there is none with room, or if fresh says so. A number is
+// never given out twice, even if the process ends before it is used: a holder
+// takes one manifest a number.
+func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group.Group, uint16, error) {
+	e.groupMu.Lock()
+	defer e.groupMu.Unlock()
+	g, ok := e.current[k]
+	if !ok || fresh || g.Packs >= group.MaxPacks {
+		var err error
+		if g, err = e.found(ctx, k); err != nil {
+			return group.Group{}, 0, err
+		}
+	}
+	number := g.Packs
+	err := e.table.UpdateGroup(g.ID, func(row *group.Group) error {
+		number = row.Packs
+		row.Packs++
+		g = *row
+		return nil
+	})
+	if err != nil {
+		return group.Group{}, 0, err
+	}
+	e.current[k] = g
+	return g, number, nil
+}
+
+// ensureGroup founds a group of this class and kind if there is none with room.
+func (e *Engine) ensureGroup(ctx context.Context, k groupKind) error {
+	e.groupMu.Lock()
+	defer e.groupMu.Unlock()
+	if g, ok := e.current[k]; ok && g.Packs < group.MaxPacks {
+		return nil
+	}
+	g, err := e.found(ctx, k)
+	if err == nil {
+		e.current[k] = g
+	}
+	return err
+}
+
+// found begins a group: coding and holders by the plan, a key of its own, and a
+// lease that its holders accepted.
+func (e *Engine) found(ctx context.Context, k groupKind) (group.Group, error) {
+	coding, slots, err := e.cfg.Sink.Plan(ctx, k.class)
+	if err != nil {
+		return group.Group{}, err
+	}
+	g := group.Group{Class: k.class, Kind: k.kind, Coding: coding, Slots: slots, Lease: 1}
+	_, _ = rand.Read(g.Nonce[:])
+	g.ID = group.IDOf(group.KeyOf(e.cfg.Root, g.Nonce))
+	if _, err := e.cfg.Sink.Lease(ctx, g, e.lease(g)); err != nil {
+		return group.Group{}, fmt.Errorf("new group of %v, %v: %w", k.class, coding, err)
+	}
+	return g, e.table.PutGroup(g)
+}
+
+// lease is the newest lease of a group, signed.
+func (e *Engine) lease(g group.Group) []byte {
+	l := group.Lease{Number: g.Lease, Until: e.now().Add(leaseTime).Unix(), Packs: group.MaxPacks,
+		Bytes: int64(g.ShardSize()) * group.MaxPacks, Dead: g.Dead}
+	return l.Sign(group.KeyOf(e.cfg.Root, g.Nonce))
+}
+
+// LeaseOf returns the newest lease of a group, for those who move its slots.
+func (e *Engine) LeaseOf(g group.Group) []byte { return e.lease(g) }
+
+// loadGroups finds, after a start, the groups that packs can still be added to.
+func (e *Engine) loadGroups() error {
+	all, err := e.table.Groups()
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		k := groupKind{g.Class, g.Kind}
+		if cur, ok := e.current[k]; g.Packs < group.MaxPacks && (!ok || cur.Packs < g.Packs) {
+			e.current[k] = g
+		}
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"skep/cache/tree"
+	"skep/chunker/dag"
+	"skep/chunker/link"
+)
+
+// work is one commit in the making: from the cut to the new root.
+type work struct {
+	e   *Engine
+	cut *tree.Cut
+	p   *packer
+
+	dirs  map[tree.Ino]*dirty // directories to be rebuilt
+	links map[tree.Ino]link.Link
+
+	zeroOnce sync.Once
+	zero     link.Link
+	zeroErr  error
+
+	mu     sync.Mutex // guards the next three
+	done   []tree.Settled
+	keep   map[tree.Mark]bool
+	moving []tree.Ino
+}
+
+// dirty is a directory to be rebuilt because of entries below it.
+type dirty struct {
+	ino    tree.Ino
+	depth  int
+	marked bool     // has marks of its own
+	below  []string // names of subdirectories that are rebuilt
+}
+
+func newWork(ctx context.Context, e *Engine, cut *tree.Cut) *work {
+	return &work{e: e, cut: cut, p: newPacker(ctx, e), dirs: map[tree.Ino]*dirty{},
+		links: map[tree.Ino]link.Link{}, keep: map[tree.Mark]bool{}}
+}
+
+func (w *work) settled(s tree.Settled) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.done = append(w.done, s)
+}
+
+func (w *work) noteMoving(ino tree.Ino) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.moving = append(w.moving, ino)
+}
+
+func (w *work) keepMark(m tree.Mark) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keep[m] = true
+}
+
+// run stores everything that changed, and returns the record of the root
+// directory and the table of linked inodes.
+func (w *work) run(ctx context.Context, oldLinks link.Link) (root dag.Inode, links link.Link, err error) {
+	hasLinks, err := w.collect()
+	if err != nil {
+		return root, links, err
+	}
+	links = oldLinks
+	if hasLinks {
+		if links, err = w.rebuild(ctx, tree.Links, oldLinks, nil); err != nil {
+			return root, links, err
+		}
+	}
+	order := make([]*dirty, 0, len(w.dirs))
+	for _, d := range w.dirs {
+		order = append(order, d)
+	}
+	// The deepest first; within a level by inode, so that files of one
+	// directory lie together and a commit is the same when done again.
+	slices.SortFunc(order, func(a, b *dirty) int {
+		if a.depth != b.depth {
+			return b.depth - a.depth
+		}
+		if a.ino < b.ino {
+			return -1
+		}
+		return 1
+	})
+	for _, d := range order {
+		if err := w.rebuildDir(ctx, d); err != nil {
+			return root, links, err
+		}
+	}
+	in, ok, err := w.cut.Inode(tree.Root)
+	if err != nil || !ok {
+		return root, links, errors.Join(err, errors.New("the root directory has no row"))
+	}
+	root = in.Record
+	if l, ok := w.links[tree.Root]; ok {
+		root.Content = l
+	}
+	return root, links, nil
+}
+
+// collect finds the directories with marks and those above them.
+func (w *work) collect() (hasLinks bool, err error) {
+	var marked []tree.Ino
+	err = w.cut.Marks(func(m tree.Mark) error {
+		switch {
+		case m.Dir == tree.Links:
+			hasLinks = true
+		case m.Dir != 0 && (len(marked) == 0 || marked[len(marked)-1] != m.Dir):
+			marked = append(marked, m.Dir)
+		}
+		return nil
+	})
+	for _, ino := range marked {
+		if err == nil {
+			err = w.add(ino)
+		}
+	}
+	return hasLinks, err
+}
+
+// add enters a marked directory and the ones above it, unless it is gone.
+func (w *work) add(ino tree.Ino) error {
+	d, err := w.enter(ino)
+	if d != nil {
+		d.marked = true
+	}
+	return err
+}
+
+// enter returns the entry of a directory, made with those of all above it; nil
+// if the directory was removed.
+func (w *work) enter(ino tree.Ino) (*dirty, error) {
+	if d, ok := w.dirs[ino]; ok {
+		return d, nil
+	}
+	in, ok, err := w.cut.Inode(ino)
+	if err != nil || !ok {
+		return nil, err
+	}
+	d := &dirty{ino: ino}
+	if ino != tree.Root {
+		up, err := w.enter(in.Parent)
+		if err != nil || up == nil {
+			return nil, err
+		}
+		d.depth = up.depth + 1
+		up.below = append(up.below, in.Name)
+	}
+	w.dirs[ino] = d
+	return d, nil
+}
+
+func (w *work) rebuildDir(ctx context.Context, d *dirty) error {
+	in, ok, err := w.cut.Inode(d.ino)
+	if err != nil || !ok {
+		return errors.Join(err, fmt.Errorf("directory %d has no row", d.ino))
+	}
+	l, err := w.rebuild(ctx, d.ino, in.Record.Content, d.below)
+	if err != nil {
+		return err
+	}
+	w.links[d.ino] = l
+	w.settled(tree.Settled{Ino: d.ino, Content: l})
+	return nil
+}
+
+// rebuild makes the new version of a directory from the old one, its marks and
+// the subdirectories below that were rebuilt.
+func (w *work) rebuild(ctx context.Context, dir tree.Ino, old link.Link, below []string) (link.Link, error) {
+	names := slices.Clone(below)
+	err := w.cut.MarksOf(dir, func(name string) { names = append(names, name) })
+	if err != nil {
+		return link.Link{}, err
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	for part := range slices.Chunk(names, 4096) {
+		changes, err := w.changes(ctx, dir, part)
+		if err != nil {
+			return link.Link{}, err
+		}
+		if old, err = dag.EditDir(ctx, w.p, w.e.cfg.Names, old, changes); err != nil {
+			return link.Link{}, fmt.Errorf("directory %s: %w", w.e.cfg.Tree.Path(dir), err)
+		}
+	}
+	return old, nil
+}
+
+// changes works out what became of some names of a directory, storing the
+// content of dirty files on the way, several at a time.
+func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) ([]dag.Change, error) {
+	out := make([]dag.Change, len(names))
+	skip := make([]bool, len(names))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(w.e.parallel)
+	for i, name := range names {
+		if err := w.p.failed(gctx); err != nil {
+			break
+		}
+		in, special, err := w.lookup(dir, name)
+		if err != nil {
+			return nil, errors.Join(err, g.Wait())
+		}
+		out[i] = dag.Change{Name: name, Record: special}
+		if in == nil {
+			continue
+		}
+		if !in.Dirty {
+			rec := w.withLink(in.Record)
+			out[i].Record = &rec
+			continue
+		}
+		g.Go(func() error {
+			rec, keep, skipped, err := w.fileRecord(gctx, *in)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.e.cfg.Tree.Path(tree.Ino(in.Record.ID)), err)
+			}
+			if keep {
+				w.keepMark(tree.Mark{Dir: dir, Name: name})
+			}
+			out[i].Record, skip[i] = &rec, skipped
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if err := w.p.failed(ctx); err != nil {
+		return nil, err
+	}
+	n := 0
+	for i := range out {
+		if !skip[i] {
+			out[n] = out[i]
+			n++
+		}
+	}
+	return out[:n], nil
+}
+
+// withLink gives a rebuilt directory's record its new root.
+func (w *work) withLink(rec dag.Inode) dag.Inode {
+	if l, ok := w.links[tree.Ino(rec.ID)]; ok {
+		rec.Content = l
+	}
+	return rec
+}
+
+// lookup returns the inode whose record belongs under a name; or, instead, the
+// record itself where the inode's is elsewhere; or neither, if the name is gone.
+func (w *work) lookup(dir tree.Ino, name string) (*tree.Inode, *dag.Inode, error) {
+	var ino tree.Ino
+	if dir == tree.Links {
+		if _, err := fmt.Sscanf(name, "%016x", (*uint64)(&ino)); err != nil {
+			return nil, nil, fmt.Errorf("mark %q of the table of links: %w", name, err)
+		}
+	} else {
+		var ok bool
+		var err error
+		if ino, ok, err = w.cut.Entry(dir, name); err != nil || !ok {
+			return nil, nil, err
+		}
+	}
+	in, ok, err := w.cut.Inode(ino)
+	if err != nil || !ok {
+		return nil, nil, err
+	}
+	if dir != tree.Links && in.Multi {
+		return nil, &dag.Inode{ID: uint64(ino), Linked: true}, nil
+	}
+	return &in, nil, nil
+}

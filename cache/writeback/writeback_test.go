@@ -1,0 +1,415 @@
+package writeback_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"skep/cache/backing"
+	"skep/cache/blocks"
+	"skep/cache/packfiles"
+	"skep/cache/readthrough"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/commit"
+	"skep/chunker/dag"
+	"skep/chunker/link"
+	"skep/chunker/secret"
+	"skep/test/memswarm"
+)
+
+var ctx = context.Background()
+
+var (
+	rootKey, names, read, convergence = secret.Key{1}, secret.Key{2}, secret.Key{3}, secret.Key{4}
+	deviceKey                         = ed25519.NewKeyFromSeed(make([]byte, 32))
+)
+
+// device is a drive on one device, over a swarm in memory.
+type device struct {
+	t      testing.TB
+	dir    string
+	swarm  *memswarm.Swarm
+	st     *state.Store
+	tree   *tree.Tree
+	table  *blocks.Table
+	reader *readthrough.Reader
+	packs  *packfiles.Store
+	engine *writeback.Engine
+	stop   func()
+}
+
+func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm}
+	d.open(func(st *state.Store) {
+		var b state.Batch
+		writeback.SetRefsReady(&b)
+		_, _ = st.Apply(&b)
+	})
+	t.Cleanup(func() { d.close() })
+	return d
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func (d *device) open(prepare func(*state.Store)) {
+	d.t.Helper()
+	d.st = must(state.Open(filepath.Join(d.dir, "state")))
+	if prepare != nil {
+		prepare(d.st)
+	}
+	d.packs = must(packfiles.Open(filepath.Join(d.dir, "packs")))
+	d.table = blocks.New(d.st)
+	d.reader = readthrough.New(d.table, d.packs, d.swarm, names)
+	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.Open(filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1}))
+	d.engine = must(writeback.New(writeback.Config{
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.swarm, Publish: d.swarm.Publish,
+		Drive: [16]byte{9}, Epoch: 1, Device: deviceKey, Root: rootKey, Names: names, Read: read, Convergence: convergence,
+		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
+		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	}))
+	run, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = d.engine.Run(run) }()
+	d.stop = func() { cancel(); <-done }
+}
+
+func (d *device) close() {
+	d.stop()
+	_ = d.st.Close()
+}
+
+func (d *device) sync() {
+	d.t.Helper()
+	if err := d.engine.Sync(ctx); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *device) put(path string, content []byte) {
+	d.t.Helper()
+	dir, name := d.parent(path)
+	var f *tree.File
+	a, err := d.tree.Lookup(ctx, dir, name)
+	if err == nil {
+		f, err = d.tree.Open(ctx, a.Ino, os.O_RDWR|os.O_TRUNC)
+	} else {
+		f, _, err = d.tree.Create(ctx, dir, name, 0o644, os.O_RDWR, tree.Owner{})
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Release()
+	if _, err := f.WriteAt(ctx, content, 0, false); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *device) parent(path string) (tree.Ino, string) {
+	d.t.Helper()
+	dir := tree.Root
+	parts := strings.Split(path, "/")
+	for _, p := range parts[:len(parts)-1] {
+		a, err := d.tree.Lookup(ctx, dir, p)
+		if err != nil {
+			if a, err = d.tree.Mkdir(ctx, dir, p, 0o755, tree.Owner{}); err != nil {
+				d.t.Fatal(err)
+			}
+		}
+		dir = a.Ino
+	}
+	return dir, parts[len(parts)-1]
+}
+
+// committed reads the newest commit as a stranger with the keys would: from the
+// head, through the swarm alone.
+func (d *device) committed() map[string]string {
+	d.t.Helper()
+	return listCommit(d.t, d.swarm)
+}
+
+func listCommit(t testing.TB, swarm *memswarm.Swarm) map[string]string {
+	t.Helper()
+	st := must(state.Open(t.TempDir()))
+	defer st.Close()
+	table := blocks.New(st)
+	r := readthrough.New(table, nil, swarm, names)
+	head := swarm.Head()
+	plain, err := r.At(ctx, head.Commit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := commit.Parse(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetCommit(&c, head.Commit)
+	for _, l := range c.Groups {
+		groups, err := commit.DecodeGroups(must(r.At(ctx, l.In(head.Commit))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range groups {
+			if err := table.PutGroup(g); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	out := map[string]string{}
+	root := must(c.RootRecord())
+	listDir(t, r, root.Content, "", out)
+	return out
+}
+
+func listDir(t testing.TB, r *readthrough.Reader, root link.Link, path string, out map[string]string) {
+	t.Helper()
+	if root.IsZero() {
+		return
+	}
+	type sub struct {
+		l    link.Link
+		path string
+	}
+	var subs []sub
+	err := r.Dir(ctx, root, func(name string, rec dag.Inode) error {
+		if rec.Linked {
+			var err error
+			if rec, err = r.Linked(ctx, rec.ID); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		p := path + name
+		switch {
+		case rec.Mode&0o170000 == 0o040000:
+			out[p+"/"] = ""
+			subs = append(subs, sub{rec.Content, p + "/"})
+		case rec.Content.IsZero():
+			out[p] = string(rec.Inline)
+		default:
+			var b []byte
+			for i := range rec.File().Chunks() {
+				b = append(b, must(r.ReadChunk(ctx, rec.File(), i))...)
+			}
+			out[p] = string(b)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range subs {
+		listDir(t, r, s.l, s.path, out)
+	}
+}
+
+func random(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
+	return b
+}
+
+func check(t testing.TB, got, want map[string]string) {
+	t.Helper()
+	for p, w := range want {
+		if g, ok := got[p]; !ok || g != w {
+			t.Errorf("%s: there %v, %d bytes, want %d", p, ok, len(g), len(w))
+		}
+	}
+	for p := range got {
+		if _, ok := want[p]; !ok {
+			t.Errorf("%s should not be there", p)
+		}
+	}
+}
+
+func TestWhatIsSyncedCanBeReadFromTheSwarmAlone(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := map[string]string{"dir/": "", "dir/deep/": ""}
+	for i, n := range []int{0, 1, 512, 513, 16 << 10, 16<<10 + 1, 1 << 20, 1<<20 + 1, 5<<20 + 77} {
+		p := fmt.Sprintf("dir/deep/file%d", i)
+		b := random(uint64(i), n)
+		d.put(p, b)
+		want[p] = string(b)
+	}
+	for i := range 700 {
+		p := fmt.Sprintf("dir/n%03d", i)
+		d.put(p, []byte(p))
+		want[p] = p
+	}
+	d.sync()
+	check(t, d.committed(), want)
+
+	// An edit, a deletion, a rename, a hard link, an emptied directory.
+	edited := []byte(want["dir/deep/file8"])
+	copy(edited[2<<20:], "edited")
+	a := must(d.tree.Find(ctx, "dir/deep/file8"))
+	f := must(d.tree.Open(ctx, a.Ino, os.O_RDWR))
+	if _, err := f.WriteAt(ctx, []byte("edited"), 2<<20, false); err != nil {
+		t.Fatal(err)
+	}
+	f.Release()
+	want["dir/deep/file8"] = string(edited)
+	dir, _ := d.parent("dir/x")
+	deep, _ := d.parent("dir/deep/x")
+	if err := d.tree.Unlink(ctx, dir, "n005"); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "dir/n005")
+	if err := d.tree.Rename(ctx, dir, "n006", deep, "moved", 0); err != nil {
+		t.Fatal(err)
+	}
+	want["dir/deep/moved"] = want["dir/n006"]
+	delete(want, "dir/n006")
+	if _, err := d.tree.Link(ctx, a.Ino, tree.Root, "hard"); err != nil {
+		t.Fatal(err)
+	}
+	want["hard"] = want["dir/deep/file8"]
+	d.put("gone/x", nil)
+	gone, _ := d.parent("gone/x")
+	if err := d.tree.Unlink(ctx, gone, "x"); err != nil {
+		t.Fatal(err)
+	}
+	want["gone/"] = ""
+	before, _ := swarm.Bytes()
+	d.sync()
+	after, _ := swarm.Bytes()
+	if after-before > 6<<20 {
+		t.Errorf("a small edit stored %d bytes", after-before)
+	}
+	check(t, d.committed(), want)
+
+	// Nothing changed: nothing is stored.
+	d.sync()
+	if again, _ := swarm.Bytes(); again != after {
+		t.Errorf("an idle sync stored %d bytes", again-after)
+	}
+	for _, s := range []string{"file8", "n005", "moved", "edited"} {
+		if swarm.Contains([]byte(s)) {
+			t.Errorf("%q is readable at a holder", s)
+		}
+	}
+}
+
+func TestDeletedFilesLeaveTheHolders(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	for i := range 20 {
+		d.put(fmt.Sprintf("big/f%d", i), random(uint64(i), 1<<20))
+	}
+	d.put("keep", random(99, 100_000))
+	d.sync()
+	full, _ := swarm.Bytes()
+	dir, _ := d.parent("big/x")
+	for i := range 20 {
+		if err := d.tree.Unlink(ctx, dir, fmt.Sprintf("f%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 { // what is mostly dead is folded by the next commits
+		d.put("tick", []byte{byte(i)})
+		d.sync()
+	}
+	left, _ := swarm.Bytes()
+	if left > full/8 {
+		t.Errorf("%d of %d bytes are still there", left, full)
+	}
+	check(t, d.committed(), map[string]string{"big/": "", "keep": string(random(99, 100_000)), "tick": "\x02"})
+}
+
+func TestDuplicatesAreStoredOnce(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	content := random(1, 3<<20)
+	d.put("a", content)
+	d.sync()
+	one, _ := swarm.Bytes()
+	for i := range 10 {
+		d.put(fmt.Sprintf("copy%d", i), content)
+	}
+	d.sync()
+	if two, _ := swarm.Bytes(); two-one > 1<<20 {
+		t.Errorf("ten copies took %d bytes", two-one)
+	}
+}
+
+// A commit that failed halfway is tried again, and does not store again what
+// the holders had.
+func TestBrokenCommitGoesOn(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	content := random(1, 20<<20)
+	d.put("big", content)
+	for i := range 5 {
+		swarm.Set(i, func(h *memswarm.Holder) { h.Down = true })
+	}
+	if err := d.engine.Sync(ctx); err == nil {
+		t.Fatal("synced to too few holders")
+	}
+	for i := range 5 {
+		swarm.Set(i, func(h *memswarm.Holder) { h.Down = false })
+	}
+	d.close()
+	d.open(nil)
+	d.sync()
+	check(t, d.committed(), map[string]string{"big": string(content)})
+	if n, _ := swarm.Bytes(); n > 50<<20 {
+		t.Errorf("%d bytes stored", n)
+	}
+}
+
+func TestManySmallCommitsStayCompact(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := map[string]string{}
+	for i := range 60 {
+		p := fmt.Sprintf("f%d", i%10)
+		b := random(uint64(i), 2000)
+		d.put(p, b)
+		want[p] = string(b)
+		d.sync()
+	}
+	check(t, d.committed(), want)
+	n, shards := swarm.Bytes()
+	t.Logf("%d bytes in %d shards for %d bytes", n, shards, 10*2000)
+	if n > 24<<20 {
+		t.Errorf("%d bytes are held for %d", n, 10*2000)
+	}
+}
+
+// The device goes on after its index was lost: from the newest commit and the
+// journal.
+func TestContentIsFetchedBack(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := random(5, 4<<20+3)
+	d.put("dir/f", want)
+	d.sync()
+	a := must(d.tree.Find(ctx, "dir/f"))
+	cs := must(d.tree.ContentState(ctx, a.Ino))
+	if cs.Dirty || cs.Content.IsZero() {
+		t.Fatalf("after sync: %+v", cs)
+	}
+	var got []byte
+	f := dag.File{Root: cs.Content, Size: cs.Size}
+	for i := range f.Chunks() {
+		got = append(got, must(d.reader.ReadChunk(ctx, f, i))...)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("came back different")
+	}
+}

@@ -1,0 +1,231 @@
+// Package memswarm is a swarm in memory for tests of the layers above the
+// network: holders that keep shards and leases as the real ones do, and can be
+// taken away, emptied, or made to lie.
+package memswarm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+
+	"skep/cache/blocks"
+	"skep/cache/readerr"
+	"skep/cache/readthrough"
+	"skep/cache/writeback"
+	"skep/chunker/commit"
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+)
+
+// Swarm is a set of holders. It satisfies writeback.Sink and
+// readthrough.Source.
+type Swarm struct {
+	K, N int // coding of classes that allow it
+
+	mu      sync.Mutex // guards all below
+	holders []*Holder
+	heads   []commit.Head
+	reads   int
+}
+
+// Holder is one peer of the swarm; its fields are guarded by the swarm.
+type Holder struct {
+	Key   group.PeerKey
+	Down  bool // does not answer
+	Lying bool // flips a bit in what it gives
+
+	shards map[shardKey][]byte
+	leases map[group.ID]group.Lease
+	slots  map[shardKey]bool
+}
+
+type shardKey struct {
+	group  group.ID
+	number uint16
+	slot   int
+}
+
+// New returns a swarm of peers that codes k of n where the class allows it.
+func New(peers, k, n int) *Swarm {
+	s := &Swarm{K: k, N: n}
+	for i := range peers {
+		s.holders = append(s.holders, &Holder{Key: group.PeerKey{byte(i + 1), 0xaa},
+			shards: map[shardKey][]byte{}, leases: map[group.ID]group.Lease{}})
+	}
+	return s
+}
+
+// Set changes holder i.
+func (s *Swarm) Set(i int, fn func(*Holder)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fn(s.holders[i])
+}
+
+// Wipe empties holder i.
+func (s *Swarm) Wipe(i int) {
+	s.Set(i, func(h *Holder) { clear(h.shards) })
+}
+
+// Bytes is how much all holders hold, and how many shards.
+func (s *Swarm) Bytes() (n int64, shards int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.holders {
+		for _, b := range h.shards {
+			n += int64(len(b))
+			shards++
+		}
+	}
+	return n, shards
+}
+
+// Contains reports whether any holder has these bytes in any shard.
+func (s *Swarm) Contains(p []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.holders {
+		for _, b := range h.shards {
+			if bytes.Contains(b, p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Reads is how many ranges were read so far.
+func (s *Swarm) Reads() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
+}
+
+// Plan implements writeback.Sink.
+func (s *Swarm) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := min(s.K, class.MaxK())
+	n := k + s.N - s.K
+	var slots []group.PeerKey
+	for _, h := range s.holders {
+		if !h.Down && len(slots) < n {
+			slots = append(slots, h.Key)
+		}
+	}
+	if len(slots) < n {
+		return erasure.Coding{}, nil, fmt.Errorf("%w: %d of %d", writeback.ErrTooFew, len(slots), n)
+	}
+	return erasure.NewCoding(k, n), slots, nil
+}
+
+func (s *Swarm) holder(k group.PeerKey) *Holder {
+	for _, h := range s.holders {
+		if h.Key == k {
+			return h
+		}
+	}
+	return nil
+}
+
+// Lease implements writeback.Sink: shards of packs that it calls dead are
+// deleted.
+func (s *Swarm) Lease(_ context.Context, g group.Group, lease []byte) (blocks.Slots, error) {
+	l, err := group.ParseLease(lease)
+	if err != nil {
+		return blocks.Slots{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out blocks.Slots
+	for i, k := range g.Slots {
+		h := s.holder(k)
+		if h == nil || h.Down {
+			continue
+		}
+		h.leases[l.Group] = l
+		for key := range h.shards {
+			if key.group == l.Group && l.Dead.Has(key.number) {
+				delete(h.shards, key)
+			}
+		}
+		out.Add(i)
+	}
+	return out, nil
+}
+
+// Store implements writeback.Sink.
+func (s *Swarm) Store(_ context.Context, g group.Group, manifest []byte, shards [][]byte) (blocks.Slots, error) {
+	m, err := group.ParseManifest(manifest)
+	if err != nil {
+		return blocks.Slots{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out blocks.Slots
+	for i, k := range g.Slots {
+		h := s.holder(k)
+		if h == nil || h.Down {
+			continue
+		}
+		key := shardKey{m.Group, m.Number, i}
+		if old, ok := h.shards[key]; ok && !bytes.Equal(old, shards[i]) {
+			return out, fmt.Errorf("pack %d of group %v twice", m.Number, m.Group)
+		}
+		if erasure.RootOf(shards[i]) != m.Roots[i] {
+			return out, fmt.Errorf("shard %d does not have its root", i)
+		}
+		if _, ok := h.leases[m.Group]; !ok {
+			return out, fmt.Errorf("group %v has no lease", m.Group)
+		}
+		h.shards[key] = bytes.Clone(shards[i])
+		out.Add(i)
+	}
+	if need := int(g.Coding.K) + (int(g.Coding.N-g.Coding.K)+1)/2; out.Count() < need {
+		return out, fmt.Errorf("%w: %d of %d", writeback.ErrTooFew, out.Count(), need)
+	}
+	return out, nil
+}
+
+// Publish is a writeback.Publisher.
+func (s *Swarm) Publish(_ context.Context, h commit.Head) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heads = append(s.heads, h)
+	return nil
+}
+
+// Head is the newest head that was published.
+func (s *Swarm) Head() commit.Head {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heads[len(s.heads)-1]
+}
+
+// ReadRange implements readthrough.Source, from any k holders.
+func (s *Swarm) ReadRange(_ context.Context, ref readthrough.Ref, off, n int) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	shards := make([][]byte, ref.Coding.N)
+	want := make([]bool, ref.Coding.N)
+	have := 0
+	for i := range shards {
+		want[i] = i < int(ref.Coding.K)
+		for _, h := range s.holders {
+			b, ok := h.shards[shardKey{ref.Group, ref.Number, i}]
+			if !ok || h.Down || h.Lying || have == int(ref.Coding.K) {
+				continue
+			}
+			shards[i] = bytes.Clone(b)
+			have++
+			break
+		}
+	}
+	if err := ref.Coding.Reconstruct(shards, want); err != nil {
+		return nil, fmt.Errorf("%w: %w", readerr.ErrLost, err)
+	}
+	pack := bytes.Join(shards[:ref.Coding.K], nil)
+	return bytes.Clone(pack[off : off+n]), nil
+}
