@@ -1,0 +1,394 @@
+package health
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/peers"
+	"skep/net/place"
+	"skep/repair/audit"
+)
+
+// Kind is what an action does.
+type Kind uint8
+
+// The kinds of actions, and what ends them.
+const (
+	Ask    Kind = iota + 1 // ask a holder for its statement on a group: Stated or Missed
+	Prove                  // audit one shard: Audited
+	Refill                 // bring a holder shards that its slot lacks: Refilled or Failed
+	Move                   // build a slot's shards at another holder: Moved or Failed
+	Cancel                 // a Move of this group and slot is not needed any more; its own end ends it
+)
+
+var kindNames = [...]string{"", "ask", "prove", "refill", "move", "cancel"}
+
+// String is the kind in one word.
+func (k Kind) String() string {
+	if k > 0 && int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Action is something to be done. It is comparable. Who runs it reports its
+// end exactly once, with the very Action, or it counts as under way for ever.
+type Action struct {
+	Kind      Kind
+	Peer      group.PeerKey   // who is asked, audited or given shards
+	Group     group.ID        //
+	Slot      uint8           //
+	Packs     group.Bitmap    // Refill, Move: whose shards are to be brought
+	Old       group.PeerKey   // Move, Cancel: the holder before, zero if there was none
+	Spare     int             // Refill, Move: how many more shards the worst pack of the group can lose
+	Challenge audit.Challenge // Prove
+}
+
+// task names what an action is about; there is one action for each at a time.
+type task struct {
+	kind  Kind
+	peer  group.PeerKey
+	group group.ID
+	slot  uint8
+	nonce [8]byte
+}
+
+func (a Action) task() task {
+	switch a.Kind {
+	case Ask:
+		return task{kind: Ask, peer: a.Peer}
+	case Prove:
+		return task{kind: Prove, peer: a.Peer, nonce: [8]byte(a.Challenge.Nonce[:8])}
+	}
+	return task{kind: Move, group: a.Group, slot: a.Slot} // one repair of a slot at a time
+}
+
+// underWay is an action that was begun and did not end yet.
+type underWay struct {
+	Action
+	cancelled bool
+}
+
+func (s *State) begin(a Action) Action {
+	s.begun[a.task()] = underWay{Action: a}
+	*s.counterOf(a.Kind)++
+	return a
+}
+
+func (s *State) end(t task) {
+	if a, ok := s.begun[t]; ok {
+		delete(s.begun, t)
+		*s.counterOf(a.Kind)--
+	}
+}
+
+func (s *State) counterOf(k Kind) *int {
+	switch k {
+	case Ask:
+		return &s.asks
+	case Prove:
+		return &s.proofs
+	}
+	return &s.repairs
+}
+
+// Decide returns what is to be done now. It is to be called every Tick, and
+// again when actions have ended, as so many of each kind are under way at most.
+// candidates are the peers that may become holders, those that hold something
+// included; it draws from rnd where choices are equal. All repairs of one group
+// come one after the other, the most urgent group first.
+func (s *State) Decide(now time.Time, candidates []place.Candidate, rnd *rand.Rand) []Action {
+	s.watch.look(now, s.cfg.suspectAfter())
+	for i := len(s.peerOrder) - 1; i >= 0; i-- { // backwards, as the idle ones are taken out
+		p := s.peers[s.peerOrder[i]]
+		s.judge(p, now)
+		if p.kept && now.Sub(p.seen) > s.cfg.patience() {
+			p.kept = false
+		}
+		s.forgetIdle(p)
+	}
+	s.earn(now)
+	actions := s.cancels()
+	if !s.paused {
+		actions = append(actions, s.decideRepairs(now, candidates, rnd)...)
+	}
+	for i := range s.peerOrder {
+		p := s.peers[s.peerOrder[(s.turn+i)%len(s.peerOrder)]]
+		actions = append(actions, s.questions(p, now)...)
+	}
+	s.turn++
+	return actions
+}
+
+// earn lets more repairs begin as time passes.
+func (s *State) earn(now time.Time) {
+	burst := max(1, float64(s.cfg.Pace)/36)
+	if s.lastTime.IsZero() {
+		s.allowed = burst
+	} else if gap := now.Sub(s.lastTime); gap > 0 {
+		s.allowed = min(burst, s.allowed+float64(s.cfg.Pace)*float64(gap)/float64(s.cfg.DeadAfter))
+	}
+	s.lastTime = now
+}
+
+// cancels names the moves under way whose slot need not be moved any more.
+func (s *State) cancels() []Action {
+	var out []Action
+	for t, a := range s.begun {
+		if a.Kind != Move || a.cancelled {
+			continue
+		}
+		g, ok := s.groups[a.Group]
+		if !ok || !s.mustMove(g, int(a.Slot)) {
+			out = append(out, Action{Kind: Cancel, Peer: a.Peer, Group: a.Group, Slot: a.Slot, Old: a.Old})
+			a.cancelled = true
+			s.begun[t] = a
+		}
+	}
+	slices.SortFunc(out, func(a, b Action) int {
+		return cmp.Or(compareGroups(a.Group, b.Group), cmp.Compare(a.Slot, b.Slot))
+	})
+	return out
+}
+
+// mustMove reports whether a slot needs another holder.
+func (s *State) mustMove(g *keptGroup, slot int) bool {
+	return g.Slots[slot].Leave || s.holderState(g.Slots[slot]) == peers.Dead
+}
+
+// decideRepairs begins repairs, the groups with the fewest spare shards first.
+func (s *State) decideRepairs(now time.Time, candidates []place.Candidate, rnd *rand.Rand) []Action {
+	var short []*keptGroup
+	for _, id := range s.groupOrder {
+		g := s.groups[id]
+		s.recount(g, now)
+		if s.due(g, now) {
+			short = append(short, g)
+		}
+	}
+	slices.SortStableFunc(short, func(a, b *keptGroup) int { return cmp.Compare(a.spare(), b.spare()) })
+	var out []Action
+	pool := &pool{state: s, all: candidates, rnd: rnd}
+	for _, g := range short {
+		for i := range g.Slots {
+			if s.repairs >= s.cfg.Repairs || s.allowed < 1 && !g.urgent() {
+				break
+			}
+			if a, ok := s.repair(g, i, now, pool); ok {
+				out = append(out, s.begin(a))
+				s.allowed = max(0, s.allowed-1)
+			}
+		}
+	}
+	return out
+}
+
+// due reports whether a group is to be repaired now, and by us.
+func (s *State) due(g *keptGroup, now time.Time) bool {
+	leaving := slices.ContainsFunc(g.Slots, func(slot Slot) bool { return slot.Leave })
+	if g.Wanted == (group.Bitmap{}) || g.missing() == 0 && !leaving {
+		return false
+	}
+	enough := leaving || g.missing() >= g.lazy() || g.Local.Contains(g.Wanted) ||
+		now.Sub(g.short) >= s.cfg.patience()
+	return enough && s.ours(g, now)
+}
+
+// ours reports whether it is on this device to repair a group: it is the
+// owner's, or the owner had its time and no live holder is nearer to the
+// group's id.
+func (s *State) ours(g *keptGroup, now time.Time) bool {
+	if g.Owned {
+		return true
+	}
+	if g.short.IsZero() || now.Sub(g.short) < s.cfg.ownersTime() {
+		return false
+	}
+	var nearest group.PeerKey
+	for _, slot := range g.Slots {
+		if s.holderState(slot) == peers.Alive && (nearest.IsZero() || nearer(slot.Holder, nearest, g.ID)) {
+			nearest = slot.Holder
+		}
+	}
+	return !nearest.IsZero() && nearest == s.cfg.Self
+}
+
+// nearer compares distances to an id by XOR.
+func nearer(a, b group.PeerKey, id group.ID) bool {
+	for i := range id {
+		if x, y := a[i]^id[i], b[i]^id[i]; x != y {
+			return x < y
+		}
+	}
+	return false
+}
+
+// repair returns what to do for a slot, if there is something that can be done
+// now.
+func (s *State) repair(g *keptGroup, slot int, now time.Time, from *pool) (Action, bool) {
+	a := Action{Kind: Refill, Peer: g.Slots[slot].Holder, Group: g.ID, Slot: uint8(slot), Spare: g.spare()}
+	if _, begun := s.begun[a.task()]; begun || now.Before(g.kept[slot].retry) {
+		return Action{}, false
+	}
+	if s.mustMove(g, slot) {
+		return s.move(g, a, now, from)
+	}
+	a.Packs = within(without(g.Wanted, g.believed(slot)), g.buildable)
+	return a, s.holderState(g.Slots[slot]) == peers.Alive && a.Packs != (group.Bitmap{})
+}
+
+// move returns the Move of a slot to a new holder. From one that is there only
+// all that it has can be moved, or shards would get lost.
+func (s *State) move(g *keptGroup, a Action, now time.Time, from *pool) (Action, bool) {
+	slot := int(a.Slot)
+	a.Kind, a.Old, a.Packs = Move, a.Peer, g.buildable
+	if a.Packs == (group.Bitmap{}) {
+		return Action{}, false
+	}
+	if s.holderState(g.Slots[slot]) != peers.Dead && !a.Packs.Contains(g.believed(slot)) {
+		return Action{}, false
+	}
+	to, ok := from.pick(g)
+	if !ok {
+		s.later(g, slot, now)
+		return Action{}, false
+	}
+	a.Peer = to
+	return a, true
+}
+
+// pool is the peers from which new holders are picked.
+type pool struct {
+	state *State
+	all   []place.Candidate
+	rnd   *rand.Rand
+
+	usable []place.Candidate
+	byKey  map[group.PeerKey]*place.Candidate // into usable, and copies of the others
+}
+
+// pick returns a new holder for a slot of a group.
+func (p *pool) pick(g *keptGroup) (group.PeerKey, bool) {
+	p.prepare()
+	need := int64(g.Wanted.Count()) * int64(g.Coding.ShardSize(g.Class))
+	r := place.Request{Slots: 1, Bytes: need}
+	for _, slot := range g.Slots {
+		r.Beside = p.beside(r.Beside, slot.Holder)
+	}
+	for _, a := range p.state.begun {
+		if a.Kind == Move && a.Group == g.ID {
+			r.Beside = p.beside(r.Beside, a.Peer)
+		}
+	}
+	placed, err := place.Choose(r, p.usable, p.rnd)
+	if err != nil {
+		return group.PeerKey{}, false
+	}
+	to := placed.Peers[0]
+	c := p.byKey[to]
+	c.Free -= need
+	c.Load++
+	return to, true
+}
+
+// prepare finds the candidates that answer, as far as we know.
+func (p *pool) prepare() {
+	if p.byKey != nil {
+		return
+	}
+	p.byKey = make(map[group.PeerKey]*place.Candidate, len(p.all))
+	p.usable = make([]place.Candidate, 0, len(p.all))
+	for _, c := range p.all {
+		st := p.state.PeerState(c.Key)
+		if st == peers.Alive || st == peers.Unknown {
+			p.usable = append(p.usable, c)
+			p.byKey[c.Key] = &p.usable[len(p.usable)-1]
+			continue
+		}
+		p.byKey[c.Key] = &c
+	}
+}
+
+func (p *pool) beside(list []place.Candidate, key group.PeerKey) []place.Candidate {
+	switch c, ok := p.byKey[key]; {
+	case key.IsZero():
+		return list
+	case ok:
+		return append(list, *c)
+	}
+	return append(list, place.Candidate{Key: key})
+}
+
+// questions returns the statement and the audits that are due from a peer.
+func (s *State) questions(p *peer, now time.Time) []Action {
+	if len(p.slots) == 0 || p.key == s.cfg.Self {
+		return nil
+	}
+	var out []Action
+	if a, ok := s.ask(p, now); ok {
+		out = append(out, a)
+	}
+	if p.state == peers.Alive && s.cfg.Leaves > 0 {
+		out = append(out, s.prove(p, now)...)
+	}
+	return out
+}
+
+// ask asks a peer about its slots in turn: about each three times in a
+// dead-after, and about one or other at least 36 times, so that silence is
+// noticed.
+func (s *State) ask(p *peer, now time.Time) (Action, bool) {
+	every := s.cfg.DeadAfter / time.Duration(min(max(3*len(p.slots), 36), 1080))
+	a := Action{Kind: Ask, Peer: p.key}
+	if _, begun := s.begun[a.task()]; begun || s.asks >= s.cfg.Asks || now.Sub(p.asked) < every {
+		return Action{}, false
+	}
+	p.asked = now
+	r := p.slots[p.turn%len(p.slots)]
+	p.turn++
+	a.Group, a.Slot = r.group.ID, uint8(r.slot)
+	return s.begin(a), true
+}
+
+// maxAuditsAtOnce bounds how many audits of one peer begin in one Decide.
+const maxAuditsAtOnce = 8
+
+// minAuditInterval bounds how often a peer is audited, however short the time
+// scale.
+const minAuditInterval = time.Second
+
+// prove begins the audits of a peer that are due.
+func (s *State) prove(p *peer, now time.Time) []Action {
+	if now.Before(p.audited) || s.proofs >= s.cfg.Proofs {
+		return nil
+	}
+	holdings := make([]audit.Holding, 0, len(p.slots))
+	for _, r := range p.slots {
+		holdings = append(holdings, audit.Holding{
+			Group: r.group.ID, Slot: uint8(r.slot), Packs: r.group.believed(r.slot),
+			ShardSize: r.group.Coding.ShardSize(r.group.Class),
+		})
+	}
+	leaves := min(uint64(s.cfg.Leaves), audit.Leaves(holdings))
+	if leaves == 0 {
+		p.audited = now.Add(s.cfg.firstRetry())
+		return nil
+	}
+	every := max(s.cfg.auditsIn()*audit.Samples/time.Duration(leaves), minAuditInterval)
+	if now.Sub(p.audited) > maxAuditsAtOnce*every {
+		p.audited = now // what was not done while we were away is not made up for
+	}
+	var out []Action
+	for !now.Before(p.audited) && s.proofs < s.cfg.Proofs && len(out) < maxAuditsAtOnce {
+		p.audited = p.audited.Add(every)
+		s.counter++
+		if c, ok := audit.Pick(s.cfg.Seed, p.key, s.counter, holdings); ok {
+			out = append(out, s.begin(Action{Kind: Prove, Peer: p.key, Group: c.Group, Slot: c.Slot, Challenge: c}))
+		}
+	}
+	return out
+}

@@ -1,0 +1,168 @@
+package health
+
+import (
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/peers"
+	"skep/repair/audit"
+)
+
+// Seen notes that a peer answered, whatever it was asked.
+func (s *State) Seen(key group.PeerKey, now time.Time) {
+	if now.After(s.watch.answered) {
+		s.watch.answered = now
+	}
+	p, ok := s.peers[key]
+	if !ok {
+		return
+	}
+	p.seen, p.seenWatch, p.heard = now, s.watch.total, true
+	s.judge(p, now)
+}
+
+// Missed notes that a peer could not be reached. Silence speaks for itself, so
+// this only ends the question that was asked.
+func (s *State) Missed(key group.PeerKey, _ time.Time) {
+	s.end(task{kind: Ask, peer: key})
+}
+
+// Stated takes in a holder's statement, whose signature was checked. It ends
+// the question that was asked.
+func (s *State) Stated(st group.Statement, now time.Time) {
+	s.end(task{kind: Ask, peer: st.Holder})
+	s.Seen(st.Holder, now)
+	g, ok := s.groups[st.Group]
+	if !ok || int(st.Slot) >= len(g.Slots) {
+		return
+	}
+	if slot := &g.Slots[st.Slot]; slot.Holder == st.Holder && slot.Held != st.Held {
+		slot.Held, g.stale = st.Held, true
+	}
+}
+
+// Lied notes that a peer sent what cannot be true. That a holder lied about a
+// shard in an audit, Audited notes.
+func (s *State) Lied(key group.PeerKey, now time.Time) {
+	if key.IsZero() || key == s.cfg.Self {
+		return
+	}
+	p := s.peerOf(key, now)
+	p.lies = append(p.lies, now)
+	if len(p.lies) > MaxLies {
+		p.lies = p.lies[1:]
+	}
+	s.judge(p, now)
+}
+
+// Audited takes in what an audit found. a must be the action.
+func (s *State) Audited(a Action, o audit.Outcome, now time.Time) {
+	s.end(a.task())
+	if o.Answered() {
+		s.Seen(a.Peer, now)
+	}
+	p, ok := s.peers[a.Peer]
+	if !ok {
+		return
+	}
+	s.evaded(p, o, now)
+	if o.Lie() {
+		s.Lied(a.Peer, now)
+	}
+	g, ok := s.groups[a.Group]
+	if !ok || int(a.Slot) >= len(g.Slots) || g.Slots[a.Slot].Holder != a.Peer {
+		return
+	}
+	d := &g.kept[a.Slot].disproved
+	if was := d.Has(a.Challenge.Number); was != o.Missing() && (o.Missing() || o == audit.Proved) {
+		g.stale = true
+		if was {
+			d.Remove(a.Challenge.Number)
+		} else {
+			d.Add(a.Challenge.Number)
+		}
+	}
+}
+
+// evaded counts audits that brought nothing though the peer was there.
+func (s *State) evaded(p *peer, o audit.Outcome, now time.Time) {
+	switch {
+	case o == audit.Proved:
+		p.evasions = 0
+	case o.Evasive():
+		if p.evasions++; p.evasions >= maxEvasions {
+			p.evasions = 0
+			s.Lied(p.key, now)
+		}
+	}
+}
+
+// Refilled ends a Refill: these packs were stored. If some were not, the rest
+// is tried again later.
+func (s *State) Refilled(a Action, stored group.Bitmap, now time.Time) {
+	s.end(a.task())
+	s.Seen(a.Peer, now)
+	g, ok := s.groups[a.Group]
+	if !ok || int(a.Slot) >= len(g.Slots) || g.Slots[a.Slot].Holder != a.Peer {
+		return
+	}
+	g.gained(int(a.Slot), stored)
+	s.succeeded(g, a, stored, now)
+}
+
+// Moved ends a Move: the new holder took the slot and stored these packs. A
+// slot is not taken from a holder that is there for one that has less.
+func (s *State) Moved(a Action, stored group.Bitmap, now time.Time) {
+	s.end(a.task())
+	g, ok := s.groups[a.Group]
+	if !ok || int(a.Slot) >= len(g.Slots) || g.Slots[a.Slot].Holder != a.Old {
+		return
+	}
+	i := int(a.Slot)
+	has := g.believed(i)
+	gone := s.holderState(g.Slots[i]) == peers.Dead
+	if stored == (group.Bitmap{}) || !gone && !stored.Contains(has) {
+		s.later(g, i, now)
+		return
+	}
+	s.unlink(a.Old, g, i)
+	g.Slots[i] = Slot{Holder: a.Peer, Held: stored}
+	g.kept[i] = keptSlot{}
+	g.stale = true
+	s.link(a.Peer, g, i, now)
+	s.Seen(a.Peer, now)
+	s.succeeded(g, a, stored, now)
+}
+
+// Failed ends an action that came to nothing, or was cancelled. full says that
+// the holder had no room: then its slot goes to another one.
+func (s *State) Failed(a Action, full bool, now time.Time) {
+	s.end(a.task())
+	g, ok := s.groups[a.Group]
+	if !ok || int(a.Slot) >= len(g.Slots) || (a.Kind != Refill && a.Kind != Move) {
+		return
+	}
+	if full && a.Kind == Refill && g.Slots[a.Slot].Holder == a.Peer {
+		g.Slots[a.Slot].Leave = true
+		g.stale = true
+		return
+	}
+	s.later(g, int(a.Slot), now)
+}
+
+// succeeded notes that a repair brought something, or all.
+func (s *State) succeeded(g *keptGroup, a Action, stored group.Bitmap, now time.Time) {
+	if stored.Contains(within(a.Packs, g.Wanted)) {
+		g.kept[a.Slot].fails, g.kept[a.Slot].retry = 0, time.Time{}
+		return
+	}
+	s.later(g, int(a.Slot), now)
+}
+
+// later puts off the next attempt, longer each time.
+func (s *State) later(g *keptGroup, slot int, now time.Time) {
+	k := &g.kept[slot]
+	wait := min(s.cfg.firstRetry()<<min(k.fails, 16), s.cfg.lastRetry())
+	k.fails++
+	k.retry = now.Add(wait)
+}

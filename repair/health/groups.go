@@ -1,0 +1,237 @@
+package health
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/peers"
+)
+
+// keptGroup is a group with what was counted of it.
+type keptGroup struct {
+	Group
+	kept []keptSlot
+
+	stale bool // what follows has to be counted anew
+	count
+	short time.Time // since when shards are missing; zero while none are
+}
+
+// keptSlot is what is known of a slot beside Slot.
+type keptSlot struct {
+	disproved group.Bitmap // packs that an audit did not find
+	fails     int          // repairs that failed since one succeeded
+	retry     time.Time
+}
+
+// count is the state of a group's packs.
+type count struct {
+	live      [group.MaxPacks]uint8 // slots whose shard is believed to be there
+	reachable [group.MaxPacks]uint8 // of these, with holders that answer
+	leastLive int                   // of all wanted packs
+	buildable group.Bitmap          // wanted packs that can be built now
+}
+
+// SetGroup takes in a group, or what changed in one: wanted and local packs,
+// holders. Of a slot whose holder stays the same, Held counts for packs that
+// were not wanted before: what statements and audits have found since is
+// better known here. There must be n slots.
+func (s *State) SetGroup(g Group, now time.Time) {
+	if len(g.Slots) != int(g.Coding.N) || !g.Coding.Valid(g.Class) {
+		panic(fmt.Sprintf("BUG: health: group of %v with %d slots", g.Coding, len(g.Slots)))
+	}
+	g.Slots = slices.Clone(g.Slots)
+	old, ok := s.groups[g.ID]
+	if !ok {
+		old = &keptGroup{Group: Group{Slots: make([]Slot, len(g.Slots))}, kept: make([]keptSlot, len(g.Slots))}
+		s.groups[g.ID] = old
+		i, _ := slices.BinarySearchFunc(s.groupOrder, g.ID, compareGroups)
+		s.groupOrder = slices.Insert(s.groupOrder, i, g.ID)
+	}
+	for i := range g.Slots {
+		is, was := &g.Slots[i], old.Slots[i]
+		if is.Holder == was.Holder {
+			is.Held = union(was.Held, without(is.Held, old.Wanted))
+			is.Leave = is.Leave || was.Leave
+		}
+	}
+	was := old.Slots
+	old.Group, old.stale = g, true
+	for i := range g.Slots {
+		if was[i].Holder != g.Slots[i].Holder {
+			old.kept[i] = keptSlot{}
+			s.unlink(was[i].Holder, old, i)
+			s.link(g.Slots[i].Holder, old, i, now)
+		}
+	}
+}
+
+// DropGroup forgets a group. Actions under way for it are left to end.
+func (s *State) DropGroup(id group.ID) {
+	g, ok := s.groups[id]
+	if !ok {
+		return
+	}
+	for i, slot := range g.Slots {
+		s.unlink(slot.Holder, g, i)
+	}
+	delete(s.groups, id)
+	if i, ok := slices.BinarySearchFunc(s.groupOrder, id, compareGroups); ok {
+		s.groupOrder = slices.Delete(s.groupOrder, i, i+1)
+	}
+}
+
+// Group returns a group as it is known here, with the shards that are believed
+// to be there.
+func (s *State) Group(id group.ID) (Group, bool) {
+	g, ok := s.groups[id]
+	if !ok {
+		return Group{}, false
+	}
+	out := g.Group
+	out.Slots = slices.Clone(g.Slots)
+	for i := range out.Slots {
+		out.Slots[i].Held = g.believed(i)
+	}
+	return out, true
+}
+
+// Acknowledged notes that a slot's holder acknowledged packs that were pushed
+// to it by other means than an action of this State.
+func (s *State) Acknowledged(id group.ID, slot uint8, packs group.Bitmap) {
+	if g, ok := s.groups[id]; ok && int(slot) < len(g.Slots) {
+		g.gained(int(slot), packs)
+	}
+}
+
+// gained notes shards that a slot has got.
+func (g *keptGroup) gained(slot int, packs group.Bitmap) {
+	g.Slots[slot].Held.Union(packs)
+	g.kept[slot].disproved = without(g.kept[slot].disproved, packs)
+	g.stale = true
+}
+
+func (s *State) link(key group.PeerKey, g *keptGroup, slot int, now time.Time) {
+	if !key.IsZero() {
+		p := s.peerOf(key, now)
+		p.kept = false
+		p.slots = append(p.slots, slotRef{g, slot})
+	}
+}
+
+func (s *State) unlink(key group.PeerKey, g *keptGroup, slot int) {
+	if p, ok := s.peers[key]; ok {
+		p.slots = slices.DeleteFunc(p.slots, func(r slotRef) bool { return r == slotRef{g, slot} })
+		s.forgetIdle(p)
+	}
+}
+
+// forgetIdle drops a peer that holds nothing, unless its lies are to be
+// remembered, or it was restored and its groups may come yet.
+func (s *State) forgetIdle(p *peer) {
+	if len(p.slots) > 0 || len(p.lies) > 0 || p.kept {
+		return
+	}
+	delete(s.peers, p.key)
+	if i, ok := slices.BinarySearchFunc(s.peerOrder, p.key, comparePeers); ok {
+		s.peerOrder = slices.Delete(s.peerOrder, i, i+1)
+	}
+}
+
+// holderState is the state of a slot's holder; nobody is dead.
+func (s *State) holderState(slot Slot) peers.State {
+	if slot.Holder.IsZero() {
+		return peers.Dead
+	}
+	return s.PeerState(slot.Holder)
+}
+
+// believed is what a slot's holder has of what is wanted, as far as we know.
+func (g *keptGroup) believed(slot int) group.Bitmap {
+	return within(without(g.Slots[slot].Held, g.kept[slot].disproved), g.Wanted)
+}
+
+// recount counts the group's packs if anything has changed since.
+func (s *State) recount(g *keptGroup, now time.Time) {
+	if !g.stale {
+		return
+	}
+	g.stale = false
+	g.count = count{leastLive: math.MaxInt}
+	for i, slot := range g.Slots {
+		state := s.holderState(slot)
+		if state == peers.Dead {
+			continue
+		}
+		held := g.believed(i)
+		each(held, func(n uint16) {
+			g.live[n]++
+			if state == peers.Alive {
+				g.reachable[n]++
+			}
+		})
+	}
+	each(g.Wanted, func(n uint16) {
+		g.leastLive = min(g.leastLive, int(g.live[n]))
+		if g.Local.Has(n) || g.reachable[n] >= g.Coding.K {
+			g.buildable.Add(n)
+		}
+	})
+	switch {
+	case g.missing() == 0:
+		g.short = time.Time{}
+	case g.short.IsZero():
+		g.short = now
+	}
+}
+
+// missing is how many shards the worst pack lacks.
+func (g *keptGroup) missing() int {
+	if g.leastLive == math.MaxInt {
+		return 0 // nothing is wanted
+	}
+	return int(g.Coding.N) - g.leastLive
+}
+
+// spare is how many more shards the worst pack can lose.
+func (g *keptGroup) spare() int { return int(g.Coding.N) - int(g.Coding.K) - g.missing() }
+
+// lazy is how many shards of a pack have to be missing before they are
+// rebuilt for their own sake.
+func (g *keptGroup) lazy() int { return max(1, int(g.Coding.N-g.Coding.K)/6) }
+
+// urgent reports whether half of what may be lost is lost.
+func (g *keptGroup) urgent() bool { return 2*g.missing() > int(g.Coding.N-g.Coding.K) }
+
+// each calls f for each pack in the set, in order.
+func each(set group.Bitmap, f func(n uint16)) {
+	for i, b := range set {
+		for j := uint16(0); b != 0; j, b = j+1, b>>1 {
+			if b&1 != 0 {
+				f(uint16(i)*8 + j)
+			}
+		}
+	}
+}
+
+func union(a, b group.Bitmap) group.Bitmap {
+	a.Union(b)
+	return a
+}
+
+func without(a, b group.Bitmap) group.Bitmap {
+	for i := range a {
+		a[i] &^= b[i]
+	}
+	return a
+}
+
+func within(a, b group.Bitmap) group.Bitmap {
+	for i := range a {
+		a[i] &= b[i]
+	}
+	return a
+}

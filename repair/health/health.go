@@ -1,0 +1,239 @@
+// Package health judges peers and packs from what was seen of them, and
+// decides what to do next.
+//
+// A State knows groups, their slots and holders, and which shards the holders
+// are believed to have. It learns from what its caller reports: Seen, Missed,
+// Stated, Audited, and how its own actions ended. Decide gives the next
+// actions: ask holders for statements, audit a sample, bring a hole its shard,
+// give a slot a new holder.
+//
+// Peers. One time scale, dead-after, rules everything. A peer that was not
+// heard for a twelfth of it is suspect, after all of it dead. Offline is not
+// loss: until it is dead, a silent holder's shards count, and nothing is
+// rebuilt because of it; status shows them as at risk. When a dead peer
+// returns, so do its shards, and what was begun for its sake is cancelled. Only
+// time in which anybody answered counts towards death, so that a laptop which
+// slept for a week does not wake to a dead swarm. A peer that lied MaxLies times
+// within ten times dead-after counts as dead, however often it answers.
+//
+// Packs. A pack is live with so many of its n shards as are believed to lie
+// with holders that are not dead. It is healthy, or injured when so many are
+// missing that it should be repaired, or lost with fewer than k. In a coding
+// with much parity, a missing shard or two can wait: rebuilding one costs
+// reading k, rebuilding several at once costs the same (lazy). Where the owner
+// has the pack at hand, nothing waits.
+//
+// Who repairs. The owner's device; and when it has not done so for a third of
+// dead-after, the live holder whose key is nearest to the group's id.
+//
+// A State has no clock, does no I/O and starts nothing; it is not safe for
+// concurrent use. With equal inputs it decides equally.
+package health
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/chunker/secret"
+	"skep/net/peers"
+	"skep/repair/audit"
+)
+
+// DefaultDeadAfter is the time scale unless told otherwise.
+const DefaultDeadAfter = 72 * time.Hour
+
+// MaxLies is how many lies make a peer count as dead.
+const MaxLies = 3
+
+// maxEvasions is how many audits in a row may bring no proof that counts,
+// from a peer that answers, before that is taken for a lie.
+const maxEvasions = 8
+
+// Config of a State. The zero value of each field but Self and Seed stands for
+// a default.
+type Config struct {
+	Self      group.PeerKey // this device as a holder
+	Seed      secret.Key    // of the audits, random and kept to itself
+	DeadAfter time.Duration // the time scale; 0 is DefaultDeadAfter
+	Repairs   int           // repairs under way at once; 0 is 4
+	Pace      int           // repairs begun in each DeadAfter, urgent ones apart; 0 is 720
+	Asks      int           // questions under way at once; 0 is 16
+	Proofs    int           // audits under way at once; 0 is 8
+	Leaves    int           // audited of each peer in a third of DeadAfter; 0 is audit.PerDay, negative none
+}
+
+func (c Config) withDefaults() Config {
+	if c.DeadAfter <= 0 {
+		c.DeadAfter = DefaultDeadAfter
+	}
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&c.Repairs, 4}, {&c.Pace, 720}, {&c.Asks, 16}, {&c.Proofs, 8}, {&c.Leaves, audit.PerDay}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	return c
+}
+
+// The intervals that follow from the time scale.
+func (c Config) suspectAfter() time.Duration { return c.DeadAfter / 12 }
+func (c Config) ownersTime() time.Duration   { return c.DeadAfter / 3 }
+func (c Config) patience() time.Duration     { return 10 * c.DeadAfter } // with shards that are missing, and with lies
+func (c Config) firstRetry() time.Duration   { return c.DeadAfter / 144 }
+func (c Config) lastRetry() time.Duration    { return c.DeadAfter / 3 }
+func (c Config) auditsIn() time.Duration     { return c.DeadAfter / 3 }
+
+// Tick is how often Decide should be called at least: less often, and time
+// that passes is not wholly counted.
+func (c Config) Tick() time.Duration { return c.withDefaults().DeadAfter / 72 }
+
+// Group is what is to be kept of a group and who keeps it.
+type Group struct {
+	ID     group.ID
+	Class  erasure.Class
+	Coding erasure.Coding
+	Wanted group.Bitmap // packs that are out and not dead
+	Local  group.Bitmap // packs that this device can build without asking anybody
+	Owned  bool         // this device is the one to repair it first
+	Slots  []Slot       // n of them
+}
+
+// Slot is one slot of a group.
+type Slot struct {
+	Holder group.PeerKey // zero is nobody
+	Held   group.Bitmap  // packs whose shards it acknowledged
+	Leave  bool          // the slot shall go to another holder although this one is there
+}
+
+// State is what is known and what is under way.
+type State struct {
+	cfg    Config
+	paused bool
+
+	peers      map[group.PeerKey]*peer
+	groups     map[group.ID]*keptGroup
+	peerOrder  []group.PeerKey // sorted keys of peers
+	groupOrder []group.ID      // sorted keys of groups
+	turn       int             // the peer with which the next round of questions begins
+
+	begun    map[task]underWay
+	repairs  int // how many of begun are repairs
+	asks     int
+	proofs   int
+	allowed  float64 // repairs that may begin now
+	counter  uint64  // of audits
+	watch    watch
+	lastTime time.Time
+}
+
+// New returns a State that knows nothing yet.
+func New(c Config) *State {
+	return &State{
+		cfg:    c.withDefaults(),
+		peers:  map[group.PeerKey]*peer{},
+		groups: map[group.ID]*keptGroup{},
+		begun:  map[task]underWay{},
+	}
+}
+
+// Pause stops repairs from being begun; asking and auditing go on. Those under
+// way go on.
+func (s *State) Pause(on bool) { s.paused = on }
+
+// Paused reports whether repairs are paused.
+func (s *State) Paused() bool { return s.paused }
+
+// watch counts the time in which we would have noticed an answer.
+type watch struct {
+	last     time.Time // of the last look
+	answered time.Time // when anybody answered last
+	total    time.Duration
+}
+
+// look counts the time since the last look, if anybody answered lately.
+func (w *watch) look(now time.Time, lately time.Duration) {
+	gap := now.Sub(w.last)
+	if !w.last.IsZero() && gap > 0 && now.Sub(w.answered) <= lately {
+		w.total += min(gap, lately)
+	}
+	w.last = now
+}
+
+// peer is what is known of a holder.
+type peer struct {
+	key       group.PeerKey
+	state     peers.State
+	seen      time.Time     // when it answered last, or became known
+	seenWatch time.Duration // the watch at that time
+	heard     bool          // it answered since it became known
+	kept      bool          // restored, its groups may come yet
+	asked     time.Time
+	audited   time.Time // when the next audit is due
+	lies      []time.Time
+	evasions  int
+	slots     []slotRef // that it holds
+	turn      int       // the slot to be asked about next
+}
+
+// slotRef names a slot of a group that is kept.
+type slotRef struct {
+	group *keptGroup
+	slot  int
+}
+
+// peerOf returns the peer, which becomes known with this.
+func (s *State) peerOf(key group.PeerKey, now time.Time) *peer {
+	p, ok := s.peers[key]
+	if !ok {
+		p = &peer{key: key, seen: now, seenWatch: s.watch.total}
+		s.peers[key] = p
+		i, _ := slices.BinarySearchFunc(s.peerOrder, key, comparePeers)
+		s.peerOrder = slices.Insert(s.peerOrder, i, key)
+		s.judge(p, now)
+	}
+	return p
+}
+
+func comparePeers(a, b group.PeerKey) int { return bytes.Compare(a[:], b[:]) }
+func compareGroups(a, b group.ID) int     { return bytes.Compare(a[:], b[:]) }
+
+// PeerState returns what is thought of a peer: Unknown for one that holds
+// nothing and never lied.
+func (s *State) PeerState(key group.PeerKey) peers.State {
+	if key == s.cfg.Self {
+		return peers.Alive
+	}
+	if p, ok := s.peers[key]; ok {
+		return p.state
+	}
+	return peers.Unknown
+}
+
+// judge sets a peer's state, and has its groups counted anew if it changed.
+func (s *State) judge(p *peer, now time.Time) {
+	was := p.state
+	p.lies = slices.DeleteFunc(p.lies, func(t time.Time) bool { return now.Sub(t) > s.cfg.patience() })
+	switch {
+	case p.key == s.cfg.Self:
+		p.state = peers.Alive
+	case len(p.lies) >= MaxLies, s.watch.total-p.seenWatch >= s.cfg.DeadAfter:
+		p.state = peers.Dead
+	case now.Sub(p.seen) > s.cfg.suspectAfter():
+		p.state = peers.Suspect
+	case p.heard:
+		p.state = peers.Alive
+	default:
+		p.state = peers.Unknown
+	}
+	if p.state == was {
+		return
+	}
+	for _, r := range p.slots {
+		r.group.stale = true
+	}
+}

@@ -1,0 +1,579 @@
+package health
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/chunker/record"
+	"skep/net/peers"
+	"skep/net/place"
+	"skep/repair/audit"
+)
+
+func key(n int) (k group.PeerKey) {
+	binary.BigEndian.PutUint32(k[:], uint32(n))
+	k[31] = 1
+	return k
+}
+
+func packs(n int) (b group.Bitmap) {
+	for i := range n {
+		b.Add(uint16(i))
+	}
+	return b
+}
+
+// bench is a State with time, peers that are there or not, and spare
+// candidates.
+type bench struct {
+	*testing.T
+	*State
+	now   time.Time
+	away  map[group.PeerKey]bool
+	spare []place.Candidate
+	truth map[group.PeerKey]group.Bitmap // what a holder states, if not what is believed
+	did   []Action
+	rnd   *rand.Rand
+}
+
+var testGroup = group.ID{1}
+
+// newBench returns a bench with one owned group of a coding, held by peers 1
+// to n, with three wanted packs, and spare peers 101 ….
+func newBench(t *testing.T, k, n, spare int, change func(*Config, *Group)) *bench {
+	c := Config{Self: key(999), Leaves: -1}
+	g := Group{ID: testGroup, Class: erasure.MaxClass, Coding: erasure.NewCoding(k, n), Wanted: packs(3), Owned: true}
+	for i := range n {
+		g.Slots = append(g.Slots, Slot{Holder: key(i + 1), Held: packs(3)})
+	}
+	if change != nil {
+		change(&c, &g)
+	}
+	b := &bench{
+		T: t, State: New(c), now: time.UnixMilli(1_800_000_000_000),
+		away: map[group.PeerKey]bool{}, truth: map[group.PeerKey]group.Bitmap{}, rnd: rand.New(rand.NewPCG(1, 2)),
+	}
+	for i := range spare {
+		b.spare = append(b.spare, place.Candidate{Key: key(101 + i), Free: 1 << 50, Availability: 1})
+	}
+	b.SetGroup(g, b.now)
+	return b
+}
+
+// run lets time pass, answers questions, and returns the repairs that were
+// begun meanwhile; they stay under way.
+func (b *bench) run(d time.Duration) []Action {
+	b.Helper()
+	var repairs []Action
+	for end := b.now.Add(d); b.now.Before(end); {
+		b.now = b.now.Add(b.cfg.Tick())
+		for again := true; again; {
+			actions := b.Decide(b.now, b.spare, b.rnd)
+			again = len(actions) > 0
+			for _, a := range actions {
+				if !b.answer(a) {
+					repairs = append(repairs, a)
+				}
+			}
+		}
+	}
+	return repairs
+}
+
+// answer does what an action asks for, if it is a question.
+func (b *bench) answer(a Action) bool {
+	b.did = append(b.did, a)
+	switch {
+	case a.Kind == Ask && !b.away[a.Peer]:
+		b.Stated(b.statement(a), b.now)
+	case a.Kind == Ask:
+		b.Missed(a.Peer, b.now)
+	case a.Kind == Prove && !b.away[a.Peer]:
+		b.Audited(a, audit.Proved, b.now)
+	case a.Kind == Prove:
+		b.Audited(a, audit.Unreachable, b.now)
+	default:
+		return false
+	}
+	return true
+}
+
+func (b *bench) statement(a Action) group.Statement {
+	held, ok := b.truth[a.Peer]
+	if !ok {
+		g, _ := b.Group(a.Group)
+		held = g.Slots[a.Slot].Held
+	}
+	return group.Statement{Holder: a.Peer, Group: a.Group, Slot: a.Slot, Held: held}
+}
+
+func (b *bench) pack(want Health, live, reachable int, atRisk bool) {
+	b.Helper()
+	got, ok := b.Pack(testGroup, 0, b.now)
+	if w := (PackHealth{want, live, reachable, atRisk}); !ok || got != w {
+		b.Errorf("pack 0 is %+v, want %+v", got, w)
+	}
+}
+
+func (b *bench) none(as []Action) {
+	b.Helper()
+	if len(as) > 0 {
+		b.Errorf("unexpected: %v", as)
+	}
+}
+
+func (b *bench) one(as []Action, kind Kind, slot uint8) Action {
+	b.Helper()
+	if len(as) != 1 || as[0].Kind != kind || as[0].Slot != slot {
+		b.Fatalf("got %v, want one %v of slot %d", as, kind, slot)
+	}
+	return as[0]
+}
+
+const day = 24 * time.Hour
+
+func TestSilenceIsNotLoss(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.none(b.run(day))
+	b.pack(Healthy, 7, 7, false)
+	for n := 1; n <= 4; n++ {
+		b.away[key(n)] = true
+	}
+	b.none(b.run(day / 2))
+	b.pack(Healthy, 7, 3, true)
+	if b.PeerState(key(1)) != peers.Suspect {
+		t.Errorf("after half a day: %v", b.PeerState(key(1)))
+	}
+	b.away = map[group.PeerKey]bool{}
+	b.none(b.run(day / 4))
+	b.pack(Healthy, 7, 7, false)
+}
+
+func TestDeadHolderIsReplaced(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.run(day)
+	b.away[key(3)] = true
+	b.none(b.run(3*day - 2*time.Hour))
+	a := b.one(b.run(6*time.Hour), Move, 2)
+	if a.Old != key(3) || a.Packs != packs(3) || binary.BigEndian.Uint32(a.Peer[:]) < 101 || a.Spare != 2 {
+		t.Errorf("%+v", a)
+	}
+	b.pack(Injured, 6, 6, false)
+	b.Moved(a, packs(3), b.now)
+	b.pack(Healthy, 7, 7, false)
+	b.none(b.run(day))
+}
+
+func TestReturnCancelsTheMove(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.run(day)
+	b.away[key(3)] = true
+	a := b.one(b.run(3*day+4*time.Hour), Move, 2)
+	b.away[key(3)] = false
+	var cancels []Action
+	for _, c := range b.run(4 * time.Hour) {
+		if c.Kind == Cancel {
+			cancels = append(cancels, c)
+		}
+	}
+	if len(cancels) == 0 || cancels[0].Slot != 2 || cancels[0].Group != testGroup || cancels[0].Peer != a.Peer {
+		t.Fatalf("no cancel: %v", cancels)
+	}
+	b.pack(Healthy, 7, 7, false)
+	b.Failed(a, false, b.now)
+	b.none(b.run(day))
+}
+
+func TestHoleIsRefilled(t *testing.T) {
+	b := newBench(t, 4, 7, 0, func(_ *Config, g *Group) { g.Slots[5].Held.Remove(1) })
+	a := b.one(b.run(6*time.Hour), Refill, 5)
+	var want group.Bitmap
+	want.Add(1)
+	if a.Peer != key(6) || a.Packs != want {
+		t.Errorf("%+v", a)
+	}
+	b.Refilled(a, want, b.now)
+	b.none(b.run(day))
+
+	b.truth[key(2)] = group.Bitmap{} // it lost its disk, and says so
+	if got := b.one(b.run(day), Refill, 1); got.Packs != packs(3) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestHoleOfASilentHolderWaits(t *testing.T) {
+	b := newBench(t, 4, 7, 3, func(_ *Config, g *Group) { g.Slots[5].Held.Remove(1) })
+	b.away[key(6)] = true
+	b.none(b.run(2 * day))
+	b.one(b.run(2*day), Move, 5)
+}
+
+func TestFullHolderIsRelieved(t *testing.T) {
+	b := newBench(t, 4, 7, 1, func(_ *Config, g *Group) { g.Slots[5].Held.Remove(1) })
+	a := b.one(b.run(6*time.Hour), Refill, 5)
+	b.Failed(a, true, b.now)
+	m := b.one(b.run(time.Hour), Move, 5)
+	if m.Packs != packs(3) || m.Old != key(6) {
+		t.Errorf("%+v", m)
+	}
+	var part group.Bitmap
+	part.Add(0)
+	b.Moved(m, part, b.now) // less than the old one has: refused
+	if g, _ := b.Group(testGroup); g.Slots[5].Holder != key(6) {
+		t.Fatal("the slot went to a holder that has less")
+	}
+	m = b.one(b.run(6*time.Hour), Move, 5)
+	b.Moved(m, packs(3), b.now)
+	if g, _ := b.Group(testGroup); g.Slots[5].Holder != key(101) || g.Slots[5].Leave {
+		t.Errorf("%+v", g.Slots[5])
+	}
+}
+
+func TestLiarsLoseTheirSlots(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.run(day)
+	for i := range MaxLies {
+		if b.PeerState(key(2)) != peers.Alive {
+			t.Fatalf("dead after %d lies", i)
+		}
+		b.Audited(Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Number: 2}}, audit.Corrupt, b.now)
+	}
+	a := b.one(b.run(time.Hour), Move, 1)
+	b.Moved(a, packs(3), b.now)
+	if b.PeerState(key(2)) != peers.Dead {
+		t.Error("a liar is forgotten with its slot")
+	}
+	b.spare = append(b.spare, place.Candidate{Key: key(2), Free: 1 << 60, Availability: 1})
+	b.away[key(5)] = true
+	if a := b.one(b.run(4*day), Move, 4); a.Peer == key(2) {
+		t.Error("a liar gets a slot")
+	}
+	b.run(31 * day)
+	if b.PeerState(key(2)) == peers.Dead {
+		t.Error("lies are never forgiven")
+	}
+}
+
+func TestWhatAnAuditDoesNotFindIsRefilled(t *testing.T) {
+	for _, o := range []audit.Outcome{audit.Absent, audit.Corrupt} {
+		b := newBench(t, 4, 7, 3, nil)
+		b.run(day)
+		prove := Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Number: 2}}
+		b.Audited(prove, o, b.now)
+		a := b.one(b.run(time.Hour), Refill, 1)
+		var want group.Bitmap
+		want.Add(2)
+		if a.Packs != want {
+			t.Errorf("%v: %+v", o, a)
+		}
+		b.run(day) // its statement claims the shard still; that does not count
+		if p, _ := b.Pack(testGroup, 2, b.now); p.Live != 6 {
+			t.Errorf("%v: believed again: %+v", o, p)
+		}
+		b.Refilled(a, want, b.now)
+		if p, _ := b.Pack(testGroup, 2, b.now); p.Live != 7 {
+			t.Errorf("%v: not believed after it was brought: %+v", o, p)
+		}
+	}
+	b := newBench(t, 4, 7, 3, nil)
+	b.run(day)
+	prove := Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Number: 2}}
+	for range maxEvasions*MaxLies - 1 {
+		b.Audited(prove, audit.Late, b.now)
+	}
+	if b.PeerState(key(2)) != peers.Alive {
+		t.Error("evasions count too soon")
+	}
+	b.Audited(prove, audit.Refused, b.now)
+	if b.PeerState(key(2)) != peers.Dead {
+		t.Error("evasions never count")
+	}
+}
+
+// A device that slept finds its peers where it left them.
+func TestOurOwnSleepKillsNobody(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.run(day)
+	b.now = b.now.Add(30 * day)
+	b.none(b.run(day))
+	b.pack(Healthy, 7, 7, false)
+
+	for n := 1; n <= 7; n++ { // our line is cut, but we are awake
+		b.away[key(n)] = true
+	}
+	b.none(b.run(30 * day))
+	if b.PeerState(key(1)) != peers.Suspect {
+		t.Errorf("with nobody answering: %v", b.PeerState(key(1)))
+	}
+}
+
+func TestMuchParityCanWait(t *testing.T) {
+	b := newBench(t, 32, 55, 20, nil)
+	b.run(day)
+	b.away[key(1)], b.away[key(2)] = true, true
+	b.none(b.run(4 * day))
+	b.pack(Healthy, 53, 53, false)
+	b.away[key(3)] = true
+	if as := b.run(4 * day); len(as) != 3 {
+		t.Errorf("three dead of a lazy three: %v", as)
+	}
+
+	b = newBench(t, 32, 55, 20, nil)
+	b.run(day)
+	b.away[key(1)] = true
+	b.none(b.run(20 * day))
+	b.one(b.run(15*day), Move, 0) // in the end one alone is repaired too
+
+	b = newBench(t, 32, 55, 20, func(_ *Config, g *Group) { g.Local = g.Wanted })
+	b.run(day)
+	b.away[key(1)] = true
+	b.one(b.run(4*day), Move, 0) // with a copy at hand, at once
+}
+
+func TestLostUnlessAtHand(t *testing.T) {
+	kill := func(b *bench) []Action {
+		b.run(day)
+		for n := 1; n <= 4; n++ {
+			b.away[key(n)] = true
+		}
+		return b.run(4 * day)
+	}
+	b := newBench(t, 4, 7, 9, nil)
+	b.none(kill(b))
+	b.pack(Lost, 3, 3, false)
+	if r := b.Report(b.now); r.Lost != 3 || r.BelowTarget() != 3 || r.Peers[peers.Dead] != 4 || r.Missing != 12 {
+		t.Errorf("%+v", r)
+	}
+	b.away[key(1)] = false // one comes back, and all is well again
+	if as := b.run(day); len(as) != 3 {
+		t.Errorf("repairs after a return: %v", as)
+	}
+	b.pack(Injured, 4, 4, false)
+
+	b = newBench(t, 4, 7, 9, func(_ *Config, g *Group) { g.Local = packs(2) })
+	for _, a := range kill(b) {
+		if a.Kind != Move || a.Packs != packs(2) {
+			t.Errorf("%+v", a)
+		}
+	}
+	b.pack(Injured, 3, 3, false)
+	if p, _ := b.Pack(testGroup, 2, b.now); p.Health != Lost {
+		t.Errorf("pack 2: %+v", p)
+	}
+}
+
+func TestNearestHolderRepairsForAnAbsentOwner(t *testing.T) {
+	for self := 1; self <= 7; self++ {
+		b := newBench(t, 4, 7, 3, func(c *Config, g *Group) { c.Self, g.Owned = key(self), false })
+		b.run(day)
+		dead := self%7 + 1
+		b.away[key(dead)] = true
+		b.none(b.run(3*day + 20*time.Hour)) // the owner's time
+		as := b.run(day)
+		nearest := key(1) // by XOR with an id that begins with 1, among those alive
+		for n := 1; n <= 7; n++ {
+			if n != dead && nearer(key(n), nearest, testGroup) || nearest == key(dead) {
+				nearest = key(n)
+			}
+		}
+		if (len(as) == 1) != (nearest == key(self)) {
+			t.Errorf("self %d, nearest %v: %v", self, nearest, as)
+		}
+	}
+}
+
+func TestBoundsOfRepair(t *testing.T) {
+	b := newBench(t, 2, 8, 20, func(c *Config, _ *Group) { c.Repairs = 2 })
+	b.run(day)
+	for n := 1; n <= 5; n++ {
+		b.away[key(n)] = true
+	}
+	as := b.run(4 * day)
+	if len(as) != 2 || as[0].Peer == as[1].Peer {
+		t.Fatalf("%v", as)
+	}
+	b.Moved(as[0], packs(3), b.now)
+	if more := b.run(time.Hour); len(more) != 1 || b.Report(b.now).Repairs != 2 {
+		t.Errorf("after one has ended: %v", more)
+	}
+	b.Pause(true)
+	b.Moved(as[1], packs(3), b.now)
+	b.none(b.run(time.Hour))
+	b.Pause(false)
+	if more := b.run(time.Hour); len(more) != 1 {
+		t.Errorf("after the pause: %v", more)
+	}
+}
+
+func TestPaceDoesNotHoldBackTheUrgent(t *testing.T) {
+	begun := func(dead int) int {
+		b := newBench(t, 2, 40, 60, func(c *Config, _ *Group) { c.Pace, c.Repairs = 36, 100 })
+		b.run(day)
+		for n := 1; n <= dead; n++ {
+			b.away[key(n)] = true
+		}
+		return len(b.run(3*day + 2*time.Hour))
+	}
+	if n := begun(10); n == 0 || n > 4 {
+		t.Errorf("%d repairs at once of what can wait", n)
+	}
+	if n := begun(30); n < 25 {
+		t.Errorf("%d repairs at once of what is urgent", n)
+	}
+}
+
+func TestFailuresAreRetriedLessAndLessOften(t *testing.T) {
+	b := newBench(t, 4, 7, 3, func(_ *Config, g *Group) { g.Slots[5].Held.Remove(1) })
+	var begun []time.Time
+	for range 20 * 72 / 3 {
+		for _, a := range b.run(time.Hour) {
+			begun = append(begun, b.now)
+			b.Failed(a, false, b.now)
+		}
+	}
+	if len(begun) < 10 || len(begun) > 40 {
+		t.Fatalf("%d attempts in 20 days", len(begun))
+	}
+	if early, late := begun[1].Sub(begun[0]), begun[len(begun)-1].Sub(begun[len(begun)-2]); early > 3*time.Hour || late < 20*time.Hour {
+		t.Errorf("first after %v, last after %v", early, late)
+	}
+}
+
+func TestAuditsAddUp(t *testing.T) {
+	b := newBench(t, 4, 7, 0, func(c *Config, _ *Group) { c.Leaves = 0 })
+	b.run(day)
+	b.did = nil
+	b.run(day)
+	leaves := map[group.PeerKey]int{}
+	for _, a := range b.did {
+		if a.Kind == Prove {
+			leaves[a.Peer] += a.Challenge.Count
+		}
+	}
+	for n := 1; n <= 7; n++ {
+		if got := leaves[key(n)]; got < audit.PerDay || got > audit.PerDay*11/10 {
+			t.Errorf("peer %d: %d leaves a day", n, got)
+		}
+	}
+}
+
+func TestSetGroupKeepsWhatWasFound(t *testing.T) {
+	b := newBench(t, 4, 7, 0, nil)
+	b.truth[key(1)] = packs(1) // it lost packs 1 and 2
+	b.Failed(b.one(b.run(day), Refill, 0), false, b.now)
+	g, _ := b.Group(testGroup)
+	if g.Slots[0].Held != packs(1) {
+		t.Fatalf("%v", g.Slots[0].Held)
+	}
+	g.Wanted = packs(4)
+	for i := range g.Slots {
+		g.Slots[i].Held = packs(4) // the owner's table says so
+	}
+	g.Slots[6] = Slot{Holder: key(50), Held: packs(4)}
+	b.SetGroup(g, b.now)
+	want := packs(1)
+	want.Add(3)
+	g, _ = b.Group(testGroup)
+	if g.Slots[0].Held != want || g.Slots[6].Held != packs(4) {
+		t.Errorf("%v, %v", g.Slots[0].Held, g.Slots[6].Held)
+	}
+	b.Acknowledged(testGroup, 0, packs(2))
+	if g, _ = b.Group(testGroup); !g.Slots[0].Held.Has(1) {
+		t.Error("an acknowledgement does not count")
+	}
+	if b.PeerState(key(7)) != peers.Unknown {
+		t.Error("a peer without a slot is remembered")
+	}
+	b.DropGroup(testGroup)
+	b.DropGroup(testGroup)
+	if r := b.Report(b.now); !reflect.DeepEqual(r, Report{Peers: map[peers.State]int{}}) || len(b.State.peers) != 0 {
+		t.Errorf("after the last group: %+v", r)
+	}
+	b.none(b.run(day))
+}
+
+// Reports that come late, twice, or about what is gone do no harm.
+func TestStrayReports(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	a := Action{Kind: Move, Peer: key(101), Group: testGroup, Slot: 3, Old: key(77), Packs: packs(3)}
+	for range 2 {
+		b.Moved(a, packs(3), b.now)
+		b.Failed(a, true, b.now)
+		b.Refilled(Action{Kind: Refill, Peer: key(77), Group: testGroup, Slot: 3}, packs(3), b.now)
+		b.Audited(Action{Kind: Prove, Peer: key(77), Group: testGroup, Slot: 200}, audit.Corrupt, b.now)
+		b.Stated(group.Statement{Holder: key(77), Group: testGroup, Slot: 3}, b.now)
+		b.Stated(group.Statement{Holder: key(1), Group: testGroup, Slot: 120}, b.now)
+		b.Stated(group.Statement{Holder: key(1), Group: group.ID{9}}, b.now)
+		b.Missed(key(77), b.now)
+		b.Lied(group.PeerKey{}, b.now)
+		b.Lied(b.cfg.Self, b.now)
+		b.Acknowledged(group.ID{9}, 0, packs(3))
+	}
+	g, _ := b.Group(testGroup)
+	if i := slices.IndexFunc(g.Slots, func(s Slot) bool { return s.Held != packs(3) || s.Holder == key(101) }); i >= 0 {
+		t.Errorf("slot %d changed: %+v", i, g.Slots[i])
+	}
+	if r := b.Report(b.now); r.Repairs != 0 || r.Healthy != 3 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestMemoryOutlastsARestart(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.run(day)
+	b.away[key(3)] = true
+	b.Lied(key(4), b.now)
+	b.run(2 * day)
+	saved := b.Encode()
+
+	again := newBench(t, 4, 7, 3, nil)
+	again.State = New(Config{Self: key(999), Leaves: -1})
+	again.now = b.now
+	if err := again.Restore(saved, again.now); err != nil {
+		t.Fatal(err)
+	}
+	g, _ := b.Group(testGroup)
+	again.SetGroup(g, again.now)
+	again.away[key(3)] = true
+	again.none(again.run(20 * time.Hour))
+	again.one(again.run(8*time.Hour), Move, 2) // not three days more
+	again.Lied(key(4), again.now)
+	again.Lied(key(4), again.now)
+	if again.PeerState(key(4)) != peers.Dead {
+		t.Error("a lie was forgotten")
+	}
+	for name, bad := range map[string][]byte{
+		"nonsense": []byte("x"),
+		"version":  record.Encode(memory{Version: 9}),
+		"no peer":  record.Encode(memory{Version: 1, Peers: []remembered{{}}}),
+		"past":     record.Encode(memory{Version: 1, Peers: []remembered{{Key: key(1), Silent: -1}}}),
+	} {
+		if err := New(Config{}).Restore(bad, b.now); !errors.Is(err, ErrInvalid) && !errors.Is(err, record.ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzRestore(f *testing.F) {
+	s := New(Config{})
+	now := time.UnixMilli(1_800_000_000_000)
+	s.Lied(key(1), now)
+	f.Add(s.Encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := New(Config{})
+		if s.Restore(b, now) != nil {
+			return
+		}
+		s.Decide(now.Add(time.Hour), nil, rand.New(rand.NewPCG(1, 1)))
+		if err := New(Config{}).Restore(s.Encode(), now); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,87 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"skep/chunker/group"
+	"skep/chunker/record"
+)
+
+// MaxMemory is the largest encoding that Restore reads, in bytes.
+const MaxMemory = 16 << 20
+
+const memoryVersion = 1
+
+// ErrInvalid says that an encoded memory says what cannot be.
+var ErrInvalid = errors.New("invalid memory of peers")
+
+// remembered is what outlasts a restart: what took long to learn of a peer.
+type remembered struct {
+	_      struct{} `cbor:",toarray"`
+	Key    group.PeerKey
+	Seen   int64 // Unix milliseconds
+	Silent int64 // ms that were watched since then
+	Lies   []int64
+}
+
+type memory struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint8
+	Peers   []remembered
+}
+
+// Encode returns what Restore needs: for how long which peer has been silent,
+// and who lied. All else is found out again.
+func (s *State) Encode() []byte {
+	m := memory{Version: memoryVersion}
+	for _, key := range s.peerOrder {
+		p := s.peers[key]
+		r := remembered{Key: key, Seen: p.seen.UnixMilli()}
+		r.Silent = min(s.watch.total-p.seenWatch, s.cfg.DeadAfter).Milliseconds()
+		for _, t := range p.lies {
+			r.Lies = append(r.Lies, t.UnixMilli())
+		}
+		m.Peers = append(m.Peers, r)
+	}
+	return record.Encode(m)
+}
+
+// Restore takes in what Encode gave in an earlier life. It is to be called
+// before any other method. It fails with record.ErrFormat or ErrInvalid and
+// then changes nothing: what was forgotten is learnt again.
+func (s *State) Restore(b []byte, now time.Time) error {
+	var m memory
+	if err := record.Decode(b, MaxMemory, &m); err != nil {
+		return fmt.Errorf("memory of peers: %w", err)
+	}
+	if m.Version != memoryVersion {
+		return fmt.Errorf("%w: version %d", ErrInvalid, m.Version)
+	}
+	for _, r := range m.Peers {
+		if r.Key.IsZero() || r.Silent < 0 || len(r.Lies) > MaxLies {
+			return fmt.Errorf("%w: peer %v", ErrInvalid, r.Key)
+		}
+	}
+	for _, r := range m.Peers {
+		p := s.peerOf(r.Key, now)
+		p.kept = true
+		p.seen = earlier(time.UnixMilli(r.Seen), now)
+		silent := time.Duration(min(r.Silent, s.cfg.DeadAfter.Milliseconds()+1)) * time.Millisecond
+		p.seenWatch = s.watch.total - silent
+		for _, t := range r.Lies {
+			p.lies = append(p.lies, earlier(time.UnixMilli(t), now))
+		}
+		s.judge(p, now)
+	}
+	return nil
+}
+
+// earlier keeps a clock that was set back from making the past the future.
+func earlier(t, now time.Time) time.Time {
+	if t.After(now) {
+		return now
+	}
+	return t
+}

@@ -1,0 +1,113 @@
+package health
+
+import (
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/peers"
+)
+
+// Health is how a pack is.
+type Health uint8
+
+// The healths.
+const (
+	Healthy Health = iota + 1
+	Injured        // so many shards are missing that they are to be rebuilt
+	Lost           // fewer than k shards are left, and this device has no copy
+)
+
+var healthNames = [...]string{"", "healthy", "injured", "lost"}
+
+// String is the health in one word.
+func (h Health) String() string {
+	if h > 0 && int(h) < len(healthNames) {
+		return healthNames[h]
+	}
+	return "invalid"
+}
+
+// PackHealth is how one pack is and why.
+type PackHealth struct {
+	Health    Health
+	Live      int  // shards believed to be there
+	Reachable int  // of these, with holders that answer
+	AtRisk    bool // healthy, but not if the holders that are silent now stay away
+}
+
+// Pack returns how a pack is. It reports false for one that is not wanted or
+// not known.
+func (s *State) Pack(id group.ID, number uint16, now time.Time) (PackHealth, bool) {
+	g, ok := s.groups[id]
+	if !ok || !g.Wanted.Has(number) {
+		return PackHealth{}, false
+	}
+	s.recount(g, now)
+	return g.pack(number), true
+}
+
+func (g *keptGroup) pack(n uint16) PackHealth {
+	p := PackHealth{Live: int(g.live[n]), Reachable: int(g.reachable[n])}
+	p.Health = g.healthOf(p.Live, n)
+	p.AtRisk = p.Health == Healthy && g.healthOf(p.Reachable, n) != Healthy
+	return p
+}
+
+func (g *keptGroup) healthOf(shards int, n uint16) Health {
+	switch {
+	case shards < int(g.Coding.K) && !g.Local.Has(n):
+		return Lost
+	case int(g.Coding.N)-shards >= g.lazy():
+		return Injured
+	}
+	return Healthy
+}
+
+// Report is the sum of everything, for status.
+type Report struct {
+	Packs   int // wanted
+	Healthy int
+	Injured int
+	Lost    int
+	AtRisk  int // of the healthy ones
+	Missing int // shards to be rebuilt, of all packs
+
+	Peers   map[peers.State]int // holders, by state
+	Repairs int                 // under way
+	Paused  bool
+}
+
+// BelowTarget is how many packs have fewer shards than they should.
+func (r Report) BelowTarget() int { return r.Injured + r.Lost }
+
+// Report counts all packs and holders.
+func (s *State) Report(now time.Time) Report {
+	r := Report{Peers: map[peers.State]int{}, Repairs: s.repairs, Paused: s.paused}
+	for _, id := range s.groupOrder {
+		g := s.groups[id]
+		s.recount(g, now)
+		each(g.Wanted, func(n uint16) { r.add(g.pack(n), int(g.Coding.N)) })
+	}
+	for _, p := range s.peers {
+		if len(p.slots) > 0 {
+			r.Peers[p.state]++
+		}
+	}
+	return r
+}
+
+func (r *Report) add(p PackHealth, n int) {
+	r.Packs++
+	r.Missing += n - p.Live
+	switch p.Health {
+	case Healthy:
+		r.Healthy++
+	case Injured:
+		r.Injured++
+	case Lost:
+		r.Lost++
+	}
+	if p.AtRisk {
+		r.AtRisk++
+	}
+}
