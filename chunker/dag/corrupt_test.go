@@ -9,6 +9,7 @@ import (
 
 	dagpb "github.com/ipld/go-codec-dagpb"
 
+	"skep/chunker/block"
 	"skep/chunker/link"
 )
 
@@ -200,7 +201,7 @@ func FuzzDir(f *testing.F) {
 		manyEntries(f, s, n)
 	}
 	for l, ct := range s.blocks {
-		if plain, err := open(l, ct); err == nil && l.Codec == link.DagPB && len(plain) < 4000 {
+		if plain, err := block.Open(l, ct, nil); err == nil && l.Codec == link.DagPB && len(plain) < 4000 {
 			f.Add(plain)
 		}
 	}

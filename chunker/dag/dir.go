@@ -301,23 +301,28 @@ func findEntry(ctx context.Context, g Getter, root link.Link, stored string) (*e
 	if err != nil {
 		return nil, err
 	}
-	if d.slots == nil {
-		at, ok := slices.BinarySearchFunc(d.entries, stored, func(e entry, n string) int { return strings.Compare(e.name, n) })
-		if !ok {
-			return nil, nil
-		}
-		return &d.entries[at], nil
+	if d.slots != nil {
+		return findInShards(ctx, g, d.slots, stored)
 	}
+	at, ok := slices.BinarySearchFunc(d.entries, stored, func(e entry, n string) int { return strings.Compare(e.name, n) })
+	if !ok {
+		return nil, nil
+	}
+	return &d.entries[at], nil
+}
+
+// findInShards follows the hash of a stored name from the root shard down.
+func findInShards(ctx context.Context, g Getter, slots []slot, stored string) (*entry, error) {
 	hash := murmur(stored)
-	for p, slots := (place{}), d.slots; ; {
-		groups := groupEdits(p, slots, []edit{{hash: hash}})
-		s := groups[0].old
+	for p := (place{}); ; {
+		s := slotIn(slots, slotAt(hash, p.depth))
 		switch {
 		case s == nil || !s.isShard() && s.entry.name != stored:
 			return nil, nil
 		case !s.isShard():
 			return &s.entry, nil
 		}
+		var err error
 		if slots, err = loadShard(ctx, g, p, s); err != nil {
 			return nil, err
 		}

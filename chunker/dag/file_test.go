@@ -132,6 +132,40 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// TestResize grows and shrinks files across the borders of the layout.
+func TestResize(t *testing.T) {
+	ctx, s := context.Background(), newStore()
+	var sizes []int64
+	for _, chunks := range []int64{0, 1, 2, 173, 174, 175, 348, 349, 174*174 - 1, 174 * 174, 174*174 + 1} {
+		sizes = append(sizes, chunks*ChunkSize)
+		if chunks > 0 {
+			sizes = append(sizes, chunks*ChunkSize-7)
+		}
+	}
+	files, want := make([]File, len(sizes)), make([]link.Link, len(sizes))
+	for i, size := range sizes {
+		m := model{}.resize(size)
+		f, err := WriteFile(ctx, s, File{}, size, changedRuns(model{}, m, false), m.leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i], want[i] = f, rebuilt(t, s, m)
+	}
+	for i, from := range sizes {
+		for k, to := range sizes {
+			old, m := model{}.resize(from), model{}.resize(to)
+			s.resetCounts()
+			f, err := WriteFile(ctx, s, files[i], to, changedRuns(old, m, false), m.leaf)
+			if err != nil || f.Root != want[k] {
+				t.Errorf("from %d to %d bytes: another root: %v", from, to, err)
+			}
+			if s.gets > 4 {
+				t.Errorf("from %d to %d bytes: %d blocks read", from, to, s.gets)
+			}
+		}
+	}
+}
+
 // TestFileEdits writes files by random sequences of edits and compares each with
 // the same content written at once. The chunks are fake.
 func TestFileEdits(t *testing.T) {

@@ -239,14 +239,19 @@ func groupEdits(p place, slots []slot, edits []edit) []group {
 		for n < len(edits) && slotAt(edits[n].hash, p.depth) == index {
 			n++
 		}
-		g := group{index: index, edits: edits[:n]}
-		if at, ok := slices.BinarySearchFunc(slots, index, func(s slot, x uint8) int { return int(s.index) - int(x) }); ok {
-			g.old = &slots[at]
-		}
-		groups = append(groups, g)
+		groups = append(groups, group{index, slotIn(slots, index), edits[:n]})
 		edits = edits[n:]
 	}
 	return groups
+}
+
+// slotIn returns the slot with an index, or nil if it is free.
+func slotIn(slots []slot, index uint8) *slot {
+	at, ok := slices.BinarySearchFunc(slots, index, func(s slot, x uint8) int { return int(s.index) - int(x) })
+	if !ok {
+		return nil
+	}
+	return &slots[at]
 }
 
 // applyGroup returns what a slot holds after the edits of g; ok is false if it is

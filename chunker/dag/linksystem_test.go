@@ -48,6 +48,17 @@ func TestStore(t *testing.T) {
 	if got, _ := nd.AsBytes(); !bytes.Equal(got, chunk) {
 		t.Fatal("loaded as something else")
 	}
+	above, err := sys.Store(ipld.LinkContext{}, stockProto(link.DagPB), pbNodeTo(t, leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := s.Get(ctx, resolve(t, sys, above))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refs, err := Refs(link.DagPB, plain); err != nil || len(refs) != 1 || refs[0] != real {
+		t.Fatalf("the node links to %v: %v", refs, err)
+	}
 	other := LinkSystem(ctx, s, s)
 	if _, err := other.Resolve(leaf); err == nil {
 		t.Fatal("another system knows the placeholder")

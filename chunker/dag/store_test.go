@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/ipld/go-ipld-prime"
-	"github.com/zeebo/blake3"
 
+	"skep/chunker/block"
 	"skep/chunker/link"
 	"skep/chunker/secret"
 )
@@ -55,7 +55,7 @@ func (m *memStore) Get(ctx context.Context, l link.Link) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%v: not there", l)
 	}
-	plain, err := open(l, ct)
+	plain, err := block.Open(l, ct, nil)
 	m.mu.Lock()
 	m.getB += len(plain)
 	m.mu.Unlock()
@@ -68,13 +68,16 @@ func (m *memStore) Put(ctx context.Context, codec uint64, plain []byte, refs []l
 			return link.Link{}, err
 		}
 	}
-	l, ct := seal(codec, plain)
+	b, err := sealer.Seal(codec, plain, nil)
+	if err != nil {
+		return link.Link{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.puts++
 	m.putB += len(plain)
-	m.blocks[l] = ct
-	return l, nil
+	m.blocks[b.Link] = b.Ciphertext
+	return b.Link, nil
 }
 
 func (m *memStore) checkRefs(codec uint64, plain []byte, refs []link.Link) error {
@@ -93,19 +96,7 @@ func (m *memStore) checkRefs(codec uint64, plain []byte, refs []link.Link) error
 	return nil
 }
 
-// seal encrypts convergently, under the hash of the plaintext.
-func seal(codec uint64, plain []byte) (link.Link, []byte) {
-	key := secret.Key(blake3.Sum256(append([]byte{byte(codec)}, plain...)))
-	ct := secret.SealOnce(key, nil, plain)
-	return link.Link{Hash: link.Hash(blake3.Sum256(ct)), Key: key, Codec: codec}, ct
-}
-
-func open(l link.Link, ct []byte) ([]byte, error) {
-	if link.Hash(blake3.Sum256(ct)) != l.Hash {
-		return nil, fmt.Errorf("%v: altered", l)
-	}
-	return secret.OpenOnce(l.Key, nil, ct)
-}
+var sealer = block.NewSealer(secret.Key{7})
 
 func (m *memStore) has(l link.Link) bool {
 	m.mu.Lock()
