@@ -6,7 +6,6 @@ import (
 
 	"skep/chunker/block"
 	"skep/chunker/blockindex"
-	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/chunker/link"
 )
@@ -109,31 +108,9 @@ type Pack struct {
 	Total  uint64 // their bytes
 	Live   uint64 // bytes of those that something refers to
 	// Acked are the slots whose holders said that they have their shard.
-	Acked Slots
+	Acked group.SlotSet
 	// Manifest is the signed manifest; nil if it is not known here yet.
 	Manifest []byte
-}
-
-// Slots is a set of slots.
-type Slots [erasure.MaxShards / 8]byte
-
-// Has reports whether slot i is in the set.
-func (s *Slots) Has(i int) bool { return s[i/8]&(1<<(i%8)) != 0 }
-
-// Add puts slot i into the set.
-func (s *Slots) Add(i int) { s[i/8] |= 1 << (i % 8) }
-
-// Remove takes slot i out of the set.
-func (s *Slots) Remove(i int) { s[i/8] &^= 1 << (i % 8) }
-
-// Count is the number of slots in the set.
-func (s *Slots) Count() (n int) {
-	for i := range erasure.MaxShards {
-		if s.Has(i) {
-			n++
-		}
-	}
-	return n
 }
 
 func (p *Pack) encode() []byte {
@@ -163,7 +140,7 @@ func decodePack(key, b []byte) (Pack, error) {
 	if p.Live, b, ok = uvarint(b); !ok || len(b) < len(p.Acked) {
 		return p, errRow
 	}
-	p.Acked = Slots(b[:len(p.Acked)])
+	p.Acked = group.SlotSet(b[:len(p.Acked)])
 	if b = b[len(p.Acked):]; len(b) > 0 {
 		p.Manifest = append([]byte(nil), b...)
 	}

@@ -20,28 +20,17 @@ import (
 	"skep/chunker/blockindex"
 	"skep/chunker/commit"
 	"skep/chunker/dag"
-	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/chunker/link"
 	"skep/chunker/secret"
 )
-
-// Ref names a pack and tells what is known of finding it.
-type Ref struct {
-	Group    group.ID
-	Number   uint16
-	Class    erasure.Class
-	Coding   erasure.Coding
-	Slots    []group.PeerKey // nil: the holders must be found
-	Manifest []byte          // nil: the holders must be asked
-}
 
 // Source reads from the swarm.
 type Source interface {
 	// ReadRange returns n bytes at off of a pack, proved against its
 	// manifest, from whichever holders have them. Its errors are those of
 	// package readerr. The caller may keep the slice.
-	ReadRange(ctx context.Context, ref Ref, off, n int) ([]byte, error)
+	ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error)
 }
 
 // Reader is safe for concurrent use.
@@ -100,7 +89,7 @@ func (r *Reader) Ciphertext(ctx context.Context, l link.Link) ([]byte, error) {
 	err = fmt.Errorf("block %v: %w", l, readerr.ErrAbsent)
 	for _, p := range places {
 		var ct []byte
-		var ref Ref
+		var ref group.PackRef
 		if ref, err = r.ref(p); err != nil {
 			continue
 		}
@@ -116,7 +105,7 @@ func (r *Reader) Ciphertext(ctx context.Context, l link.Link) ([]byte, error) {
 
 // At returns the plaintext of the block at a locator, which needs no index.
 func (r *Reader) At(ctx context.Context, l commit.Locator) ([]byte, error) {
-	ref := Ref{Group: l.Group, Number: l.Number, Class: l.Class, Coding: l.Coding}
+	ref := group.PackRef{Group: l.Group, Number: l.Number, Class: l.Class, Coding: l.Coding}
 	if known, err := r.ref(blockindex.Place{Group: l.Group, Number: l.Number}); err == nil {
 		ref = known
 	}
@@ -128,15 +117,15 @@ func (r *Reader) At(ctx context.Context, l commit.Locator) ([]byte, error) {
 }
 
 // ref gathers what the account knows of a pack.
-func (r *Reader) ref(p blockindex.Place) (Ref, error) {
+func (r *Reader) ref(p blockindex.Place) (group.PackRef, error) {
 	g, ok, err := r.table.Group(p.Group)
 	if err != nil {
-		return Ref{}, err
+		return group.PackRef{}, err
 	}
 	if !ok {
-		return Ref{}, fmt.Errorf("group %v: %w", p.Group, readerr.ErrAbsent)
+		return group.PackRef{}, fmt.Errorf("group %v: %w", p.Group, readerr.ErrAbsent)
 	}
-	ref := Ref{Group: g.ID, Number: p.Number, Class: g.Class, Coding: g.Coding, Slots: g.Slots}
+	ref := group.PackRef{Group: g.ID, Number: p.Number, Class: g.Class, Coding: g.Coding, Slots: g.Slots}
 	pk, ok, err := r.table.Pack(p.Group, p.Number)
 	if err == nil && ok {
 		ref.Manifest = pk.Manifest
@@ -145,7 +134,7 @@ func (r *Reader) ref(p blockindex.Place) (Ref, error) {
 }
 
 // read returns the ciphertext at a place, from here if it is kept here.
-func (r *Reader) read(ctx context.Context, ref Ref, p blockindex.Place, l link.Link) ([]byte, error) {
+func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link) ([]byte, error) {
 	if uint64(p.Offset)+uint64(p.Length) > uint64(ref.Class.Size()) || p.Length > block.MaxSealed {
 		return nil, fmt.Errorf("block %v: place outside its pack: %w", l, readerr.ErrCorrupt)
 	}

@@ -56,7 +56,7 @@ func newUnitCache() *unitCache {
 }
 
 // read returns n bytes at off of a pack.
-func (u *unitCache) read(ctx context.Context, src Source, ref Ref, off, n int) ([]byte, error) {
+func (u *unitCache) read(ctx context.Context, src Source, ref group.PackRef, off, n int) ([]byte, error) {
 	pk := packKey{ref.Group, ref.Number}
 	first, last := off/erasure.Unit, (off+n-1)/erasure.Unit
 	if n == 0 {
@@ -78,7 +78,7 @@ func (u *unitCache) read(ctx context.Context, src Source, ref Ref, off, n int) (
 
 // get returns bytes that begin with unit k or before, up to unit last at most,
 // and the offset in the pack where they begin.
-func (u *unitCache) get(ctx context.Context, src Source, ref Ref, k unitKey, last int) ([]byte, int, error) {
+func (u *unitCache) get(ctx context.Context, src Source, ref group.PackRef, k unitKey, last int) ([]byte, int, error) {
 	for {
 		u.mu.Lock()
 		if e, ok := u.byKey[k]; ok {
@@ -123,7 +123,7 @@ func (u *unitCache) get(ctx context.Context, src Source, ref Ref, k unitKey, las
 
 // plan says how many units to fetch from k on: as many as are wanted and not
 // here, more for a reader that goes through the pack in order. u.mu is held.
-func (u *unitCache) plan(ref Ref, k unitKey, last int) int {
+func (u *unitCache) plan(ref group.PackRef, k unitKey, last int) int {
 	n := last - k.index + 1
 	prev := u.ahead[k.packKey]
 	if prev.n > 0 && k.index == prev.end {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"skep/cache/blocks"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
 )
@@ -18,11 +17,11 @@ type Sink interface {
 	Plan(ctx context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error)
 	// Lease hands a lease to the holders of a group, and returns the slots
 	// whose holders took it.
-	Lease(ctx context.Context, g group.Group, lease []byte) (blocks.Slots, error)
-	// Store hands the shards of one pack to the holders of its group. It
-	// returns the slots whose holders have their shard on the disk; an error,
+	Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error)
+	// Store hands the shards of one pack to the holders of its group, and to
+	// those that do not know the group yet its lease. It returns the slots whose holders have their shard on the disk; an error,
 	// ErrTooFew among others, if these are not enough to call the pack safe.
-	Store(ctx context.Context, g group.Group, manifest []byte, shards [][]byte) (blocks.Slots, error)
+	Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error)
 }
 
 // ErrTooFew says that too few holders took their shard.
@@ -36,7 +35,7 @@ type placement struct {
 	group    group.Group
 	number   uint16
 	manifest []byte
-	acked    blocks.Slots
+	acked    group.SlotSet
 }
 
 type groupKind struct {
@@ -81,7 +80,7 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 		}
 	}
 	var err error
-	p.acked, err = e.cfg.Sink.Store(ctx, g, p.manifest, shards)
+	p.acked, err = e.cfg.Sink.Store(ctx, g, e.lease(g), p.manifest, shards)
 	if err != nil {
 		return p, fmt.Errorf("pack %d of a group of %v, %v: %w", number, g.Class, g.Coding, err)
 	}

@@ -92,6 +92,36 @@ func (b *Bitmap) Contains(o Bitmap) bool {
 	return true
 }
 
+// SlotSet is a set of slots.
+type SlotSet [erasure.MaxShards / 8]byte
+
+// Has reports whether slot i is in the set.
+func (s *SlotSet) Has(i int) bool { return s[i/8]&(1<<(i%8)) != 0 }
+
+// Add puts slot i into the set.
+func (s *SlotSet) Add(i int) { s[i/8] |= 1 << (i % 8) }
+
+// Remove takes slot i out of the set.
+func (s *SlotSet) Remove(i int) { s[i/8] &^= 1 << (i % 8) }
+
+// Count is the number of slots in the set.
+func (s *SlotSet) Count() (n int) {
+	for _, x := range s {
+		n += bits.OnesCount8(x)
+	}
+	return n
+}
+
+// PackRef names a pack and tells what is known of finding it.
+type PackRef struct {
+	Group    ID
+	Number   uint16
+	Class    erasure.Class
+	Coding   erasure.Coding
+	Slots    []PeerKey // nil: the holders must be found
+	Manifest []byte    // nil: the holders must be asked
+}
+
 // Kind says what the packs of a group hold. It is the owner's own knowledge
 // and in no public word.
 type Kind uint8

@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"sync"
 
-	"skep/cache/blocks"
 	"skep/cache/readerr"
-	"skep/cache/readthrough"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
 	"skep/chunker/erasure"
@@ -131,14 +129,14 @@ func (s *Swarm) holder(k group.PeerKey) *Holder {
 
 // Lease implements writeback.Sink: shards of packs that it calls dead are
 // deleted.
-func (s *Swarm) Lease(_ context.Context, g group.Group, lease []byte) (blocks.Slots, error) {
+func (s *Swarm) Lease(_ context.Context, g group.Group, lease []byte) (group.SlotSet, error) {
 	l, err := group.ParseLease(lease)
 	if err != nil {
-		return blocks.Slots{}, err
+		return group.SlotSet{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out blocks.Slots
+	var out group.SlotSet
 	for i, k := range g.Slots {
 		h := s.holder(k)
 		if h == nil || h.Down {
@@ -156,14 +154,14 @@ func (s *Swarm) Lease(_ context.Context, g group.Group, lease []byte) (blocks.Sl
 }
 
 // Store implements writeback.Sink.
-func (s *Swarm) Store(_ context.Context, g group.Group, manifest []byte, shards [][]byte) (blocks.Slots, error) {
+func (s *Swarm) Store(_ context.Context, g group.Group, _, manifest []byte, shards [][]byte) (group.SlotSet, error) {
 	m, err := group.ParseManifest(manifest)
 	if err != nil {
-		return blocks.Slots{}, err
+		return group.SlotSet{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out blocks.Slots
+	var out group.SlotSet
 	for i, k := range g.Slots {
 		h := s.holder(k)
 		if h == nil || h.Down {
@@ -204,7 +202,7 @@ func (s *Swarm) Head() commit.Head {
 }
 
 // ReadRange implements readthrough.Source, from any k holders.
-func (s *Swarm) ReadRange(_ context.Context, ref readthrough.Ref, off, n int) ([]byte, error) {
+func (s *Swarm) ReadRange(_ context.Context, ref group.PackRef, off, n int) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++

@@ -1,0 +1,330 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/net/client"
+	"skep/net/wire"
+)
+
+// ReadRange returns n bytes at off of a pack, proved against its manifest.
+func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
+	if off < 0 || n < 0 || off+n > ref.Class.Size() || !ref.Coding.Valid(ref.Class) {
+		return nil, fmt.Errorf("range %d+%d of a pack of %v: outside", off, n, ref.Class)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
+	defer cancel()
+	m, err := s.Manifest(ctx, ref)
+	if err != nil {
+		return nil, expired(ctx, err)
+	}
+	pieces := cut(m, off, n)
+	if len(pieces) == 1 {
+		b, err := s.readPiece(ctx, ref, m, pieces[0])
+		return b, expired(ctx, err)
+	}
+	out := make([]byte, n)
+	errs := make([]error, len(pieces))
+	var wg sync.WaitGroup
+	for i, p := range pieces {
+		wg.Go(func() {
+			b, err := s.readPiece(ctx, ref, m, p)
+			copy(out[p.at:], b)
+			errs[i] = err
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, expired(ctx, err)
+		}
+	}
+	return out, nil
+}
+
+// expired tells a deadline of ours from one of the caller's.
+func expired(ctx context.Context, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w in time", ErrUnreachable)
+	}
+	return err
+}
+
+// piece is the part of a range that lies in one data shard.
+type piece struct {
+	slot   uint8
+	off, n int // in the shard
+	at     int // in the range
+}
+
+// cut divides a range of a pack among its data shards.
+func cut(m *group.Manifest, off, n int) []piece {
+	size := m.ShardSize()
+	var out []piece
+	for at := 0; at < n; {
+		slot, in := (off+at)/size, (off+at)%size
+		take := min(n-at, size-in)
+		out = append(out, piece{uint8(slot), in, take, at})
+		at += take
+	}
+	return out
+}
+
+// readPiece reads a piece from its holder or, should that be slow, gone or
+// wrong, rebuilds it from the same range of others.
+func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece) ([]byte, error) {
+	holders, err := s.holdersOf(ctx, ref, false)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.gather(ctx, m, p, holders)
+	if err == nil || ctx.Err() != nil || s.c.Finder == nil {
+		return b, err
+	}
+	// Slots may have moved since the table was written.
+	more, ferr := s.holdersOf(ctx, ref, true)
+	if ferr != nil || count(more) == count(holders) {
+		return nil, err
+	}
+	return s.gather(ctx, m, p, more)
+}
+
+func count(holders map[uint8][]group.PeerKey) (n int) {
+	for _, h := range holders {
+		n += len(h)
+	}
+	return n
+}
+
+// gathering is one piece on its way.
+type gathering struct {
+	s      *Swarm
+	m      *group.Manifest
+	p      piece
+	from   int // the range that is asked for, in whole units
+	to     int
+	ends   chan gathered
+	queue  []source // not asked yet, in order
+	flying int
+
+	have    map[uint8][]byte
+	failed  map[uint8]error
+	absent  int // slots whose every holder said that it has no such shard
+	pending map[uint8]int
+}
+
+type source struct {
+	slot uint8
+	peer group.PeerKey
+}
+
+type gathered struct {
+	source
+	b   []byte
+	err error
+}
+
+// gather asks for the piece: its own slot first, the others when that fails or
+// does not answer soon. It ends with the piece itself or with k of the others.
+func (s *Swarm) gather(ctx context.Context, m *group.Manifest, p piece, holders map[uint8][]group.PeerKey) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g := &gathering{s: s, m: m, p: p, ends: make(chan gathered, count(holders)),
+		have: map[uint8][]byte{}, failed: map[uint8]error{}, pending: map[uint8]int{}}
+	g.from, g.to = wire.Align(m.ShardSize(), p.off, p.n)
+	g.line(holders)
+	if own := holders[p.slot]; len(own) > 0 && !s.shuns(own[0]) {
+		g.ask(ctx, 1)
+	} else {
+		g.ask(ctx, int(m.Coding.K))
+	}
+	hedge := time.NewTimer(s.c.Hedge)
+	defer hedge.Stop()
+	for {
+		if b, ok, err := g.result(); ok || err != nil {
+			return b, err
+		}
+		if g.flying == 0 && len(g.queue) == 0 {
+			return nil, g.why()
+		}
+		select {
+		case e := <-g.ends:
+			g.flying--
+			g.took(e)
+			if e.err != nil {
+				g.ask(ctx, g.wanting())
+			}
+		case <-hedge.C:
+			g.ask(ctx, max(1, g.wanting()))
+			hedge.Reset(s.c.Hedge)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// line puts those to be asked in order: the piece's own slot, then the others,
+// those that failed lately last.
+func (g *gathering) line(holders map[uint8][]group.PeerKey) {
+	var later []source
+	add := func(slot uint8) {
+		for _, p := range holders[slot] {
+			switch {
+			case g.s.shuns(p):
+				later = append(later, source{slot, p})
+			default:
+				g.queue = append(g.queue, source{slot, p})
+			}
+			g.pending[slot]++
+		}
+	}
+	add(g.p.slot)
+	for slot := range g.m.Coding.N {
+		if slot != g.p.slot {
+			add(slot)
+		}
+	}
+	g.queue = append(g.queue, later...)
+}
+
+// wanting is how many more to ask so that k of the others could complete the
+// piece.
+func (g *gathering) wanting() int {
+	return max(0, int(g.m.Coding.K)-len(g.have)-g.flying)
+}
+
+// ask asks the next n of the line.
+func (g *gathering) ask(ctx context.Context, n int) {
+	for ; n > 0 && len(g.queue) > 0; n-- {
+		src := g.queue[0]
+		g.queue = g.queue[1:]
+		if _, ok := g.have[src.slot]; ok {
+			n++
+			continue
+		}
+		g.flying++
+		go func() {
+			begin := g.s.c.Now()
+			b, err := g.s.c.Holders.Get(ctx, src.peer, g.m, src.slot, g.from, g.to-g.from)
+			if ctx.Err() == nil || err == nil {
+				g.s.note(src.peer, err, g.s.c.Now().Sub(begin))
+			}
+			g.ends <- gathered{src, b, err}
+		}()
+	}
+}
+
+func (g *gathering) took(e gathered) {
+	g.pending[e.slot]--
+	if e.err == nil {
+		g.have[e.slot] = e.b
+		return
+	}
+	g.failed[e.slot] = e.err
+	if g.pending[e.slot] == 0 && (errors.Is(e.err, client.ErrAbsent) || errors.Is(e.err, client.ErrLied)) {
+		g.absent++
+	}
+}
+
+// result returns the piece if it is complete.
+func (g *gathering) result() ([]byte, bool, error) {
+	b, ok := g.have[g.p.slot]
+	if !ok {
+		if len(g.have) < int(g.m.Coding.K) {
+			return nil, false, nil
+		}
+		shards := make([][]byte, g.m.Coding.N)
+		want := make([]bool, g.m.Coding.N)
+		for slot, have := range g.have {
+			shards[slot] = have
+		}
+		want[g.p.slot] = true
+		if err := g.m.Coding.Reconstruct(shards, want); err != nil {
+			return nil, false, err
+		}
+		b = shards[g.p.slot]
+	}
+	return b[g.p.off-g.from:][:g.p.n:g.p.n], true, nil
+}
+
+// why says what is missing, after everybody was asked.
+func (g *gathering) why() error {
+	k, n := int(g.m.Coding.K), int(g.m.Coding.N)
+	kind := ErrUnreachable
+	if n-g.absent < k {
+		kind = ErrLost
+	}
+	var last error
+	for _, err := range g.failed {
+		last = err
+	}
+	return fmt.Errorf("%w: %d shards are needed, %d of %d answer, %d are missing (%w)",
+		kind, k, len(g.have), n, n-len(g.have), orNone(last))
+}
+
+// ReadShards fetches whole shards of a pack from any k holders, for rebuilding
+// others: the result has k or more of the n, each checked against its root.
+func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (*group.Manifest, [][]byte, error) {
+	m, err := s.Manifest(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	holders, err := s.holdersOf(ctx, ref, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+storeTime(m.ShardSize()*int(m.Coding.K)))
+	defer cancel()
+	g := &gathering{s: s, m: m, p: piece{n: m.ShardSize()}, to: m.ShardSize(), ends: make(chan gathered, count(holders)),
+		have: map[uint8][]byte{}, failed: map[uint8]error{}, pending: map[uint8]int{}}
+	g.line(holders)
+	g.ask(ctx, int(m.Coding.K))
+	for len(g.have) < int(m.Coding.K) {
+		if g.flying == 0 && len(g.queue) == 0 {
+			return nil, nil, g.why()
+		}
+		select {
+		case e := <-g.ends:
+			g.flying--
+			g.took(e)
+			g.ask(ctx, g.wanting())
+		case <-ctx.Done():
+			return nil, nil, expired(ctx, ctx.Err())
+		}
+	}
+	shards := make([][]byte, m.Coding.N)
+	for slot, b := range g.have {
+		shards[slot] = b
+	}
+	return m, shards, nil
+}
+
+// Rebuild returns one shard of a pack, built from any k others and checked
+// against the manifest.
+func (s *Swarm) Rebuild(ctx context.Context, ref group.PackRef, slot uint8) ([]byte, error) {
+	m, shards, err := s.ReadShards(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return rebuilt(m, shards, slot)
+}
+
+func rebuilt(m *group.Manifest, shards [][]byte, slot uint8) ([]byte, error) {
+	if shards[slot] == nil {
+		want := make([]bool, len(shards))
+		want[slot] = true
+		if err := m.Coding.Reconstruct(shards, want); err != nil {
+			return nil, err
+		}
+	}
+	if erasure.RootOf(shards[slot]) != m.Roots[slot] {
+		return nil, fmt.Errorf("shard %d of pack %d of group %v does not have its root when rebuilt", slot, m.Number, m.Group)
+	}
+	return shards[slot], nil
+}
