@@ -43,6 +43,16 @@ func Is() bool { return os.Getenv(mark) != "" }
 // cannot be done: when not root, or without fusermount3.
 func Run(t *testing.T) {
 	t.Helper()
+	RunNamed(t.Name())(t)
+}
+
+// RunNamed returns a subtest that runs the named test as an ordinary user.
+func RunNamed(name string) func(*testing.T) {
+	return func(t *testing.T) { run(t, name) }
+}
+
+func run(t *testing.T, name string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become an ordinary user in a mount namespace")
 	}
@@ -54,7 +64,7 @@ func Run(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=5m"}
+	args := []string{"-test.run=^" + name + "$", "-test.v", "-test.timeout=5m"}
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), mark+"="+dir, "TMPDIR="+dir, "HOME="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}

@@ -1,0 +1,125 @@
+// Package adapter translates between the kernel's FUSE requests and the tree.
+//
+// It holds nothing of the filesystem but what belongs to the kernel's side: a
+// table of open files and, for each inode that is open, how the kernel reads and
+// writes it. Node ids are the tree's inode numbers, so that looking up a million
+// files costs nothing here.
+//
+// # Who knows what
+//
+// The daemon is the only authority for the drive on this machine, and the kernel
+// hears of every change because it asked for it. So names, the absence of
+// names, attributes and content may be remembered by the kernel as long as it
+// likes. Two things happen behind its back: changes that arrive from other
+// devices, which are announced with Changed and EntryChanged, and stores into
+// mapped files that are passed through. While such a file is open for writing
+// its attributes are given out without permission to remember them.
+//
+// # Open modes
+//
+// The kernel reads and writes an inode in one of three ways: through its page
+// cache and us, past the page cache and through us (O_DIRECT), or straight into
+// the backing file (passthrough). It refuses to mix passthrough with the first
+// two on one inode. So the first open decides, by what the tree says, and all
+// further opens follow until the last is closed. If the kernel refuses a backing
+// file, passthrough ends for the whole mount, and everything goes through us.
+//
+// # Errors
+//
+// One table maps the tree's errors to errnos; what is not in it is a fault or a
+// bad disk, and becomes EIO with a line in the log. A request whose caller was
+// killed ends with EINTR.
+package adapter
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/time/rate"
+
+	"skep/cache/tree"
+	"skep/fs/mount"
+)
+
+// remember is how long the kernel may rely on what it was told.
+const remember = time.Hour
+
+// Options say how the tree is shown.
+type Options struct {
+	// UID and GID, where set, are shown as the owner of every file.
+	UID, GID *uint32
+	// Log takes failures that are not the caller's; nil discards them.
+	Log *slog.Logger
+	// Now is the clock for "set this time to now"; nil is time.Now.
+	Now func() time.Time
+}
+
+// FS shows a tree to the kernel. It serves one mount, once.
+type FS struct {
+	fuse.RawFileSystem // says ENOSYS to what is not here
+
+	tree *tree.Tree
+	opt  Options
+	log  *slog.Logger
+
+	kernel   mount.Kernel // set by Attach
+	files    fileTable
+	modes    modeTable
+	notes    notices
+	logged   *rate.Limiter // how many failures may still be logged
+	unlogged atomic.Int64  // failures that were not
+}
+
+var _ mount.FileSystem = (*FS)(nil)
+
+// New returns a filesystem that shows t, to be given to mount.Mount.
+func New(t *tree.Tree, opt Options) *FS {
+	f := &FS{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t, opt: opt, log: opt.Log,
+		logged: rate.NewLimiter(2, 100)}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	if f.opt.Now == nil {
+		f.opt.Now = time.Now
+	}
+	f.files.init()
+	f.modes.init()
+	f.notes.init()
+	return f
+}
+
+// String names the filesystem in go-fuse's messages.
+func (f *FS) String() string { return mount.Name }
+
+// Attach implements mount.FileSystem.
+func (f *FS) Attach(k mount.Kernel) {
+	f.kernel = k
+	f.notes.start(k, f.log)
+}
+
+// OnUnmount is called after the last request. What the kernel had open without
+// closing it, because it was unmounted by force, is closed here.
+func (f *FS) OnUnmount() {
+	f.notes.stop()
+	for _, h := range f.files.takeAll() {
+		ino := h.Ino()
+		f.leave(h)
+		h.Release()
+		f.tree.Forget(ino)
+	}
+}
+
+// Passthrough reports whether the kernel still is offered backing files: false
+// after it has refused one.
+func (f *FS) Passthrough() bool { return !f.modes.refused.Load() }
+
+// nodeOf is the kernel's name of an inode.
+func nodeOf(ino tree.Ino) uint64 { return uint64(ino) }
+
+// inoOf is the inode that a node id names.
+func inoOf(node uint64) tree.Ino { return tree.Ino(node) }
+
+// ownerOf is whom an inode that a request makes belongs to.
+func ownerOf(h *fuse.InHeader) tree.Owner { return tree.Owner{UID: h.Uid, GID: h.Gid} }

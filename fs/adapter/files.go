@@ -1,0 +1,178 @@
+package adapter
+
+import (
+	"errors"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"skep/cache/tree"
+)
+
+// Create makes a regular file and opens it. If somebody was faster to make it,
+// it is opened, unless the caller insisted on O_EXCL.
+func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	ctx, dir, flags := call{cancel}, inoOf(in.NodeId), int(in.Flags)
+	h, a, err := f.tree.Create(ctx, dir, name, in.Mode, flags, ownerOf(&in.InHeader))
+	if errors.Is(err, tree.ErrExists) && flags&unix.O_EXCL == 0 {
+		h, a, err = f.openExisting(ctx, dir, name, flags, in.OpenFlags)
+	}
+	return f.created("create", in, h, a, err, out)
+}
+
+func (f *FS) openExisting(ctx call, dir tree.Ino, name string, flags int, how uint32) (*tree.File, tree.Attr, error) {
+	a, err := f.tree.Lookup(ctx, dir, name)
+	if err != nil {
+		return nil, a, err
+	}
+	if a.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, a, tree.ErrExists
+	}
+	h, err := f.open(ctx, a.Ino, flags, how)
+	if err != nil {
+		return nil, a, err
+	}
+	if a, err = f.tree.Attr(ctx, a.Ino); err != nil {
+		h.Release()
+	}
+	return h, a, err
+}
+
+// Tmpfile makes a file without a name and opens it.
+func (f *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	h, a, err := f.tree.Tmpfile(call{cancel}, inoOf(in.NodeId), in.Mode, int(in.Flags), ownerOf(&in.InHeader))
+	return f.created("tmpfile", in, h, a, err, out)
+}
+
+func (f *FS) created(op string, in *fuse.CreateIn, h *tree.File, a tree.Attr, err error, out *fuse.CreateOut) fuse.Status {
+	if err != nil {
+		return f.status(op, in.NodeId, err)
+	}
+	f.admit(h, in.Flags, &out.OpenOut)
+	return f.entry(&out.EntryOut, a) // after admit, which decides how long it may be remembered
+}
+
+// Open opens a regular file.
+func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	h, err := f.open(call{cancel}, inoOf(in.NodeId), int(in.Flags), in.Mode)
+	if err != nil {
+		return f.status("open", in.NodeId, err)
+	}
+	f.admit(h, in.Flags, out)
+	return fuse.OK
+}
+
+// open opens an inode; how holds the OPEN_ flags of the request. Emptying a file
+// takes set-user-id from it like writing does.
+func (f *FS) open(ctx call, ino tree.Ino, flags int, how uint32) (*tree.File, error) {
+	h, err := f.tree.Open(ctx, ino, flags)
+	if err != nil {
+		return nil, err
+	}
+	if flags&unix.O_TRUNC != 0 && how&fuse.OPEN_KILL_SUIDGID != 0 {
+		if _, err := f.tree.SetAttr(ctx, ino, tree.SetAttr{KillPriv: true}); err != nil {
+			h.Release()
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// admit makes an open file known under a number and says how the kernel is to
+// read and write it.
+func (f *FS) admit(h *tree.File, flags uint32, out *fuse.OpenOut) {
+	e := &openFile{File: h, writable: flags&unix.O_ACCMODE != unix.O_RDONLY}
+	f.enter(e, flags, out)
+	out.Fh = f.files.add(e)
+	if !e.writable {
+		out.OpenFlags |= fuse.FOPEN_NOFLUSH // closing it tells us nothing
+	}
+}
+
+// Release hears that a file was closed for good.
+func (f *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	if e, ok := f.files.take(in.Fh); ok {
+		f.leave(e)
+		e.Release()
+	}
+}
+
+// Read reads from a file.
+func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	h, ok := f.files.get(in.Fh)
+	if !ok {
+		return nil, fuse.EBADF
+	}
+	n, err := h.ReadAt(call{cancel}, buf[:min(len(buf), int(in.Size))], int64(in.Offset))
+	if err != nil {
+		return nil, f.status("read", in.NodeId, err)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// Write writes to a file. Some of it may have been written when it fails; then
+// that is the answer, and the rest fails when it is tried again.
+func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	h, ok := f.files.get(in.Fh)
+	if !ok {
+		return 0, fuse.EBADF
+	}
+	n, err := h.WriteAt(call{cancel}, data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+	if err != nil && n == 0 {
+		return 0, f.status("write", in.NodeId, err)
+	}
+	return uint32(n), fuse.OK
+}
+
+// Flush is a close(2) of one descriptor of a file.
+func (f *FS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	h, ok := f.files.get(in.Fh)
+	if !ok {
+		return fuse.EBADF
+	}
+	return f.status("flush", in.NodeId, h.Flush(call{cancel}))
+}
+
+// syncData is the flag of an fsync request that leaves times alone.
+const syncData = 1
+
+// Fsync returns when a file survives power loss.
+func (f *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	h, ok := f.files.get(in.Fh)
+	if !ok {
+		return fuse.EBADF
+	}
+	return f.status("fsync", in.NodeId, h.Sync(call{cancel}, in.FsyncFlags&syncData != 0))
+}
+
+// Fallocate reserves, zeroes or punches out a range.
+func (f *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	h, ok := f.files.get(in.Fh)
+	if !ok {
+		return fuse.EBADF
+	}
+	err := h.Allocate(call{cancel}, int64(in.Offset), int64(in.Length), in.Mode)
+	return f.status("fallocate", in.NodeId, err)
+}
+
+// Lseek finds data or a hole; all else the kernel does by itself.
+func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	h, ok := f.files.get(in.Fh)
+	if !ok {
+		return fuse.EBADF
+	}
+	if in.Whence != unix.SEEK_DATA && in.Whence != unix.SEEK_HOLE {
+		return fuse.EINVAL
+	}
+	off, err := h.Seek(call{cancel}, int64(in.Offset), int(in.Whence))
+	if err != nil {
+		return f.status("lseek", in.NodeId, err)
+	}
+	out.Offset = uint64(off)
+	return fuse.OK
+}
+
+// Ioctl says that a drive's files have no controls of their own.
+func (f *FS) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
+	return fuse.Status(unix.ENOTTY)
+}

@@ -1,0 +1,132 @@
+package adapter
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"skep/cache/tree"
+)
+
+// mode is how the kernel reads and writes an inode that is open. The first open
+// decides; it ends with the last close.
+type mode struct {
+	opens   int
+	writers int
+	passed  bool  // straight from and to the backing file
+	backing int32 // the kernel's id of that, if passed
+}
+
+// modeTable holds the mode of each open inode.
+type modeTable struct {
+	refused atomic.Bool  // the kernel refused a backing file
+	unseen  atomic.Int64 // inodes that are passed and open for writing
+	shards  [shardCount]modeShard
+}
+
+type modeShard struct {
+	mu sync.Mutex // guards m and what is in it
+	m  map[tree.Ino]*mode
+}
+
+func (t *modeTable) init() {
+	for i := range t.shards {
+		t.shards[i].m = map[tree.Ino]*mode{}
+	}
+}
+
+func (t *modeTable) shard(ino tree.Ino) *modeShard { return &t.shards[ino%shardCount] }
+
+// changesUnseen reports whether the kernel may change the inode without a
+// request: its attributes are true at this moment only.
+func (t *modeTable) changesUnseen(ino tree.Ino) bool {
+	if t.unseen.Load() == 0 {
+		return false
+	}
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.m[ino]
+	return ok && m.passed && m.writers > 0
+}
+
+// enter counts an open of an inode in and says how the kernel is to go about it.
+func (f *FS) enter(e *openFile, flags uint32, out *fuse.OpenOut) {
+	ino := e.Ino()
+	s := f.modes.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.m[ino]
+	if !ok {
+		m = f.firstMode(e.File)
+		s.m[ino] = m
+	}
+	m.opens++
+	if e.writable {
+		m.writers++
+	}
+	if m.passed && e.writable && m.writers == 1 {
+		f.modes.unseen.Add(1)
+		if m.opens > 1 {
+			// Readers came before: the kernel may remember attributes that
+			// stores into a mapping are about to make untrue.
+			f.notes.inode(ino, false)
+		}
+	}
+	switch {
+	case m.passed:
+		out.BackingID = m.backing
+		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
+	case flags&unix.O_DIRECT != 0:
+		out.OpenFlags |= fuse.FOPEN_DIRECT_IO
+	default:
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+}
+
+// firstMode decides how an inode that nobody has open is read and written.
+func (f *FS) firstMode(h *tree.File) *mode {
+	if f.modes.refused.Load() {
+		return &mode{}
+	}
+	fd, ok := h.Passthrough()
+	if !ok {
+		return &mode{}
+	}
+	id, err := f.kernel.RegisterBacking(fd)
+	if err != nil {
+		if f.modes.refused.CompareAndSwap(false, true) {
+			f.log.Info("files go through the daemon: the kernel takes no backing files", "err", err)
+		}
+		return &mode{}
+	}
+	return &mode{passed: true, backing: id}
+}
+
+// leave counts an open of an inode out. The kernel has ended its use of the
+// backing file by then.
+func (f *FS) leave(e *openFile) {
+	ino := e.Ino()
+	s := f.modes.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.m[ino]
+	m.opens--
+	if e.writable {
+		m.writers--
+		if m.passed && m.writers == 0 {
+			f.modes.unseen.Add(-1)
+		}
+	}
+	if m.opens > 0 {
+		return
+	}
+	delete(s.m, ino)
+	if m.passed {
+		if err := f.kernel.UnregisterBacking(m.backing); err != nil {
+			f.log.Debug("ending a backing file", "err", err)
+		}
+	}
+}

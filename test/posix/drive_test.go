@@ -1,0 +1,254 @@
+package posix
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"skep/cache/backing"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/fs/adapter"
+	"skep/fs/mount"
+	"skep/test/posix/ordinary"
+)
+
+// serverEnv tells a process, in the environment, to serve a drive.
+const serverEnv = "SKEP_POSIX_SERVER"
+
+func TestMain(m *testing.M) {
+	if conf := os.Getenv(serverEnv); conf != "" {
+		if err := serve(conf); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(ordinary.Main(m))
+}
+
+// config says how a drive is served.
+type config struct {
+	Dir, Home   string
+	Options     string // as after -o
+	Passthrough bool
+	Trace       string // file that takes the requests; empty: none
+}
+
+// serve serves a drive until it is unmounted or the process is told to end.
+func serve(conf string) error {
+	var c config
+	if err := json.Unmarshal([]byte(conf), &c); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	opt := mount.Options{Home: c.Home, Log: log}
+	if err := opt.Parse(c.Options); err != nil {
+		return err
+	}
+	if c.Trace != "" {
+		f, err := os.Create(c.Trace)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		opt.Trace = true
+		opt.Log = slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	st, err := state.Open(filepath.Join(c.Home, "state"))
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	files, err := backing.Open(filepath.Join(c.Home, "files"))
+	if err != nil {
+		return err
+	}
+	t, err := tree.Open(tree.Options{State: st, Backing: files, Device: 1, Passthrough: c.Passthrough,
+		Owner: tree.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, Log: log})
+	if err != nil {
+		return err
+	}
+	fs := adapter.New(t, adapter.Options{UID: opt.UID, GID: opt.GID, Log: log})
+	srv, err := mount.Mount(c.Dir, fs, opt)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	fmt.Println("ready")
+	if err := srv.Run(ctx); err != nil {
+		return err
+	}
+	return t.Sync()
+}
+
+// drive is a mounted drive and the process that serves it.
+type drive struct {
+	t    *testing.T
+	conf config
+	cmd  *exec.Cmd
+	out  *bufio.Reader
+	root string // the mount point
+}
+
+// newDrive mounts an empty drive for the time of the test.
+func newDrive(t *testing.T, c config) *drive {
+	t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Skipf("this machine has no FUSE: %v", err)
+	}
+	base, err := os.MkdirTemp("", "skep-posix-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(base) })
+	c.Dir, c.Home = filepath.Join(base, "drive"), filepath.Join(base, "home")
+	must(t, os.Mkdir(c.Dir, 0o755))
+	must(t, os.Mkdir(c.Home, 0o700))
+	d := &drive{t: t, conf: c, root: c.Dir}
+	t.Cleanup(d.end)
+	d.start()
+	return d
+}
+
+func (d *drive) start() {
+	d.t.Helper()
+	conf, err := json.Marshal(d.conf)
+	must(d.t, err)
+	d.cmd = exec.Command("/proc/self/exe")
+	d.cmd.Env = append(os.Environ(), serverEnv+"="+string(conf))
+	d.cmd.Stderr = os.Stderr
+	out, err := d.cmd.StdoutPipe()
+	must(d.t, err)
+	must(d.t, d.cmd.Start())
+	d.out = bufio.NewReader(out)
+	if line, _ := d.out.ReadString('\n'); line != "ready\n" {
+		rest, _ := io.ReadAll(d.out)
+		d.t.Fatalf("server: %s%s", line, rest)
+	}
+}
+
+// kill ends the server as a crash would; the mount is dead afterwards.
+func (d *drive) kill() {
+	d.t.Helper()
+	must(d.t, d.cmd.Process.Kill())
+	_ = d.cmd.Wait()
+}
+
+// unmount unmounts politely and waits for the server.
+func (d *drive) unmount() {
+	d.t.Helper()
+	must(d.t, mount.Unmount(d.t.Context(), d.root))
+	d.wait()
+}
+
+func (d *drive) wait() {
+	d.t.Helper()
+	said, _ := io.ReadAll(d.out)
+	if err := d.cmd.Wait(); err != nil {
+		d.t.Errorf("server: %v: %s", err, said)
+	}
+}
+
+// remount unmounts and mounts again: nothing is remembered but what is stored.
+func (d *drive) remount() {
+	d.t.Helper()
+	d.unmount()
+	d.start()
+}
+
+// end takes away whatever is left.
+func (d *drive) end() {
+	if d.cmd != nil && d.cmd.ProcessState == nil {
+		_ = d.cmd.Process.Signal(syscall.SIGTERM)
+		_, _ = io.Copy(io.Discard, d.out)
+		_ = d.cmd.Wait()
+	}
+	_ = mount.ForceUnmount(d.root)
+}
+
+// path is the path of a name on the drive.
+func (d *drive) path(name string) string { return filepath.Join(d.root, name) }
+
+// run runs a program in the drive and returns what it says.
+func (d *drive) run(name string, args ...string) string {
+	d.t.Helper()
+	out, err := d.try(name, args...)
+	if err != nil {
+		d.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (d *drive) try(name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = d.root
+	cmd.Env = append(os.Environ(), "HOME="+d.conf.Home, "LC_ALL=C",
+		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.org")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// requests returns how often each request arrived while fn ran; the drive must
+// be traced.
+func (d *drive) requests(fn func()) map[string]int {
+	d.t.Helper()
+	before, err := os.ReadFile(d.conf.Trace)
+	must(d.t, err)
+	fn()
+	after, err := os.ReadFile(d.conf.Trace)
+	must(d.t, err)
+	n := map[string]int{}
+	for line := range strings.Lines(string(after[len(before):])) {
+		_, rest, ok := strings.Cut(line, `msg="rx `)
+		if f := strings.Fields(rest); ok && len(f) > 1 {
+			n[f[1]]++
+		}
+	}
+	return n
+}
+
+// variants runs a test with files passed through and with files that go through
+// the daemon.
+func variants(t *testing.T, test func(t *testing.T, d *drive)) {
+	for name, c := range map[string]config{"passed": {Passthrough: true}, "through": {}} {
+		if name == "passed" && !mount.MayPassthrough() {
+			continue
+		}
+		t.Run(name, func(t *testing.T) { test(t, newDrive(t, c)) })
+	}
+}
+
+// asUser runs the calling test again as an ordinary user, unless it is.
+func asUser(t *testing.T) {
+	t.Helper()
+	if !ordinary.Is() && os.Geteuid() == 0 {
+		t.Run("ordinary", ordinary.RunNamed(t.Name()))
+	}
+}
+
+// needs skips a test for which a program is missing.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("%s is not installed", p)
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
