@@ -98,9 +98,9 @@ type wireInode struct {
 	GID     uint32                     `cbor:"4,keyasint,omitempty"`
 	Nlink   uint32                     `cbor:"5,keyasint,omitempty"`
 	Size    int64                      `cbor:"6,keyasint,omitempty"`
-	Mtime   wireTime                   `cbor:"7,keyasint,omitzero"`
-	Ctime   wireTime                   `cbor:"8,keyasint,omitzero"`
-	Btime   wireTime                   `cbor:"9,keyasint,omitzero"`
+	Mtime   *wireTime                  `cbor:"7,keyasint,omitempty"`
+	Ctime   *wireTime                  `cbor:"8,keyasint,omitempty"`
+	Btime   *wireTime                  `cbor:"9,keyasint,omitempty"`
 	Rdev    uint64                     `cbor:"10,keyasint,omitempty"`
 	Content link.Link                  `cbor:"11,keyasint,omitzero"`
 	Inline  []byte                     `cbor:"12,keyasint,omitempty"`
@@ -114,8 +114,20 @@ type wireTime struct {
 	Nsec uint32
 }
 
-func (t Time) wire() wireTime { return wireTime{Sec: t.Sec, Nsec: t.Nsec} }
-func (t wireTime) time() Time { return Time{Sec: t.Sec, Nsec: t.Nsec} }
+// wire returns nil for the zero time, which is left out.
+func (t Time) wire() *wireTime {
+	if t == (Time{}) {
+		return nil
+	}
+	return &wireTime{Sec: t.Sec, Nsec: t.Nsec}
+}
+
+func (t *wireTime) time() Time {
+	if t == nil {
+		return Time{}
+	}
+	return Time{Sec: t.Sec, Nsec: t.Nsec}
+}
 
 // Encode returns the record in its one canonical form, or ErrInode if it
 // contradicts itself or exceeds a limit.
@@ -153,9 +165,9 @@ func (n *Inode) encode() []byte {
 // a valid record is ErrCorrupt, or ErrVersion if a later version wrote it. The
 // result does not refer to b.
 func DecodeInode(b []byte) (Inode, error) {
-	// A map whose first key is 0: the version.
-	if len(b) >= 3 && b[0]>>5 == 5 && b[1] == 0 && b[2] != inodeVersion {
-		return Inode{}, fmt.Errorf("%w: %d", ErrVersion, b[2])
+	// A map whose first key is 0 and its value an unsigned integer: the version.
+	if len(b) >= 3 && b[0]>>5 == 5 && b[1] == 0 && b[2]>>5 == 0 && b[2] != inodeVersion {
+		return Inode{}, fmt.Errorf("%w: not %d", ErrVersion, inodeVersion)
 	}
 	var w wireInode
 	if err := record.Decode(b, MaxRecord, &w); err != nil {

@@ -162,6 +162,7 @@ func TestInodeRefusesOtherForms(t *testing.T) {
 		"text xattr":     record.Encode(map[int]any{0: 1, 2: ModeFIFO, 13: map[string][]byte{"a": nil}}),
 		"null xattr":     record.Encode(map[int]any{0: 1, 2: ModeFIFO, 13: map[[1]byte]any{}}),
 		"short link":     record.Encode(map[int]any{0: 1, 2: ModeRegular, 6: 1, 11: make([]byte, 64)}),
+		"zero time":      record.Encode(map[int]any{0: 1, 2: ModeFIFO, 7: []int{0, 0}}),
 		"zero link":      record.Encode(map[int]any{0: 1, 2: ModeFIFO, 11: make([]byte, 65)}),
 		"long integer":   {0xa2, 0x00, 0x01, 0x02, 0x1a, 0x00, 0x00, 0x10, 0x00},
 	} {
@@ -173,6 +174,17 @@ func TestInodeRefusesOtherForms(t *testing.T) {
 	later[2] = 2
 	if _, err := DecodeInode(later); !errors.Is(err, ErrVersion) {
 		t.Errorf("a later version: %v", err)
+	}
+}
+
+// TestInodeIsCompact bounds the records of the usual kinds, so that what is zero
+// does not creep in.
+func TestInodeIsCompact(t *testing.T) {
+	for name, most := range map[string]int{"file": 140, "tiny": 35, "linked": 7, "symlink": 30} {
+		n := goldenInodes[name]
+		if b := n.encode(); len(b) > most {
+			t.Errorf("%s: %d bytes, at most %d: %x", name, len(b), most, b)
+		}
 	}
 }
 
