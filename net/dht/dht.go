@@ -39,7 +39,8 @@ type Config struct {
 	ProviderAge time.Duration
 	// Reprovide is how often a provided group is provided again; 0 stands for 22 h.
 	Reprovide time.Duration
-	// Refresh is how often the routing table is refreshed; 0 stands for 10 min.
+	// Refresh is how often the routing table is refreshed; 0 stands for 10 min,
+	// a negative one for never: the table then lives on the lookups made.
 	Refresh time.Duration
 	// Timeout bounds each call that asks the swarm; 0 stands for 30 s.
 	Timeout time.Duration
@@ -104,10 +105,13 @@ func (d *DHT) start() error {
 		kad.ValueDatastore(newBounded(c.Values)),
 		kad.ProviderDatastore(newBounded(c.Providers)),
 		kad.MaxRecordAge(c.RecordAge),
-		kad.RoutingTableRefreshPeriod(c.Refresh),
+		kad.RoutingTableRefreshPeriod(max(c.Refresh, 10*time.Minute)),
 		kad.ProviderManagerOpts(records.ProvideValidity(c.ProviderAge), records.CleanupInterval(c.ProviderAge/24),
 			records.ProviderAddrTTL(c.ProviderAge/2)),
 		kad.BootstrapPeersFunc(d.bootstrapPeers),
+	}
+	if c.Refresh < 0 {
+		opts = append(opts, kad.DisableAutoRefresh())
 	}
 	if c.DiversityFilter {
 		opts = append(opts, kad.RoutingTablePeerDiversityFilter(kad.NewRTPeerDiversityFilter(d.host, 2, 3)))
@@ -322,3 +326,6 @@ func notFound(err error) error {
 	}
 	return err
 }
+
+// Peers are the peers in the routing table.
+func (d *DHT) Peers() []peer.ID { return d.table.RoutingTable().ListPeers() }

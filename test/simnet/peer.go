@@ -113,6 +113,8 @@ type Swarm struct {
 	Peers []*Peer
 	conf  Config
 	join  func(i int) (Config, error) // the configuration of the next peer
+
+	network *simulated // nil on loopback
 }
 
 // joinTimeout bounds the joining of a peer.
