@@ -143,7 +143,7 @@ func (s *State) cancels() []Action {
 			continue
 		}
 		g, ok := s.groups[a.Group]
-		if !ok || !s.mustMove(g, int(a.Slot)) {
+		if !ok || !g.mustMove(int(a.Slot)) {
 			out = append(out, Action{Kind: Cancel, Peer: a.Peer, Group: a.Group, Slot: a.Slot, Old: a.Old})
 			a.cancelled = true
 			s.begun[t] = a
@@ -156,8 +156,8 @@ func (s *State) cancels() []Action {
 }
 
 // mustMove reports whether a slot needs another holder.
-func (s *State) mustMove(g *keptGroup, slot int) bool {
-	return g.Slots[slot].Leave || s.holderState(g.Slots[slot]) == peers.Dead
+func (g *keptGroup) mustMove(slot int) bool {
+	return g.Slots[slot].Leave || g.holderState(slot) == peers.Dead
 }
 
 // decideRepairs begins repairs, the groups with the fewest spare shards first.
@@ -189,11 +189,10 @@ func (s *State) decideRepairs(now time.Time, candidates []place.Candidate, rnd *
 
 // due reports whether a group is to be repaired now, and by us.
 func (s *State) due(g *keptGroup, now time.Time) bool {
-	leaving := slices.ContainsFunc(g.Slots, func(slot Slot) bool { return slot.Leave })
-	if g.Wanted == (group.Bitmap{}) || g.missing() == 0 && !leaving {
+	if g.Wanted == (group.Bitmap{}) || g.missing() == 0 && !g.leaving {
 		return false
 	}
-	enough := leaving || g.missing() >= g.lazy() || g.Local.Contains(g.Wanted) ||
+	enough := g.leaving || g.missing() >= g.lazy() || g.Local.Contains(g.Wanted) ||
 		now.Sub(g.short) >= s.cfg.patience()
 	return enough && s.ours(g, now)
 }
@@ -209,8 +208,8 @@ func (s *State) ours(g *keptGroup, now time.Time) bool {
 		return false
 	}
 	var nearest group.PeerKey
-	for _, slot := range g.Slots {
-		if s.holderState(slot) == peers.Alive && (nearest.IsZero() || nearer(slot.Holder, nearest, g.ID)) {
+	for i, slot := range g.Slots {
+		if g.holderState(i) == peers.Alive && (nearest.IsZero() || nearer(slot.Holder, nearest, g.ID)) {
 			nearest = slot.Holder
 		}
 	}
@@ -234,11 +233,11 @@ func (s *State) repair(g *keptGroup, slot int, now time.Time, from *pool) (Actio
 	if _, begun := s.begun[a.task()]; begun || now.Before(g.kept[slot].retry) {
 		return Action{}, false
 	}
-	if s.mustMove(g, slot) {
+	if g.mustMove(slot) {
 		return s.move(g, a, now, from)
 	}
 	a.Packs = within(without(g.Wanted, g.believed(slot)), g.buildable)
-	return a, s.holderState(g.Slots[slot]) == peers.Alive && a.Packs != (group.Bitmap{})
+	return a, g.holderState(slot) == peers.Alive && a.Packs != (group.Bitmap{})
 }
 
 // move returns the Move of a slot to a new holder. From one that is there only
@@ -249,7 +248,7 @@ func (s *State) move(g *keptGroup, a Action, now time.Time, from *pool) (Action,
 	if a.Packs == (group.Bitmap{}) {
 		return Action{}, false
 	}
-	if s.holderState(g.Slots[slot]) != peers.Dead && !a.Packs.Contains(g.believed(slot)) {
+	if g.holderState(slot) != peers.Dead && !a.Packs.Contains(g.believed(slot)) {
 		return Action{}, false
 	}
 	to, ok := from.pick(g)
@@ -366,14 +365,8 @@ func (s *State) prove(p *peer, now time.Time) []Action {
 	if now.Before(p.audited) || s.proofs >= s.cfg.Proofs {
 		return nil
 	}
-	holdings := make([]audit.Holding, 0, len(p.slots))
-	for _, r := range p.slots {
-		holdings = append(holdings, audit.Holding{
-			Group: r.group.ID, Slot: uint8(r.slot), Packs: r.group.believed(r.slot),
-			ShardSize: r.group.Coding.ShardSize(r.group.Class),
-		})
-	}
-	leaves := min(uint64(s.cfg.Leaves), audit.Leaves(holdings))
+	s.list(p)
+	leaves := min(uint64(s.cfg.Leaves), p.leaves)
 	if leaves == 0 {
 		p.audited = now.Add(s.cfg.firstRetry())
 		return nil
@@ -386,9 +379,24 @@ func (s *State) prove(p *peer, now time.Time) []Action {
 	for !now.Before(p.audited) && s.proofs < s.cfg.Proofs && len(out) < maxAuditsAtOnce {
 		p.audited = p.audited.Add(every)
 		s.counter++
-		if c, ok := audit.Pick(s.cfg.Seed, p.key, s.counter, holdings); ok {
+		if c, ok := audit.Pick(s.cfg.Seed, p.key, s.counter, p.holdings); ok {
 			out = append(out, s.begin(Action{Kind: Prove, Peer: p.key, Group: c.Group, Slot: c.Slot, Challenge: c}))
 		}
 	}
 	return out
+}
+
+// list lists what a peer is believed to hold, if that has changed.
+func (s *State) list(p *peer) {
+	if p.holdings != nil {
+		return
+	}
+	p.holdings = make([]audit.Holding, 0, len(p.slots))
+	for _, r := range p.slots {
+		p.holdings = append(p.holdings, audit.Holding{
+			Group: r.group.ID, Slot: uint8(r.slot), Packs: r.group.believed(r.slot),
+			ShardSize: r.group.Coding.ShardSize(r.group.Class),
+		})
+	}
+	p.leaves = audit.Leaves(p.holdings)
 }

@@ -37,7 +37,8 @@ func (s *State) Stated(st group.Statement, now time.Time) {
 		return
 	}
 	if slot := &g.Slots[st.Slot]; slot.Holder == st.Holder && slot.Held != st.Held {
-		slot.Held, g.stale = st.Held, true
+		slot.Held = st.Held
+		s.changed(g, int(st.Slot))
 	}
 }
 
@@ -75,12 +76,12 @@ func (s *State) Audited(a Action, o audit.Outcome, now time.Time) {
 	}
 	d := &g.kept[a.Slot].disproved
 	if was := d.Has(a.Challenge.Number); was != o.Missing() && (o.Missing() || o == audit.Proved) {
-		g.stale = true
 		if was {
 			d.Remove(a.Challenge.Number)
 		} else {
 			d.Add(a.Challenge.Number)
 		}
+		s.changed(g, int(a.Slot))
 	}
 }
 
@@ -106,7 +107,7 @@ func (s *State) Refilled(a Action, stored group.Bitmap, now time.Time) {
 	if !ok || int(a.Slot) >= len(g.Slots) || g.Slots[a.Slot].Holder != a.Peer {
 		return
 	}
-	g.gained(int(a.Slot), stored)
+	s.gained(g, int(a.Slot), stored)
 	s.succeeded(g, a, stored, now)
 }
 
@@ -120,16 +121,15 @@ func (s *State) Moved(a Action, stored group.Bitmap, now time.Time) {
 	}
 	i := int(a.Slot)
 	has := g.believed(i)
-	gone := s.holderState(g.Slots[i]) == peers.Dead
+	gone := g.holderState(i) == peers.Dead
 	if stored == (group.Bitmap{}) || !gone && !stored.Contains(has) {
 		s.later(g, i, now)
 		return
 	}
 	s.unlink(a.Old, g, i)
 	g.Slots[i] = Slot{Holder: a.Peer, Held: stored}
-	g.kept[i] = keptSlot{}
 	g.stale = true
-	s.link(a.Peer, g, i, now)
+	s.link(g, i, now)
 	s.Seen(a.Peer, now)
 	s.succeeded(g, a, stored, now)
 }

@@ -22,6 +22,7 @@ type keptGroup struct {
 
 // keptSlot is what is known of a slot beside Slot.
 type keptSlot struct {
+	holder    *peer        // of the slot; nil if nobody
 	disproved group.Bitmap // packs that an audit did not find
 	fails     int          // repairs that failed since one succeeded
 	retry     time.Time
@@ -33,6 +34,7 @@ type count struct {
 	reachable [group.MaxPacks]uint8 // of these, with holders that answer
 	leastLive int                   // of all wanted packs
 	buildable group.Bitmap          // wanted packs that can be built now
+	leaving   bool                  // a slot shall leave its holder
 }
 
 // SetGroup takes in a group, or what changed in one: wanted and local packs,
@@ -59,12 +61,12 @@ func (s *State) SetGroup(g Group, now time.Time) {
 		}
 	}
 	was := old.Slots
-	old.Group, old.stale = g, true
+	old.Group = g
 	for i := range g.Slots {
+		s.changed(old, i)
 		if was[i].Holder != g.Slots[i].Holder {
-			old.kept[i] = keptSlot{}
 			s.unlink(was[i].Holder, old, i)
-			s.link(g.Slots[i].Holder, old, i, now)
+			s.link(old, i, now)
 		}
 	}
 }
@@ -103,28 +105,43 @@ func (s *State) Group(id group.ID) (Group, bool) {
 // to it by other means than an action of this State.
 func (s *State) Acknowledged(id group.ID, slot uint8, packs group.Bitmap) {
 	if g, ok := s.groups[id]; ok && int(slot) < len(g.Slots) {
-		g.gained(int(slot), packs)
+		s.gained(g, int(slot), packs)
 	}
 }
 
 // gained notes shards that a slot has got.
-func (g *keptGroup) gained(slot int, packs group.Bitmap) {
+func (s *State) gained(g *keptGroup, slot int, packs group.Bitmap) {
 	g.Slots[slot].Held.Union(packs)
 	g.kept[slot].disproved = without(g.kept[slot].disproved, packs)
-	g.stale = true
+	s.changed(g, slot)
 }
 
-func (s *State) link(key group.PeerKey, g *keptGroup, slot int, now time.Time) {
-	if !key.IsZero() {
-		p := s.peerOf(key, now)
-		p.kept = false
-		p.slots = append(p.slots, slotRef{g, slot})
+// changed has everything counted anew that depends on what a slot holds.
+func (s *State) changed(g *keptGroup, slot int) {
+	g.stale = true
+	if p := g.kept[slot].holder; p != nil {
+		p.holdings = nil
 	}
+}
+
+// link notes that a slot has a new holder, of which nothing is known there.
+func (s *State) link(g *keptGroup, slot int, now time.Time) {
+	g.kept[slot] = keptSlot{}
+	key := g.Slots[slot].Holder
+	if key.IsZero() {
+		return
+	}
+	p := s.peerOf(key, now)
+	p.kept = false
+	p.slots = append(p.slots, slotRef{g, slot})
+	p.holdings = nil
+	g.kept[slot].holder = p
 }
 
 func (s *State) unlink(key group.PeerKey, g *keptGroup, slot int) {
 	if p, ok := s.peers[key]; ok {
 		p.slots = slices.DeleteFunc(p.slots, func(r slotRef) bool { return r == slotRef{g, slot} })
+		p.holdings = nil
 		s.forgetIdle(p)
 	}
 }
@@ -142,11 +159,11 @@ func (s *State) forgetIdle(p *peer) {
 }
 
 // holderState is the state of a slot's holder; nobody is dead.
-func (s *State) holderState(slot Slot) peers.State {
-	if slot.Holder.IsZero() {
-		return peers.Dead
+func (g *keptGroup) holderState(slot int) peers.State {
+	if p := g.kept[slot].holder; p != nil {
+		return p.state
 	}
-	return s.PeerState(slot.Holder)
+	return peers.Dead
 }
 
 // believed is what a slot's holder has of what is wanted, as far as we know.
@@ -162,7 +179,8 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 	g.stale = false
 	g.count = count{leastLive: math.MaxInt}
 	for i, slot := range g.Slots {
-		state := s.holderState(slot)
+		g.leaving = g.leaving || slot.Leave
+		state := g.holderState(i)
 		if state == peers.Dead {
 			continue
 		}

@@ -14,7 +14,8 @@
 // returns, so do its shards, and what was begun for its sake is cancelled. Only
 // time in which anybody answered counts towards death, so that a laptop which
 // slept for a week does not wake to a dead swarm. A peer that lied MaxLies times
-// within ten times dead-after counts as dead, however often it answers.
+// within 120 times dead-after, a year by default, counts as dead, however often
+// it answers.
 //
 // Packs. A pack is live with so many of its n shards as are believed to lie
 // with holders that are not dead. It is healthy, or injured when so many are
@@ -83,7 +84,8 @@ func (c Config) withDefaults() Config {
 // The intervals that follow from the time scale.
 func (c Config) suspectAfter() time.Duration { return c.DeadAfter / 12 }
 func (c Config) ownersTime() time.Duration   { return c.DeadAfter / 3 }
-func (c Config) patience() time.Duration     { return 10 * c.DeadAfter } // with shards that are missing, and with lies
+func (c Config) patience() time.Duration     { return 10 * c.DeadAfter } // with shards that are missing
+func (c Config) lieMemory() time.Duration    { return 120 * c.DeadAfter }
 func (c Config) firstRetry() time.Duration   { return c.DeadAfter / 144 }
 func (c Config) lastRetry() time.Duration    { return c.DeadAfter / 3 }
 func (c Config) auditsIn() time.Duration     { return c.DeadAfter / 3 }
@@ -176,8 +178,10 @@ type peer struct {
 	audited   time.Time // when the next audit is due
 	lies      []time.Time
 	evasions  int
-	slots     []slotRef // that it holds
-	turn      int       // the slot to be asked about next
+	slots     []slotRef       // that it holds
+	turn      int             // the slot to be asked about next
+	holdings  []audit.Holding // what is believed to be there; nil when it has to be listed anew
+	leaves    uint64          // of holdings
 }
 
 // slotRef names a slot of a group that is kept.
@@ -217,7 +221,7 @@ func (s *State) PeerState(key group.PeerKey) peers.State {
 // judge sets a peer's state, and has its groups counted anew if it changed.
 func (s *State) judge(p *peer, now time.Time) {
 	was := p.state
-	p.lies = slices.DeleteFunc(p.lies, func(t time.Time) bool { return now.Sub(t) > s.cfg.patience() })
+	p.lies = slices.DeleteFunc(p.lies, func(t time.Time) bool { return now.Sub(t) > s.cfg.lieMemory() })
 	switch {
 	case p.key == s.cfg.Self:
 		p.state = peers.Alive

@@ -1,0 +1,6 @@
+//go:build race
+
+package health
+
+// raceEnabled makes the simulation smaller where everything is slow.
+const raceEnabled = true
