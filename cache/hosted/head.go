@@ -67,6 +67,9 @@ func decodeHead(b []byte, shardSize int) (head, error) {
 	if sum := blake3.Sum256(b[:end]); !bytes.Equal(sum[:], b[end:end+checksum]) {
 		return head{}, fmt.Errorf("%w: checksum of a head", ErrDamaged)
 	}
+	if len(bytes.Trim(b[end+checksum:], "\x00")) > 0 {
+		return head{}, fmt.Errorf("%w: bytes behind a head", ErrDamaged)
+	}
 	if err := record.Decode(b[headFixed:tree], maxHead, &h); err != nil {
 		return head{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
