@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"time"
 
 	"skep/chunker/group"
@@ -112,7 +113,8 @@ func (s *State) Refilled(a Action, stored group.Bitmap, now time.Time) {
 }
 
 // Moved ends a Move: the new holder took the slot and stored these packs. A
-// slot is not taken from a holder that is there for one that has less.
+// slot is not taken from a holder that is there for one that has less, nor
+// given to one that has got another slot of the group meanwhile.
 func (s *State) Moved(a Action, stored group.Bitmap, now time.Time) {
 	s.end(a.task())
 	g, ok := s.groups[a.Group]
@@ -122,7 +124,8 @@ func (s *State) Moved(a Action, stored group.Bitmap, now time.Time) {
 	i := int(a.Slot)
 	has := g.believed(i)
 	gone := g.holderState(i) == peers.Dead
-	if stored == (group.Bitmap{}) || !gone && !stored.Contains(has) {
+	other := slices.ContainsFunc(g.Slots, func(slot Slot) bool { return slot.Holder == a.Peer })
+	if stored == (group.Bitmap{}) || other || !gone && !stored.Contains(has) {
 		s.later(g, i, now)
 		return
 	}

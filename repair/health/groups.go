@@ -40,7 +40,7 @@ type count struct {
 // SetGroup takes in a group, or what changed in one: wanted and local packs,
 // holders. Of a slot whose holder stays the same, Held counts for packs that
 // were not wanted before: what statements and audits have found since is
-// better known here. There must be n slots.
+// better known here. There must be n slots, with distinct holders.
 func (s *State) SetGroup(g Group, now time.Time) {
 	if len(g.Slots) != int(g.Coding.N) || !g.Coding.Valid(g.Class) {
 		panic(fmt.Sprintf("BUG: health: group of %v with %d slots", g.Coding, len(g.Slots)))
@@ -65,8 +65,12 @@ func (s *State) SetGroup(g Group, now time.Time) {
 	for i := range g.Slots {
 		s.changed(old, i)
 		if was[i].Holder != g.Slots[i].Holder {
-			s.unlink(was[i].Holder, old, i)
 			s.link(old, i, now)
+		}
+	}
+	for i := range g.Slots { // after all are linked, so that a holder that changed slots is not forgotten
+		if was[i].Holder != g.Slots[i].Holder {
+			s.unlink(was[i].Holder, old, i)
 		}
 	}
 }

@@ -28,13 +28,14 @@ import (
 	"math"
 
 	"skep/chunker/erasure"
+	"skep/net/peers"
 )
 
 const (
 	// DefaultTarget is the durability target where none is set.
 	DefaultTarget = 1e-6
 	// Prior is the availability of a peer that was not measured yet.
-	Prior = 0.85
+	Prior = peers.Prior
 	// MaxAvailability bounds what is believed of a measured availability: a
 	// peer that was never seen away may still leave for good, and outages
 	// strike several at once.
@@ -119,17 +120,17 @@ func (p Plan) Met() bool { return p.Loss() <= p.Target }
 
 // New plans for a swarm of these peers. The order of the peers does not
 // matter.
-func New(r Requirement, peers []Peer) Plan {
-	s := survey(r, peers)
+func New(r Requirement, eligible []Peer) Plan {
+	s := survey(r, eligible)
 	p := Plan{
-		Fill: erasure.MaxClass, Target: s.target, Peers: len(peers),
+		Fill: erasure.MaxClass, Target: s.target, Peers: len(eligible),
 		Availability: s.availability, Domains: len(s.domains),
 	}
-	if len(peers) == 0 {
+	if len(eligible) == 0 {
 		return p
 	}
 	k, n := s.choose()
-	p.Spares = len(peers) - n
+	p.Spares = len(eligible) - n
 	p.DomainSafe = s.domainSafe(k, n)
 	for i := range p.Choices {
 		p.Choices[i] = s.choice(erasure.MinClass+erasure.Class(i), k, n)
@@ -151,15 +152,15 @@ type swarm struct {
 	domains      []int // sizes of the domains
 }
 
-func survey(r Requirement, peers []Peer) swarm {
-	s := swarm{requirement: r, target: r.Target, peers: len(peers)}
+func survey(r Requirement, eligible []Peer) swarm {
+	s := swarm{requirement: r, target: r.Target, peers: len(eligible)}
 	if s.target <= 0 {
 		s.target = DefaultTarget
 	}
-	s.slots = min(erasure.MaxShards, len(peers)-sparesOf(r, len(peers)))
+	s.slots = min(erasure.MaxShards, len(eligible)-sparesOf(r, len(eligible)))
 	sizes := map[string]int{}
 	sum := 0.0
-	for _, p := range peers {
+	for _, p := range eligible {
 		sum += believed(p.Availability)
 		if p.Domain == "" {
 			s.domains = append(s.domains, 1)
@@ -170,8 +171,8 @@ func survey(r Requirement, peers []Peer) swarm {
 	for _, n := range sizes {
 		s.domains = append(s.domains, n)
 	}
-	if len(peers) > 0 {
-		s.availability = sum / float64(len(peers))
+	if len(eligible) > 0 {
+		s.availability = sum / float64(len(eligible))
 	}
 	return s
 }
@@ -186,12 +187,12 @@ func believed(a float64) float64 {
 
 // sparesOf is how many peers are left out. One or two peers have no spare, or
 // there would be no redundancy at all.
-func sparesOf(r Requirement, peers int) int {
+func sparesOf(r Requirement, count int) int {
 	spares := r.Spares
 	if spares <= 0 {
-		spares = max(1, (peers+9)/10)
+		spares = max(1, (count+9)/10)
 	}
-	return max(0, min(spares, peers-2))
+	return max(0, min(spares, count-2))
 }
 
 // choose returns k and n for the largest class: the first coding that meets
@@ -308,9 +309,9 @@ func (s swarm) missing() int {
 	if need == math.MaxInt {
 		return 0
 	}
-	peers := need
-	for peers-sparesOf(s.requirement, peers) < need {
-		peers++
+	total := need
+	for total-sparesOf(s.requirement, total) < need {
+		total++
 	}
-	return max(1, peers-s.peers)
+	return max(1, total-s.peers)
 }
