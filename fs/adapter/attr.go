@@ -31,9 +31,11 @@ func (f *FS) show(a tree.Attr) fuse.Attr {
 	return out
 }
 
-// attrPatience is how long the kernel may remember an inode's attributes.
-func (f *FS) attrPatience(ino tree.Ino) time.Duration {
-	if f.modes.changesUnseen(ino) {
+// attrPatience is how long the kernel may remember attributes. A file without
+// content has no pages to store into: whatever gives it some makes the kernel
+// ask again.
+func (f *FS) attrPatience(a tree.Attr) time.Duration {
+	if a.Size > 0 && f.modes.changesUnseen(a.Ino) {
 		return 0
 	}
 	return remember
@@ -44,13 +46,13 @@ func (f *FS) entry(out *fuse.EntryOut, a tree.Attr) fuse.Status {
 	out.NodeId = nodeOf(a.Ino)
 	out.Attr = f.show(a)
 	out.SetEntryTimeout(remember)
-	out.SetAttrTimeout(f.attrPatience(a.Ino))
+	out.SetAttrTimeout(f.attrPatience(a))
 	return fuse.OK
 }
 
 func (f *FS) attrs(out *fuse.AttrOut, a tree.Attr) fuse.Status {
 	out.Attr = f.show(a)
-	out.SetTimeout(f.attrPatience(a.Ino))
+	out.SetTimeout(f.attrPatience(a))
 	return fuse.OK
 }
 
@@ -70,7 +72,7 @@ func (f *FS) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut)
 		return f.status("statx", in.NodeId, err)
 	}
 	s := f.show(a)
-	out.SetTimeout(f.attrPatience(a.Ino))
+	out.SetTimeout(f.attrPatience(a))
 	out.Statx = fuse.Statx{
 		Mask: unix.STATX_BASIC_STATS | unix.STATX_BTIME, Blksize: s.Blksize,
 		Nlink: s.Nlink, Uid: s.Uid, Gid: s.Gid, Mode: uint16(s.Mode), Ino: s.Ino, Size: s.Size, Blocks: s.Blocks,

@@ -16,6 +16,15 @@ var errnos = []struct {
 	err   error
 	errno unix.Errno
 }{
+	// Content that is not here. Lost and corrupt will not get better by trying
+	// again, unreachable may: it is told as what it is. They come first, so that
+	// no damage ever looks like a file that is not there.
+	{tree.ErrLost, unix.EIO},
+	{tree.ErrCorrupt, unix.EIO},
+	{tree.ErrUnreachable, unix.ETIMEDOUT},
+	{context.Canceled, unix.EINTR},
+	{context.DeadlineExceeded, unix.ETIMEDOUT},
+
 	{tree.ErrNotFound, unix.ENOENT},
 	{tree.ErrExists, unix.EEXIST},
 	{tree.ErrNotDir, unix.ENOTDIR},
@@ -35,14 +44,6 @@ var errnos = []struct {
 	{tree.ErrUnsupported, unix.EOPNOTSUPP},
 	{tree.ErrNoRange, unix.ENXIO},
 	{tree.ErrRange, unix.ERANGE},
-
-	// Content that is not here. Lost and corrupt will not get better by trying
-	// again, unreachable may: it is told as what it is.
-	{tree.ErrLost, unix.EIO},
-	{tree.ErrCorrupt, unix.EIO},
-	{tree.ErrUnreachable, unix.ETIMEDOUT},
-	{context.Canceled, unix.EINTR},
-	{context.DeadlineExceeded, unix.ETIMEDOUT},
 
 	// What the local disk says of a backing file.
 	{unix.ENOSPC, unix.ENOSPC},

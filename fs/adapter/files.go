@@ -49,7 +49,7 @@ func (f *FS) created(op string, in *fuse.CreateIn, h *tree.File, a tree.Attr, er
 		return f.status(op, in.NodeId, err)
 	}
 	f.admit(h, in.Flags, &out.OpenOut)
-	return f.entry(&out.EntryOut, a) // after admit, which decides how long it may be remembered
+	return f.entry(&out.EntryOut, a)
 }
 
 // Open opens a regular file.

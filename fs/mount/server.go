@@ -60,6 +60,7 @@ func protocol(opt Options, log *slog.Logger) *fuse.MountOptions {
 		Logger:        slog.NewLogLogger(log.Handler(), level),
 		PanicHandler:  func(v any) fuse.Status { return survive(log, v) },
 		MaxStackDepth: stackDepth(opt.Home),
+		DisableSplice: true, // answers come from memory
 		// Nothing changes behind the kernel's back without our telling it, so its
 		// page cache need not be dropped because a time moved.
 		ExplicitDataCacheControl: true,

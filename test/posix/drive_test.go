@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"skep/cache/backing"
 	"skep/cache/state"
 	"skep/cache/tree"
@@ -198,21 +200,40 @@ func (d *drive) try(name string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// requests returns how often each request arrived while fn ran; the drive must
-// be traced.
+// requests returns how often each request arrived because of fn; the drive must
+// be traced. A file's RELEASE comes after close has returned, so requests waits
+// until all are closed. When the kernel forgets is its own affair, and left out.
 func (d *drive) requests(fn func()) map[string]int {
 	d.t.Helper()
+	fd, err := unix.Open(d.root, unix.O_PATH, 0)
+	must(d.t, err)
+	defer unix.Close(fd)
 	before, err := os.ReadFile(d.conf.Trace)
 	must(d.t, err)
 	fn()
-	after, err := os.ReadFile(d.conf.Trace)
-	must(d.t, err)
+	var n map[string]int
+	for range 1000 {
+		must(d.t, unix.Fstatfs(fd, new(unix.Statfs_t))) // always a request, behind the others
+		after, err := os.ReadFile(d.conf.Trace)
+		must(d.t, err)
+		n = countTrace(string(after[len(before):]))
+		if n["OPEN"]+n["CREATE"] == n["RELEASE"] {
+			break
+		}
+	}
+	return n
+}
+
+func countTrace(trace string) map[string]int {
 	n := map[string]int{}
-	for line := range strings.Lines(string(after[len(before):])) {
+	for line := range strings.Lines(trace) {
 		_, rest, ok := strings.Cut(line, `msg="rx `)
 		if f := strings.Fields(rest); ok && len(f) > 1 {
 			n[f[1]]++
 		}
+	}
+	for _, other := range []string{"STATFS", "FORGET", "BATCH_FORGET"} {
+		delete(n, other)
 	}
 	return n
 }

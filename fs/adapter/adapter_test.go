@@ -1,0 +1,375 @@
+package adapter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"skep/cache/backing"
+	"skep/cache/state"
+	"skep/cache/tree"
+)
+
+// kernel stands for the other side: it remembers what it was told and asked.
+type kernel struct {
+	mu      sync.Mutex // guards all below
+	refuse  error      // what registering a backing file ends with
+	backing map[int32]bool
+	last    int32
+	inodes  map[uint64]int64
+	entries map[string]bool
+	told    chan struct{} // receives for each notice
+}
+
+func newKernel() *kernel {
+	return &kernel{backing: map[int32]bool{}, inodes: map[uint64]int64{}, entries: map[string]bool{}, told: make(chan struct{}, 64)}
+}
+
+func (k *kernel) RegisterBacking(int) (int32, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.refuse != nil {
+		return 0, k.refuse
+	}
+	k.last++
+	k.backing[k.last] = true
+	return k.last, nil
+}
+
+func (k *kernel) UnregisterBacking(id int32) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.backing[id] {
+		return unix.ENOENT
+	}
+	delete(k.backing, id)
+	return nil
+}
+
+func (k *kernel) InvalidateInode(node uint64, off, _ int64) error {
+	k.mu.Lock()
+	k.inodes[node] = off
+	k.mu.Unlock()
+	k.told <- struct{}{}
+	return nil
+}
+
+func (k *kernel) InvalidateEntry(dir uint64, name string) error {
+	k.mu.Lock()
+	k.entries[fmt.Sprint(dir, "/", name)] = true
+	k.mu.Unlock()
+	k.told <- struct{}{}
+	return nil
+}
+
+// newFS is a filesystem over an empty tree, attached to a made-up kernel.
+func newFS(t *testing.T, opt Options) (*FS, *kernel) {
+	t.Helper()
+	dir := t.TempDir()
+	st, err := state.Open(filepath.Join(dir, "state"))
+	must(t, err)
+	t.Cleanup(func() { st.Close() })
+	files, err := backing.Open(filepath.Join(dir, "files"))
+	must(t, err)
+	tr, err := tree.Open(tree.Options{State: st, Backing: files, Device: 1, Passthrough: true})
+	must(t, err)
+	f, k := New(tr, opt), newKernel()
+	f.Attach(k)
+	t.Cleanup(f.OnUnmount)
+	return f, k
+}
+
+// create makes and opens a file.
+func create(t *testing.T, f *FS, name string, flags uint32) fuse.CreateOut {
+	t.Helper()
+	var out fuse.CreateOut
+	in := fuse.CreateIn{InHeader: fuse.InHeader{NodeId: 1}, Flags: flags, Mode: unix.S_IFREG | 0o644}
+	wantStatus(t, f.Create(nil, &in, name, &out), fuse.OK)
+	return out
+}
+
+func open(t *testing.T, f *FS, node uint64, flags uint32) fuse.OpenOut {
+	t.Helper()
+	var out fuse.OpenOut
+	wantStatus(t, f.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: node}, Flags: flags}, &out), fuse.OK)
+	return out
+}
+
+func release(f *FS, fh uint64) { f.Release(nil, &fuse.ReleaseIn{Fh: fh}) }
+
+// TestModesAreNotMixed: all opens of an inode go the way of the first.
+func TestModesAreNotMixed(t *testing.T) {
+	f, k := newFS(t, Options{})
+	passed := create(t, f, "passed", unix.O_RDWR)
+	if passed.OpenFlags&fuse.FOPEN_PASSTHROUGH == 0 {
+		t.Fatal("a new file should be passed through")
+	}
+	var outs []fuse.OpenOut
+	for _, flags := range []uint32{unix.O_RDONLY, unix.O_RDWR | unix.O_APPEND, unix.O_RDONLY | unix.O_DIRECT} {
+		o := open(t, f, passed.NodeId, flags)
+		if o.OpenFlags&fuse.FOPEN_PASSTHROUGH == 0 || o.BackingID != passed.BackingID || o.OpenFlags&(fuse.FOPEN_DIRECT_IO|fuse.FOPEN_KEEP_CACHE) != 0 {
+			t.Errorf("flags %x while passed through: %+v", flags, o)
+		}
+		outs = append(outs, o)
+	}
+	release(f, passed.Fh)
+	for _, o := range outs {
+		if len(k.backing) != 1 {
+			t.Error("the backing file was ended while the inode is open")
+		}
+		release(f, o.Fh)
+	}
+	if len(k.backing) != 0 {
+		t.Errorf("left registered: %v", k.backing)
+	}
+
+	first := create(t, f, "cached", unix.O_RDWR|unix.O_APPEND)
+	second := open(t, f, first.NodeId, unix.O_RDWR|unix.O_TRUNC)
+	direct := open(t, f, first.NodeId, unix.O_RDWR|unix.O_DIRECT)
+	if (first.OpenFlags|second.OpenFlags|direct.OpenFlags)&fuse.FOPEN_PASSTHROUGH != 0 {
+		t.Error("passed through beside an open that is not")
+	}
+	if second.OpenFlags&fuse.FOPEN_KEEP_CACHE == 0 || direct.OpenFlags&fuse.FOPEN_DIRECT_IO == 0 {
+		t.Errorf("got %+v and %+v", second, direct)
+	}
+}
+
+// TestRefusedBackingFile: one refusal ends passthrough for the mount, and files
+// work on.
+func TestRefusedBackingFile(t *testing.T) {
+	var log bytes.Buffer
+	f, k := newFS(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	good := create(t, f, "good", unix.O_RDWR)
+	k.refuse = unix.EPERM
+	for _, name := range []string{"a", "b"} {
+		out := create(t, f, name, unix.O_RDWR)
+		if out.OpenFlags&fuse.FOPEN_PASSTHROUGH != 0 {
+			t.Error("passed through though refused")
+		}
+		in := fuse.WriteIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Fh: out.Fh}
+		if n, st := f.Write(nil, &in, []byte("text")); n != 4 || !st.Ok() {
+			t.Errorf("write: %d, %v", n, st)
+		}
+		wantContent(t, f, out.Fh, "text")
+	}
+	if f.Passthrough() {
+		t.Error("passthrough should be off")
+	}
+	if o := open(t, f, good.NodeId, unix.O_RDONLY); o.OpenFlags&fuse.FOPEN_PASSTHROUGH == 0 {
+		t.Error("an inode that is passed through must stay so while it is open")
+	}
+	if n := strings.Count(log.String(), "no backing files"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, log.String())
+	}
+}
+
+func wantContent(t *testing.T, f *FS, fh uint64, want string) {
+	t.Helper()
+	buf := make([]byte, 100)
+	r, st := f.Read(nil, &fuse.ReadIn{Fh: fh, Size: 100}, buf)
+	wantStatus(t, st, fuse.OK)
+	if b, _ := r.Bytes(buf); string(b) != want {
+		t.Errorf("read %q, want %q", b, want)
+	}
+}
+
+// TestAttributesOfUnseenWrites: while the kernel writes a file alone, its
+// attributes are not to be remembered.
+func TestAttributesOfUnseenWrites(t *testing.T) {
+	f, k := newFS(t, Options{})
+	out := create(t, f, "f", unix.O_RDWR)
+	size := func(n uint64) fuse.AttrOut {
+		var a fuse.AttrOut
+		in := fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: fuse.InHeader{NodeId: out.NodeId}, Valid: fuse.FATTR_SIZE, Size: n}}
+		wantStatus(t, f.SetAttr(nil, &in, &a), fuse.OK)
+		return a
+	}
+	if a := size(100_000); a.Timeout() != 0 {
+		t.Errorf("open for writing: %v", a.Timeout())
+	}
+	release(f, out.Fh)
+	var a fuse.AttrOut
+	get := fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: out.NodeId}}
+	wantStatus(t, f.GetAttr(nil, &get, &a), fuse.OK)
+	if a.Timeout() != remember || a.Size != 100_000 {
+		t.Errorf("closed: %v, %d bytes", a.Timeout(), a.Size)
+	}
+	reader := open(t, f, out.NodeId, unix.O_RDONLY)
+	if reader.OpenFlags&fuse.FOPEN_PASSTHROUGH == 0 {
+		t.Fatal("a resident file should be passed through to readers")
+	}
+	open(t, f, out.NodeId, unix.O_RDWR)
+	<-k.told
+	if off, ok := k.inodes[out.NodeId]; !ok || off >= 0 {
+		t.Errorf("a writer that joined readers: notices %v", k.inodes)
+	}
+}
+
+// TestChangedFromOutside: what arrives from elsewhere is announced.
+func TestChangedFromOutside(t *testing.T) {
+	f, k := newFS(t, Options{})
+	f.EntryChanged(tree.Root, "name")
+	<-k.told
+	<-k.told
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.entries["1/name"] || k.inodes[1] != 0 {
+		t.Errorf("entries %v, inodes %v", k.entries, k.inodes)
+	}
+}
+
+// TestForcedUnmount: what nobody closed is closed.
+func TestForcedUnmount(t *testing.T) {
+	f, k := newFS(t, Options{})
+	create(t, f, "a", unix.O_RDWR)
+	create(t, f, "b", unix.O_RDWR|unix.O_APPEND)
+	f.OnUnmount()
+	if len(k.backing) != 0 || len(f.files.takeAll()) != 0 {
+		t.Error("files were left open")
+	}
+}
+
+// TestCreateLosesRace: somebody else made the file between lookup and create.
+func TestCreateLosesRace(t *testing.T) {
+	f, _ := newFS(t, Options{})
+	first := create(t, f, "f", unix.O_RDWR)
+	second := create(t, f, "f", unix.O_RDWR)
+	if first.NodeId != second.NodeId || first.Fh == second.Fh {
+		t.Errorf("%+v and %+v", first, second)
+	}
+	in := fuse.CreateIn{InHeader: fuse.InHeader{NodeId: 1}, Flags: unix.O_RDWR | unix.O_EXCL, Mode: unix.S_IFREG | 0o644}
+	wantStatus(t, f.Create(nil, &in, "f", new(fuse.CreateOut)), fuse.Status(unix.EEXIST))
+	mk := fuse.MkdirIn{InHeader: fuse.InHeader{NodeId: 1}, Mode: 0o755}
+	wantStatus(t, f.Mkdir(nil, &mk, "d", new(fuse.EntryOut)), fuse.OK)
+	in.Flags = unix.O_RDWR
+	wantStatus(t, f.Create(nil, &in, "d", new(fuse.CreateOut)), fuse.Status(unix.EEXIST))
+}
+
+// TestListingGoesOn: a listing in the smallest pieces has every name once.
+func TestListingGoesOn(t *testing.T) {
+	f, _ := newFS(t, Options{})
+	want := []string{".", ".."}
+	for i := range 20 {
+		name := fmt.Sprintf("file-%d", i)
+		release(f, create(t, f, name, unix.O_RDWR).Fh)
+		want = append(want, name)
+	}
+	for _, plus := range []bool{false, true} {
+		var got []string
+		for after := uint64(0); ; {
+			l := fuse.NewDirEntryList(make([]byte, 200), after)
+			in := fuse.ReadIn{InHeader: fuse.InHeader{NodeId: 1}, Offset: after}
+			names, last := listOnce(t, f, &in, l, plus)
+			if len(names) == 0 {
+				break
+			}
+			got, after = append(got, names...), last
+		}
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("plus %v: got %v", plus, got)
+		}
+	}
+}
+
+func listOnce(t *testing.T, f *FS, in *fuse.ReadIn, l *fuse.DirEntryList, plus bool) (names []string, last uint64) {
+	t.Helper()
+	var entries []fuse.DirEntry
+	var err error
+	if plus {
+		wantStatus(t, f.ReadDirPlus(nil, in, l), fuse.OK)
+		entries, _, err = fuse.ParseDirLookupEntries(l.Bytes())
+	} else {
+		wantStatus(t, f.ReadDir(nil, in, l), fuse.OK)
+		entries, err = fuse.ParseDirEntries(l.Bytes())
+	}
+	must(t, err)
+	for _, e := range entries {
+		names, last = append(names, e.Name), e.Off
+	}
+	return names, last
+}
+
+func TestErrnos(t *testing.T) {
+	for _, e := range errnos {
+		if got := errnoOf(fmt.Errorf("context: %w", e.err)); got != e.errno {
+			t.Errorf("%v: got %v, want %v", e.err, got, e.errno)
+		}
+	}
+	for err, want := range map[error]unix.Errno{
+		errors.New("unheard of"): unix.EIO,
+		unix.EIO:                 unix.EIO,
+		errors.Join(tree.ErrNotFound, tree.ErrCorrupt):      unix.EIO,
+		fmt.Errorf("%w: %w", tree.ErrNoSpace, unix.ENOSPC):  unix.ENOSPC,
+		fmt.Errorf("chunk 3: %w", context.DeadlineExceeded): unix.ETIMEDOUT,
+	} {
+		if got := errnoOf(err); got != want {
+			t.Errorf("%v: got %v, want %v", err, got, want)
+		}
+	}
+}
+
+// TestFailuresAreLoggedWithinBounds: what nobody expects is logged, what the
+// caller did is not, and neither fills the disk.
+func TestFailuresAreLoggedWithinBounds(t *testing.T) {
+	var log bytes.Buffer
+	f, _ := newFS(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	wantStatus(t, f.status("stat", 1, tree.ErrNotFound), fuse.ENOENT)
+	if log.Len() > 0 {
+		t.Errorf("logged: %s", log.String())
+	}
+	for range 100_000 {
+		wantStatus(t, f.status("read", 1, tree.ErrLost), fuse.EIO)
+	}
+	if n := strings.Count(log.String(), "\n"); n < 1 || n > 1000 || !strings.Contains(log.String(), "lost") {
+		t.Errorf("%d lines", n)
+	}
+}
+
+func TestCall(t *testing.T) {
+	cancel := make(chan struct{})
+	var ctx context.Context = call{cancel}
+	if ctx.Err() != nil {
+		t.Error("ended before it was cancelled")
+	}
+	close(cancel)
+	<-ctx.Done()
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Errorf("got %v", ctx.Err())
+	}
+	if n := testing.AllocsPerRun(100, func() { ctx = call{cancel} }); n != 0 {
+		t.Errorf("a context costs %v allocations", n)
+	}
+}
+
+func TestUnknownHandle(t *testing.T) {
+	f, _ := newFS(t, Options{})
+	_, st := f.Read(nil, &fuse.ReadIn{Fh: 99}, nil)
+	wantStatus(t, st, fuse.EBADF)
+	_, st = f.Write(nil, &fuse.WriteIn{Fh: 99}, nil)
+	wantStatus(t, st, fuse.EBADF)
+	wantStatus(t, f.Flush(nil, &fuse.FlushIn{Fh: 99}), fuse.EBADF)
+	release(f, 99)
+}
+
+func wantStatus(t *testing.T, got, want fuse.Status) {
+	t.Helper()
+	if got != want {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,357 @@
+package posix
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skep/test/posix/ordinary"
+)
+
+// TestOpenFlags: what O_APPEND, O_TRUNC, O_EXCL and O_DIRECT promise.
+func TestOpenFlags(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		p := d.path("f")
+		put := func(flags int, s string) {
+			t.Helper()
+			f, err := os.OpenFile(p, flags, 0o644)
+			must(t, err)
+			_, err = f.WriteString(s)
+			must(t, err)
+			must(t, f.Close())
+		}
+		want := func(s string) {
+			t.Helper()
+			if b, err := os.ReadFile(p); err != nil || string(b) != s {
+				t.Errorf("got %.40q, %v, want %.40q", b, err, s)
+			}
+		}
+		put(os.O_CREATE|os.O_EXCL|os.O_WRONLY, "first")
+		put(os.O_WRONLY|os.O_APPEND, ", second")
+		want("first, second")
+		put(os.O_WRONLY, "FIRST")
+		want("FIRST, second")
+		put(os.O_WRONLY|os.O_TRUNC, "new")
+		want("new")
+		put(os.O_WRONLY|os.O_SYNC|os.O_TRUNC, "durable")
+		want("durable")
+		block := strings.Repeat("d", 8192)
+		fd, err := unix.Open(p, unix.O_WRONLY|unix.O_TRUNC|unix.O_DIRECT, 0)
+		must(t, err)
+		buf := aligned(8192)
+		copy(buf, block)
+		if n, err := unix.Write(fd, buf); err != nil || n != len(buf) {
+			t.Errorf("O_DIRECT: %d, %v", n, err)
+		}
+		must(t, unix.Close(fd))
+		want(block)
+	})
+	asUser(t)
+}
+
+// aligned returns n bytes at an address as O_DIRECT wants it.
+func aligned(n int) []byte {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// TestMixedOpens opens one file in all ways at once; each sees what the others
+// write.
+func TestMixedOpens(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		for _, size := range []int64{0, 4096, 1 << 20} {
+			must(t, os.WriteFile(d.path("f"), make([]byte, size), 0o644))
+			var open []*os.File
+			for _, flags := range []int{os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_SYNC, os.O_RDWR | os.O_TRUNC,
+				os.O_RDONLY | unix.O_DIRECT} {
+				f, err := os.OpenFile(d.path("f"), flags, 0)
+				must(t, err)
+				open = append(open, f)
+			}
+			_, err := open[4].WriteAt([]byte("seen"), 0)
+			must(t, err)
+			_, err = open[2].WriteString(" end")
+			must(t, err)
+			for i, f := range open[:2] {
+				b, err := io.ReadAll(io.NewSectionReader(f, 0, 100))
+				if err != nil || string(b) != "seen end" {
+					t.Errorf("size %d, handle %d: %q, %v", size, i, b, err)
+				}
+			}
+			for _, f := range open {
+				must(t, f.Close())
+			}
+		}
+	})
+}
+
+// TestMapped: stores into a shared mapping are seen by read, and move the
+// modification time that stat tells.
+func TestMapped(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		for _, first := range []int{os.O_RDONLY, os.O_RDWR} { // a reader that came before must not hide it
+			must(t, os.WriteFile(d.path("f"), make([]byte, 64<<10), 0o644))
+			early, err := os.OpenFile(d.path("f"), first, 0)
+			must(t, err)
+			f, err := os.OpenFile(d.path("f"), os.O_RDWR, 0)
+			must(t, err)
+			old := time.Unix(1000, 0)
+			must(t, os.Chtimes(d.path("f"), old, old))
+			m, err := unix.Mmap(int(f.Fd()), 0, 64<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+			must(t, err)
+			copy(m[5000:], "mapped")
+			must(t, unix.Msync(m, unix.MS_SYNC))
+			b := make([]byte, 6)
+			if _, err := early.ReadAt(b, 5000); err != nil || string(b) != "mapped" {
+				t.Errorf("read beside the mapping: %q, %v", b, err)
+			}
+			must(t, unix.Munmap(m))
+			must(t, f.Close())
+			must(t, early.Close())
+			st, err := os.Stat(d.path("f"))
+			must(t, err)
+			if st.ModTime().Equal(old) {
+				t.Error("the store did not move the modification time")
+			}
+			d.remount()
+			if b, err := os.ReadFile(d.path("f")); err != nil || string(b[5000:5006]) != "mapped" {
+				t.Errorf("after remounting: %v", err)
+			}
+		}
+	})
+}
+
+// TestTimes: times are kept to the nanosecond, also those before 1970, and
+// writing moves them.
+func TestTimes(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		must(t, os.WriteFile(d.path("f"), []byte("x"), 0o644))
+		for _, sec := range []int64{-12345, 0, 1_700_000_000, 5_000_000_000} {
+			want := unix.Timespec{Sec: sec, Nsec: 123_456_789}
+			ts := []unix.Timespec{{Sec: sec + 7, Nsec: 1}, want}
+			must(t, unix.UtimesNanoAt(unix.AT_FDCWD, d.path("f"), ts, 0))
+			d.remount()
+			var st unix.Stat_t
+			must(t, unix.Stat(d.path("f"), &st))
+			if st.Mtim != want {
+				t.Errorf("got %v, want %v", st.Mtim, want)
+			}
+		}
+		before := time.Now().Add(-time.Second)
+		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, d.path("f"), []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_NOW}}, 0))
+		st, err := os.Stat(d.path("f"))
+		must(t, err)
+		if st.ModTime().Before(before) {
+			t.Errorf("set to now: %v", st.ModTime())
+		}
+		old := time.Unix(1, 0)
+		must(t, os.Chtimes(d.path("f"), old, old))
+		f, err := os.OpenFile(d.path("f"), os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.WriteString("y")
+		must(t, err)
+		if st, err = f.Stat(); err != nil || st.ModTime().Before(before) {
+			t.Errorf("after a write: %v, %v", st.ModTime(), err)
+		}
+		must(t, f.Close())
+		var sx unix.Statx_t
+		must(t, unix.Statx(unix.AT_FDCWD, d.path("f"), 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &sx))
+		if sx.Mask&unix.STATX_BTIME == 0 || time.Unix(sx.Btime.Sec, 0).Before(before.Add(-time.Minute)) {
+			t.Errorf("time of birth: %+v, mask %x", sx.Btime, sx.Mask)
+		}
+	})
+}
+
+// TestKeepsTimesThroughCopy is what rsync and tar do: write, then set the time,
+// while the file is still open for writing.
+func TestKeepsTimesThroughCopy(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		for _, size := range []int{0, 10, 100_000} {
+			f, err := os.Create(d.path("f"))
+			must(t, err)
+			_, err = f.Write(make([]byte, size))
+			must(t, err)
+			want := unix.Timespec{Sec: 1_600_000_000, Nsec: 42}
+			must(t, unix.UtimesNanoAt(unix.AT_FDCWD, d.path("f"), []unix.Timespec{want, want}, 0))
+			must(t, f.Close())
+			var st unix.Stat_t
+			must(t, unix.Stat(d.path("f"), &st))
+			if st.Mtim != want || st.Size != int64(size) {
+				t.Errorf("size %d: got %v, %d bytes, want %v", size, st.Mtim, st.Size, want)
+			}
+			d.remount()
+			must(t, unix.Stat(d.path("f"), &st))
+			if st.Mtim != want || st.Size != int64(size) {
+				t.Errorf("size %d, remounted: got %v, %d bytes, want %v", size, st.Mtim, st.Size, want)
+			}
+		}
+	})
+}
+
+// TestHoles: holes read as zeros, are found, and are made by truncating and
+// punching.
+func TestHoles(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		f, err := os.Create(d.path("f"))
+		must(t, err)
+		defer f.Close()
+		_, err = f.WriteAt([]byte("tail"), 1<<20)
+		must(t, err)
+		fd := int(f.Fd())
+		off, err := unix.Seek(fd, 0, unix.SEEK_DATA)
+		if err != nil || off == 0 || off > 1<<20 {
+			t.Errorf("first data at %d, %v", off, err)
+		}
+		if off, err := unix.Seek(fd, 0, unix.SEEK_HOLE); err != nil || off != 0 {
+			t.Errorf("first hole at %d, %v", off, err)
+		}
+		must(t, unix.Fallocate(fd, 0, 0, 2<<20))
+		if st, _ := f.Stat(); st.Size() != 2<<20 {
+			t.Errorf("allocated: %d bytes", st.Size())
+		}
+		must(t, unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 1<<20, 4096))
+		b := make([]byte, 4)
+		if _, err := f.ReadAt(b, 1<<20); err != nil || !bytes.Equal(b, make([]byte, 4)) {
+			t.Errorf("punched out: %q, %v", b, err)
+		}
+		if err := unix.Fallocate(fd, unix.FALLOC_FL_COLLAPSE_RANGE, 0, 4096); !errors.Is(err, unix.EOPNOTSUPP) {
+			t.Errorf("collapse: %v", err)
+		}
+		must(t, f.Truncate(5))
+		must(t, f.Truncate(10))
+		if st, _ := f.Stat(); st.Size() != 10 {
+			t.Errorf("truncated: %d bytes", st.Size())
+		}
+	})
+}
+
+// TestCopyRange: copy_file_range works, whoever does it.
+func TestCopyRange(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		content := bytes.Repeat([]byte("0123456789"), 20_000)
+		must(t, os.WriteFile(d.path("a"), content, 0o644))
+		a, err := os.Open(d.path("a"))
+		must(t, err)
+		defer a.Close()
+		b, err := os.Create(d.path("b"))
+		must(t, err)
+		for copied := 0; copied < len(content); {
+			n, err := unix.CopyFileRange(int(a.Fd()), nil, int(b.Fd()), nil, len(content), 0)
+			if err != nil || n == 0 {
+				t.Fatalf("after %d bytes: %d, %v", copied, n, err)
+			}
+			copied += n
+		}
+		must(t, b.Close())
+		if got, err := os.ReadFile(d.path("b")); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	})
+}
+
+// TestPrivileges: what others write loses set-user-id; only owners change
+// modes; the kernel refuses what permissions forbid.
+func TestPrivileges(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs several users")
+	}
+	for name, c := range map[string]config{"passed": {Passthrough: true}, "through": {}} {
+		t.Run(name, func(t *testing.T) {
+			c.Options = "allow_other"
+			d := newDrive(t, c)
+			must(t, os.Chmod(parentOf(d.root), 0o755))
+			must(t, os.WriteFile(d.path("secret"), []byte("s"), 0o600))
+			must(t, os.WriteFile(d.path("shared"), []byte("s"), 0o644))
+			must(t, unix.Chmod(d.path("shared"), 0o6777))
+			must(t, os.Mkdir(d.path("open"), 0o777))
+			must(t, unix.Chmod(d.path("open"), 0o3777))
+			for script, works := range map[string]bool{
+				"cat secret": false, "chmod 600 shared": false, "chown 65534 shared": false, "touch new": false,
+				"rm shared": false, "cat shared": true, "echo x >open/mine": true, "mkdir open/dir": true,
+				"chmod 700 open/mine": true, "ln -s x open/link": true,
+			} {
+				if err := other(d, script).Run(); (err == nil) != works {
+					t.Errorf("%q as another user: %v", script, err)
+				}
+			}
+			var st unix.Stat_t
+			must(t, unix.Stat(d.path("open/dir"), &st))
+			if st.Uid != ordinary.ID || st.Gid != 0 || st.Mode&unix.S_ISGID == 0 {
+				t.Errorf("in a set-group-id directory: %d:%d, mode %o", st.Uid, st.Gid, st.Mode)
+			}
+			must(t, other(d, "echo more >>shared").Run())
+			must(t, unix.Stat(d.path("shared"), &st))
+			if st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+				t.Errorf("after another user's write: mode %o", st.Mode)
+			}
+			must(t, unix.Chmod(d.path("shared"), 0o4777))
+			must(t, other(d, "echo over >shared").Run())
+			must(t, unix.Stat(d.path("shared"), &st))
+			if st.Mode&unix.S_ISUID != 0 {
+				t.Errorf("after another user's truncation: mode %o", st.Mode)
+			}
+			must(t, unix.Chmod(d.path("shared"), 0o6755))
+			must(t, os.Chown(d.path("shared"), 1, 1))
+			must(t, unix.Stat(d.path("shared"), &st))
+			if st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 || st.Uid != 1 || st.Gid != 1 {
+				t.Errorf("after chown: %d:%d, mode %o", st.Uid, st.Gid, st.Mode)
+			}
+		})
+	}
+}
+
+// other is a shell script that runs in the drive as another user.
+func other(d *drive, script string) *exec.Cmd {
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Dir = d.root
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinary.ID, Gid: ordinary.ID}}
+	return cmd
+}
+
+func parentOf(path string) string { return path[:strings.LastIndexByte(path, '/')] }
+
+// TestShownOwner: uid= and gid= show one owner for all.
+func TestShownOwner(t *testing.T) {
+	d := newDrive(t, config{Options: "uid=1234,gid=4321"})
+	var st unix.Stat_t
+	must(t, unix.Stat(d.root, &st))
+	if st.Uid != 1234 || st.Gid != 4321 {
+		t.Errorf("got %d:%d", st.Uid, st.Gid)
+	}
+}
+
+// TestSpecialFiles: pipes, sockets and devices are kept.
+func TestSpecialFiles(t *testing.T) {
+	d := newDrive(t, config{})
+	must(t, unix.Mkfifo(d.path("pipe"), 0o600))
+	must(t, unix.Mknod(d.path("socket"), unix.S_IFSOCK|0o600, 0))
+	want := map[string]uint32{"pipe": unix.S_IFIFO, "socket": unix.S_IFSOCK}
+	dev := int(unix.Mkdev(7, 300))
+	if os.Geteuid() == 0 {
+		must(t, unix.Mknod(d.path("char"), unix.S_IFCHR|0o600, dev))
+		want["char"] = unix.S_IFCHR
+	}
+	d.remount()
+	for name, typ := range want {
+		var st unix.Stat_t
+		must(t, unix.Lstat(d.path(name), &st))
+		if st.Mode&unix.S_IFMT != typ {
+			t.Errorf("%s: mode %o", name, st.Mode)
+		}
+		if typ == unix.S_IFCHR && st.Rdev != uint64(dev) {
+			t.Errorf("%s: device %x, want %x", name, st.Rdev, dev)
+		}
+	}
+	asUser(t)
+}
