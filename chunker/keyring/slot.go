@@ -74,8 +74,8 @@ func newSlot(signer ed25519.PrivateKey, seal secret.Key, context string) Slot {
 	}
 }
 
-// Opened is what the slots of a record held.
-type Opened struct {
+// opened is what the slots of a record held.
+type opened struct {
 	Number uint64
 	Until  int64    // Unix seconds, the latest of all candidates with this number
 	Values [][]byte // usually one; several that were written at once, in order
@@ -106,8 +106,8 @@ func sealAll(slots []Slot, number uint64, until int64, value []byte) ([][]byte, 
 // values of the highest number between seen and seen+MaxJump. What does not
 // parse, does not verify or does not open is passed over. A record past its
 // time still counts: it is the owner's own word, and better than none.
-func openAll(slots []Slot, candidates [][]byte, seen uint64) (Opened, error) {
-	var best Opened
+func openAll(slots []Slot, candidates [][]byte, seen uint64) (opened, error) {
+	var best opened
 	stale, jumped := false, false
 	for _, c := range candidates {
 		r, err := group.ParseSlotRecord(c)
@@ -129,17 +129,17 @@ func openAll(slots []Slot, candidates [][]byte, seen uint64) (Opened, error) {
 	case best.Number > 0:
 		return best, nil
 	case stale:
-		return Opened{}, ErrStale
+		return opened{}, ErrStale
 	case jumped:
-		return Opened{}, ErrJump
+		return opened{}, ErrJump
 	}
-	return Opened{}, ErrAbsent
+	return opened{}, ErrAbsent
 }
 
 // add takes in one more opened record, of a number not below o's.
-func (o *Opened) add(r group.SlotRecord, value []byte) {
+func (o *opened) add(r group.SlotRecord, value []byte) {
 	if r.Number > o.Number {
-		*o = Opened{Number: r.Number}
+		*o = opened{Number: r.Number}
 	}
 	o.Until = max(o.Until, r.Until)
 	i, found := slices.BinarySearchFunc(o.Values, value, bytes.Compare)
