@@ -1,0 +1,132 @@
+package dht
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	"pgregory.net/rapid"
+
+	"skep/chunker/group"
+	"skep/chunker/secret"
+)
+
+func signed(seed byte, number uint64, until int64, value string) (group.SlotRecord, []byte) {
+	r := group.SlotRecord{Number: number, Until: until, Value: []byte(value)}
+	word := r.Sign(secret.Key{seed}.Signer())
+	r, err := group.ParseSlotRecord(word)
+	if err != nil {
+		panic(err)
+	}
+	return r, word
+}
+
+func TestValidator(t *testing.T) {
+	now := time.Unix(1000, 0)
+	v := validator{now: func() time.Time { return now }}
+	r, word := signed(1, 5, 2000, "a")
+	key := valueKey(r.Key())
+	if err := v.Validate(key, word); err != nil {
+		t.Errorf("valid record: %v", err)
+	}
+	other, _ := signed(2, 5, 2000, "a")
+	_, ended := signed(1, 9, 1000, "a")
+	altered := append([]byte(nil), word...)
+	altered[len(altered)-1] ^= 1
+	for name, c := range map[string]struct {
+		key   string
+		value []byte
+	}{
+		"another key": {valueKey(other.Key()), word},
+		"short key":   {"/skep/abc", word},
+		"namespace":   {"/pk/" + key[len("/skep/"):], word},
+		"ended":       {key, ended},
+		"altered":     {key, altered},
+		"empty":       {key, nil},
+		"long":        {key, make([]byte, group.MaxSlotRecord+1)},
+	} {
+		if err := v.Validate(c.key, c.value); !errors.Is(err, ErrRecord) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, newer := signed(1, 6, 2000, "b")
+	if i, err := v.Select(key, [][]byte{word, ended, newer, altered, word}); err != nil || i != 2 {
+		t.Errorf("selected %d, %v", i, err)
+	}
+	if _, err := v.Select(key, [][]byte{ended, altered}); !errors.Is(err, ErrRecord) {
+		t.Errorf("none valid: %v", err)
+	}
+}
+
+// Whoever compares the same records, in whatever order, selects the same one.
+func TestSelectIsDeterministic(t *testing.T) {
+	v := validator{now: func() time.Time { return time.Unix(1000, 0) }}
+	rapid.Check(t, func(t *rapid.T) {
+		var words [][]byte
+		var key string
+		for range rapid.IntRange(1, 6).Draw(t, "n") {
+			r, w := signed(1, uint64(rapid.IntRange(0, 2).Draw(t, "number")), int64(rapid.IntRange(2000, 2002).Draw(t, "until")),
+				rapid.StringN(0, 2, 2).Draw(t, "value"))
+			words, key = append(words, w), valueKey(r.Key())
+		}
+		i, err := v.Select(key, words)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shuffled := rapid.Permutation(words).Draw(t, "order")
+		j, err := v.Select(key, shuffled)
+		if err != nil || string(shuffled[j]) != string(words[i]) {
+			t.Fatalf("selected another: %v", err)
+		}
+	})
+}
+
+func TestKeyIsBlinded(t *testing.T) {
+	id := group.IDOf(secret.Key{1}.Signer())
+	c := Key(id)
+	if string(c.Hash()[2:]) == string(id[:]) || c != Key(id) || c == Key(group.ID{1}) {
+		t.Errorf("key is %v", c)
+	}
+}
+
+func TestBounded(t *testing.T) {
+	ctx := t.Context()
+	b := newBounded(10_000)
+	for i := range 1000 {
+		k := datastore.NewKey(fmt.Sprint("/a/", i))
+		if err := b.Put(ctx, k, make([]byte, 300)); err != nil {
+			t.Fatal(err)
+		}
+		if ok, _ := b.Has(ctx, k); !ok || b.used > b.limit {
+			t.Fatalf("entry %d: kept %v, %d bytes", i, ok, b.used)
+		}
+	}
+	if n := len(b.m); n < 20 || n > 34 {
+		t.Errorf("%d entries", n)
+	}
+	huge := datastore.NewKey("/huge")
+	_ = b.Put(ctx, huge, make([]byte, 20_000))
+	if _, err := b.Get(ctx, huge); !errors.Is(err, datastore.ErrNotFound) || len(b.m) < 20 {
+		t.Errorf("an entry larger than all: %v, %d entries left", err, len(b.m))
+	}
+	res, err := b.Query(ctx, query.Query{Prefix: "/a", KeysOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := res.Rest()
+	if err != nil || len(all) != len(b.m) {
+		t.Errorf("query gave %d of %d, %v", len(all), len(b.m), err)
+	}
+	for _, e := range all {
+		_ = b.Delete(ctx, datastore.NewKey(e.Key))
+	}
+	if b.used != 0 || len(b.m) != 0 {
+		t.Errorf("%d bytes in %d entries left", b.used, len(b.m))
+	}
+	if n, err := b.GetSize(ctx, huge); n != -1 || err == nil {
+		t.Errorf("size of nothing: %d, %v", n, err)
+	}
+}

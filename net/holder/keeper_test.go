@@ -1,0 +1,84 @@
+package holder_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"skep/net/client"
+	"skep/net/holder"
+	"skep/test/simnet"
+	"skep/test/storetest"
+)
+
+func TestRecords(t *testing.T) {
+	s := simnet.Loopback(t, 3, simnet.Config{Holder: holder.Config{Records: 4, PeerRecords: 2}})
+	ctx := t.Context()
+	keeper, a, b := s.Peers[0], s.Peers[1], s.Peers[2]
+	r, first := storetest.Record(1, 1, until(), 100)
+	_, second := storetest.Record(1, 2, until(), 100)
+	if _, _, err := a.Client.GetRecord(ctx, keeper.Key, r.Key()); !errors.Is(err, client.ErrAbsent) {
+		t.Errorf("absent record: %v", err)
+	}
+	for _, word := range [][]byte{first, first, second} {
+		if err := a.Client.PutRecord(ctx, keeper.Key, word); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Client.PutRecord(ctx, keeper.Key, first); !refusedFor(err, "number 2") {
+		t.Errorf("an older record: %v", err)
+	}
+	got, word, err := b.Client.GetRecord(ctx, keeper.Key, r.Key())
+	if err != nil || got.Number != 2 || !bytes.Equal(word, second) {
+		t.Errorf("record: %+v, %v", got, err)
+	}
+	_, ended := storetest.Record(2, 1, time.Now().Unix()-1, 100)
+	if err := a.Client.PutRecord(ctx, keeper.Key, ended); !refusedFor(err, "ended") {
+		t.Errorf("a record that ended: %v", err)
+	}
+	if err := a.Client.PutRecord(ctx, keeper.Key, []byte("no record")); !refusedFor(err, "malformed") {
+		t.Errorf("not a record: %v", err)
+	}
+	putNew := func(p *simnet.Peer, seed uint64) error {
+		_, word := storetest.Record(seed, 1, until(), 100)
+		return p.Client.PutRecord(ctx, keeper.Key, word)
+	}
+	if err := putNew(a, 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := putNew(a, 11); !errors.Is(err, client.ErrFull) {
+		t.Errorf("a third record of one peer: %v", err)
+	}
+	if err := errors.Join(putNew(b, 12), putNew(b, 13)); err != nil {
+		t.Fatal(err)
+	}
+	if err := putNew(s.Add(t), 14); !errors.Is(err, client.ErrFull) {
+		t.Errorf("a fifth record: %v", err)
+	}
+	_, third := storetest.Record(1, 3, until(), 100)
+	if err := a.Client.PutRecord(ctx, keeper.Key, third); err != nil {
+		t.Errorf("a newer one of a record that is there: %v", err)
+	}
+}
+
+// A keeper that missed a newer record finds it in the DHT and keeps it.
+func TestKeeperAdoptsNewer(t *testing.T) {
+	simnet.Simulate(t, 4, simnet.Config{}, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		ctx := t.Context()
+		keeper, owner := s.Peers[0], s.Peers[3]
+		r, first := storetest.Record(1, 1, until(), 100)
+		_, second := storetest.Record(1, 2, until(), 100)
+		if err := owner.Client.PutRecord(ctx, keeper.Key, first); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if err := owner.DHT.PutRecord(ctx, second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(13 * time.Hour)
+		if got, _, err := owner.Client.GetRecord(ctx, keeper.Key, r.Key()); err != nil || got.Number != 2 {
+			t.Errorf("the keeper has %+v, %v", got, err)
+		}
+	})
+}
