@@ -13,7 +13,7 @@ func Loopback(t testing.TB, n int, c Config) *Swarm {
 	if c.Host.Listen == nil {
 		c.Host.Listen = []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")}
 	}
-	s := &Swarm{conf: c, join: func(int) (Config, error) { return c, nil }}
+	s := &Swarm{join: func(int) (Config, error) { return c, nil }}
 	t.Cleanup(s.stop)
 	for range n {
 		s.Add(t)

@@ -108,15 +108,16 @@ func TestDirectoryOverLoopback(t *testing.T) {
 			if _, err := last.DHT.FindHolders(ctx, group.ID{1}, 10); !errors.Is(err, dht.ErrNotFound) {
 				t.Errorf("holders of nothing: %v", err)
 			}
+			end := until()
 			for _, number := range []uint64{1, 3} {
-				_, word := storetest.Record(7, number, until(), 300)
+				_, word := storetest.Record(7, number, end, 300)
 				if err := last.DHT.PutRecord(ctx, word); err != nil {
 					t.Fatal(err)
 				}
 			}
-			_, older := storetest.Record(7, 2, until(), 300)
+			_, older := storetest.Record(7, 2, end, 300)
 			_ = first.DHT.PutRecord(ctx, older)
-			r, newest := storetest.Record(7, 3, until(), 300)
+			r, newest := storetest.Record(7, 3, end, 300)
 			for _, p := range []*Peer{first, last} {
 				if got, err := p.DHT.GetRecord(ctx, r.Key()); err != nil || !bytes.Equal(got, newest) {
 					t.Errorf("record: %v", err)

@@ -111,7 +111,6 @@ func (p *Peer) Stop() {
 // A Swarm is a number of peers that know each other through the first.
 type Swarm struct {
 	Peers []*Peer
-	conf  Config
 	join  func(i int) (Config, error) // the configuration of the next peer
 
 	network *simulated // nil on loopback

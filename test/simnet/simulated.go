@@ -33,7 +33,7 @@ func Simulate(t *testing.T, n int, c Config, link Link, f func(t *testing.T, s *
 	synctest.Test(t, func(t *testing.T) {
 		nw := newSimulated(link)
 		defer nw.Close()
-		s := &Swarm{conf: c, join: func(i int) (Config, error) { return nw.configure(c, i), nil }, network: nw}
+		s := &Swarm{join: func(i int) (Config, error) { return nw.configure(c, i), nil }, network: nw}
 		defer s.stop()
 		for range n {
 			s.Add(t)
