@@ -276,13 +276,16 @@ func TestPrivileges(t *testing.T) {
 			must(t, unix.Chmod(d.path("shared"), 0o6777))
 			must(t, os.Mkdir(d.path("open"), 0o777))
 			must(t, unix.Chmod(d.path("open"), 0o3777))
-			for script, works := range map[string]bool{
-				"cat secret": false, "chmod 600 shared": false, "chown 65534 shared": false, "touch new": false,
-				"rm shared": false, "cat shared": true, "echo x >open/mine": true, "mkdir open/dir": true,
-				"chmod 700 open/mine": true, "ln -s x open/link": true,
+			for _, tt := range []struct {
+				script string
+				works  bool
+			}{
+				{"cat secret", false}, {"chmod 600 shared", false}, {"chown 65534 shared", false}, {"touch new", false},
+				{"rm shared", false}, {"cat shared", true}, {"echo x >open/mine", true}, {"mkdir open/dir", true},
+				{"chmod 700 open/mine", true}, {"ln -s x open/link", true},
 			} {
-				if err := other(d, script).Run(); (err == nil) != works {
-					t.Errorf("%q as another user: %v", script, err)
+				if err := other(d, tt.script).Run(); (err == nil) != tt.works {
+					t.Errorf("%q as another user: %v", tt.script, err)
 				}
 			}
 			var st unix.Stat_t
