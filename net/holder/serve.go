@@ -171,7 +171,7 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 	}
 	body := &faithful{r: x}
 	if err := h.store.PutShard(&word, m.Manifest, m.Slot, body); err != nil {
-		if body.err != nil {
+		if body.failed(err) {
 			return body.err // the asker went away or stalled
 		}
 		return h.refuseStored(x, err)
@@ -210,6 +210,11 @@ func (f *faithful) Read(p []byte) (int, error) {
 		f.err = err
 	}
 	return n, err
+}
+
+// failed reports whether err, of a call that read from f, is the reader's.
+func (f *faithful) failed(err error) bool {
+	return f.err != nil && (errors.Is(err, f.err) || errors.Is(err, io.ErrUnexpectedEOF))
 }
 
 // refuseStored answers with what the store said.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -33,6 +34,8 @@ const (
 // newResources returns the resource manager of a host that keeps about so many
 // connections.
 func newResources(conns, perAddress int) (network.ResourceManager, error) {
+	scale := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scale) // of identify, ping, relay and their kind
 	limits := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
 			Memory: systemMemory, FD: rcmgr.LimitVal(2 * conns),
@@ -44,7 +47,7 @@ func newResources(conns, perAddress int) (network.ResourceManager, error) {
 			Conns: peerConns, ConnsInbound: peerConns, ConnsOutbound: peerConns,
 			Streams: 2 * peerStreams, StreamsInbound: peerStreams, StreamsOutbound: 2 * peerStreams,
 		},
-	}.Build(rcmgr.DefaultLimits.Scale(systemMemory, 4*conns))
+	}.Build(scale.Scale(systemMemory, 4*conns))
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}},

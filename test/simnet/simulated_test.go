@@ -30,6 +30,11 @@ func TestBadPeers(t *testing.T) {
 			if _, err := asker.Admit(ctx, holder, lease, slot); err != nil {
 				t.Fatal(err)
 			}
+			wrong := bytes.Clone(p.Shards[slot])
+			wrong[len(wrong)-1] ^= 1
+			if err := asker.Put(ctx, holder, p.Word, slot, wrong); !errors.Is(err, client.ErrRefused) {
+				t.Fatalf("put of altered bytes: %v", err)
+			}
 			if err := asker.Put(ctx, holder, p.Word, slot, p.Shards[slot]); err != nil {
 				t.Fatal(err)
 			}
