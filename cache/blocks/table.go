@@ -602,9 +602,28 @@ func (t *Table) Learn(entries []blockindex.Entry) error {
 		b.Link, b.Tag = e.Link, e.Tag
 		b.Places = append(b.Places, e.Place)
 		c.b.Put(memberKey(e.Place, e.Link.Hash), nil)
-		c.b.Put(tagKey(e.Tag), e.Link.Hash[:])
+		if e.Tag != (block.Tag{}) {
+			c.b.Put(tagKey(e.Tag), e.Link.Hash[:])
+		}
+		if err := c.learned(b, e); err != nil {
+			return err
+		}
 	}
 	return c.apply()
+}
+
+// learned brings a pack's row up to date with a block that was learned of.
+func (c *change) learned(b *Block, e blockindex.Entry) error {
+	p, err := c.pack(e.Place)
+	if p == nil || err != nil {
+		return err
+	}
+	p.Blocks++
+	p.Total += uint64(e.Place.Length)
+	if b.Refs > 0 && len(b.Places) == 1 { // it was counted before it had a place
+		p.Live += uint64(e.Place.Length)
+	}
+	return nil
 }
 
 func hasPlace(b *Block, p blockindex.Place) bool {

@@ -341,3 +341,9 @@ func (t *Tree) single(name string) (uint64, error) {
 	}
 	return binary.BigEndian.Uint64(b), nil
 }
+
+// IsLoaded reports whether the entries of a directory are on this device.
+func (t *Tree) IsLoaded(ino Ino) (bool, error) {
+	r, err := t.rowNow(ino)
+	return r.has(flagLoaded), err
+}

@@ -110,7 +110,7 @@ func (t *Tree) nowWhole(in *inode) error {
 	return c.applyLocked()
 }
 
-// Stat says of a file how much of it is here and whether a commit still has to
+// ContentState says of a file how much of it is here and whether a commit still has to
 // take it.
 type ContentState struct {
 	Size, Resident int64
@@ -143,3 +143,63 @@ func (t *Tree) ContentState(ctx context.Context, ino Ino) (ContentState, error) 
 
 // isStale reports whether an error says that an inode is gone.
 func isStale(err error) bool { return errors.Is(err, ErrStale) }
+
+// Pending returns how many entries changed since the newest commit, and how
+// many bytes of content a commit has to look at because of them.
+func (t *Tree) Pending() (entries, bytes int64, err error) {
+	var bad error
+	err = t.st.Scan([]byte{tableMark}, []byte{tableMark + 1}, func(k, _ []byte) bool {
+		m, err := parseMark(k)
+		if bad = err; err != nil {
+			return false
+		}
+		entries++
+		if n, ok := t.dirtyBytes(m); ok {
+			bytes += n
+		}
+		return true
+	})
+	return entries, bytes, errors.Join(err, bad)
+}
+
+// dirtyBytes is the size of the file under a marked entry, if it is dirty.
+func (t *Tree) dirtyBytes(m Mark) (int64, bool) {
+	if m.Dir == 0 || m.Dir == Links {
+		return 0, false
+	}
+	t.names.RLock()
+	e, err := t.findEntry(m.Dir, m.Name)
+	t.names.RUnlock()
+	if err != nil {
+		return 0, false
+	}
+	t.cacheMu.Lock()
+	in, ok := t.inodes[e.ino]
+	if ok {
+		in.refs++
+	}
+	t.cacheMu.Unlock()
+	if ok {
+		defer t.release(in)
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		t.refresh(in)
+		return in.row.size, in.row.isFile() && in.row.has(flagDirty)
+	}
+	r, err := t.rowNow(e.ino)
+	return r.size, err == nil && r.isFile() && r.has(flagDirty)
+}
+
+// IsPending reports whether an inode's record changed since the newest commit.
+func (t *Tree) IsPending(ino Ino) (bool, error) {
+	r, err := t.rowNow(ino)
+	if err != nil {
+		return false, err
+	}
+	dir, name := r.parent, r.name
+	if r.has(flagMulti) {
+		dir, name = Links, linkName(ino)
+	}
+	_, marked, err := t.st.Get(markKey(dir, name))
+	return marked, err
+}

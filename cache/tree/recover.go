@@ -2,9 +2,11 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"skep/cache/state"
+	"skep/chunker/dag"
 )
 
 // recoverWriting looks after the files that were open for writing when the
@@ -78,6 +80,43 @@ func (t *Tree) recoverFile(ino Ino) error {
 	b.Put(markKey(dir, name), uint64Value(t.epoch.Load()))
 	_, err = t.st.Apply(&b)
 	return err
+}
+
+// Adopt makes the root directory of a commit that of a tree to be opened, on
+// a device that has nothing else yet, or lost its index: rows that are there
+// are newer than the commit, and stay.
+func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
+	var b state.Batch
+	var bad error
+	err := st.Scan([]byte{tableInode}, []byte{tableInode + 1}, func(k, v []byte) bool {
+		r, err := decodeRow(v)
+		if err != nil {
+			bad = err
+			return false
+		}
+		if r.isDir() && !r.content.IsZero() && r.has(flagLoaded) {
+			r.flags &^= flagLoaded
+			b.Put(k, r.encode())
+		}
+		return true
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return fmt.Errorf("tree: %w", err)
+	}
+	if _, ok, err := st.Get(key(tableInode, Root)); err != nil {
+		return fmt.Errorf("tree: %w", err)
+	} else if !ok {
+		r := rowOf(root)
+		b.Put(key(tableInode, Root), r.encode())
+		b.Put(singleKey("usage"), append(uint64Value(uint64(files)), uint64Value(uint64(bytes))...))
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	if _, err := st.Apply(&b); err != nil {
+		return fmt.Errorf("tree: %w", err)
+	}
+	return nil
 }
 
 // Sweep deletes backing files that no inode names: what a crash left between

@@ -185,9 +185,16 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer timer.Stop()
 	// What an earlier run left is taken soon.
 	e.Changed()
+	counting := true
 	for {
 		var waiting []*request
+		if counting {
+			counting = e.recountSome(ctx)
+		}
 		timer.Reset(e.delay(first, last, retry))
+		if counting && first.IsZero() {
+			timer.Reset(0)
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -137,13 +138,18 @@ func (e *Engine) found(ctx context.Context, k groupKind) (group.Group, error) {
 	if err != nil {
 		return group.Group{}, err
 	}
-	g := group.Group{Class: k.class, Kind: k.kind, Coding: coding, Slots: slots, Lease: 1}
+	g := group.Group{Founder: e.self(), Class: k.class, Kind: k.kind, Coding: coding, Slots: slots, Lease: 1}
 	_, _ = rand.Read(g.Nonce[:])
 	g.ID = group.IDOf(group.KeyOf(e.cfg.Root, g.Nonce))
 	if _, err := e.cfg.Sink.Lease(ctx, g, e.lease(g)); err != nil {
 		return group.Group{}, fmt.Errorf("new group of %v, %v: %w", k.class, coding, err)
 	}
 	return g, e.table.PutGroup(g)
+}
+
+// self is this device.
+func (e *Engine) self() group.PeerKey {
+	return group.PeerKey(e.cfg.Device.Public().(ed25519.PublicKey))
 }
 
 // lease is the newest lease of a group, signed.
@@ -163,6 +169,9 @@ func (e *Engine) loadGroups() error {
 		return err
 	}
 	for _, g := range all {
+		if g.Founder != e.self() {
+			continue
+		}
 		k := groupKind{g.Class, g.Kind}
 		if cur, ok := e.current[k]; g.Packs < group.MaxPacks && (!ok || cur.Packs < g.Packs) {
 			e.current[k] = g

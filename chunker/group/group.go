@@ -135,16 +135,17 @@ const (
 // Group is the owner's account of one group, as it stands in the drive's
 // group table.
 type Group struct {
-	_      struct{} `cbor:",toarray"`
-	ID     ID
-	Nonce  [16]byte // with the owner's root secret, gives the group's key
-	Class  erasure.Class
-	Kind   Kind
-	Coding erasure.Coding
-	Slots  []PeerKey // slot i holds shard i; the zero key is an empty slot
-	Packs  uint16    // packs 0 … Packs-1 were begun
-	Dead   Bitmap
-	Lease  uint64 // number of the newest lease
+	_       struct{} `cbor:",toarray"`
+	ID      ID
+	Nonce   [16]byte // with the owner's root secret, gives the group's key
+	Founder PeerKey  // the device that founded the group: it alone appends
+	Class   erasure.Class
+	Kind    Kind
+	Coding  erasure.Coding
+	Slots   []PeerKey // slot i holds shard i; the zero key is an empty slot
+	Packs   uint16    // packs 0 … Packs-1 were begun
+	Dead    Bitmap
+	Lease   uint64 // number of the newest lease
 }
 
 // KeyOf derives the private key of the group with this nonce from the root

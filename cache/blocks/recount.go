@@ -1,0 +1,153 @@
+package blocks
+
+import (
+	"errors"
+
+	"skep/cache/state"
+	"skep/chunker/blockindex"
+	"skep/chunker/group"
+	"skep/chunker/link"
+)
+
+// tableVisit lists blocks that are counted, and whose children are not yet,
+// while references are counted anew.
+const tableVisit = 'v'
+
+// ErrUnknownBlock says that the count came upon a block that no row names.
+var ErrUnknownBlock = errors.New("block has no row")
+
+// BeginRecount starts counting the references of everything that a commit
+// needs, on a device that has the commit but not the account: it joined the
+// drive, or lost its index. own are the blocks that are found by locators:
+// the commit's block itself, first, and those that it names. RecountStep does
+// the rest; commits may happen in between.
+func (t *Table) BeginRecount(own []blockindex.Entry) error {
+	if err := t.clear(); err != nil {
+		return err
+	}
+	groups, err := t.Groups()
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if err := t.enterPacks(g); err != nil {
+			return err
+		}
+	}
+	if err := t.Learn(own); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.begin()
+	if err := c.refer(own[0].Link); err != nil {
+		return err
+	}
+	c.visit(own[0].Link)
+	return c.apply()
+}
+
+// clear forgets all blocks and packs.
+func (t *Table) clear() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, table := range []byte{tableBlock, tableTag, tableOrphan, tableDropped, tableNew, tablePack, tableMember, tableVisit} {
+		for more := true; more; {
+			var b state.Batch
+			more = false
+			err := t.st.Scan([]byte{table}, []byte{table + 1}, func(k, _ []byte) bool {
+				b.Delete(k)
+				more = b.Len() >= 4096
+				return !more
+			})
+			if err != nil {
+				return err
+			}
+			if b.Len() > 0 {
+				if _, err := t.st.Apply(&b); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// enterPacks makes rows for all packs of a group that are not dead. What lies
+// in their slots, statements will tell.
+func (t *Table) enterPacks(g group.Group) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var b state.Batch
+	for n := range g.Packs {
+		if !g.Dead.Has(n) {
+			p := Pack{Group: g.ID, Number: n, Kind: g.Kind}
+			b.Put(packKey(g.ID, n), p.encode())
+		}
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	_, err := t.st.Apply(&b)
+	return err
+}
+
+// visit notes that a block's children are to be counted.
+func (c *change) visit(l link.Link) {
+	if l.Codec != link.Raw {
+		c.b.Put(hashKey(tableVisit, l.Hash), l.Append(nil))
+	}
+}
+
+// RecountStep counts the children of up to n blocks; more is false when all is
+// counted.
+func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
+	var todo []link.Link
+	var bad error
+	err = t.st.Scan([]byte{tableVisit}, []byte{tableVisit + 1}, func(_, v []byte) bool {
+		var l link.Link
+		bad = l.UnmarshalBinary(v)
+		todo = append(todo, l)
+		return bad == nil && len(todo) < n
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return false, err
+	}
+	for _, l := range todo {
+		kids, err := children(l)
+		if err != nil {
+			return true, err
+		}
+		if err := t.expand(l, kids); err != nil {
+			return true, err
+		}
+	}
+	return len(todo) > 0, nil
+}
+
+func (t *Table) expand(l link.Link, kids []link.Link) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.begin()
+	c.b.Delete(hashKey(tableVisit, l.Hash))
+	row, err := c.block(l)
+	if err != nil {
+		return err
+	}
+	if !row.Expanded {
+		row.Expanded = len(kids) > 0
+		for _, k := range kids {
+			if err := c.refer(k); err != nil {
+				return err
+			}
+			kid, err := c.block(k)
+			if err != nil {
+				return err
+			}
+			if !kid.Expanded {
+				c.visit(k)
+			}
+		}
+	}
+	return c.apply()
+}

@@ -1,0 +1,102 @@
+package writeback
+
+import (
+	"context"
+	"fmt"
+
+	"skep/cache/blocks"
+	"skep/cache/state"
+	"skep/chunker/blockindex"
+	"skep/chunker/commit"
+	"skep/chunker/link"
+)
+
+// recountStep is how many blocks are visited before changes get their turn.
+const recountStep = 64
+
+// Adopt makes a commit the newest one of a device that has nothing else, or
+// lost its index: the group table is entered, and the count of references
+// begun, which the engine goes on with in the background.
+func Adopt(st *state.Store, table *blocks.Table, h commit.Head, signed []byte, read func(commit.Locator) ([]byte, error)) error {
+	c, err := commit.Parse(signed)
+	if err != nil {
+		return err
+	}
+	for _, l := range c.Groups {
+		if err := adoptGroups(table, l.In(h.Commit), read); err != nil {
+			return fmt.Errorf("group table: %w", err)
+		}
+	}
+	own := []blockindex.Entry{entryAt(h.Commit)}
+	for _, s := range c.Segments {
+		for _, p := range s.Pieces {
+			own = append(own, entryAt(p.At.In(h.Commit)))
+		}
+	}
+	for _, g := range c.Groups {
+		own = append(own, entryAt(g.In(h.Commit)))
+	}
+	if err := table.BeginRecount(own); err != nil {
+		return err
+	}
+	var b state.Batch
+	SaveCommit(&b, h, signed)
+	b.Delete(refsKey)
+	_, err = st.Apply(&b)
+	return err
+}
+
+func entryAt(l commit.Locator) blockindex.Entry {
+	return blockindex.Entry{Link: l.Link, Place: blockindex.Place{Group: l.Group, Number: l.Number, Offset: l.Offset, Length: l.Length}}
+}
+
+// adoptGroups enters one piece of the group table; groups that are known
+// already are known better.
+func adoptGroups(table *blocks.Table, at commit.Locator, read func(commit.Locator) ([]byte, error)) error {
+	plain, err := read(at)
+	if err != nil {
+		return err
+	}
+	groups, err := commit.DecodeGroups(plain)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if _, known, err := table.Group(g.ID); err != nil {
+			return err
+		} else if known {
+			continue
+		}
+		if err := table.PutGroup(g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recountSome goes on with the count of references, if one is under way, and
+// reports whether there is more to do at once.
+func (e *Engine) recountSome(ctx context.Context) (more bool) {
+	ready, err := e.RefsReady()
+	if err != nil || ready {
+		return false
+	}
+	if err = e.reader.LearnAll(ctx, nil); err == nil {
+		more, err = e.table.RecountStep(recountStep, func(l link.Link) ([]link.Link, error) { return e.children(ctx, l) })
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			e.cfg.Log.Info("counting references is put off", "err", err)
+		}
+		return false
+	}
+	if more {
+		return true
+	}
+	var b state.Batch
+	SetRefsReady(&b)
+	if _, err := e.cfg.State.Apply(&b); err != nil {
+		e.cfg.Log.Warn("counting references", "err", err)
+	}
+	return false
+}

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"skep/chunker/keyring"
+	"skep/chunker/secret"
+	"skep/cmd/skep/daemon"
+	"skep/cmd/skep/home"
+)
+
+func (a *app) peerCommand() *cobra.Command {
+	var flags peerFlags
+	cmd := &cobra.Command{
+		Use:   "peer",
+		Short: "Store shards for others, without a drive of one's own",
+		Long: `Runs a storage peer in the foreground. It prints its full addresses, one a line,
+when it is ready: any of them serves others as --bootstrap. What it stores is
+sealed; it cannot read it. The first run makes the home; later ones keep its
+identity and settings, and take those flags that are given.`,
+		Example: `  skep peer --offer 100G --listen /ip4/0.0.0.0/tcp/4001
+  skep peer --offer 1T --region DE-BE --bootstrap /ip4/203.0.113.5/tcp/4001/p2p/12D3KooW…`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.home()
+			if err != nil {
+				return err
+			}
+			if err := a.preparePeer(cmd, h, flags); err != nil {
+				return err
+			}
+			keys, err := a.unlock(h)
+			if err != nil {
+				return err
+			}
+			d, err := daemon.Open(h, keys, nil, daemon.NewLog(os.Stderr, false))
+			if err != nil {
+				return err
+			}
+			for _, addr := range d.Addrs() {
+				fmt.Fprintln(a.out, addr)
+			}
+			return d.Run(cmd.Context())
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+// preparePeer makes the home of a peer, or brings its settings up to date with
+// the flags that were given.
+func (a *app) preparePeer(cmd *cobra.Command, h home.Dir, flags peerFlags) error {
+	given, err := flags.settings()
+	if err != nil {
+		return err
+	}
+	if !h.Exists() {
+		pass, err := a.passphrase()
+		if err != nil {
+			return err
+		}
+		return h.Create(given, keyring.Local{Device: secret.New()}, pass)
+	}
+	s, err := h.Settings()
+	if err != nil {
+		return err
+	}
+	if s.Drive != "" {
+		return errors.New("this home has a drive: use skep mount; it stores for others, too")
+	}
+	changed := cmd.Flags().Changed
+	for name, set := range map[string]func(){
+		"listen":     func() { s.Listen = given.Listen },
+		"bootstrap":  func() { s.Bootstrap = given.Bootstrap },
+		"offer":      func() { s.Offer = given.Offer },
+		"region":     func() { s.Region = given.Region },
+		"domain":     func() { s.Domain = given.Domain },
+		"dead-after": func() { s.DeadAfter = given.DeadAfter },
+	} {
+		if changed(name) {
+			set()
+		}
+	}
+	return h.SaveSettings(s)
+}

@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"skep/cmd/skep/control"
+	"skep/cmd/skep/daemon"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [PATH…]",
+		Short: "What is safe, what is on its way, who holds it",
+		Long: `Tells how the drive is: what is on this device only, how many packs have all their
+shards, who holds them, and how much room there is. With paths, also for each of
+them: local (on this device only), out (with enough holders to bring it back),
+or safe (with all holders it should have).`,
+		Example: `  skep status
+  skep status ~/drive/thesis.tex
+  skep status --json | jq .packs_below_target`,
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			for i := range paths {
+				if abs, err := filepath.Abs(paths[i]); err == nil {
+					paths[i] = abs
+				}
+			}
+			var s control.Status
+			if err := a.call(cmd.Context(), "/v1/status", daemon.StatusRequest{Paths: paths}, &s); err != nil {
+				return err
+			}
+			if asJSON {
+				return a.printJSON(s)
+			}
+			printStatus(a.out, s)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
+	return cmd
+}
+
+func printStatus(w io.Writer, s control.Status) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	if s.Drive != "" {
+		printDrive(line, s)
+	}
+	alive := 0
+	for _, p := range s.Peers {
+		if p.State == "alive" {
+			alive++
+		}
+	}
+	line("Swarm", "%d of %d known peers answer", alive, len(s.Peers))
+	if s.Offered > 0 {
+		line("For others", "%s of %s offered are taken", bytesOf(s.Hosting), bytesOf(s.Offered))
+	}
+	for _, p := range s.Paths {
+		switch {
+		case p.Error != "":
+			line("File", "%s: %s", p.Path, p.Error)
+		default:
+			line("File", "%s: %s (%s, %s of it on this device)", p.Path, p.State, bytesOf(p.Size), bytesOf(p.Resident))
+		}
+	}
+}
+
+func printDrive(line func(string, string, ...any), s control.Status) {
+	where := "not mounted"
+	if len(s.Mounts) > 0 {
+		where = "at " + strings.Join(s.Mounts, ", ")
+	}
+	line("Drive", "%s; %d files, %s", where, s.Files, bytesOf(s.Bytes))
+	switch {
+	case s.PendingFiles > 0 && s.Uploading:
+		line("Uploading", "%d changes, %s; %s sent so far", s.PendingFiles, bytesOf(s.PendingBytes), bytesOf(s.UploadedNow))
+	case s.PendingFiles > 0:
+		line("Pending", "%d changes, %s, are on this device only", s.PendingFiles, bytesOf(s.PendingBytes))
+	default:
+		line("Pending", "nothing: all of it is out")
+	}
+	if s.LastError != "" {
+		line("", "the last attempt to upload failed: %s", s.LastError)
+	}
+	switch {
+	case s.PacksLost > 0:
+		line("Safety", "%d of %d packs cannot be read now: too few of their holders answer", s.PacksLost, s.Packs)
+	case s.PacksBelowTarget > 0:
+		line("Safety", "%d of %d packs have fewer shards than they should (%d are missing)", s.PacksBelowTarget, s.Packs, s.ShardsMissing)
+	case s.Packs > 0:
+		line("Safety", "all %d packs have the shards they should", s.Packs)
+	}
+	if s.PacksAtRisk > 0 {
+		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)
+	}
+	if !s.RecoveryOut {
+		line("Recovery", "the recovery record is not out: the words would not bring this drive back yet")
+	}
+	for _, f := range s.Shortfall {
+		line("", "%s", f)
+	}
+	if s.RepairPaused {
+		line("Repair", "paused (skep repair resume)")
+	} else if s.Repairing > 0 {
+		line("Repair", "%d shards are being rebuilt", s.Repairing)
+	}
+	if s.StoredBytes > 0 {
+		line("At holders", "%s, parity included", bytesOf(s.StoredBytes))
+	}
+}
+
+func (a *app) syncCommand() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "sync",
+		Short: "Wait until everything is safely out",
+		Long: `Returns when all that was closed or fsynced before is with enough holders that it
+comes back even if this device is lost. Else it says what is missing, and exits
+with 1.`,
+		Example: `  skep sync
+  skep sync --timeout 10m && poweroff`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			done := make(chan error, 1)
+			go func() { done <- a.call(cmd.Context(), "/v1/sync", control.Sync{Timeout: timeout}, nil) }()
+			return a.withProgress(cmd.Context(), done)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up waiting after this long (default: never)")
+	return cmd
+}
+
+// withProgress shows how an upload goes, on a terminal, until done tells how it
+// ended.
+func (a *app) withProgress(ctx context.Context, done <-chan error) error {
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return <-done
+	}
+	var bar *progressbar.ProgressBar
+	tick := time.NewTicker(300 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			if bar != nil {
+				_ = bar.Finish()
+				fmt.Fprintln(a.errOut)
+			}
+			return err
+		case <-tick.C:
+		}
+		var s control.Status
+		if a.call(ctx, "/v1/status", daemon.StatusRequest{}, &s) != nil || !s.Uploading || s.PendingBytes == 0 {
+			continue
+		}
+		if bar == nil {
+			bar = progressbar.NewOptions64(s.PendingBytes, progressbar.OptionSetDescription("uploading"),
+				progressbar.OptionShowBytes(true), progressbar.OptionSetWriter(a.errOut), progressbar.OptionSetPredictTime(true))
+		}
+		_ = bar.Set64(min(s.UploadedNow, s.PendingBytes))
+	}
+}
+
+func (a *app) repairCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "repair",
+		Short: "Pause, resume or look at the repair of what was lost",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{errors.New("say what: skep repair pause, resume or status")}
+		},
+	}
+	set := func(use, short string, pause bool) *cobra.Command {
+		return &cobra.Command{Use: use, Short: short, Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.call(cmd.Context(), "/v1/repair", control.Repair{Pause: pause}, nil)
+		}}
+	}
+	var asJSON bool
+	status := &cobra.Command{Use: "status", Short: "How repair goes", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		var s control.Status
+		if err := a.call(cmd.Context(), "/v1/status", daemon.StatusRequest{}, &s); err != nil {
+			return err
+		}
+		if asJSON {
+			return a.printJSON(map[string]any{"paused": s.RepairPaused, "repairing": s.Repairing, "packs": s.Packs,
+				"packs_below_target": s.PacksBelowTarget, "shards_missing": s.ShardsMissing})
+		}
+		state := "runs"
+		if s.RepairPaused {
+			state = "is paused"
+		}
+		fmt.Fprintf(a.out, "Repair %s; %d of %d packs have fewer shards than they should, %d shards are missing, %d repairs are under way.\n",
+			state, s.PacksBelowTarget, s.Packs, s.ShardsMissing, s.Repairing)
+		return nil
+	}}
+	status.Flags().BoolVar(&asJSON, "json", false, "for scripts")
+	cmd.AddCommand(set("pause", "Rebuild nothing until resumed", true), set("resume", "Go on rebuilding", false), status)
+	return cmd
+}

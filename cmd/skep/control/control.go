@@ -1,0 +1,232 @@
+// Package control is how commands talk to a running daemon: JSON over HTTP on
+// a Unix socket in the home, which only the home's owner can open.
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+)
+
+// ErrNotRunning says that no daemon answers.
+var ErrNotRunning = errors.New("no skep daemon is running for this home")
+
+// Mount asks to mount the drive.
+type Mount struct {
+	Dir     string `json:"dir"`
+	Options string `json:"options,omitempty"`
+}
+
+// Unmount asks to unmount it.
+type Unmount struct {
+	Dir   string `json:"dir"`
+	Force bool   `json:"force,omitempty"`
+}
+
+// Sync asks for a commit; the answer comes when it is out.
+type Sync struct {
+	Timeout time.Duration `json:"timeout,omitempty"` // 0: none
+}
+
+// Repair asks to pause or resume repairs.
+type Repair struct {
+	Pause bool `json:"pause"`
+}
+
+// Status is everything that a daemon tells of itself. The names of its fields
+// in JSON are there for scripts to rely on.
+type Status struct {
+	Version string   `json:"version"`
+	Peer    string   `json:"peer"` // its id in the swarm
+	Addrs   []string `json:"addrs"`
+	Home    string   `json:"home"`
+
+	Offered int64 `json:"offered"` // bytes for others
+	Hosting int64 `json:"hosting"` // of these, taken
+
+	Drive  string   `json:"drive,omitempty"`
+	Mounts []string `json:"mounts,omitempty"`
+	Files  int64    `json:"files"`
+	Bytes  int64    `json:"bytes"`
+	Read   bool     `json:"index_complete"` // all of the block index is on this device
+
+	PendingBytes int64     `json:"pending_bytes"`
+	PendingFiles int64     `json:"pending_files"`
+	Uploading    bool      `json:"uploading"`
+	UploadedNow  int64     `json:"uploaded_now"` // bytes of the commit under way that are with holders
+	Commit       uint64    `json:"commit"`
+	CommitTime   time.Time `json:"commit_time"`
+	LastError    string    `json:"last_error,omitempty"`
+	Moving       []string  `json:"moving,omitempty"`
+
+	Packs            int      `json:"packs"`
+	PacksBelowTarget int      `json:"packs_below_target"`
+	PacksLost        int      `json:"packs_lost"`
+	PacksAtRisk      int      `json:"packs_at_risk"`
+	ShardsMissing    int      `json:"shards_missing"`
+	StoredBytes      int64    `json:"stored_bytes"` // at holders, parity included
+	Repairing        int      `json:"repairing"`
+	RepairPaused     bool     `json:"repair_paused"`
+	Codings          []Coding `json:"codings"`
+	Plan             string   `json:"plan,omitempty"`
+	Shortfall        []string `json:"shortfall,omitempty"`
+	RecoveryOut      bool     `json:"recovery_out"` // the recovery record is with its keepers
+
+	Peers []Peer       `json:"peers"`
+	Paths []PathStatus `json:"paths,omitempty"`
+	Cache Cache        `json:"cache"`
+}
+
+// Coding is how the packs of one class are coded.
+type Coding struct {
+	Class  string `json:"class"`
+	Kind   string `json:"kind"`
+	K      int    `json:"k"`
+	N      int    `json:"n"`
+	Groups int    `json:"groups"`
+	Packs  int    `json:"packs"`
+}
+
+// Peer is one peer of the swarm as this device sees it.
+type Peer struct {
+	ID           string   `json:"id"`
+	Addrs        []string `json:"addrs"`
+	Region       string   `json:"region"`
+	Shards       int      `json:"shards"` // of this drive
+	State        string   `json:"state"`
+	Free         int64    `json:"free"`
+	Availability float64  `json:"availability"`
+	RoundTripMS  float64  `json:"round_trip_ms"`
+	Lies         int      `json:"lies,omitempty"`
+}
+
+// PathStatus is the state of one file or directory.
+type PathStatus struct {
+	Path     string `json:"path"`
+	State    string `json:"state"` // local, out, safe
+	Size     int64  `json:"size"`
+	Resident int64  `json:"resident"` // bytes on this device
+	Error    string `json:"error,omitempty"`
+}
+
+// Cache is the room that the drive takes on this device.
+type Cache struct {
+	JournalBytes int64 `json:"journal_bytes"`
+	DiskFree     int64 `json:"disk_free"`
+}
+
+// Client calls a daemon.
+type Client struct{ http http.Client }
+
+// NewClient returns a client for the daemon at a socket.
+func NewClient(socket string) *Client {
+	return &Client{http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Call sends a request and decodes the answer into out, if that is not nil. An
+// error that the daemon reports comes back as an *Error.
+func (c *Client) Call(ctx context.Context, path string, in, out any) error {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://skep"+path, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var dial *net.OpError
+		if errors.As(err, &dial) && dial.Op == "dial" {
+			return ErrNotRunning
+		}
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err
+		}
+		return fmt.Errorf("the daemon did not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		e := &Error{}
+		if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(e) != nil || e.Message == "" {
+			e.Message = resp.Status
+		}
+		return e
+	}
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// Error is a failure that the daemon reports.
+type Error struct {
+	Message string `json:"error"`
+	// Code is the exit status that a command should end with.
+	Code int `json:"code"`
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Message }
+
+// Handler answers one kind of request: it decodes what was sent into the value
+// that the handler takes, and encodes what that returns.
+func Handler[In, Out any](fn func(ctx context.Context, in In) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&in); err != nil {
+			writeError(w, http.StatusBadRequest, err)
+			return
+		}
+		out, err := fn(r.Context(), in)
+		if err != nil {
+			writeError(w, http.StatusConflict, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(out) // the asker is gone if it fails
+	}
+}
+
+func writeError(w http.ResponseWriter, status int, err error) {
+	e := &Error{}
+	if !errors.As(err, &e) {
+		e = &Error{Message: err.Error(), Code: 1}
+	}
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(e)
+}
+
+// Listen opens the socket, taking the place of one that a daemon left behind.
+func Listen(socket string) (net.Listener, error) {
+	if c, err := net.Dial("unix", socket); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("control socket %s: somebody listens there", socket)
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return l, nil
+}

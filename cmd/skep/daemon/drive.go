@@ -1,0 +1,208 @@
+package daemon
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"skep/cache/backing"
+	"skep/cache/blocks"
+	"skep/cache/packfiles"
+	"skep/cache/readthrough"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/commit"
+	"skep/chunker/keyring"
+	"skep/cmd/skep/home"
+	"skep/fs/mount"
+)
+
+// drive is the drive of a home, open on this device.
+type drive struct {
+	id      keyring.DriveID
+	keys    keyring.Local
+	ring    keyring.Keyring
+	epoch   keyring.Epoch
+	slots   []keyring.Slot // of this device's head
+	net     *network
+	sink    *sink
+	st      *state.Store
+	files   *backing.Store
+	tree    *tree.Tree
+	table   *blocks.Table
+	packs   *packfiles.Store
+	reader  *readthrough.Reader
+	engine  *writeback.Engine
+	home    home.Dir
+	log     *slog.Logger
+	recover recoveryRecords
+
+	recoveryOut atomic.Bool // keepers have the recovery record
+}
+
+// How long slot records are wanted without another word of their owner.
+const (
+	headTime     = 400 * 24 * time.Hour
+	recoveryTime = 50 * 365 * 24 * time.Hour // keepers bound it; devices put it again
+)
+
+func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (_ *drive, err error) {
+	d := &drive{keys: keys, net: n, home: h, log: log, sink: &sink{n: n}}
+	defer func() {
+		if err != nil {
+			d.close()
+			err = fmt.Errorf("drive: %w", err)
+		}
+	}()
+	if err := d.openKeys(s.Drive); err != nil {
+		return d, err
+	}
+	if err := d.openTables(); err != nil {
+		return d, err
+	}
+	own, _ := d.ring.Drive(d.id)
+	d.reader = readthrough.New(d.table, d.packs, source{n}, own.NameKey)
+	if err := d.afterLoss(); err != nil {
+		return d, err
+	}
+	d.tree, err = tree.Open(tree.Options{
+		State: d.st, Backing: d.files, Content: d.reader, Device: s.Prefix, Log: log,
+		Passthrough: mount.MayPassthrough(),
+		Capacity:    d.capacity,
+		Changed:     d.changed,
+		Owner:       tree.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())},
+	})
+	if err != nil {
+		return d, err
+	}
+	d.engine, err = writeback.New(writeback.Config{
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead,
+		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: own.NameKey,
+		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
+		Timing: timing(s), Now: time.Now, Log: log,
+	})
+	return d, err
+}
+
+// contentClass is the largest class of content packs. Three of them, with
+// their parity, are in memory while a commit runs.
+const contentClass = 24
+
+// timing is when commits start, by the one time scale in tests and demos.
+func timing(s home.Settings) writeback.Timing {
+	t := writeback.DefaultTiming
+	if dead := time.Duration(s.DeadAfter); dead > 0 && dead < time.Hour {
+		t.Quiet, t.Retry = time.Second, 500*time.Millisecond
+	}
+	return t
+}
+
+func (d *drive) changed() {
+	if d.engine != nil { // not while the tree is being opened
+		d.engine.Changed()
+	}
+}
+
+// openKeys reads the keyring as this device knows it.
+func (d *drive) openKeys(id string) error {
+	raw, err := hex.DecodeString(id)
+	if err != nil || len(raw) != len(d.id) {
+		return fmt.Errorf("settings: drive id %q", id)
+	}
+	d.id = keyring.DriveID(raw)
+	word, err := d.home.ReadFile(keyringFile)
+	if err != nil {
+		return err
+	}
+	if d.ring, err = keyring.OpenKeyring(d.keys.Root, [][]byte{word}, 0); err != nil {
+		return err
+	}
+	own, ok := d.ring.Drive(d.id)
+	if !ok {
+		return fmt.Errorf("the keyring does not have drive %v", d.id)
+	}
+	d.epoch = own.Newest()
+	d.slots = keyring.HeadSlots(d.keys.Root, d.id, d.net.self, d.epoch)
+	d.recover, err = loadRecovery(d.home)
+	d.recoveryOut.Store(d.recover.Out)
+	return err
+}
+
+func (d *drive) openTables() (err error) {
+	if d.st, err = state.Open(d.home.Path("state")); err != nil {
+		return err
+	}
+	if d.files, err = backing.Open(d.home.Path("files")); err != nil {
+		return err
+	}
+	if d.packs, err = packfiles.Open(d.home.Path("packs")); err != nil {
+		return err
+	}
+	d.table = blocks.New(d.st)
+	return nil
+}
+
+// afterLoss brings back what a lost index held: the newest commit is in the
+// journal, its packs of metadata are kept as files, the rest comes when looked
+// at.
+func (d *drive) afterLoss() error {
+	if !d.st.Rebuilt() {
+		return nil
+	}
+	c, at, ok, err := writeback.LoadCommit(d.st)
+	if err != nil || !ok {
+		return errors.Join(err, errors.New("the index is lost, and no commit is known"))
+	}
+	d.log.Warn("the local index was damaged and is made anew from the newest commit and the journal", "commit", c.Number)
+	root, err := c.RootRecord()
+	if err != nil {
+		return err
+	}
+	if err := tree.Adopt(d.st, root, c.Files, c.Bytes); err != nil {
+		return err
+	}
+	read := func(l commit.Locator) ([]byte, error) { return d.reader.At(context.Background(), l) }
+	signed, err := read(at)
+	if err != nil {
+		return err
+	}
+	return writeback.Adopt(d.st, d.table, commit.Head{Drive: d.id, Device: c.Device, Number: c.Number, Time: c.Time, Commit: at}, signed, read)
+}
+
+// capacity is what df tells: the room on this device, which every write needs
+// first, and what the swarm could still take, where that is less.
+func (d *drive) capacity() (total, avail int64) {
+	_, files := d.tree.Usage()
+	_, avail, err := d.files.Disk()
+	if err != nil {
+		avail = 0
+	}
+	if room, known := d.sink.room(); known {
+		avail = min(avail, room)
+	}
+	return files + avail, avail
+}
+
+// publishHead is the writeback.Publisher of the drive.
+func (d *drive) publishHead(ctx context.Context, h commit.Head) error {
+	words, err := keyring.SealHead(d.slots, h.Number, time.Now().Add(headTime).Unix(), h.Encode())
+	if err != nil {
+		return err
+	}
+	return d.net.records.Put(ctx, words)
+}
+
+// close ends what openDrive began.
+func (d *drive) close() {
+	if d.st != nil {
+		if err := d.st.Close(); err != nil {
+			d.log.Error("closing the tables", "err", err)
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"skep/cache/tree"
+	"skep/chunker/keyring"
+	"skep/cmd/skep/home"
+)
+
+// FsckReport is what a check found.
+type FsckReport struct {
+	Directories  int       `json:"directories"`
+	Files        int       `json:"files"`
+	Bytes        int64     `json:"bytes"`
+	HostedGroups int       `json:"hosted_groups"`
+	Problems     []Problem `json:"problems"`
+}
+
+// Problem is one thing that is not as it should be.
+type Problem struct {
+	What    string `json:"what"`
+	Problem string `json:"problem"`
+}
+
+// Fsck checks the home of a daemon that does not run. What a damaged index can
+// be made anew from, opening the home does; what is wrong after that is in the
+// report. With remote, content that is only with holders is fetched.
+func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, remote bool) (FsckReport, error) {
+	var r FsckReport
+	d, err := Open(h, keys, nil, discard())
+	if err != nil {
+		return r, err
+	}
+	defer d.close()
+	r.HostedGroups = len(d.net.hosted.Holdings())
+	if d.drive == nil {
+		return r, nil
+	}
+	if remote {
+		if err := d.net.join(ctx); err != nil {
+			return r, err
+		}
+	}
+	c := checker{d: d, r: &r, remote: remote}
+	return r, c.dir(ctx, tree.Root, "/")
+}
+
+type checker struct {
+	d      *Daemon
+	r      *FsckReport
+	remote bool
+}
+
+func (c *checker) problem(path string, err error) {
+	c.r.Problems = append(c.r.Problems, Problem{path, err.Error()})
+}
+
+// dir checks a directory and all below it. Directories that were never looked
+// at are with holders only.
+func (c *checker) dir(ctx context.Context, ino tree.Ino, path string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	here, err := c.d.drive.tree.IsLoaded(ino)
+	if err != nil {
+		c.problem(path, err)
+		return nil
+	}
+	if !here && !c.remote {
+		return nil
+	}
+	c.r.Directories++
+	var subs []tree.DirEntry
+	err = c.d.drive.tree.ReadDir(ctx, ino, 0, func(e tree.DirEntry) bool {
+		switch e.Attr.Mode & 0o170000 {
+		case 0o040000:
+			subs = append(subs, e)
+		case 0o100000:
+			c.file(ctx, e.Attr.Ino, path+e.Name)
+		default:
+			c.r.Files++
+		}
+		return ctx.Err() == nil
+	})
+	if err != nil {
+		c.problem(path, err)
+	}
+	for _, s := range subs {
+		if err := c.dir(ctx, s.Attr.Ino, path+s.Name+"/"); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// file reads a file through the very code that programs read it through: what
+// is here must be readable, what is not must match its hashes when fetched.
+func (c *checker) file(ctx context.Context, ino tree.Ino, path string) {
+	c.r.Files++
+	s, err := c.d.drive.tree.ContentState(ctx, ino)
+	if err != nil {
+		c.problem(path, err)
+		return
+	}
+	if s.Resident < s.Size && !c.remote {
+		return
+	}
+	f, err := c.d.drive.tree.Open(ctx, ino, os.O_RDONLY)
+	if err != nil {
+		c.problem(path, err)
+		return
+	}
+	defer f.Release()
+	buf := make([]byte, 1<<20)
+	for off := int64(0); off < s.Size; {
+		n, err := f.ReadAt(ctx, buf, off)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("ends at %d of %d bytes", off, s.Size)
+		}
+		if err != nil {
+			if !errors.Is(err, context.Canceled) {
+				c.problem(path, err)
+			}
+			return
+		}
+		off += int64(n)
+		c.r.Bytes += int64(n)
+	}
+}

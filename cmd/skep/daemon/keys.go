@@ -1,0 +1,291 @@
+package daemon
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"skep/cache/blocks"
+	"skep/cache/packfiles"
+	"skep/cache/readthrough"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/commit"
+	"skep/chunker/group"
+	"skep/chunker/keyring"
+	"skep/chunker/record"
+	"skep/chunker/secret"
+	"skep/chunker/words"
+	"skep/cmd/skep/home"
+)
+
+const (
+	keyringFile  = "keyring"
+	recoveryFile = "recovery"
+)
+
+// recoveryRecords are the sealed copies of the recovery record and of the
+// keyring, which devices bring to keepers again and again.
+type recoveryRecords struct {
+	_        struct{} `cbor:",toarray"`
+	Recovery [][]byte
+	Keyring  [][]byte
+	// Out says that keepers have them.
+	Out bool
+}
+
+func loadRecovery(h home.Dir) (recoveryRecords, error) {
+	var r recoveryRecords
+	b, err := h.ReadFile(recoveryFile)
+	if err != nil || b == nil {
+		return r, err
+	}
+	return r, record.Decode(b, 1<<20, &r)
+}
+
+func (r recoveryRecords) save(h home.Dir) error { return h.WriteFile(recoveryFile, record.Encode(r)) }
+
+// Init makes the home of a new drive and returns its recovery words.
+func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error) {
+	entropy := words.New()
+	keys := keyring.Local{Device: secret.New(), Root: secret.New()}
+	d := keyring.NewDrive("drive")
+	s.Drive, s.Prefix = hex.EncodeToString(d.ID[:]), 1
+	ring := keyring.Keyring{Number: 1}.WithDrive(d).WithDevice(certify(keys, 1))
+	now := time.Now()
+	rec, err := keyring.SealRecovery(entropy.Key(), keyring.Recovery{Root: keys.Root, Created: now.Unix()}, 1, now.Add(recoveryTime).Unix())
+	if err != nil {
+		return entropy, err
+	}
+	if err := createDrive(h, s, keys, ring, rec, passphrase); err != nil {
+		return entropy, err
+	}
+	// Nothing is stored yet, so that all references are counted.
+	st, err := state.Open(h.Path("state"))
+	if err != nil {
+		return entropy, err
+	}
+	var b state.Batch
+	writeback.SetRefsReady(&b)
+	_, err = st.Apply(&b)
+	return entropy, errors.Join(err, st.Close())
+}
+
+func certify(keys keyring.Local, prefix uint32) keyring.Certificate {
+	name, _ := os.Hostname() // a name for people; it may be empty
+	return keyring.Certify(keys.Root, keyring.Device{Key: deviceKey(keys), Prefix: prefix, Name: name, Created: time.Now().Unix()})
+}
+
+// createDrive writes the files of a home with a drive.
+func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.Keyring, rec [][]byte, passphrase []byte) error {
+	sealed, err := keyring.SealKeyring(keys.Root, ring, time.Now().Add(headTime).Unix())
+	if err != nil {
+		return err
+	}
+	if h.Exists() {
+		return fmt.Errorf("%w: %s", home.ErrExists, h)
+	}
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	if err := h.WriteFile(keyringFile, sealed[0]); err != nil {
+		return err
+	}
+	if err := (recoveryRecords{Recovery: rec, Keyring: sealed}).save(h); err != nil {
+		return err
+	}
+	return h.Create(s, keys, passphrase)
+}
+
+// publishRecovery brings the recovery record and the keyring to keepers, at
+// once after they changed, and again every so often, until ctx ends.
+func (d *drive) publishRecovery(ctx context.Context) error {
+	const again = 7 * 24 * time.Hour
+	wait := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		if err := d.publishRecoveryOnce(ctx); err != nil {
+			d.log.Info("the recovery record is not out yet", "err", err)
+			wait = min(max(2*wait, time.Second), time.Minute)
+			continue
+		}
+		wait = again
+	}
+}
+
+func (d *drive) publishRecoveryOnce(ctx context.Context) error {
+	if len(d.net.candidates()) == 0 {
+		return errors.New("no peer is known")
+	}
+	if err := d.net.records.Put(ctx, d.recover.Recovery); err != nil {
+		return err
+	}
+	sealed, err := keyring.SealKeyring(d.keys.Root, d.ring, time.Now().Add(headTime).Unix())
+	if err != nil {
+		return err
+	}
+	if err := d.net.records.Put(ctx, sealed); err != nil {
+		return err
+	}
+	d.recoveryOut.Store(true)
+	if d.recover.Out {
+		return nil
+	}
+	d.recover.Out = true
+	return d.recover.save(d.home)
+}
+
+// Recover makes the home of a drive that its words bring back, as a new device.
+// tell, if not nil, is told of each step.
+func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Entropy, passphrase []byte, tell func(string)) error {
+	if tell == nil {
+		tell = func(string) {}
+	}
+	keys := keyring.Local{Device: secret.New()}
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	n, err := newNetwork(h, s, keys.Signer(), discard())
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	tell("looking for the swarm")
+	if err := n.join(ctx); err != nil {
+		return err
+	}
+	tell("looking for the recovery record")
+	found, err := n.findDrive(ctx, entropy)
+	if err != nil {
+		return err
+	}
+	keys.Root = found.root
+	prefix := found.ring.FreePrefix()
+	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), prefix
+	ring := found.ring.WithDevice(certify(keys, prefix))
+	ring.Number++
+	tell("reading the newest state of the drive")
+	if err := found.adopt(ctx, h, n); err != nil {
+		return err
+	}
+	return createDrive(h, s, keys, ring, found.recovery, passphrase)
+}
+
+// foundDrive is what the words led to.
+type foundDrive struct {
+	root     secret.Key
+	recovery [][]byte // the record's copies, to be kept findable
+	ring     keyring.Keyring
+	drive    keyring.Drive
+	head     commit.Head
+	empty    bool // nothing was ever published
+}
+
+func slotKeys(slots []keyring.Slot) []group.SlotKey {
+	out := make([]group.SlotKey, len(slots))
+	for i, s := range slots {
+		out[i] = s.Key()
+	}
+	return out
+}
+
+// findDrive follows words → recovery record → root secret → keyring → head.
+func (n *network) findDrive(ctx context.Context, entropy words.Entropy) (foundDrive, error) {
+	var f foundDrive
+	words := n.records.Get(ctx, slotKeys(keyring.RecoverySlots(entropy.Key())))
+	rec, _, err := keyring.OpenRecovery(entropy.Key(), words)
+	if err != nil {
+		return f, fmt.Errorf("no drive was found for these words in this swarm: are they the right ones, and is this the right swarm? (%w)", err)
+	}
+	f.root, f.recovery = rec.Root, words
+	ringWords := n.records.Get(ctx, slotKeys(keyring.KeyringSlots(f.root)))
+	if f.ring, err = keyring.OpenKeyring(f.root, ringWords, 0); err != nil {
+		return f, err
+	}
+	if len(f.ring.Drives) == 0 {
+		return f, errors.New("the keyring names no drive")
+	}
+	f.drive = f.ring.Drives[0]
+	return f, n.findHead(ctx, &f)
+}
+
+// findHead takes the newest head of all devices that the keyring knows.
+func (n *network) findHead(ctx context.Context, f *foundDrive) error {
+	f.empty = true
+	var last error
+	for _, dev := range f.ring.Known(f.root) {
+		for i := len(f.drive.Epochs) - 1; i >= 0; i-- {
+			slots := keyring.HeadSlots(f.root, f.drive.ID, dev.Key, f.drive.Epochs[i])
+			opened, err := keyring.OpenHead(slots, n.records.Get(ctx, slotKeys(slots)), 0)
+			if err != nil {
+				last = err
+				continue
+			}
+			h, err := commit.ParseHead(opened.Value)
+			if err != nil || h.Drive != f.drive.ID || h.Device != dev.Key {
+				last = errors.Join(err, errors.New("the head is of another drive"))
+				continue
+			}
+			if f.empty || h.Number > f.head.Number || h.Number == f.head.Number && h.Time > f.head.Time {
+				f.head, f.empty = h, false
+			}
+		}
+	}
+	if f.empty && last != nil && !errors.Is(last, keyring.ErrAbsent) {
+		return last
+	}
+	return nil
+}
+
+// adopt writes the tables of a device that begins with the commit of the head.
+func (f *foundDrive) adopt(ctx context.Context, h home.Dir, n *network) error {
+	st, err := state.Open(h.Path("state"))
+	if err != nil {
+		return err
+	}
+	err = f.adoptInto(ctx, st, h, n)
+	return errors.Join(err, st.Close())
+}
+
+func (f *foundDrive) adoptInto(ctx context.Context, st *state.Store, h home.Dir, n *network) error {
+	if f.empty {
+		var b state.Batch
+		writeback.SetRefsReady(&b)
+		_, err := st.Apply(&b)
+		return err
+	}
+	packs, err := packfiles.Open(h.Path("packs"))
+	if err != nil {
+		return err
+	}
+	table := blocks.New(st)
+	r := readthrough.New(table, packs, source{n}, f.drive.NameKey)
+	read := func(l commit.Locator) ([]byte, error) { return r.At(ctx, l) }
+	signed, err := read(f.head.Commit)
+	if err != nil {
+		return fmt.Errorf("the newest state of the drive: %w", err)
+	}
+	c, err := commit.Parse(signed)
+	if err != nil {
+		return err
+	}
+	if c.Drive != f.drive.ID || c.Device != f.head.Device || c.Number != f.head.Number {
+		return fmt.Errorf("commit %d is not the one that its head names", c.Number)
+	}
+	root, err := c.RootRecord()
+	if err != nil {
+		return err
+	}
+	if err := tree.Adopt(st, root, c.Files, c.Bytes); err != nil {
+		return err
+	}
+	return writeback.Adopt(st, table, f.head, signed, read)
+}

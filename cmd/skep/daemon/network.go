@@ -1,0 +1,216 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+
+	"skep/cache/hosted"
+	"skep/chunker/group"
+	"skep/cmd/skep/home"
+	"skep/net/client"
+	"skep/net/dht"
+	"skep/net/holder"
+	skephost "skep/net/host"
+	"skep/net/peers"
+	"skep/net/swarm"
+)
+
+// network is this device as a peer of the swarm.
+type network struct {
+	self    group.PeerKey
+	host    host.Host
+	dht     *dht.DHT
+	hosted  *hosted.Store
+	holder  *holder.Holder
+	client  *client.Client
+	peers   *peers.Directory
+	survey  *swarm.Survey
+	swarm   *swarm.Swarm
+	records *swarm.Records
+
+	home      home.Dir
+	bootstrap []peer.AddrInfo
+	log       *slog.Logger
+}
+
+// peersFile keeps the directory of peers between runs.
+const peersFile = "peers"
+
+func newNetwork(h home.Dir, s home.Settings, key ed25519.PrivateKey, log *slog.Logger) (_ *network, err error) {
+	n := &network{home: h, log: log, self: group.PeerKey(key.Public().(ed25519.PublicKey))}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if n.bootstrap, err = skephost.ParseAddrs(s.Bootstrap); err != nil {
+		return n, fmt.Errorf("bootstrap address: %w", err)
+	}
+	listen, err := parseListen(s.Listen)
+	if err != nil {
+		return n, err
+	}
+	if n.hosted, err = hosted.Open(h.Path("hosted"), s.Offer); err != nil {
+		return n, err
+	}
+	if n.host, err = skephost.New(skephost.Config{Key: key, Listen: listen}); err != nil {
+		return n, err
+	}
+	if n.dht, err = dht.New(n.host, dht.Config{}); err != nil {
+		return n, err
+	}
+	n.holder, err = holder.New(n.host, n.hosted, holder.Config{Key: key, Directory: n.dht,
+		Version: Version, Region: s.Region, Domain: s.Domain, Log: log})
+	if err != nil {
+		return n, err
+	}
+	if n.peers, err = loadPeers(h); err != nil {
+		log.Warn("starting without the peers known before", "err", err)
+	}
+	n.client = client.New(n.host, client.Options{Find: n.dht.FindPeer})
+	n.survey = &swarm.Survey{Host: n.host, Greeter: n.client, Peers: n.peers, Table: n.dht.Peers,
+		Every: greetEvery(s), Now: time.Now, Log: log}
+	n.swarm = swarm.New(swarm.Config{Holders: n.client, Finder: n.dht, Peers: n.peers, Log: log})
+	n.records = &swarm.Records{Keepers: n.client, Directory: n.dht, Peers: n.peers}
+	return n, nil
+}
+
+// greetEvery is how often known peers are greeted, by the one time scale.
+func greetEvery(s home.Settings) time.Duration {
+	dead := time.Duration(s.DeadAfter)
+	if dead == 0 {
+		dead = 72 * time.Hour
+	}
+	return max(time.Second, min(dead/72, 10*time.Minute))
+}
+
+func parseListen(lines []string) ([]multiaddr.Multiaddr, error) {
+	if len(lines) == 0 {
+		lines = skephost.DefaultListen
+	}
+	out := make([]multiaddr.Multiaddr, 0, len(lines))
+	for _, l := range lines {
+		a, err := multiaddr.NewMultiaddr(l)
+		if err != nil {
+			return nil, fmt.Errorf("listen address %q: %w", l, err)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// loadPeers reads the peers known from earlier runs; a directory it returns
+// either way.
+func loadPeers(h home.Dir) (*peers.Directory, error) {
+	b, err := h.ReadFile(peersFile)
+	if err != nil || b == nil {
+		return peers.New(peers.Options{}), err
+	}
+	d, err := peers.Decode(b, peers.Options{})
+	if err != nil {
+		return peers.New(peers.Options{}), err
+	}
+	return d, nil
+}
+
+// knownAddrs are addresses of peers of earlier runs, to join by when the
+// bootstrap peers are gone.
+func (n *network) knownAddrs() []peer.AddrInfo {
+	var out []peer.AddrInfo
+	for _, p := range n.peers.List() {
+		info := peer.AddrInfo{ID: skephost.ID(p.Key)}
+		for _, a := range p.Addrs {
+			if m, err := multiaddr.NewMultiaddr(a); err == nil {
+				info.Addrs = append(info.Addrs, m)
+			}
+		}
+		if len(info.Addrs) > 0 && len(out) < 32 {
+			out = append(out, info)
+		}
+	}
+	return out
+}
+
+// join connects to the swarm; it goes on trying in the background until ctx
+// ends, and returns what the first try gave.
+func (n *network) join(ctx context.Context) error {
+	known := append(append([]peer.AddrInfo(nil), n.bootstrap...), n.knownAddrs()...)
+	first, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	err := n.dht.Bootstrap(first, known)
+	if err == nil {
+		n.survey.Round(ctx)
+	}
+	return err
+}
+
+// stayJoined joins again whenever the routing table has run empty.
+func (n *network) stayJoined(ctx context.Context) error {
+	wait := 2 * time.Second
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		if n.dht.Size() > 0 || len(n.bootstrap)+n.peers.Len() == 0 {
+			wait = 10 * time.Second
+			continue
+		}
+		if err := n.join(ctx); err != nil {
+			wait = min(2*wait, 5*time.Minute)
+			n.log.Info("not connected to the swarm", "err", err)
+		}
+	}
+}
+
+// savePeers keeps the directory of peers, now and then and at the end.
+func (n *network) savePeers(ctx context.Context) error {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	var saved uint64
+	for {
+		if rev := n.peers.Revision(); rev != saved {
+			if err := n.home.WriteFile(peersFile, n.peers.Encode()); err != nil {
+				n.log.Warn("the known peers were not saved", "err", err)
+			} else {
+				saved = rev
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(n.home.WriteFile(peersFile, n.peers.Encode()))
+		case <-tick.C:
+		}
+	}
+}
+
+// addrs are the full addresses under which this peer can be reached.
+func (n *network) addrs() []string {
+	var out []string
+	for _, a := range skephost.Addrs(n.host) {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// close ends what newNetwork began, in reverse.
+func (n *network) close() {
+	if n.dht != nil {
+		_ = n.dht.Close()
+	}
+	if n.host != nil {
+		_ = n.host.Close()
+	}
+	if n.hosted != nil {
+		_ = n.hosted.Close()
+	}
+}

@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"skep/cache/readerr"
+	"skep/cache/writeback"
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/net/peers"
+	"skep/net/place"
+	"skep/net/swarm"
+	"skep/repair/plan"
+)
+
+// sink joins write-back to the swarm: it is the writeback.Sink of a drive, with
+// coding and holders by the planner.
+type sink struct {
+	n *network
+
+	mu   sync.Mutex // guards both
+	plan plan.Plan
+	made time.Time
+	seen uint64 // revision of the directory of peers that it was made from
+}
+
+// planFor is how long a plan serves while more becomes known of peers.
+const planFor = 200 * time.Millisecond
+
+// candidates are the peers that may hold slots: they answered, have room, and
+// never lied.
+func (n *network) candidates() []place.Candidate {
+	var out []place.Candidate
+	for _, p := range n.peers.List() {
+		if n.usable(p) {
+			out = append(out, p.Candidate(0))
+		}
+	}
+	return out
+}
+
+func (n *network) usable(p peers.Peer) bool {
+	return p.Key != n.self && !p.HelloAt.IsZero() && p.Offered > 0 && p.Strikes == 0 &&
+		p.State != peers.Dead && p.State != peers.Suspect && n.swarm.Alive(p.Key)
+}
+
+// current returns the plan for the swarm as it is now.
+func (s *sink) current() plan.Plan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	revision := s.n.peers.Revision()
+	if revision == s.seen && !s.made.IsZero() && time.Since(s.made) < 10*planFor || time.Since(s.made) < planFor {
+		return s.plan
+	}
+	s.seen = revision
+	var ps []plan.Peer
+	for _, c := range s.n.candidates() {
+		ps = append(ps, plan.Peer{Availability: c.Availability, Domain: c.Domain[place.Household]})
+	}
+	s.plan, s.made = plan.New(plan.Requirement{}, ps), time.Now()
+	return s.plan
+}
+
+// Plan implements writeback.Sink.
+func (s *sink) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
+	choice := s.current().For(class)
+	if choice.Coding.N == 0 {
+		return erasure.Coding{}, nil, fmt.Errorf("%w: no peer with room is known", writeback.ErrTooFew)
+	}
+	req := place.Request{Slots: int(choice.Coding.N), Bytes: int64(choice.Coding.ShardSize(class))}
+	placed, err := place.Choose(req, s.n.candidates(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	if err != nil {
+		return erasure.Coding{}, nil, fmt.Errorf("%w: %w", writeback.ErrTooFew, err)
+	}
+	return choice.Coding, placed.Peers, nil
+}
+
+// Lease implements writeback.Sink.
+func (s *sink) Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error) {
+	set, err := s.n.swarm.Lease(ctx, g, lease)
+	return set, tooFew(err)
+}
+
+// Store implements writeback.Sink.
+func (s *sink) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
+	set, err := s.n.swarm.Store(ctx, g, lease, manifest, shards, s.enough(g))
+	return set, tooFew(err)
+}
+
+// room is how many more bytes of content the swarm could take, as far as the
+// peers that answered have said; known is false as long as none has.
+func (s *sink) room() (bytes int64, known bool) {
+	var free int64
+	all := s.n.candidates()
+	for _, c := range all {
+		free += c.Free
+	}
+	choice := s.current().For(contentClass)
+	if len(all) == 0 || choice.Coding.N == 0 {
+		return 0, false
+	}
+	return int64(float64(free) / choice.Expansion()), true
+}
+
+// enough is how many acknowledged slots call a pack of a group out.
+func (s *sink) enough(g group.Group) int {
+	if c := s.current().For(g.Class); c.Coding == g.Coding {
+		return c.Enough
+	}
+	k, n := int(g.Coding.K), int(g.Coding.N)
+	return k + (n-k+1)/2
+}
+
+func tooFew(err error) error {
+	if errors.Is(err, swarm.ErrTooFew) {
+		return fmt.Errorf("%w: %w", writeback.ErrTooFew, err)
+	}
+	return err
+}
+
+// source is the readthrough.Source of a drive.
+type source struct{ n *network }
+
+// ReadRange implements readthrough.Source.
+func (s source) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
+	b, err := s.n.swarm.ReadRange(ctx, ref, off, n)
+	switch {
+	case err == nil:
+		return b, nil
+	case errors.Is(err, swarm.ErrLost):
+		return nil, fmt.Errorf("%w: %w", readerr.ErrLost, err)
+	case errors.Is(err, swarm.ErrAbsent):
+		return nil, fmt.Errorf("%w: %w", readerr.ErrAbsent, err)
+	case errors.Is(err, swarm.ErrUnreachable):
+		return nil, fmt.Errorf("%w: %w", readerr.ErrUnreachable, err)
+	}
+	return nil, err
+}

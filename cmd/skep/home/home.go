@@ -1,0 +1,212 @@
+// Package home is the state directory of one daemon: where its files lie, the
+// lock that keeps a second daemon out, its settings and its keys.
+package home
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skep/chunker/keyring"
+)
+
+var (
+	// ErrNone says that there is no home at a path yet.
+	ErrNone = errors.New("there is no skep home here yet")
+	// ErrExists says that a home is there already.
+	ErrExists = errors.New("there is a skep home already")
+	// ErrInUse says that another daemon serves the home.
+	ErrInUse = errors.New("another skep daemon serves this home")
+)
+
+// Dir is the path of a home.
+type Dir string
+
+// Default is the home that $SKEP_HOME names, else the one that the XDG base
+// directory specification suggests for state.
+func Default() (Dir, error) {
+	if d := os.Getenv("SKEP_HOME"); d != "" {
+		return Dir(d), nil
+	}
+	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
+		return Dir(filepath.Join(d, "skep")), nil
+	}
+	user, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no home directory: set SKEP_HOME or use --home: %w", err)
+	}
+	return Dir(filepath.Join(user, ".local", "state", "skep")), nil
+}
+
+// Path is the path of something in the home.
+func (d Dir) Path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+// Socket is where the daemon listens for commands.
+func (d Dir) Socket() string { return d.Path("control.sock") }
+
+// Log is where a daemon in the background writes its log.
+func (d Dir) Log() string { return d.Path("daemon.log") }
+
+// Settings are what the user chose for a home.
+type Settings struct {
+	Version   int      `json:"version"`
+	Drive     string   `json:"drive,omitempty"` // hexadecimal id; empty for a peer without a drive
+	Prefix    uint32   `json:"prefix,omitempty"`
+	Listen    []string `json:"listen,omitempty"`
+	Bootstrap []string `json:"bootstrap,omitempty"`
+	Offer     int64    `json:"offer"` // bytes for others
+	Region    string   `json:"region,omitempty"`
+	Domain    string   `json:"domain,omitempty"`
+	// DeadAfter is the one time scale of health; 0 is the default.
+	DeadAfter Duration `json:"dead_after,omitempty"`
+}
+
+// Duration is a time.Duration that reads as "72h" in the settings.
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+const settingsVersion = 1
+
+// Exists reports whether there is a home.
+func (d Dir) Exists() bool {
+	_, err := os.Stat(d.Path("settings.json"))
+	return err == nil
+}
+
+// Create makes a new home with these settings and keys. With a passphrase, the
+// keys are sealed under it.
+func (d Dir) Create(s Settings, keys keyring.Local, passphrase []byte) error {
+	if d.Exists() {
+		return fmt.Errorf("%w: %s", ErrExists, d)
+	}
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	if err := os.Chmod(string(d), 0o700); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	b, err := keyring.EncodeLocal(keys, passphrase, keyring.Cost{})
+	if err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	if err := d.WriteFile("keys", b); err != nil {
+		return err
+	}
+	return d.SaveSettings(s) // last: it makes the home one
+}
+
+// SaveSettings writes the settings.
+func (d Dir) SaveSettings(s Settings) error {
+	s.Version = settingsVersion
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	return d.WriteFile("settings.json", append(b, '\n'))
+}
+
+// Settings reads the settings.
+func (d Dir) Settings() (Settings, error) {
+	var s Settings
+	b, err := os.ReadFile(d.Path("settings.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, fmt.Errorf("%w: %s", ErrNone, d)
+	}
+	if err != nil {
+		return s, fmt.Errorf("home: %w", err)
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("home: %s: %w", d.Path("settings.json"), err)
+	}
+	if s.Version != settingsVersion {
+		return s, fmt.Errorf("home: %s is of version %d; this skep reads version %d", d, s.Version, settingsVersion)
+	}
+	return s, nil
+}
+
+// Keys opens the key file. It fails with keyring.ErrLocked where that needs a
+// passphrase and none is given.
+func (d Dir) Keys(passphrase []byte) (keyring.Local, error) {
+	b, err := os.ReadFile(d.Path("keys"))
+	if err != nil {
+		return keyring.Local{}, fmt.Errorf("home: %w", err)
+	}
+	return keyring.DecodeLocal(b, passphrase)
+}
+
+// WriteFile writes a file of the home, whole or not at all, readable by its
+// owner only; when it returns, the file survives power loss.
+func (d Dir) WriteFile(name string, b []byte) error {
+	tmp, err := os.CreateTemp(string(d), "."+name)
+	if err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	_, err = tmp.Write(b)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), d.Path(name))
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+		return fmt.Errorf("home: %w", err)
+	}
+	dir, err := os.Open(string(d))
+	if err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	return nil
+}
+
+// ReadFile reads a file of the home; nil if it is not there.
+func (d Dir) ReadFile(name string) ([]byte, error) {
+	b, err := os.ReadFile(d.Path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("home: %w", err)
+	}
+	return b, nil
+}
+
+// Lock keeps other daemons out until the process ends or release is called.
+func (d Dir) Lock() (release func(), err error) {
+	f, err := os.OpenFile(d.Path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("home: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: %s", ErrInUse, d)
+		}
+		return nil, fmt.Errorf("home: lock: %w", err)
+	}
+	return func() { _ = f.Close() }, nil
+}

@@ -1,0 +1,159 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"skep/chunker/group"
+	"skep/net/client"
+	skephost "skep/net/host"
+	"skep/net/peers"
+	"skep/net/wire"
+)
+
+// Greeter says hello to peers; *client.Client is one.
+type Greeter interface {
+	Hello(ctx context.Context, p group.PeerKey) (wire.Hello, error)
+}
+
+// Survey keeps the directory of peers up to date: it says hello to everybody
+// that this host is connected to or that the DHT's routing table has, at once
+// when they are new and every so often afterwards.
+type Survey struct {
+	Host    host.Host
+	Greeter Greeter
+	Peers   *peers.Directory
+	Table   func() []peer.ID // more peers; nil for none
+	Every   time.Duration    // between two greetings of one peer
+	Now     func() time.Time
+	Log     *slog.Logger
+
+	mu   sync.Mutex // guards next
+	next map[group.PeerKey]greeting
+}
+
+// greeting says when a peer is to be greeted next, and how often in a row it
+// did not answer.
+type greeting struct {
+	at    time.Time
+	fails int
+}
+
+// firstRetry is how long after a greeting without answer the next one is; it
+// doubles, up to Every.
+const firstRetry = time.Second
+
+const (
+	greetTimeout = 10 * time.Second
+	greetAtOnce  = 8
+)
+
+// Run greets until ctx ends.
+func (s *Survey) Run(ctx context.Context) error {
+	tick := time.NewTicker(min(time.Second, s.Every))
+	defer tick.Stop()
+	for {
+		s.Round(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Round greets everybody that is due, and waits for the answers.
+func (s *Survey) Round(ctx context.Context) {
+	var wg sync.WaitGroup
+	room := make(chan struct{}, greetAtOnce)
+	for _, p := range s.due() {
+		wg.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			s.greet(ctx, p)
+		})
+	}
+	wg.Wait()
+}
+
+// due lists whom to greet now: the new ones, and those not greeted for long.
+func (s *Survey) due() []group.PeerKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil {
+		s.next = map[group.PeerKey]greeting{}
+	}
+	now := s.Now()
+	var out []group.PeerKey
+	seen := map[group.PeerKey]bool{}
+	add := func(k group.PeerKey) {
+		if !seen[k] && !now.Before(s.next[k].at) {
+			out = append(out, k)
+		}
+		seen[k] = true
+	}
+	ids := s.Host.Network().Peers()
+	if s.Table != nil {
+		ids = append(ids, s.Table()...)
+	}
+	for _, id := range ids {
+		if k, err := skephost.Key(id); err == nil && id != s.Host.ID() {
+			add(k)
+		}
+	}
+	for _, p := range s.Peers.List() {
+		add(p.Key)
+	}
+	for k := range s.next {
+		if !seen[k] {
+			delete(s.next, k)
+		}
+	}
+	return out
+}
+
+func (s *Survey) greet(ctx context.Context, p group.PeerKey) {
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
+	begin := s.Now()
+	hello, err := s.Greeter.Hello(ctx, p)
+	s.plan(p, err == nil)
+	if err != nil {
+		s.Log.Debug("a greeting was not answered", "peer", p, "err", err)
+		if errors.Is(err, client.ErrUnreachable) {
+			s.Peers.Missed(p)
+		}
+		return
+	}
+	s.Peers.Seen(p, s.address(p))
+	s.Peers.Said(p, hello)
+	s.Peers.Timed(p, s.Now().Sub(begin))
+}
+
+// plan sets when a peer is greeted next.
+func (s *Survey) plan(p group.PeerKey, answered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.next[p]
+	if answered {
+		g = greeting{at: s.Now().Add(s.Every)}
+	} else {
+		g.at = s.Now().Add(min(s.Every, firstRetry<<min(g.fails, 16)))
+		g.fails++
+	}
+	s.next[p] = g
+}
+
+// address is where the host is connected to a peer.
+func (s *Survey) address(p group.PeerKey) string {
+	for _, c := range s.Host.Network().ConnsToPeer(skephost.ID(p)) {
+		return c.RemoteMultiaddr().String()
+	}
+	return ""
+}
