@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 
 // serveChild mounts and serves until it is killed.
 func serveChild(dir string) {
-	s, err := Mount(dir, newStub(), Options{})
+	s, err := Mount(dir, newBare(), Options{})
 	if err != nil {
 		os.Stdout.WriteString(err.Error() + "\n")
 		os.Exit(1)
@@ -41,26 +41,26 @@ func serveChild(dir string) {
 	_ = s.Run(context.Background())
 }
 
-// stub is a filesystem with an empty root and one name, "slow", whose lookup
+// bare is a filesystem with an empty root and one name, "slow", whose lookup
 // waits until the caller gives up.
-type stub struct {
+type bare struct {
 	fuse.RawFileSystem
 	asked  chan struct{} // receives for each lookup of "slow"
 	kernel Kernel
 }
 
-func newStub() *stub {
-	return &stub{RawFileSystem: fuse.NewDefaultRawFileSystem(), asked: make(chan struct{}, 8)}
+func newBare() *bare {
+	return &bare{RawFileSystem: fuse.NewDefaultRawFileSystem(), asked: make(chan struct{}, 8)}
 }
 
-func (s *stub) Attach(k Kernel) { s.kernel = k }
+func (s *bare) Attach(k Kernel) { s.kernel = k }
 
-func (s *stub) GetAttr(_ <-chan struct{}, _ *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (s *bare) GetAttr(_ <-chan struct{}, _ *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	out.Attr = fuse.Attr{Ino: 1, Mode: unix.S_IFDIR | 0o755, Nlink: 2, Owner: *fuse.CurrentOwner()}
 	return fuse.OK
 }
 
-func (s *stub) Lookup(cancel <-chan struct{}, _ *fuse.InHeader, name string, _ *fuse.EntryOut) fuse.Status {
+func (s *bare) Lookup(cancel <-chan struct{}, _ *fuse.InHeader, name string, _ *fuse.EntryOut) fuse.Status {
 	switch name {
 	case "slow":
 		s.asked <- struct{}{}
@@ -72,12 +72,12 @@ func (s *stub) Lookup(cancel <-chan struct{}, _ *fuse.InHeader, name string, _ *
 	return fuse.ENOENT
 }
 
-// mounted mounts a stub for the time of the test.
-func mounted(t *testing.T, opt Options) (string, Server, *stub, func() error) {
+// mounted mounts a bare filesystem for the time of the test.
+func mounted(t *testing.T, opt Options) (string, Server, *bare, func() error) {
 	t.Helper()
 	needFUSE(t)
 	dir := t.TempDir()
-	fs := newStub()
+	fs := newBare()
 	s, err := Mount(dir, fs, opt)
 	must(t, err)
 	ended := make(chan error, 1)
@@ -124,7 +124,7 @@ func TestMountUnmount(t *testing.T) {
 	if st.Sys().(*syscall.Stat_t).Ino != 1 {
 		t.Error("the mount does not show the filesystem")
 	}
-	_, err = Mount(dir, newStub(), Options{})
+	_, err = Mount(dir, newBare(), Options{})
 	wantReason(t, err, ErrMounted)
 	must(t, s.Unmount(t.Context()))
 	must(t, wait())
@@ -181,11 +181,26 @@ func TestForceEndsWaitingCallers(t *testing.T) {
 	must(t, wait())
 }
 
+// TestInterruptedCaller: who waits for an answer can be stopped.
+func TestInterruptedCaller(t *testing.T) {
+	twice(t)
+	dir, s, fs, wait := mounted(t, Options{})
+	caller := exec.Command("stat", filepath.Join(dir, "slow"))
+	must(t, caller.Start())
+	<-fs.asked
+	must(t, caller.Process.Signal(os.Interrupt))
+	if err := caller.Wait(); err == nil {
+		t.Error("the caller got an answer")
+	}
+	must(t, s.Unmount(t.Context()))
+	must(t, wait())
+}
+
 func TestRunEndsWithContext(t *testing.T) {
 	twice(t)
 	needFUSE(t)
 	dir := t.TempDir()
-	s, err := Mount(dir, newStub(), Options{})
+	s, err := Mount(dir, newBare(), Options{})
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -218,7 +233,7 @@ func TestDeadMount(t *testing.T) {
 		t.Fatal("the mount should be dead")
 	}
 	must(t, Check(dir, Options{}))
-	s, err := Mount(dir, newStub(), Options{})
+	s, err := Mount(dir, newBare(), Options{})
 	must(t, err)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(context.Background()) }()
@@ -292,7 +307,7 @@ func TestBadPoints(t *testing.T) {
 		{"full", Options{Home: at("full/sub"), NonEmpty: true}, ErrHomeInside, "hide"},
 		{"empty", Options{Home: at("empty/not-there-yet")}, ErrHomeInside, "hide"},
 	} {
-		_, err := Mount(at(tt.name), newStub(), tt.opt)
+		_, err := Mount(at(tt.name), newBare(), tt.opt)
 		wantReason(t, err, tt.reason)
 		if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), base) {
 			t.Errorf("%s: the message should say %q: %v", tt.name, tt.says, err)
@@ -309,15 +324,15 @@ func TestOrdinaryPermissions(t *testing.T) {
 	if !ordinary.Is() {
 		return
 	}
-	_, err := Mount("/usr", newStub(), Options{NonEmpty: true})
+	_, err := Mount("/usr", newBare(), Options{NonEmpty: true})
 	wantReason(t, err, ErrPermission)
-	_, err = Mount(t.TempDir(), newStub(), Options{AllowOther: true})
+	_, err = Mount(t.TempDir(), newBare(), Options{AllowOther: true})
 	if err != nil { // allowed where /etc/fuse.conf says so
 		wantReason(t, err, ErrAllowOther)
 	}
 	t.Setenv("PATH", t.TempDir())
 	if _, err := os.Stat("/usr/bin/fusermount3"); err != nil {
-		_, err = Mount(t.TempDir(), newStub(), Options{})
+		_, err = Mount(t.TempDir(), newBare(), Options{})
 		wantReason(t, err, ErrNoHelper)
 	}
 }
