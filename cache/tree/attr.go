@@ -9,9 +9,10 @@ import (
 )
 
 // attr is what stat tells; in.mu is held, or nobody else knows in yet.
-func (in *inode) attr() Attr {
-	r := &in.row
-	a := Attr{Ino: in.ino, Mode: r.mode, Nlink: r.nlink, UID: r.uid, GID: r.gid, Rdev: r.rdev, Size: r.size,
+func (in *inode) attr() Attr { return attrOfRow(in.ino, &in.row) }
+
+func attrOfRow(ino Ino, r *row) Attr {
+	a := Attr{Ino: ino, Mode: r.mode, Nlink: r.nlink, UID: r.uid, GID: r.gid, Rdev: r.rdev, Size: r.size,
 		Blocks: (r.size + 511) / 512, Atime: r.atime, Mtime: r.mtime, Ctime: r.ctime, Btime: r.btime}
 	if r.isDir() {
 		a.Size, a.Blocks = 4096, 8
@@ -131,8 +132,9 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (Attr, error) {
 
 func (c *change) setAttr(e *edit, s SetAttr) {
 	if s.Mode == nil && s.UID == nil && s.GID == nil && s.Mtime == nil && s.Ctime == nil && !s.KillPriv {
-		if s.Atime != nil {
-			e.local().atime = *s.Atime // stays on this device
+		if s.Atime != nil { // both stay on this device
+			e.local().atime = *s.Atime
+			e.local().ctime = c.now
 		}
 		return
 	}

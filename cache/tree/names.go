@@ -162,10 +162,11 @@ func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32
 		return nil, Attr{}, err
 	}
 	in.seq = c.seq
+	a := in.attr() // before anybody else can find it
 	t.cacheMu.Lock()
 	t.inodes[ino] = in
 	t.cacheMu.Unlock()
-	return in, in.attr(), nil
+	return in, a, nil
 }
 
 // Mknod makes a regular file, fifo, socket or device.
@@ -249,10 +250,8 @@ func (t *Tree) Link(ctx context.Context, ino, dir Ino, name string) (Attr, error
 		c.abandon()
 		return Attr{}, err
 	}
-	if err := c.apply(); err != nil {
-		return Attr{}, err
-	}
-	return in.attr(), nil
+	a := attrOfRow(ino, &c.edit(in).row)
+	return a, c.apply()
 }
 
 func (c *change) link(in, d *inode, name string) error {

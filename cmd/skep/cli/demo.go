@@ -216,7 +216,6 @@ func (d *demo) spawn(argv []string, log string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(d.exe, argv...)
 	cmd.Stderr = f
-	cmd.Env = append(os.Environ(), "GOMEMLIMIT=200MiB")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	return cmd, nil
 }

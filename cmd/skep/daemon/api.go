@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,6 +42,11 @@ func (d *Daemon) routes() http.Handler {
 		time.AfterFunc(50*time.Millisecond, d.Stop) // let the answer go out first
 		return struct{}{}, nil
 	}))
+	// Profiles, for those who ask why it is slow: only through the socket, only
+	// for the home's owner.
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -93,6 +94,25 @@ func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) 
 // Addrs are the full addresses under which other peers can reach this one.
 func (d *Daemon) Addrs() []string { return d.net.addrs() }
 
+// memoryLimit is what the runtime tries to keep a daemon's memory below, unless
+// GOMEMLIMIT says otherwise: a drive's daemon, and a peer without one.
+const (
+	memoryLimit     = 200 << 20
+	peerMemoryLimit = 100 << 20
+)
+
+// limitMemory tells the runtime the limit.
+func (d *Daemon) limitMemory() {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	limit := int64(peerMemoryLimit)
+	if d.drive != nil {
+		limit = memoryLimit
+	}
+	debug.SetMemoryLimit(limit)
+}
+
 // Run serves until ctx ends or somebody asks the daemon to end. The mounts are
 // gone when it returns.
 func (d *Daemon) Run(ctx context.Context) error {
@@ -102,6 +122,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.stop = cancel
 	d.mu.Unlock()
 	defer d.close()
+	d.limitMemory()
 
 	var services errgroup.Group
 	run := func(name string, fn func(context.Context) error) {
