@@ -113,8 +113,15 @@ func (p *packer) add(s block.Sealed, refs []link.Link) error {
 	if _, ok := p.tags[s.Tag]; ok {
 		return nil // somebody sealed the same meanwhile
 	}
-	f := p.open[kind]
-	if f != nil && !f.b.Fits(len(s.Ciphertext)) {
+	for {
+		f := p.open[kind]
+		if f == nil {
+			f = &filling{kind: kind, b: pack.NewBuilder(p.e.classOf(kind), p.e.buffers.get(p.e.classOf(kind)))}
+			p.open[kind] = f
+		}
+		if f.b.Fits(len(s.Ciphertext)) {
+			return p.put(f, s, refs)
+		}
 		delete(p.open, kind)
 		p.mu.Unlock()
 		err := p.send(f)
@@ -122,13 +129,10 @@ func (p *packer) add(s block.Sealed, refs []link.Link) error {
 		if err != nil {
 			return err
 		}
-		f = p.open[kind] // somebody may have opened the next one
+		if _, ok := p.tags[s.Tag]; ok {
+			return nil
+		}
 	}
-	if f == nil {
-		f = &filling{kind: kind, b: pack.NewBuilder(p.e.classOf(kind), p.e.buffers.get(p.e.classOf(kind)))}
-		p.open[kind] = f
-	}
-	return p.put(f, s, refs)
 }
 
 // put appends a block to a pack; p.mu is held.
