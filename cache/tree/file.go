@@ -343,6 +343,7 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, nil
 	}
 	p = p[:n]
+	t.readAhead(in, off/dag.ChunkSize)
 	err := t.fetch(ctx, in, off, off+n)
 	if errors.Is(err, ErrNoSpace) {
 		return t.readThrough(ctx, in, p, off) // no room to keep it, but it can be read

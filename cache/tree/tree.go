@@ -104,6 +104,10 @@ type Tree struct {
 	preSync  map[*inode]struct{}
 
 	files64, bytes64 atomic.Int64 // how many files and bytes the tree holds
+
+	ctx    context.Context // of what runs in the background; ended by Close
+	cancel context.CancelFunc
+	aheads sync.WaitGroup
 }
 
 // removal is a backing file that may go once the batch seq is on the disk.
@@ -135,14 +139,16 @@ type inode struct {
 	xattrs         map[string][]byte
 	xattrsRead     bool
 
-	valid  backing.Ranges // what of a partial backing file is here
-	dirty  backing.Ranges // what changed since the cut that took the rest
-	whole  bool           // dirty is not known: all may have changed
-	ranged bool           // valid, dirty and whole were read from the tables
-	gained bool           // valid grew by what was fetched since the ranges were written
-	frozen *frozen        // content that a commit is still to read
-	soft   bool           // size and times in memory are newer than the row in the tables
-	taken  *unix.Stat_t   // of a passed-through file: as the last commit took it
+	valid            backing.Ranges // what of a partial backing file is here
+	dirty            backing.Ranges // what changed since the cut that took the rest
+	whole            bool           // dirty is not known: all may have changed
+	ranged           bool           // valid, dirty and whole were read from the tables
+	lastChunk, ahead int64          // that was read last, and that was asked for ahead of it
+
+	gained bool         // valid grew by what was fetched since the ranges were written
+	frozen *frozen      // content that a commit is still to read
+	soft   bool         // size and times in memory are newer than the row in the tables
+	taken  *unix.Stat_t // of a passed-through file: as the last commit took it
 }
 
 // Open opens the tree over its tables, making the root directory if there is
@@ -152,6 +158,7 @@ func Open(opt Options) (*Tree, error) {
 		st: opt.State, files: opt.Backing, content: opt.Content, opt: opt, log: opt.Log,
 		inodes: map[Ino]*inode{}, preSync: map[*inode]struct{}{},
 	}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
 	if t.opt.Now == nil {
 		t.opt.Now = time.Now
 	}

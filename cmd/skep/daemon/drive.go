@@ -200,6 +200,9 @@ func (d *drive) publishHead(ctx context.Context, h commit.Head) error {
 
 // close ends what openDrive began.
 func (d *drive) close() {
+	if d.tree != nil {
+		d.tree.Close()
+	}
 	if d.st != nil {
 		if err := d.st.Close(); err != nil {
 			d.log.Error("closing the tables", "err", err)

@@ -1,0 +1,43 @@
+package tree
+
+import "skep/chunker/dag"
+
+// aheadChunks is how many chunks are brought to the disk ahead of a sequential
+// reader. They come from peers in parallel; writing them here while the reader
+// works on what it has is what this is for.
+const aheadChunks = 4
+
+// readAhead begins to fetch the chunks behind i in the background, if the
+// reader goes through the file in order; in.mu is held.
+func (t *Tree) readAhead(in *inode, i int64) {
+	if i == in.lastChunk && i > 0 || !in.row.has(flagPartial) {
+		return
+	}
+	sequential := i == in.lastChunk+1
+	in.lastChunk = i
+	if !sequential {
+		in.ahead = i
+		return
+	}
+	last := (in.row.contentSize + dag.ChunkSize - 1) / dag.ChunkSize
+	for j := max(i, in.ahead) + 1; j <= i+aheadChunks && j < last; j++ {
+		in.ahead = j
+		t.cacheMu.Lock()
+		in.refs++
+		t.cacheMu.Unlock()
+		t.aheads.Go(func() {
+			defer t.release(in)
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			if in.row.has(flagPartial) && len(in.valid.Missing(j*dag.ChunkSize, min((j+1)*dag.ChunkSize, in.row.size))) > 0 {
+				_ = t.fetchChunk(t.ctx, in, j) // who reads it meets the error
+			}
+		})
+	}
+}
+
+// Close ends what runs in the background. The tables stay open.
+func (t *Tree) Close() {
+	t.cancel()
+	t.aheads.Wait()
+}
