@@ -21,10 +21,6 @@ import (
 
 var testNames = secret.Key{9}
 
-// stockShards, if the stock builder is compiled in, builds a HAMT of these entries
-// with it.
-var stockShards func(t testing.TB, s *memStore, entries []entry) link.Link
-
 // smallInode is a record that differs with n.
 func smallInode(n int) Inode {
 	return Inode{ID: uint64(n) + 1, Mode: ModeRegular | 0o644, Nlink: 1, Size: int64(n) + 1, Content: rawLink(n), Mtime: Time{Sec: int64(n)}}
@@ -129,7 +125,7 @@ func checkForm(t testing.TB, s *memStore, root link.Link, m dirModel) {
 	if _, ok := plainAgain(slots); ok {
 		t.Fatal("a HAMT that should be plain")
 	}
-	if stockShards != nil && stockShards(t, s, entries) != root {
+	if stockShards(t, s, entries) != root {
 		t.Fatal("the stock builder builds something else")
 	}
 }

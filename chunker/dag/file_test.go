@@ -70,11 +70,8 @@ func changedRuns(old, m model, holes bool) []Run {
 	return runs
 }
 
-// stockFile, if the stock builder is compiled in, builds m with it.
-var stockFile func(t testing.TB, s *memStore, m model) link.Link
-
 // rebuilt returns the root that m must have: that of a builder which, like the
-// stock one, packs level upon level, and of the stock one where it is there.
+// stock one, packs level upon level, and of small files the stock one's, too.
 func rebuilt(t testing.TB, s *memStore, m model) link.Link {
 	t.Helper()
 	var level []sub
@@ -90,7 +87,7 @@ func rebuilt(t testing.TB, s *memStore, m model) link.Link {
 	if len(level) == 1 {
 		root = level[0].link
 	}
-	if stockFile != nil && len(m.bytes) < 1000 && stockFile(t, s, m) != root {
+	if len(m.bytes) < stockLimit() && stockFile(t, s, m) != root {
 		t.Fatal("the stock builder builds something else")
 	}
 	return root
