@@ -1,0 +1,44 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"skep/test/harness"
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// steps runs the steps of a story in order; none makes sense without those
+// before it.
+type steps struct{ t *testing.T }
+
+func (s steps) step(name string, fn func(t *testing.T)) {
+	s.t.Helper()
+	if !s.t.Run(name, fn) {
+		s.t.FailNow()
+	}
+}
+
+// source is the tree that is copied: that of the Go library, over ten thousand
+// files, or a part of it in short runs.
+func source(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	must(t, err)
+	dir := filepath.Join(strings.TrimSpace(string(out)), "src")
+	if testing.Short() {
+		return filepath.Join(dir, "net")
+	}
+	return dir
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

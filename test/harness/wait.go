@@ -1,0 +1,50 @@
+package harness
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// pollEvery is how often a condition is looked at.
+const pollEvery = 50 * time.Millisecond
+
+// Until waits until cond holds and fails the test if it does not within limit.
+// What cond says is the state that it saw last.
+func Until(t testing.TB, limit time.Duration, what string, cond func() (ok bool, saw string)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(Context(t), limit)
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		ok, saw := cond()
+		if ok {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s; last seen: %s", limit, what, saw)
+		}
+	}
+}
+
+// lastMoments are left of a test's time for taking everything away.
+const lastMoments = 20 * time.Second
+
+// Context ends with the test, or some seconds before its time is up.
+func Context(t testing.TB) context.Context {
+	type deadliner interface{ Deadline() (time.Time, bool) }
+	d, ok := t.(deadliner)
+	if !ok {
+		return t.Context()
+	}
+	at, ok := d.Deadline()
+	if !ok {
+		return t.Context()
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), at.Add(-lastMoments))
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
