@@ -31,9 +31,17 @@ func (e *Engine) commit(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if !changed && old != nil {
+	moved := e.takeMoved()
+	if !changed && !moved && old != nil {
 		return e.afterwards(ctx, cut.Seq()) // reclaiming may be unfinished
 	}
+	defer func() {
+		if err != nil && moved {
+			e.mu.Lock()
+			e.moved = true
+			e.mu.Unlock()
+		}
+	}()
 	if err := e.foldSome(ctx); err != nil {
 		return fmt.Errorf("folding: %w", err)
 	}

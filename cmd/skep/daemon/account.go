@@ -1,35 +1,29 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"skep/cache/blocks"
 	"skep/chunker/group"
+	"skep/repair/run"
 )
 
 // account is what repair knows and changes of a drive's groups: the account of
 // blocks, with the leases that the drive's keys sign.
 type account struct{ d *drive }
 
-// groupView is a group with what is to be kept of it.
-type groupView struct {
-	group  group.Group
-	wanted group.Bitmap   // packs that are out and not dead
-	held   []group.Bitmap // by slot: packs whose shards its holder acknowledged
-	local  group.Bitmap   // packs that are kept here
-}
-
-// groups lists all groups that have packs.
-func (a account) groups() ([]groupView, error) {
+// Groups lists all groups.
+func (a account) Groups() ([]run.Group, error) {
 	all, err := a.d.table.Groups()
 	if err != nil {
 		return nil, err
 	}
-	views := make(map[group.ID]*groupView, len(all))
-	out := make([]groupView, len(all))
+	views := make(map[group.ID]*run.Group, len(all))
+	out := make([]run.Group, len(all))
 	for i, g := range all {
-		out[i] = groupView{group: g, held: make([]group.Bitmap, len(g.Slots))}
+		out[i] = run.Group{Group: g, Held: make([]group.Bitmap, len(g.Slots))}
 		views[g.ID] = &out[i]
 	}
 	err = a.d.table.Packs(func(p blocks.Pack) bool {
@@ -37,10 +31,10 @@ func (a account) groups() ([]groupView, error) {
 		if v == nil {
 			return true
 		}
-		v.wanted.Add(p.Number)
-		for i := range v.held {
+		v.Wanted.Add(p.Number)
+		for i := range v.Held {
 			if p.Acked.Has(i) {
-				v.held[i].Add(p.Number)
+				v.Held[i].Add(p.Number)
 			}
 		}
 		return true
@@ -49,8 +43,8 @@ func (a account) groups() ([]groupView, error) {
 		return nil, err
 	}
 	err = a.d.packs.List(func(id group.ID, n uint16) error {
-		if v := views[id]; v != nil && v.wanted.Has(n) {
-			v.local.Add(n)
+		if v := views[id]; v != nil && v.Wanted.Has(n) {
+			v.Local.Add(n)
 		}
 		return nil
 	})
@@ -71,10 +65,30 @@ func (a account) Lease(id group.ID) (word []byte, number uint64, err error) {
 	return a.d.engine.LeaseOf(g), g.Lease, nil
 }
 
-// Manifest returns the signed manifest of a pack; nil if it is not known here.
-func (a account) Manifest(id group.ID, number uint16) ([]byte, error) {
-	p, _, err := a.d.table.Pack(id, number)
-	return p.Manifest, err
+// Manifest returns the signed manifest of a pack. On a device that joined the
+// drive it has to be asked for once; the signature is made anew, which gives the
+// same bytes.
+func (a account) Manifest(ctx context.Context, id group.ID, number uint16) ([]byte, error) {
+	p, known, err := a.d.table.Pack(id, number)
+	if err != nil || p.Manifest != nil {
+		return p.Manifest, err
+	}
+	g, ok, err := a.d.table.Group(id)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %v", errNoGroup, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := a.d.net.swarm.Manifest(ctx, group.PackRef{Group: id, Number: number, Class: g.Class, Coding: g.Coding, Slots: g.Slots})
+	if err != nil {
+		return nil, err
+	}
+	word := m.Sign(group.KeyOf(a.d.keys.Root, g.Nonce))
+	if known {
+		err = a.d.table.UpdatePack(id, number, func(p *blocks.Pack) { p.Manifest = word })
+	}
+	return word, err
 }
 
 // Pack returns the bytes of a pack that is kept here.
@@ -82,6 +96,7 @@ func (a account) Pack(id group.ID, number uint16) ([]byte, error) { return a.d.p
 
 // Moved takes note that a slot has a new holder.
 func (a account) Moved(id group.ID, slot uint8, holder group.PeerKey) error {
+	defer a.d.engine.GroupsChanged()
 	return a.d.table.UpdateGroup(id, func(g *group.Group) error {
 		if int(slot) >= len(g.Slots) {
 			return fmt.Errorf("group %v has no slot %d", id, slot)

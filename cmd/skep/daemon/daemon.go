@@ -25,6 +25,7 @@ import (
 	"skep/cmd/skep/home"
 	"skep/fs/adapter"
 	"skep/fs/mount"
+	"skep/repair/run"
 )
 
 // Version of the program.
@@ -41,8 +42,8 @@ type Daemon struct {
 	home     home.Dir
 	settings home.Settings
 	net      *network
-	drive    *drive // nil on a peer without one
-	repair   *repairer
+	drive    *drive    // nil on a peer without one
+	repair   *run.Loop // nil on a peer without a drive
 	log      *slog.Logger
 	unlock   func()
 	listener net.Listener
@@ -83,7 +84,7 @@ func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) 
 		if d.drive, err = openDrive(h, d.settings, keys, d.net, log); err != nil {
 			return d, err
 		}
-		d.repair = newRepairer(d)
+		d.repair = newRepair(d)
 	}
 	if d.listener, err = control.Listen(h.Socket()); err != nil {
 		return d, err
@@ -125,7 +126,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.limitMemory()
 
 	var services errgroup.Group
-	run := func(name string, fn func(context.Context) error) {
+	serve := func(name string, fn func(context.Context) error) {
 		services.Go(func() error {
 			if err := fn(ctx); err != nil && ctx.Err() == nil {
 				d.log.Error("a service ended", "service", name, "err", err)
@@ -135,27 +136,28 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	run("holder", d.net.holder.Run)
-	run("joining the swarm", func(ctx context.Context) error {
+	serve("holder", d.net.holder.Run)
+	serve("joining the swarm", func(ctx context.Context) error {
 		if err := d.net.join(ctx); err != nil {
 			d.log.Warn("not connected to the swarm yet; trying on", "err", err)
 		}
 		return d.net.stayJoined(ctx)
 	})
-	run("survey of peers", d.net.survey.Run)
-	run("known peers", d.net.savePeers)
-	run("control", d.serveControl)
+	serve("survey of peers", d.net.survey.Run)
+	serve("known peers", d.net.savePeers)
+	serve("control", d.serveControl)
 	if d.drive != nil {
-		run("journal", d.drive.tree.Run)
-		run("write-back", d.drive.engine.Run)
-		run("recovery record", d.drive.publishRecovery)
-		run("sweep", func(ctx context.Context) error {
+		serve("journal", d.drive.tree.Run)
+		serve("write-back", d.drive.engine.Run)
+		serve("recovery record", d.drive.publishRecovery)
+		serve("sweep", func(ctx context.Context) error {
 			if err := d.drive.tree.Sweep(ctx); err != nil && ctx.Err() == nil {
 				d.log.Warn("sweeping backing files", "err", err)
 			}
 			return nil
 		})
-		run("repair", d.repair.Run)
+		serve("repair", d.repair.Run)
+		serve("health", d.saveHealth)
 	}
 	<-ctx.Done()
 	d.unmountAll()

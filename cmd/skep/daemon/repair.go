@@ -1,0 +1,51 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"skep/chunker/secret"
+	"skep/repair/health"
+	"skep/repair/run"
+)
+
+// healthFile keeps what is known of holders between runs.
+const healthFile = "health"
+
+// newRepair returns the loop that keeps the drive's packs whole.
+func newRepair(d *Daemon) *run.Loop {
+	saved, err := d.home.ReadFile(healthFile)
+	if err != nil {
+		d.log.Warn("what was known of holders is begun anew", "err", err)
+	}
+	return run.New(run.Config{
+		Health:     health.Config{Self: d.net.self, Seed: secret.New(), DeadAfter: time.Duration(d.settings.DeadAfter)},
+		Account:    account{d.drive},
+		Holders:    d.net.client,
+		Shards:     d.net.swarm,
+		Peers:      d.net.peers,
+		Candidates: d.net.candidates,
+		Now:        time.Now,
+		Rand:       rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		Log:        d.log,
+		Saved:      saved,
+	})
+}
+
+// saveHealth keeps what is known of holders, now and then and at the end.
+func (d *Daemon) saveHealth(ctx context.Context) error {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return errors.Join(d.home.WriteFile(healthFile, d.repair.Save()))
+		case <-tick.C:
+		}
+		if err := d.home.WriteFile(healthFile, d.repair.Save()); err != nil {
+			d.log.Warn("what is known of holders was not saved", "err", err)
+		}
+	}
+}
