@@ -15,6 +15,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/blake3"
@@ -187,7 +188,7 @@ func header(codec uint64, compression byte) [headerSize]byte {
 // compress returns the whole message with a compressed payload, made in the
 // room of dst, or nil where that saves less than a sixteenth.
 func compress(dst []byte, codec uint64, plain []byte) []byte {
-	if len(plain) < minCompress {
+	if len(plain) < minCompress || looksRandom(plain) {
 		return nil
 	}
 	h := header(codec, zstdPayload)
@@ -198,6 +199,40 @@ func compress(dst []byte, codec uint64, plain []byte) []byte {
 		return nil
 	}
 	return out
+}
+
+// sampleSize is how many bytes looksRandom counts at each of three places.
+const sampleSize = 4 << 10
+
+// looksRandom reports whether samples of a large plaintext use all bytes so
+// evenly, as what is encrypted or compressed already does, that trying to
+// compress it would be lost time. It errs on the side of trying.
+func looksRandom(plain []byte) bool {
+	if len(plain) < 16*sampleSize {
+		return false
+	}
+	for _, at := range []int{0, len(plain) / 2, len(plain) - sampleSize} {
+		if bitsPerByte(plain[at:at+sampleSize]) < 7.8 {
+			return false
+		}
+	}
+	return true
+}
+
+// bitsPerByte is the entropy of a sample's bytes, order 0.
+func bitsPerByte(sample []byte) float64 {
+	var count [256]int
+	for _, b := range sample {
+		count[b]++
+	}
+	sum := 0.0
+	for _, n := range count {
+		if n > 0 {
+			sum += float64(n) * math.Log2(float64(n))
+		}
+	}
+	n := float64(len(sample))
+	return math.Log2(n) - sum/n
 }
 
 // parse takes a message apart; it bounds what decompression may yield.
