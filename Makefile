@@ -1,0 +1,93 @@
+# What one does with this repository; see README.md.
+
+GO        ?= go
+PREFIX    ?= /usr/local
+DIR       ?= drive
+FUZZTIME  ?= 30s
+BENCHTIME ?= 1s
+SOAKTIME  ?= 1h
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Packages with goroutines of their own run under the race detector, too.
+RACE = ./cache/... ./net/... ./repair/... ./fs/... ./cmd/... ./chunker/block ./chunker/erasure
+# A mount whose daemon has one thread shows requests that wait for each other.
+FS = ./fs/... ./test/posix/...
+
+# Programs that tests run, and the Debian packages that have them.
+DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr setfacl:acl sqlite3:sqlite3
+
+.PHONY: build demo test vet test-race test-all test-fs lint bench soak fuzz install clean deps staticcheck
+
+build:
+	$(GO) build -trimpath -o bin/skep ./cmd/skep
+
+# A swarm on this computer with a drive on it, mounted at DIR, until Ctrl-C.
+demo: build
+	bin/skep demo $(DIR)
+
+# Everything, in a quarter of an hour at most on two cores.
+test: deps build vet test-race test-all test-fs
+
+vet:
+	$(GO) vet ./...
+
+test-race:
+	$(GO) test -race -short -timeout 10m $(RACE)
+	$(GO) test -race -short -timeout 10m ./chunker/dag -rapid.checks=5
+
+test-all:
+	$(GO) test -timeout 15m ./...
+
+test-fs:
+	GOMAXPROCS=1 $(GO) test -short -timeout 10m $(FS)
+
+lint: staticcheck
+	@unformatted=$$(gofmt -l cmd fs net chunker repair cache test); \
+	if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+
+# Fetches and builds the one tool that is not part of Go.
+staticcheck:
+	@$(GO) run $(STATICCHECK) -version || \
+		{ echo "could not fetch $(STATICCHECK); lint needs it" >&2; exit 1; }
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 2h ./...
+
+# Every test again and again, with new seeds, until one fails or SOAKTIME is over.
+soak: deps
+	timeout --foreground $(SOAKTIME) sh -c 'while $(GO) test -count=1 -timeout 1h ./...; do :; done; exit 1' || [ $$? -eq 124 ]
+
+# Each fuzz target for FUZZTIME.
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+install: build
+	install -D -m 755 bin/skep $(DESTDIR)$(PREFIX)/bin/skep
+
+clean:
+	rm -rf bin
+
+# Installs what the tests run, as root; else says how.
+deps:
+	@missing=; for dep in $(DEPS); do \
+		command -v $${dep%%:*} >/dev/null || missing="$$missing $${dep#*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "the tests need more programs: sudo apt-get install$$missing" >&2; exit 1; \
+	fi; \
+	for wait in 5 15 45 0; do \
+		apt-get -o Acquire::Retries=3 update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install -y $$missing && exit 0; \
+		sleep $$wait; \
+	done; \
+	echo "could not install$$missing" >&2; exit 1
