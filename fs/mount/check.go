@@ -121,12 +121,13 @@ func checkMounted(dir string) (dead bool, err error) {
 }
 
 // isDead reports whether a mount has lost its daemon. It asks from the side and
-// with a limit, as the daemon may be there and silent.
+// with a limit, as the daemon may be there and silent; and it asks the daemon,
+// as the kernel may remember the attributes of the root for longer.
 func isDead(dir string) bool {
 	answer := make(chan error, 1)
 	go func() {
-		var st unix.Stat_t
-		answer <- unix.Stat(dir, &st)
+		var st unix.Statx_t
+		answer <- unix.Statx(unix.AT_FDCWD, dir, unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
 	}()
 	select {
 	case err := <-answer:

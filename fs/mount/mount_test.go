@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -57,6 +58,7 @@ func (s *bare) Attach(k Kernel) { s.kernel = k }
 
 func (s *bare) GetAttr(_ <-chan struct{}, _ *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	out.Attr = fuse.Attr{Ino: 1, Mode: unix.S_IFDIR | 0o755, Nlink: 2, Owner: *fuse.CurrentOwner()}
+	out.SetTimeout(time.Hour) // a drive is the only one to change its files
 	return fuse.OK
 }
 
@@ -262,6 +264,8 @@ func crash(t *testing.T, dir string) {
 	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("child: %s", line)
 	}
+	_, err = os.Stat(dir) // now the kernel remembers the root, and goes on to when it is dead
+	must(t, err)
 	must(t, child.Process.Kill())
 	io.Copy(io.Discard, out)
 	child.Wait()
