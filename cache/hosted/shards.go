@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 
+	"unsafe"
+
 	"golang.org/x/sys/unix"
 
 	"skep/chunker/erasure"
@@ -17,7 +19,7 @@ import (
 )
 
 // window is how much of a shard is read from the network and written at once.
-const window = 128 << 10
+const window = 512 << 10
 
 var windows = sync.Pool{New: func() any { return new([window]byte) }}
 
@@ -99,7 +101,12 @@ func (s *Store) receive(tmp string, m *group.Manifest, word []byte, slot uint8, 
 		return 0, err
 	}
 	tree := erasure.NewTree(size)
-	if err := copyShard(f, int64(start), tree, shard, size); err != nil {
+	direct := s.openDirect(tmp)
+	err = copyShard(shardWriter{f, direct}, int64(start), tree, shard, size)
+	if direct != nil {
+		_ = direct.Close()
+	}
+	if err != nil {
 		return 0, err
 	}
 	outboard, root, err := tree.Sum()
@@ -126,13 +133,39 @@ func allocate(f *os.File, length int64) error {
 	return err
 }
 
-// copyShard reads size bytes, writes them from offset on and hashes them. It
-// starts writing back to disk as it goes, so that the flush at the end has
-// little left to do.
-func copyShard(f *os.File, offset int64, tree *erasure.Tree, shard io.Reader, size int) error {
+// openDirect opens a file for writing past the page cache: a shard is written
+// once and seldom read, and copying it into the cache costs more than all else
+// that a holder does with it. It returns nil where that cannot be.
+func (s *Store) openDirect(name string) *os.File {
+	f, err := s.root.OpenFile(name, os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// shardWriter writes whole pages past the page cache, if it may, and the rest
+// through it.
+type shardWriter struct {
+	cached *os.File
+	direct *os.File // nil: it may not
+}
+
+func (w shardWriter) writeAt(p []byte, offset int64) error {
+	aligned := uintptr(unsafe.Pointer(unsafe.SliceData(p)))%page == 0
+	if w.direct != nil && aligned && offset%page == 0 && len(p)%page == 0 {
+		if _, err := w.direct.WriteAt(p, offset); !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+	}
+	_, err := w.cached.WriteAt(p, offset)
+	return err
+}
+
+// copyShard reads size bytes, writes them from offset on and hashes them.
+func copyShard(w shardWriter, offset int64, tree *erasure.Tree, shard io.Reader, size int) error {
 	buf := windows.Get().(*[window]byte)
 	defer windows.Put(buf)
-	flushed := offset
 	for rest := size; rest > 0; {
 		p := buf[:min(rest, window)]
 		if _, err := io.ReadFull(shard, p); err != nil {
@@ -144,21 +177,13 @@ func copyShard(f *os.File, offset int64, tree *erasure.Tree, shard io.Reader, si
 		if _, err := tree.Write(p); err != nil {
 			return err
 		}
-		if _, err := f.WriteAt(p, offset); err != nil {
+		if err := w.writeAt(p, offset); err != nil {
 			return err
 		}
 		offset, rest = offset+int64(len(p)), rest-len(p)
-		if behind := offset - flushed; behind >= writeback {
-			_ = unix.SyncFileRange(int(f.Fd()), flushed, behind, unix.SYNC_FILE_RANGE_WRITE) // a hint
-			flushed = offset
-		}
 	}
 	return nil
 }
-
-// writeback is how much of a shard is received before the disk is told to
-// begin with it.
-const writeback = 1 << 20
 
 // install moves a received shard to its place and takes it into the index once
 // it is durable there.

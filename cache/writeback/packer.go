@@ -19,7 +19,7 @@ import (
 
 // inFlight is how many packs may be on their way to holders at once; one more
 // fills meanwhile. It bounds the memory of a commit.
-const inFlight = 2
+const inFlight = 3
 
 // metadataClass is the largest class of metadata packs: they are fetched whole
 // more often than packs of content.

@@ -96,7 +96,7 @@ func (d *Device) Mount(t testing.TB, args ...string) {
 func (d *Device) MountAlone(t testing.TB, args ...string) {
 	t.Helper()
 	argv := append([]string{"--home", d.Home, "mount", "--foreground"}, args...)
-	d.proc = start(t, exec.Command(Binary(), append(argv, d.Mnt)...), d.Home+".log")
+	d.proc = start(t, d.swarm.t, exec.Command(Binary(), append(argv, d.Mnt)...), d.Home+".log")
 	Until(t, 30*time.Second, "the drive is mounted", func() (bool, string) {
 		select {
 		case <-d.proc.ended:

@@ -23,9 +23,10 @@ type Process struct {
 	lines chan string // of its standard output; closed at the end
 }
 
-// start begins a process whose standard error goes to a log. It dies with the
-// test process.
-func start(t testing.TB, cmd *exec.Cmd, log string) *Process {
+// start begins a process whose standard error goes to a log. It is killed at the
+// end of the test that owns it, which may be another one than t, and dies with
+// the test process.
+func start(t, owner testing.TB, cmd *exec.Cmd, log string) *Process {
 	t.Helper()
 	f, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	must(t, err)
@@ -41,7 +42,7 @@ func start(t testing.TB, cmd *exec.Cmd, log string) *Process {
 	must(t, cmd.Start())
 	p := &Process{cmd: cmd, log: log, ended: make(chan struct{}), lines: make(chan string, 64)}
 	go p.follow(out)
-	t.Cleanup(p.Kill)
+	owner.Cleanup(p.Kill)
 	return p
 }
 

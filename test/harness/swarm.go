@@ -113,10 +113,11 @@ type Options struct {
 
 // Swarm is a number of storage peers on loopback.
 type Swarm struct {
-	T     testing.TB
 	Dir   string
 	Opt   Options
 	Peers []*Peer
+
+	t testing.TB // owner of all processes
 }
 
 // NewSwarm starts a swarm.
@@ -128,7 +129,7 @@ func NewSwarm(t testing.TB, opt Options) *Swarm {
 	if opt.Offer == "" {
 		opt.Offer = "1G"
 	}
-	s := &Swarm{T: t, Dir: Dir(t), Opt: opt}
+	s := &Swarm{t: t, Dir: Dir(t), Opt: opt}
 	for range opt.Peers {
 		s.begin(t)
 	}
@@ -197,7 +198,7 @@ func (p *Peer) begin(t testing.TB) {
 	if b := p.swarm.Bootstrap(); b != "" && b != p.Addr {
 		args = append(args, "--bootstrap", b)
 	}
-	p.proc, p.told = start(t, exec.Command(Binary(), append(args, p.args...)...), p.Home+".log"), false
+	p.proc, p.told = start(t, p.swarm.t, exec.Command(Binary(), append(args, p.args...)...), p.Home+".log"), false
 }
 
 // ready waits for the address that the peer prints.
