@@ -73,28 +73,30 @@ func (r *Reader) Commit() (*commit.Commit, commit.Locator) {
 
 // Get implements dag.Getter: it returns the plaintext of a block.
 func (r *Reader) Get(ctx context.Context, l link.Link) ([]byte, error) {
-	ct, err := r.Ciphertext(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	return block.Open(l, ct, nil)
+	return r.find(ctx, l, func(ct []byte) ([]byte, error) { return block.Open(l, ct, nil) })
 }
 
 // Ciphertext returns a block as it is stored, checked against its link.
 func (r *Reader) Ciphertext(ctx context.Context, l link.Link) ([]byte, error) {
+	return r.find(ctx, l, func(ct []byte) ([]byte, error) { return ct, matches(l, ct) })
+}
+
+// find returns what open makes of a block's ciphertext, from the first place
+// where it is the right one.
+func (r *Reader) find(ctx context.Context, l link.Link, open func([]byte) ([]byte, error)) ([]byte, error) {
 	places, err := r.places(ctx, l)
 	if err != nil {
 		return nil, err
 	}
 	err = fmt.Errorf("block %v: %w", l, readerr.ErrAbsent)
 	for _, p := range places {
-		var ct []byte
+		var out []byte
 		var ref group.PackRef
 		if ref, err = r.ref(p); err != nil {
 			continue
 		}
-		if ct, err = r.read(ctx, ref, p, l); err == nil {
-			return ct, nil
+		if out, err = r.read(ctx, ref, p, l, open); err == nil {
+			return out, nil
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -109,11 +111,8 @@ func (r *Reader) At(ctx context.Context, l commit.Locator) ([]byte, error) {
 	if known, err := r.ref(blockindex.Place{Group: l.Group, Number: l.Number}); err == nil {
 		ref = known
 	}
-	ct, err := r.read(ctx, ref, blockindex.Place{Group: l.Group, Number: l.Number, Offset: l.Offset, Length: l.Length}, l.Link)
-	if err != nil {
-		return nil, err
-	}
-	return block.Open(l.Link, ct, nil)
+	place := blockindex.Place{Group: l.Group, Number: l.Number, Offset: l.Offset, Length: l.Length}
+	return r.read(ctx, ref, place, l.Link, func(ct []byte) ([]byte, error) { return block.Open(l.Link, ct, nil) })
 }
 
 // ref gathers what the account knows of a pack.
@@ -133,14 +132,16 @@ func (r *Reader) ref(p blockindex.Place) (group.PackRef, error) {
 	return ref, err
 }
 
-// read returns the ciphertext at a place, from here if it is kept here.
-func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link) ([]byte, error) {
+// read opens the ciphertext at a place, from here if it is kept here.
+func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link, open func([]byte) ([]byte, error)) ([]byte, error) {
 	if uint64(p.Offset)+uint64(p.Length) > uint64(ref.Class.Size()) || p.Length > block.MaxSealed {
 		return nil, fmt.Errorf("block %v: place outside its pack: %w", l, readerr.ErrCorrupt)
 	}
 	ct := make([]byte, p.Length)
-	if r.packs != nil && r.packs.ReadAt(p.Group, p.Number, ct, int64(p.Offset)) == nil && matches(l, ct) {
-		return ct, nil // a damaged file is passed over: the swarm has it too
+	if r.packs != nil && r.packs.ReadAt(p.Group, p.Number, ct, int64(p.Offset)) == nil {
+		if out, err := open(ct); err == nil {
+			return out, nil
+		} // a damaged file is passed over: the swarm has it too
 	}
 	if r.source == nil {
 		return nil, fmt.Errorf("block %v: %w", l, readerr.ErrUnreachable)
@@ -149,13 +150,20 @@ func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place
 	if err != nil {
 		return nil, fmt.Errorf("block %v: %w", l, err)
 	}
-	if !matches(l, ct) {
-		return nil, fmt.Errorf("block %v: pack %d of group %v holds something else: %w", l, p.Number, p.Group, readerr.ErrCorrupt)
+	out, err := open(ct)
+	if err != nil {
+		return nil, fmt.Errorf("block %v: pack %d of group %v holds something else: %w: %w", l, p.Number, p.Group, readerr.ErrCorrupt, err)
 	}
-	return ct, nil
+	return out, nil
 }
 
-func matches(l link.Link, ct []byte) bool { return block.HashOf(ct) == l.Hash }
+// matches checks a ciphertext against its link.
+func matches(l link.Link, ct []byte) error {
+	if block.HashOf(ct) != l.Hash {
+		return block.ErrCorrupt
+	}
+	return nil
+}
 
 // places returns where a block lies.
 func (r *Reader) places(ctx context.Context, l link.Link) ([]blockindex.Place, error) {
