@@ -54,7 +54,9 @@ staticcheck:
 	@$(GO) run $(STATICCHECK) -version || \
 		{ echo "could not fetch $(STATICCHECK); lint needs it" >&2; exit 1; }
 
-bench:
+# The whole against its limits, in one run; then each part.
+bench: build
+	$(GO) run ./test/bench -skep bin/skep
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 2h ./...
 
 # Every test again and again, with new seeds, until one fails or SOAKTIME is over.

@@ -2,7 +2,6 @@ package tree
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -331,15 +330,6 @@ func cutPath(p string) (first, rest string, ok bool) {
 		}
 	}
 	return p, "", false
-}
-
-// single reads one of the named values.
-func (t *Tree) single(name string) (uint64, error) {
-	b, _, err := t.st.Get(singleKey(name))
-	if err != nil || len(b) != 8 {
-		return 0, err
-	}
-	return binary.BigEndian.Uint64(b), nil
 }
 
 // IsLoaded reports whether the entries of a directory are on this device.

@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/multiformats/go-multiaddr"
@@ -119,7 +120,7 @@ func (c Config) options() ([]libp2p.Option, error) {
 		libp2p.ResourceManager(res),
 		libp2p.NonPublicAddrPublishing(!c.HidePrivate),
 		libp2p.WithDialTimeout(dialTimeout),
-		libp2p.DialRanker(rankDials),
+		libp2p.SwarmOpts(swarm.WithDialRanker(rankDials)),
 		c.listen(),
 	}
 	if c.Metrics == nil {

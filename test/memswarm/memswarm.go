@@ -35,7 +35,6 @@ type Holder struct {
 
 	shards map[shardKey][]byte
 	leases map[group.ID]group.Lease
-	slots  map[shardKey]bool
 }
 
 type shardKey struct {

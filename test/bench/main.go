@@ -1,0 +1,101 @@
+// Command bench measures skep against its limits, each figure as a ratio to
+// what was measured in the same run: the steps of the data's way against the
+// cipher and memory, the mount against the bare directory, the swarm against a
+// bare libp2p stream. It starts its own swarm of real processes on loopback and
+// leaves nothing behind.
+//
+// Usage: bench -skep bin/skep [-size 1G] [-tree DIR] [-peers 8]
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+)
+
+// config is what is measured, and with what.
+type config struct {
+	skep  string // the binary
+	size  int64  // of the large file
+	tree  string // the directory of many files
+	peers int
+	dir   string // where everything happens
+}
+
+func main() {
+	var c config
+	var size string
+	flag.StringVar(&c.skep, "skep", "bin/skep", "the binary to measure")
+	flag.StringVar(&size, "size", "1GiB", "size of the large file")
+	flag.StringVar(&c.tree, "tree", "", "directory of many files (default: Go's source)")
+	flag.IntVar(&c.peers, "peers", 8, "peers of the swarm")
+	flag.Parse()
+	n, err := humanize.ParseBytes(size)
+	if err == nil {
+		c.size = int64(n)
+		c.skep, err = filepath.Abs(c.skep)
+	}
+	if err == nil && c.tree == "" {
+		var root []byte
+		root, err = exec.Command("go", "env", "GOROOT").Output()
+		c.tree = filepath.Join(strings.TrimSpace(string(root)), "src")
+	}
+	if err == nil {
+		err = run(c)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(c config) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if c.dir, err = os.MkdirTemp("", "skep-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(c.dir)
+	r := &report{w: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
+	fmt.Printf("%d cores, %s/%s, %s\n", runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	if err := pipeline(r); err != nil {
+		return fmt.Errorf("pipeline: %w", err)
+	}
+	stream, err := bareStream(ctx, r)
+	if err != nil {
+		return fmt.Errorf("bare stream: %w", err)
+	}
+	if err := swarm(ctx, c, r, stream); err != nil {
+		return fmt.Errorf("swarm: %w", err)
+	}
+	return nil
+}
+
+// report prints figures as they come.
+type report struct{ w *tabwriter.Writer }
+
+func (r *report) section(title string) { fmt.Fprintf(r.w, "\n%s\n", title) }
+
+func (r *report) line(what, format string, args ...any) {
+	fmt.Fprintf(r.w, "  %s\t%s\n", what, fmt.Sprintf(format, args...))
+	_ = r.w.Flush()
+}
+
+// rate prints MB/s and the ratio to a limit, if there is one.
+func (r *report) rate(what string, mbs, limit float64, of string) {
+	if limit == 0 {
+		r.line(what, "%.0f MB/s", mbs)
+		return
+	}
+	r.line(what, "%.0f MB/s\t%.2f of %s", mbs, mbs/limit, of)
+}
