@@ -468,8 +468,12 @@ func (t *Tree) StatFS(context.Context) (StatFS, error) {
 	return StatFS{Total: total, Free: avail, Avail: avail, Files: files + free, FreeFiles: free, NameLen: NameMax}, nil
 }
 
-// Usage is how many files and bytes of content the tree holds.
-func (t *Tree) Usage() (files, bytes int64) { return t.files64.Load(), t.bytes64.Load() }
+// Usage is how many files and bytes of content the tree holds. After a crash it
+// lacks what came since the last cut, and must not be taken for less than
+// nothing when that goes.
+func (t *Tree) Usage() (files, bytes int64) {
+	return max(0, t.files64.Load()), max(0, t.bytes64.Load())
+}
 
 // noSpace turns the disk's word into ours.
 func noSpace(err error) error {

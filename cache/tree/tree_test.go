@@ -126,6 +126,20 @@ func TestContentSurvivesRestart(t *testing.T) {
 	}
 }
 
+// What was written before a crash may go after it: a commit could not tell less
+// than nothing.
+func TestUsageAfterACrashIsNotNegative(t *testing.T) {
+	d := newDevice(t, Options{})
+	d.write(Root, "file", pattern(3<<20, 1))
+	d.restart()
+	if err := d.Unlink(ctx, Root, "file"); err != nil {
+		t.Fatal(err)
+	}
+	if files, bytes := d.Usage(); files < 0 || bytes < 0 {
+		t.Errorf("%d files with %d bytes", files, bytes)
+	}
+}
+
 func TestNames(t *testing.T) {
 	d := newDevice(t, Options{})
 	dir, err := d.Mkdir(ctx, Root, "dir", 0o755, Owner{})
