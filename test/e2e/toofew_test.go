@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"skep/test/harness"
+)
+
+// TestTooFew looks at a drive whose swarm is silent, and then gone for good:
+// what is on this device works on, what is not fails in time and says why.
+func TestTooFew(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 8, DeadAfter: 10 * time.Second})
+	f := &tooFew{swarm: swarm, source: filepath.Join(harness.Dir(t), "source")}
+	must(t, os.Mkdir(f.source, 0o755))
+	harness.Files(t, f.source, 32, 300_000, 7)
+	first := swarm.NewDevice(t)
+	first.Mount(t)
+	harness.Rsync(t, "-a", f.source+"/", first.Path("tree")+"/")
+	first.Sync(t)
+	first.Destroy(t)
+	f.device = swarm.Recover(t, first.Words)
+	f.device.Mount(t)
+	f.look(t)
+
+	s := steps{t}
+	s.step("silent swarm", f.silent)
+	s.step("it speaks again", f.speaksAgain)
+	s.step("too few holders", f.gone)
+}
+
+type tooFew struct {
+	swarm  *harness.Swarm
+	device *harness.Device
+	source string
+}
+
+// look lists all directories but one, and reads the files of one.
+func (f *tooFew) look(t *testing.T) {
+	t.Helper()
+	for i := range 7 {
+		_, err := os.ReadDir(f.path(i))
+		must(t, err)
+	}
+	f.readable(t, 0)
+}
+
+func (f *tooFew) path(dir int, name ...string) string {
+	return filepath.Join(append([]string{f.device.Path("tree"), fmt.Sprintf("d%02d", dir)}, name...)...)
+}
+
+// readable checks that the files of a directory can be read.
+func (f *tooFew) readable(t *testing.T, dir int) {
+	t.Helper()
+	harness.Same(t, filepath.Join(f.source, fmt.Sprintf("d%02d", dir)), f.path(dir))
+}
+
+// offline checks that what is on this device is there at once.
+func (f *tooFew) offline(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	for i := range 7 {
+		list := harness.Run(t, exec.Command("ls", "-l", f.path(i))).OK(t)
+		if n := strings.Count(list, " f00"); n != 4 {
+			t.Errorf("ls shows %d of 4 files:\n%s", n, list)
+		}
+	}
+	f.readable(t, 0)
+	harness.Run(t, exec.Command("df", f.device.Mnt)).OK(t)
+	must(t, os.WriteFile(f.device.Path("written offline"), []byte("x"), 0o644))
+	must(t, os.Remove(f.device.Path("written offline")))
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("offline, ls, df and reading took %v", took)
+	}
+}
+
+// silent stops all peers, so that their connections are there but nothing
+// comes: a program that waits for content can be interrupted at once.
+func (f *tooFew) silent(t *testing.T) {
+	for _, p := range f.swarm.Peers {
+		p.Process().Signal(syscall.SIGSTOP)
+	}
+	f.offline(t)
+	file := f.path(1, "f0001")
+	cat := exec.Command("cat", file)
+	must(t, cat.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cat.Wait() }()
+	waitsForDrive(t, cat.Process.Pid)
+	must(t, cat.Process.Signal(os.Interrupt))
+	select {
+	case <-ended:
+	case <-time.After(2 * time.Second):
+		_ = cat.Process.Kill()
+		t.Error("cat did not end within 2 seconds after Ctrl-C")
+		<-ended
+	}
+	f.offline(t)
+}
+
+// waitsForDrive waits until a process is in a request of a drive that is not
+// answered.
+func waitsForDrive(t *testing.T, pid int) {
+	t.Helper()
+	harness.Until(t, 5*time.Second, "cat waits for the drive", func() (bool, string) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
+		return strings.Contains(string(b), "fuse") || strings.Contains(string(b), "folio"), string(b)
+	})
+}
+
+func (f *tooFew) speaksAgain(t *testing.T) {
+	for _, p := range f.swarm.Peers {
+		p.Process().Signal(syscall.SIGCONT)
+	}
+	harness.Until(t, 30*time.Second, "the file can be read again", func() (bool, string) {
+		_, err := os.ReadFile(f.path(1, "f0001"))
+		return err == nil, fmt.Sprint(err)
+	})
+	f.readable(t, 1)
+}
+
+// patience is how long reading what is lost may take until it fails.
+const patience = 45 * time.Second
+
+// gone kills all peers but one: fewer than k shards are left.
+func (f *tooFew) gone(t *testing.T) {
+	for _, p := range f.swarm.Peers[1:] {
+		p.Destroy(t)
+	}
+	file := f.path(2, "f0002")
+	began := time.Now()
+	r := harness.Run(t, exec.Command("cat", file))
+	if r.Code == 0 || r.Stdout != "" && !f.begins(t, "d02/f0002", r.Stdout) {
+		t.Errorf("reading what is lost: status %d, %d bytes", r.Code, len(r.Stdout))
+	}
+	if took := time.Since(began); took > patience {
+		t.Errorf("reading what is lost failed after %v", took)
+	}
+	t.Logf("cat failed after %v: %s", time.Since(began), r.Stderr)
+	f.named(t, file)
+	f.offline(t)
+	f.readable(t, 1)
+}
+
+// begins reports whether bytes are the beginning of a file of the source.
+func (f *tooFew) begins(t *testing.T, name, got string) bool {
+	t.Helper()
+	want, err := os.ReadFile(filepath.Join(f.source, name))
+	must(t, err)
+	return strings.HasPrefix(string(want), got)
+}
+
+// named checks that the log and the status name a file that cannot be read and
+// say how many shards are missing.
+func (f *tooFew) named(t *testing.T, file string) {
+	t.Helper()
+	log, err := os.ReadFile(f.device.Log())
+	must(t, err)
+	said := ""
+	for _, line := range strings.Split(string(log), "\n") {
+		if strings.Contains(line, "f0002") && strings.Contains(line, "shard") {
+			said = line
+		}
+	}
+	status := f.device.Skep(t, "status", file).OK(t)
+	if said == "" && !(strings.Contains(status, "f0002") && strings.Contains(status, "shard")) {
+		t.Errorf("neither log nor status name the file and how many shards are missing.\nlog:\n%s\nstatus:\n%s", log, status)
+	}
+	t.Logf("status: %s\nlog: %s", status, said)
+}
