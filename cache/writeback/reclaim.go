@@ -67,17 +67,35 @@ func (e *Engine) children(ctx context.Context, l link.Link) ([]link.Link, error)
 }
 
 // buryDead declares packs without live blocks dead, to their holders and in
-// the account.
+// the account; and those that are in no account: a number was reserved for
+// them, and some of their holders may have their shards, but the commit ended
+// before enough of them did. None is on its way while this runs.
 func (e *Engine) buryDead(ctx context.Context) error {
 	dead := map[group.ID][]uint16{}
+	known := map[group.ID]*group.Bitmap{}
 	err := e.table.Packs(func(p blocks.Pack) bool {
 		if p.Live == 0 {
 			dead[p.Group] = append(dead[p.Group], p.Number)
 		}
+		if known[p.Group] == nil {
+			known[p.Group] = &group.Bitmap{}
+		}
+		known[p.Group].Add(p.Number)
 		return true
 	})
 	if err != nil {
 		return err
+	}
+	all, err := e.table.Groups()
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		for n := range g.Packs {
+			if set := known[g.ID]; g.Founder == e.self() && !g.Dead.Has(n) && (set == nil || !set.Has(n)) {
+				dead[g.ID] = append(dead[g.ID], n)
+			}
+		}
 	}
 	for id, numbers := range dead {
 		if err := e.buryIn(ctx, id, numbers); err != nil {

@@ -372,6 +372,41 @@ func TestBrokenCommitGoesOn(t *testing.T) {
 	}
 }
 
+// Shards of a pack that too few holders took are in no account, but on disks.
+func TestWhatAFailedCommitLeftIsDeleted(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	d.put("first", random(1, 3<<20))
+	d.sync()
+	down := func(is bool) {
+		for i := range 3 {
+			swarm.Set(i, func(h *memswarm.Holder) { h.Down = is })
+		}
+	}
+	before, _ := swarm.Bytes()
+	down(true)
+	d.put("second", random(2, 3<<20))
+	if err := d.engine.Sync(ctx); err == nil {
+		t.Fatal("synced to too few holders")
+	}
+	if left, _ := swarm.Bytes(); left == before {
+		t.Fatal("the failed commit left nothing")
+	}
+	d.close()
+	down(false)
+	d.open(nil)
+	d.sync()
+	for _, name := range []string{"first", "second"} {
+		if err := d.tree.Unlink(ctx, tree.Root, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.sync()
+	if left, _ := swarm.Bytes(); left > 2<<20 {
+		t.Errorf("%d bytes are left of a drive that is empty", left)
+	}
+}
+
 func TestManySmallCommitsStayCompact(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
 	d := newDevice(t, swarm)
