@@ -2,10 +2,13 @@ package writeback
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"skep/cache/blocks"
+	"skep/cache/readthrough"
 	"skep/cache/state"
+	"skep/cache/tree"
 	"skep/chunker/blockindex"
 	"skep/chunker/commit"
 	"skep/chunker/link"
@@ -44,6 +47,37 @@ func Adopt(st *state.Store, table *blocks.Table, h commit.Head, signed []byte, r
 	b.Delete(refsKey)
 	_, err = st.Apply(&b)
 	return err
+}
+
+// Restore brings back what the tables held before their index was lost: the
+// newest commit and what it had not taken are in the journal, the commit's
+// metadata in packs that are kept as files, and the rest comes when looked at.
+// The tree must not be open yet.
+func Restore(ctx context.Context, st *state.Store, table *blocks.Table, reader *readthrough.Reader) error {
+	c, at, ok, err := LoadCommit(st)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if !ok {
+		return errors.New("restore: the index is lost, and the journal names no commit")
+	}
+	root, err := c.RootRecord()
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := tree.Adopt(st, root, c.Files, c.Bytes); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	read := func(l commit.Locator) ([]byte, error) { return reader.At(ctx, l) }
+	signed, err := read(at)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	h := commit.Head{Drive: c.Drive, Device: c.Device, Number: c.Number, Time: c.Time, Commit: at}
+	if err := Adopt(st, table, h, signed, read); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return nil
 }
 
 func entryAt(l commit.Locator) blockindex.Entry {

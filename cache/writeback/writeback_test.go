@@ -75,6 +75,11 @@ func (d *device) open(prepare func(*state.Store)) {
 	d.packs = must(packfiles.Open(filepath.Join(d.dir, "packs")))
 	d.table = blocks.New(d.st)
 	d.reader = readthrough.New(d.table, d.packs, d.swarm, names)
+	if d.st.Rebuilt() {
+		if err := writeback.Restore(ctx, d.st, d.table, d.reader); err != nil {
+			d.t.Fatal(err)
+		}
+	}
 	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.Open(filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1}))
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.swarm, Publish: d.swarm.Publish,
@@ -427,7 +432,112 @@ func TestManySmallCommitsStayCompact(t *testing.T) {
 }
 
 // The device goes on after its index was lost: from the newest commit and the
-// journal.
+// journal, without any peer for what it wrote itself.
+func TestLostIndex(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := map[string]string{"dir/": "", "dir/sub/": "", "new/": ""}
+	put := func(path string, content []byte) {
+		d.put(path, content)
+		want[path] = string(content)
+	}
+	for i := range 300 {
+		put(fmt.Sprintf("dir/sub/f%d", i), random(uint64(i), 3000))
+	}
+	put("dir/large", random(1000, 2<<20))
+	d.sync()
+	put("dir/sub/f7", []byte("changed after the commit"))
+	put("new/file", random(1001, 50_000))
+	put("dir/sub/added", []byte("x"))
+	sub, _ := d.parent("dir/sub/x")
+	if err := d.tree.Unlink(ctx, sub, "f9"); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "dir/sub/f9")
+	if err := d.tree.Rename(ctx, sub, "f10", tree.Root, "renamed", 0); err != nil {
+		t.Fatal(err)
+	}
+	want["renamed"] = want["dir/sub/f10"]
+	delete(want, "dir/sub/f10")
+	d.forgetJournal()
+	d.close()
+	if err := os.RemoveAll(filepath.Join(d.dir, "state", "index")); err != nil {
+		t.Fatal(err)
+	}
+	d.open(nil)
+	if !d.st.Rebuilt() {
+		t.Fatal("the test did not lose anything")
+	}
+	check(t, d.listTree(), want)
+	d.sync()
+	check(t, d.committed(), want)
+	d.put("dir/after", []byte("y"))
+	want["dir/after"] = "y"
+	d.sync()
+	check(t, d.committed(), want)
+}
+
+// forgetJournal fills the journal until its first segments, which the newest
+// commit has made dispensable, are dropped.
+func (d *device) forgetJournal() {
+	d.t.Helper()
+	var b state.Batch
+	b.Put([]byte("qfill"), make([]byte, 8<<20))
+	for range 4 {
+		if _, err := d.st.Apply(&b); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	b.Reset()
+	b.Delete([]byte("qfill"))
+	if _, err := d.st.Apply(&b); err != nil {
+		d.t.Fatal(err)
+	}
+	before := d.st.Seq()
+	if err := d.tree.Carry(); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.table.Carry(); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.st.Forget(before); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// listTree reads everything through the tree, as programs do.
+func (d *device) listTree() map[string]string {
+	d.t.Helper()
+	out := map[string]string{}
+	d.listBelow(tree.Root, "", out)
+	return out
+}
+
+func (d *device) listBelow(dir tree.Ino, path string, out map[string]string) {
+	d.t.Helper()
+	var entries []tree.DirEntry
+	if err := d.tree.ReadDir(ctx, dir, 0, func(e tree.DirEntry) bool { entries = append(entries, e); return true }); err != nil {
+		d.t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Attr.Mode&0o170000 == 0o040000 {
+			out[path+e.Name+"/"] = ""
+			d.listBelow(e.Attr.Ino, path+e.Name+"/", out)
+			continue
+		}
+		f, err := d.tree.Open(ctx, e.Attr.Ino, os.O_RDONLY)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		b := make([]byte, e.Attr.Size)
+		if n, err := f.ReadAt(ctx, b, 0); err != nil || n != len(b) {
+			d.t.Fatalf("%s%s: %d of %d bytes: %v", path, e.Name, n, len(b), err)
+		}
+		f.Release()
+		out[path+e.Name] = string(b)
+	}
+}
+
 func TestContentIsFetchedBack(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
 	d := newDevice(t, swarm)

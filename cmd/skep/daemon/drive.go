@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -148,31 +147,13 @@ func (d *drive) openTables() (err error) {
 	return nil
 }
 
-// afterLoss brings back what a lost index held: the newest commit is in the
-// journal, its packs of metadata are kept as files, the rest comes when looked
-// at.
+// afterLoss brings back what a lost index held.
 func (d *drive) afterLoss() error {
 	if !d.st.Rebuilt() {
 		return nil
 	}
-	c, at, ok, err := writeback.LoadCommit(d.st)
-	if err != nil || !ok {
-		return errors.Join(err, errors.New("the index is lost, and no commit is known"))
-	}
-	d.log.Warn("the local index was damaged and is made anew from the newest commit and the journal", "commit", c.Number)
-	root, err := c.RootRecord()
-	if err != nil {
-		return err
-	}
-	if err := tree.Adopt(d.st, root, c.Files, c.Bytes); err != nil {
-		return err
-	}
-	read := func(l commit.Locator) ([]byte, error) { return d.reader.At(context.Background(), l) }
-	signed, err := read(at)
-	if err != nil {
-		return err
-	}
-	return writeback.Adopt(d.st, d.table, commit.Head{Drive: d.id, Device: c.Device, Number: c.Number, Time: c.Time, Commit: at}, signed, read)
+	d.log.Warn("the local index was damaged and is made anew from the newest commit and the journal")
+	return writeback.Restore(context.Background(), d.st, d.table, d.reader)
 }
 
 // capacity is what df tells: the room on this device, which every write needs
