@@ -224,7 +224,7 @@ func (c *crash) deleted(t *testing.T) {
 	}
 	needed := c.needed(t)
 	round := 0
-	harness.Until(t, 60*time.Second, "the peers deleted what nothing needs", func() (bool, string) {
+	harness.Until(t, 30*time.Second, "the peers deleted what nothing needs", func() (bool, string) {
 		// Space comes back with the commits that follow.
 		must(t, os.WriteFile(c.device.Path("round"), fmt.Append(nil, round), 0o644))
 		round++
@@ -238,7 +238,7 @@ func (c *crash) deleted(t *testing.T) {
 }
 
 // needed is how many bytes the mirror may take at the peers: its size, coded,
-// and as much again for metadata and packs that are half dead.
+// in packs of which half may be dead and half may be padding; and metadata.
 func (c *crash) needed(t *testing.T) int64 {
 	t.Helper()
 	var size int64
@@ -257,7 +257,7 @@ func (c *crash) needed(t *testing.T) int64 {
 			worst = max(worst, float64(k.N)/float64(k.K))
 		}
 	}
-	return int64(2*worst*float64(size)) + 4<<20
+	return int64(4*worst*float64(size)) + 4<<20
 }
 
 // recovery brings the drive back on another device, to see that what was

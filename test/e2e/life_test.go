@@ -35,7 +35,7 @@ func TestLife(t *testing.T) {
 	s.step("copy", l.copy)
 	s.step("redundancy", l.redundancy)
 	s.step("secrecy", l.secrecy)
-	// s.step("loss of holders", l.lossOfHolders)
+	s.step("loss of holders", l.lossOfHolders)
 	s.step("loss of the device", l.lossOfDevice)
 	s.step("recovery", l.recovery)
 	s.step("secrecy after all", l.secrecy)

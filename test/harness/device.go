@@ -203,7 +203,7 @@ func (d *Device) WaitSafe(t testing.TB, limit time.Duration) control.Status {
 
 // Safe reports whether all packs have all their shards.
 func Safe(s control.Status) bool {
-	return len(s.Codings) > 0 && s.PacksBelowTarget == 0 && s.ShardsMissing == 0
+	return len(s.Codings) > 0 && s.Packs > 0 && s.PacksBelowTarget == 0 && s.ShardsMissing == 0
 }
 
 // Spare is how many holders may be lost with no pack lost, less one: the
