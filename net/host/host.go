@@ -182,8 +182,11 @@ func ParseAddrs(lines []string) ([]peer.AddrInfo, error) {
 	addrs := make([]multiaddr.Multiaddr, 0, len(lines))
 	for _, l := range lines {
 		a, err := multiaddr.NewMultiaddr(l)
+		if err == nil {
+			_, err = peer.AddrInfoFromP2pAddr(a)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("address %q: %w", l, err)
+			return nil, fmt.Errorf("address %q: %w; a full address is such as /ip4/203.0.113.5/tcp/4001/p2p/12D3KooW…", l, err)
 		}
 		addrs = append(addrs, a)
 	}

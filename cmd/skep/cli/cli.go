@@ -107,11 +107,13 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-func (a *app) home() (home.Dir, error) {
+func (a *app) home() (h home.Dir, err error) {
 	if a.homeDir != "" {
-		return home.Dir(a.homeDir), nil
+		h = home.Dir(a.homeDir)
+	} else if h, err = home.Default(); err != nil {
+		return h, err
 	}
-	return home.Default()
+	return h, h.Fits()
 }
 
 // client returns a client for the daemon of the home.

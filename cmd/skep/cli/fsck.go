@@ -20,6 +20,8 @@ every directory, every file's content, the shards held for others. It says what
 it found in terms of files, and changes nothing. The daemon must not be running
 (skep down). With --remote, what is only with holders is fetched and checked,
 too.`,
+		Example: `  skep down && skep fsck
+  skep fsck --remote --json`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := a.home()

@@ -13,7 +13,6 @@ import (
 	"skep/chunker/words"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
-	skephost "skep/net/host"
 )
 
 func (a *app) initCommand() *cobra.Command {
@@ -45,9 +44,6 @@ func (a *app) runInit(flags peerFlags, wordsFile string) error {
 	s, err := flags.settings()
 	if err != nil {
 		return err
-	}
-	if _, err := skephost.ParseAddrs(s.Bootstrap); err != nil {
-		return usageError{err}
 	}
 	pass, err := a.passphrase()
 	if err != nil {
@@ -140,9 +136,6 @@ func (a *app) runRecover(ctx context.Context, flags peerFlags, wordsFile string)
 		return usageError{errors.New("give the recovery words with --words-file FILE (- for standard input)")}
 	case len(s.Bootstrap) == 0:
 		return usageError{errors.New("give the address of any peer of the swarm with --bootstrap")}
-	}
-	if _, err := skephost.ParseAddrs(s.Bootstrap); err != nil {
-		return usageError{err}
 	}
 	if h.Exists() {
 		return fmt.Errorf("%w: %s; choose another one with --home", home.ErrExists, h)

@@ -17,6 +17,7 @@ import (
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
+	skephost "skep/net/host"
 )
 
 func (a *app) mountCommand() *cobra.Command {
@@ -38,6 +39,9 @@ process is the daemon, and ends with the mount.`,
 			dir, err := filepath.Abs(argv[0])
 			if err != nil {
 				return err
+			}
+			if _, err := skephost.ParseAddrs(bootstrap); err != nil {
+				return usageError{fmt.Errorf("--bootstrap: %w", err)}
 			}
 			if foreground {
 				return a.mountHere(cmd.Context(), dir, options, bootstrap)
@@ -183,6 +187,8 @@ func (a *app) umountCommand() *cobra.Command {
 		Long: `Unmounts the drive. What is not with its holders yet stays on this device and goes
 on being uploaded by the daemon; umount says how much that is. With --force,
 programs that use the folder lose it at once.`,
+		Example: `  skep umount ~/drive
+  skep umount --force ~/drive`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, argv []string) error {
 			dir, err := filepath.Abs(argv[0])
@@ -211,7 +217,8 @@ func (a *app) downCommand() *cobra.Command {
 		Long: `Ends the daemon of the home, and its mounts with it. What it holds for others is
 away until it runs again. Nothing that was written is lost: what is not uploaded
 yet is uploaded when it is back.`,
-		Args: args(cobra.NoArgs),
+		Example: `  skep sync && skep down`,
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := a.home()
 			if err != nil {

@@ -5,9 +5,11 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/home"
+	skephost "skep/net/host"
 )
 
 // defaultOffer is how much of the disk a home gives to others unless told
@@ -42,6 +44,14 @@ func (p *peerFlags) settings() (home.Settings, error) {
 	}
 	if p.deadAfter < 0 || p.deadAfter > 0 && p.deadAfter < time.Second {
 		return home.Settings{}, usageError{fmt.Errorf("--dead-after %v: at least a second", p.deadAfter)}
+	}
+	if _, err := skephost.ParseAddrs(p.bootstrap); err != nil {
+		return home.Settings{}, usageError{fmt.Errorf("--bootstrap: %w", err)}
+	}
+	for _, l := range p.listen {
+		if _, err := multiaddr.NewMultiaddr(l); err != nil {
+			return home.Settings{}, usageError{fmt.Errorf("--listen %q: %w; write it as /ip4/0.0.0.0/tcp/4001", l, err)}
+		}
 	}
 	return home.Settings{Listen: p.listen, Bootstrap: p.bootstrap, Offer: int64(p.offer), Region: p.region,
 		Domain: p.domain, DeadAfter: home.Duration(p.deadAfter)}, nil

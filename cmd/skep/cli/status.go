@@ -178,7 +178,10 @@ func (a *app) repairCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "repair",
 		Short: "Pause, resume or look at the repair of what was lost",
-		Args:  args(cobra.NoArgs),
+		Example: `  skep repair status
+  skep repair pause
+  skep repair resume`,
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usageError{errors.New("say what: skep repair pause, resume or status")}
 		},

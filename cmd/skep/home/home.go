@@ -52,6 +52,22 @@ func (d Dir) Path(elem ...string) string {
 // Socket is where the daemon listens for commands.
 func (d Dir) Socket() string { return d.Path("control.sock") }
 
+// maxSocket is how long the path of a Unix socket can be.
+const maxSocket = len(unix.RawSockaddrUnix{}.Path) - 1
+
+// Fits reports, as an error, that the home's path is too long for the socket
+// in it.
+func (d Dir) Fits() error {
+	abs, err := filepath.Abs(d.Socket())
+	if err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	if more := len(abs) - maxSocket; more > 0 {
+		return fmt.Errorf("home %s: the path is %d bytes too long for the socket in it: choose a shorter one with --home", d, more)
+	}
+	return nil
+}
+
 // Log is where a daemon in the background writes its log.
 func (d Dir) Log() string { return d.Path("daemon.log") }
 
