@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/chunker/words"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
 )
@@ -219,3 +220,6 @@ func Spare(t testing.TB, s control.Status) int {
 	}
 	return least
 }
+
+// NewWords are recovery words of no drive.
+func NewWords() []byte { return []byte(words.New().Phrase() + "\n") }

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"skep/test/harness"
+)
+
+const goodAddr = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWRqS77wqgHaSrYv51NjonrF4oZYwtVc1ckfnvhHUiHoNq"
+
+// What makes no sense is refused before anything is made.
+func TestUsage(t *testing.T) {
+	base := harness.Dir(t)
+	for name, tt := range map[string]struct {
+		args string
+		says string // separated by |
+	}{
+		"unknown command":       {"frobnicate", "frobnicate"},
+		"unknown flag":          {"mount --frob x", "--frob"},
+		"mount nowhere":         {"mount", "skep mount --help"},
+		"mount at two places":   {"mount a b", "skep mount --help"},
+		"umount nothing":        {"umount", "skep umount --help"},
+		"sync something":        {"sync x", "skep sync --help"},
+		"sync for a word":       {"sync --timeout soon", "soon"},
+		"offer a word":          {"init --offer lots", "lots|10G"},
+		"offer less than none":  {"init --offer -5G", "-5G"},
+		"region in small":       {"init --region germany", "germany|DE"},
+		"too short a time":      {"init --dead-after 1ms", "1ms"},
+		"bootstrap a word":      {"init --bootstrap nonsense", "nonsense"},
+		"bootstrap nobody":      {"init --bootstrap /ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/tcp/4001"},
+		"bootstrap nobody new":  {"init --bootstrap " + goodAddr + " --bootstrap /dns4/example.org", "/dns4/example.org"},
+		"listen on a word":      {"init --listen nonsense", "nonsense"},
+		"mount by a word":       {"mount --bootstrap nonsense x", "nonsense"},
+		"peer bootstrap a word": {"peer --bootstrap nonsense", "nonsense"},
+		"peer listen on a word": {"peer --listen nonsense", "nonsense"},
+		"peer in a region":      {"peer --region xx", "xx"},
+		"recover nothing":       {"recover --bootstrap " + goodAddr, "--words-file"},
+		"recover from nobody":   {"recover --words-file " + base + "/words", "--bootstrap"},
+		"recover from a word":   {"recover --words-file " + base + "/words --bootstrap nonsense", "nonsense"},
+		"repair what":           {"repair", "pause|resume|status"},
+		"repair that":           {"repair all", "all"},
+		"demo of none":          {"demo --peers 0", "--peers"},
+		"demo of thousands":     {"demo --peers 5000", "--peers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := filepath.Join(base, strings.ReplaceAll(name, " ", "-"))
+			r := harness.Skep(t, append([]string{"--home", home}, strings.Fields(tt.args)...)...)
+			r.Fails(t, 2, strings.Split(tt.says, "|")...)
+			absent(t, home)
+		})
+	}
+}
+
+// Without a daemon, commands say how to start it.
+func TestNoDaemon(t *testing.T) {
+	base := harness.Dir(t)
+	for _, args := range []string{"status", "status --json", "sync", "umount " + base, "repair pause", "repair status"} {
+		t.Run(args, func(t *testing.T) {
+			r := harness.Skep(t, append([]string{"--home", base + "/none"}, strings.Fields(args)...)...)
+			r.Fails(t, 1, "no skep daemon is running", "skep mount DIR")
+		})
+	}
+	harness.Skep(t, "--home", base+"/none", "down").OK(t) // it is down
+}
+
+// commands are all that people are shown.
+var commands = []string{"demo", "init", "recover", "peer", "mount", "umount", "down", "sync", "status", "repair", "fsck"}
+
+func TestHelp(t *testing.T) {
+	top := harness.Skep(t, "--help").OK(t)
+	for _, c := range commands {
+		if !strings.Contains(top, "\n  "+c+" ") {
+			t.Errorf("skep --help does not list %s", c)
+		}
+		help := harness.Skep(t, c, "--help").OK(t)
+		for _, part := range []string{"Usage:\n  skep " + c, "Examples:\n  skep "} {
+			if !strings.Contains(help, part) {
+				t.Errorf("skep %s --help lacks %q", c, part)
+			}
+		}
+	}
+	for _, c := range []string{"pause", "resume", "status"} {
+		if help := harness.Skep(t, "repair", c, "--help").OK(t); !strings.Contains(help, "skep repair "+c) {
+			t.Errorf("skep repair %s --help: %s", c, help)
+		}
+	}
+	if v := harness.Skep(t, "--version").OK(t); !strings.HasPrefix(v, "skep version ") {
+		t.Errorf("--version says %q", v)
+	}
+}
+
+// The completions are made, and shells can read them.
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		script := harness.Skep(t, "completion", shell).OK(t)
+		if !strings.Contains(script, "skep") {
+			t.Errorf("completion for %s: %d bytes", shell, len(script))
+		}
+		if _, err := exec.LookPath(shell); err != nil || shell == "fish" {
+			continue
+		}
+		check := exec.Command(shell, "-n")
+		check.Stdin = strings.NewReader(script)
+		harness.Run(t, check).OK(t)
+	}
+	if words := harness.Skep(t, "__complete", "re").OK(t); !strings.Contains(words, "recover") || !strings.Contains(words, "repair") {
+		t.Errorf("completions of \"re\": %s", words)
+	}
+}
