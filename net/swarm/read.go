@@ -15,7 +15,7 @@ import (
 
 // ReadRange returns n bytes at off of a pack, proved against its manifest.
 func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
-	if off < 0 || n < 0 || off+n > ref.Class.Size() || !ref.Coding.Valid(ref.Class) {
+	if off < 0 || n < 0 || n > ref.Class.Size() || off > ref.Class.Size()-n || !ref.Coding.Valid(ref.Class) {
 		return nil, fmt.Errorf("range %d+%d of a pack of %v: outside", off, n, ref.Class)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
