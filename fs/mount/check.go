@@ -238,7 +238,7 @@ func checkSystem(dir string) error {
 	}
 	if err := unix.Access(device, unix.R_OK|unix.W_OK); err != nil {
 		return &PointError{"mount", dir, ErrPermission,
-			"your user may not open " + device + ": ask for membership in its group, or for mode 0666", err}
+			"your user may not open " + device + ": ask for membership in its group, or for mode 0666", nil}
 	}
 	return nil
 }

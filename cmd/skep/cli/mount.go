@@ -17,6 +17,7 @@ import (
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
+	"skep/fs/mount"
 	skephost "skep/net/host"
 )
 
@@ -195,7 +196,11 @@ programs that use the folder lose it at once.`,
 			if err != nil {
 				return err
 			}
-			if err := a.call(cmd.Context(), "/v1/umount", control.Unmount{Dir: dir, Force: force}, nil); err != nil {
+			err = a.call(cmd.Context(), "/v1/umount", control.Unmount{Dir: dir, Force: force}, nil)
+			if errors.Is(err, control.ErrNotRunning) && takeDeadMount(cmd.Context(), dir) {
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 			var s control.Status
@@ -208,6 +213,15 @@ programs that use the folder lose it at once.`,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "even if programs use it")
 	return cmd
+}
+
+// takeDeadMount takes away a mount that a crash left, and reports whether there
+// was one.
+func takeDeadMount(ctx context.Context, dir string) bool {
+	if errors.Is(mount.Check(dir, mount.Options{NonEmpty: true}), mount.ErrMounted) {
+		return false // the daemon of another home serves it
+	}
+	return mount.Unmount(ctx, dir) == nil
 }
 
 func (a *app) downCommand() *cobra.Command {

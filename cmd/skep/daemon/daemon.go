@@ -270,6 +270,11 @@ func (d *Daemon) Unmount(ctx context.Context, dir string, force bool) error {
 	case <-m.done:
 		return nil
 	case <-ctx.Done():
+	}
+	select {
+	case <-m.done: // a daemon in the foreground ends with its mount
+		return nil
+	default:
 		return ctx.Err()
 	}
 }
