@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skep/test/harness"
+)
+
+// Where a drive cannot be mounted, the message says why and what to do; the
+// daemon that was started for it stays, and mounts at the next place.
+func TestMountAtBadPlaces(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	base := harness.Dir(t)
+	write(t, filepath.Join(base, "file"), "mine")
+	write(t, filepath.Join(base, "full", "file"), "mine")
+	must(t, os.Mkdir(filepath.Join(d.Home, "inside"), 0o755))
+	for name, tt := range map[string]struct {
+		dir  string
+		says []string
+	}{
+		"missing":       {base + "/missing", []string{"no such directory", "mkdir -p"}},
+		"a file":        {base + "/file", []string{"not a directory"}},
+		"below a file":  {base + "/file/x", []string{"not a directory"}},
+		"not empty":     {base + "/full", []string{"not empty", "-o nonempty"}},
+		"the home":      {d.Home, []string{"inside the daemon's own state directory"}},
+		"in the home":   {d.Home + "/inside", []string{"inside the daemon's own state directory"}},
+		"over the home": {filepath.Dir(d.Home), []string{"daemon's own state directory"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d.Skep(t, "mount", tt.dir).Fails(t, 1, append(tt.says, tt.dir)...)
+			d.Skep(t, "mount", "-o", "frobnicate", tt.dir).Fails(t, 2, "frobnicate")
+		})
+	}
+	has(t, filepath.Join(base, "full", "file"), "mine")
+	d.Skep(t, "umount", base+"/full").Fails(t, 1, "not a mount of this drive", base+"/full")
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	write(t, d.Path("file"), "content")
+	d.Skep(t, "mount", d.Mnt).Fails(t, 1, "mounted already", d.Mnt)
+	other := filepath.Join(base, "other")
+	must(t, os.Mkdir(other, 0o755))
+	d.Skep(t, "mount", other).Fails(t, 1, "mounted already", d.Mnt)
+	// Another drive at the same place.
+	alone(t).Skep(t, "mount", d.Mnt).Fails(t, 1, "already mounted", "skep umount")
+	has(t, d.Path("file"), "content")
+	d.Skep(t, "umount", d.Mnt).OK(t)
+	absent(t, d.Path("file"))
+	d.Skep(t, "umount", d.Mnt).Fails(t, 1, d.Mnt)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	has(t, d.Path("file"), "content")
+}
+
+func TestMountOverFiles(t *testing.T) {
+	d := alone(t)
+	write(t, d.Path("below"), "hidden")
+	d.Skep(t, "mount", "-o", "nonempty", d.Mnt).OK(t)
+	absent(t, d.Path("below"))
+	write(t, d.Path("above"), "content")
+	d.Skep(t, "umount", d.Mnt).OK(t)
+	has(t, d.Path("below"), "hidden")
+}
+
+func TestNoHome(t *testing.T) {
+	dir := harness.Dir(t)
+	harness.Skep(t, "--home", dir+"/none", "mount", dir).Fails(t, 1, dir+"/none", "skep init", "skep recover")
+	harness.Skep(t, "--home", dir+"/none", "mount", "--foreground", dir).Fails(t, 1, dir+"/none")
+	harness.Skep(t, "--home", dir+"/none", "fsck").Fails(t, 1, dir+"/none")
+	absent(t, dir+"/none")
+}
+
+// A peer's home has nothing to mount.
+func TestMountAPeer(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 1})
+	p := swarm.Peers[0]
+	dir := harness.Dir(t)
+	harness.Skep(t, "--home", p.Home, "mount", dir).Fails(t, 1, "no drive", "skep init")
+	harness.Skep(t, "--home", p.Home, "sync").Fails(t, 1, "no drive")
+	harness.Skep(t, "--home", p.Home, "status", "--json").OK(t)
+	if !p.Running() {
+		t.Error("the peer ended")
+	}
+}
+
+// A second daemon for a home is refused, and hurts the first one in nothing.
+func TestTwoDaemons(t *testing.T) {
+	d := alone(t)
+	d.MountAlone(t)
+	write(t, d.Path("file"), "content")
+	other := filepath.Join(harness.Dir(t), "other")
+	must(t, os.Mkdir(other, 0o755))
+	d.Skep(t, "mount", "--foreground", other).Fails(t, 1, "another skep daemon serves this home", d.Home)
+	d.Skep(t, "fsck").Fails(t, 1, "skep down")
+	has(t, d.Path("file"), "content")
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 1})
+	p := swarm.Peers[0]
+	harness.Skep(t, "peer", "--home", p.Home).Fails(t, 1, "another skep daemon serves this home", p.Home)
+	if !p.Running() {
+		t.Error("the peer ended")
+	}
+}
+
+// After kill -9, the dead mount is no obstacle, and nothing is lost.
+func TestMountAfterACrash(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	for _, content := range []string{"first", "second", "third"} {
+		d.Skep(t, "mount", d.Mnt).OK(t)
+		write(t, d.Path(content), content)
+		_, err := os.Stat(d.Mnt)
+		must(t, err)
+		kill(t, d)
+	}
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	for _, content := range []string{"first", "second", "third"} {
+		has(t, d.Path(content), content)
+	}
+	kill(t, d)
+	// With nobody to ask, umount takes the dead mount away by itself.
+	d.Skep(t, "umount", d.Mnt).OK(t)
+	if _, err := os.Stat(d.Mnt); err != nil {
+		t.Errorf("after umount: %v", err)
+	}
+}
+
+// kill ends the daemon in the background of a device with SIGKILL.
+func kill(t *testing.T, d *harness.Device) {
+	t.Helper()
+	pid, ok := harness.ServerPID(filepath.Join(d.Home, "control.sock"))
+	if !ok {
+		t.Fatal("no daemon")
+	}
+	must(t, unix.Kill(pid, unix.SIGKILL))
+	harness.Until(t, 10*time.Second, "the daemon is gone", func() (bool, string) {
+		_, ok := harness.ServerPID(filepath.Join(d.Home, "control.sock"))
+		return !ok, ""
+	})
+}
+
+// A mount that is in use is not taken away, and who uses it is named.
+func TestUmountInUse(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	write(t, d.Path("file"), "content")
+	user := exec.Command("sleep", "1000")
+	user.Dir = d.Mnt
+	must(t, user.Start())
+	ended := make(chan struct{})
+	go func() { _ = user.Wait(); close(ended) }()
+	defer func() { _ = user.Process.Kill(); <-ended }()
+	d.Skep(t, "umount", d.Mnt).Fails(t, 1, "busy", "sleep")
+	has(t, d.Path("file"), "content")
+	d.Skep(t, "umount", "--force", d.Mnt).OK(t)
+	absent(t, d.Path("file"))
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	has(t, d.Path("file"), "content")
+}
+
+// Ending the daemon takes its mount away, and loses nothing.
+func TestDown(t *testing.T) {
+	d := alone(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	write(t, d.Path("file"), "content")
+	d.Skep(t, "down").OK(t)
+	absent(t, d.Path("file"))
+	d.Skep(t, "status").Fails(t, 1, "no skep daemon is running")
+	d.Skep(t, "fsck").OK(t)
+	d.MountAlone(t)
+	has(t, d.Path("file"), "content")
+	d.Process().Signal(syscall.SIGINT)
+	<-d.Process().Ended()
+	absent(t, d.Path("file"))
+	d.MountAlone(t)
+	d.Skep(t, "umount", d.Mnt).OK(t) // in the foreground, the daemon ends with it
+	<-d.Process().Ended()
+}
+
+// within runs the binary in a mount namespace that a script prepares.
+func within(t *testing.T, script string, args ...string) harness.Result {
+	t.Helper()
+	needRoot(t)
+	cmd := exec.Command("sh", append([]string{"-c", script + ` && exec "$@"`, "sh", harness.Binary()}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	return harness.Run(t, cmd)
+}
+
+// A system without FUSE: the drive still exists, and is mounted when there is
+// one.
+func TestNoFUSE(t *testing.T) {
+	d := alone(t)
+	for _, how := range [][]string{{"mount", "--foreground"}, {"mount"}} {
+		r := within(t, "mount -t tmpfs none /dev", append(append([]string{"--home", d.Home}, how...), d.Mnt)...)
+		r.Fails(t, 1, "no FUSE", "modprobe fuse", d.Mnt)
+	}
+	d.Skep(t, "down").OK(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+}
+
+// An ordinary user without fusermount3, and one who may not open /dev/fuse.
+func TestUserWhoMayNotMount(t *testing.T) {
+	needRoot(t)
+	d := alone(t)
+	for _, f := range []string{d.Home, d.Mnt, d.Words} {
+		must(t, exec.Command("chown", "-R", "65534:65534", f).Run())
+	}
+	for name, tt := range map[string]struct {
+		script string
+		says   []string
+	}{
+		"no fusermount3":    {"for f in /bin/fusermount* /usr/bin/fusermount*; do mount --bind /dev/null $f; done", []string{"fusermount3 is missing", "fuse3"}},
+		"no right to /dev":  {"touch " + d.Home + ".node && mknod " + d.Home + ".fuse c 10 229 && chmod 600 " + d.Home + ".fuse && mount --bind " + d.Home + ".fuse /dev/fuse", []string{"/dev/fuse"}},
+		"another's place":   {"mount -t tmpfs -o mode=0755 none " + d.Mnt, []string{"permission denied", d.Mnt}},
+		"unreachable place": {"mkdir -p " + d.Mnt + ".d/x && chmod 700 " + d.Mnt + ".d", []string{"permission denied"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := d.Mnt
+			if name == "unreachable place" {
+				dir += ".d/x"
+			}
+			script := tt.script
+			if !strings.Contains(script, "/dev/fuse") {
+				script = "chmod 666 /dev/fuse; " + script
+			}
+			r := asNobody(t, script, "--home", d.Home, "mount", "--foreground", dir)
+			r.Fails(t, 1, tt.says...)
+		})
+	}
+}
+
+// asNobody runs the binary as an ordinary user, in a mount namespace that root
+// prepares with a script.
+func asNobody(t *testing.T, script string, args ...string) harness.Result {
+	t.Helper()
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip("setpriv is not installed")
+	}
+	cmd := exec.Command("sh", append([]string{"-c", "{ " + script + `; } && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"`, "sh", harness.Binary()}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	return harness.Run(t, cmd)
+}
