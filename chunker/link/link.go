@@ -90,6 +90,11 @@ func FromCID(c cid.Cid) (Link, error) {
 	if !c.Defined() || c.Version() != 1 {
 		return Link{}, ErrNotLink
 	}
+	switch c.Type() {
+	case Raw, DagPB, CBOR:
+	default:
+		return Link{}, ErrNotLink
+	}
 	d, err := multihash.Decode(c.Hash())
 	if err != nil || d.Code != MultihashCode || len(d.Digest) != 64 {
 		return Link{}, ErrNotLink
@@ -119,7 +124,7 @@ func (l *Link) UnmarshalBinary(b []byte) error {
 		return ErrNotLink
 	}
 	c, ok := byteCodec(b[0])
-	if !ok {
+	if !ok || c == 0 && [EncodedSize]byte(b) != [EncodedSize]byte{} {
 		return ErrNotLink
 	}
 	l.Codec = c
