@@ -38,8 +38,14 @@ func (s *Store) PutShard(m *group.Manifest, word []byte, slot uint8, shard io.Re
 	if err != nil {
 		return fmt.Errorf("pack %d of group %v: %w", m.Number, m.Group, err)
 	}
-	if held {
-		return s.sameManifest(m, word)
+	for held {
+		if err := s.sameManifest(m, word); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// It died, or turned out to be damaged, since it was looked for.
+		if h, held, err = s.place(m, slot); err != nil {
+			return fmt.Errorf("pack %d of group %v: %w", m.Number, m.Group, err)
+		}
 	}
 	tmp := s.serial.next()
 	length, err := s.receive(tmp, m, word, slot, shard)

@@ -337,7 +337,13 @@ func (f *CutFile) openPassed() error {
 	}
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()
-	if f.in.orphan || !f.in.row.has(flagBacking) {
+	if f.in.orphan {
+		return ErrMoving
+	}
+	if f.in.row.has(flagInline) {
+		return f.takeClosed()
+	}
+	if !f.in.row.has(flagBacking) {
 		return ErrMoving
 	}
 	file, err := f.c.t.files.Open(f.in.row.backing)
@@ -355,9 +361,28 @@ func (f *CutFile) openPassed() error {
 	r := &f.in.row
 	f.Size, f.whole, f.passed, f.partial = f.before.Size, true, true, r.has(flagPartial)
 	f.valid = f.in.valid.Clone()
+	f.takeAttributes(r)
+	return nil
+}
+
+// takeClosed takes the content of a small file that was closed since the cut:
+// it is at rest, and inline; in.mu is held.
+func (f *CutFile) takeClosed() error {
+	r := &f.in.row
+	b, err := f.c.t.inlineContent(f.in)
+	if err != nil {
+		return err
+	}
+	f.Size, f.whole, f.partial = r.size, true, false
+	f.inline = append(append([]byte(nil), b...), make([]byte, max(0, r.size-int64(len(b))))...)
+	f.takeAttributes(r)
+	return nil
+}
+
+// takeAttributes makes the record that of the inode as it is now.
+func (f *CutFile) takeAttributes(r *row) {
 	f.Record.Size, f.Record.Mode, f.Record.UID, f.Record.GID = r.size, r.mode, r.uid, r.gid
 	f.Record.Mtime, f.Record.Ctime = dag.Time(r.mtime), dag.Time(r.ctime)
-	return nil
 }
 
 func (f *CutFile) openBacking(r row) error {

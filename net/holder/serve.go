@@ -158,6 +158,7 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 	if reason := h.placeable(&word, m.Slot, g, ok); reason != "" {
 		return x.refuse(wire.Refused, reason)
 	}
+	release := func() {}
 	if !g.Held.Has(word.Number) {
 		_, free := h.free()
 		fits, within := h.room.reserve(word.Group, x.body, free, g.Lease.Bytes-g.Bytes())
@@ -167,8 +168,9 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 		case !within:
 			return x.refuse(wire.Refused, "beyond the budget of the lease")
 		}
-		defer h.room.release(word.Group, x.body)
+		release = sync.OnceFunc(func() { h.room.release(word.Group, x.body) })
 	}
+	defer release()
 	body := &faithful{r: x}
 	if err := h.store.PutShard(&word, m.Manifest, m.Slot, body); err != nil {
 		if body.failed(err) {
@@ -176,6 +178,7 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 		}
 		return h.refuseStored(x, err)
 	}
+	release() // before the answer: the asker's next shard may need the room
 	return x.done(nil)
 }
 
