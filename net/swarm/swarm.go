@@ -125,18 +125,16 @@ func New(c Config) *Swarm {
 
 // note takes note of how a call to a peer ended.
 func (s *Swarm) note(p group.PeerKey, err error, took time.Duration) {
-	failed := errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrLied) || errors.Is(err, client.ErrBusy)
-	s.mu.Lock()
-	if failed {
-		sh := s.shunned[p]
-		sh.times++
-		wait := min(firstShun<<min(sh.times-1, 10), longestShun)
-		sh.until = s.c.Now().Add(wait)
-		s.shunned[p] = sh
-	} else {
+	switch {
+	case errors.Is(err, client.ErrUnreachable), errors.Is(err, client.ErrLied), errors.Is(err, client.ErrBusy):
+		s.shun(p)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return // the asker went away: nobody's fault, nobody's merit
+	default:
+		s.mu.Lock()
 		delete(s.shunned, p)
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
 	if s.c.Peers == nil {
 		return
 	}
@@ -151,6 +149,16 @@ func (s *Swarm) note(p group.PeerKey, err error, took time.Duration) {
 	case err == nil && took > 0:
 		s.c.Peers.Seen(p, "")
 	}
+}
+
+// shun has a peer asked last for a while, longer each time.
+func (s *Swarm) shun(p group.PeerKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sh := s.shunned[p]
+	sh.times++
+	sh.until = s.c.Now().Add(min(firstShun<<min(sh.times-1, 10), longestShun))
+	s.shunned[p] = sh
 }
 
 // shuns reports whether a peer failed so lately that others come first.
@@ -295,19 +303,30 @@ func (s *Swarm) holdersOf(ctx context.Context, ref group.PackRef, ask bool) (map
 			out[uint8(i)] = append(out[uint8(i)], p)
 		}
 	}
-	if len(out) > 0 && !ask || s.c.Finder == nil {
+	if len(out) > 0 && !ask {
 		return out, nil
 	}
-	found, err := s.findSlots(ctx, ref)
-	for slot, p := range found {
-		if !slices.Contains(out[slot], p) {
-			out[slot] = append(out[slot], p)
+	var err error
+	if s.c.Finder != nil {
+		var found map[uint8]group.PeerKey
+		found, err = s.findSlots(ctx, ref)
+		for slot, p := range found {
+			if !slices.Contains(out[slot], p) {
+				out[slot] = append(out[slot], p)
+			}
 		}
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%w: %w", ErrAbsent, orNone(err))
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, ErrUnreachable):
+		return nil, err
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	return out, nil
+	return nil, fmt.Errorf("%w: %w", ErrAbsent, orNone(err))
 }
 
 // findSlots asks the directory who holds a group, and those which slot.
@@ -323,19 +342,26 @@ func (s *Swarm) findSlots(ctx context.Context, ref group.PackRef) (map[uint8]gro
 		return nil, err
 	}
 	slots := map[uint8]group.PeerKey{}
-	var mu sync.Mutex // guards slots
+	var mu sync.Mutex // guards slots and silent
+	var silent error
 	s.each(ctx, keys, func(ctx context.Context, _ int, p group.PeerKey) {
 		st, err := s.c.Holders.Statement(ctx, p, ref.Group)
 		s.note(p, err, 0)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil && !errors.Is(err, client.ErrAbsent) {
+			silent = err
+		}
 		if err != nil || int(st.Slot) >= int(ref.Coding.N) {
 			return
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		if _, ok := slots[st.Slot]; !ok || st.Held.Has(ref.Number) {
 			slots[st.Slot] = p
 		}
 	})
+	if len(slots) == 0 && silent != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, silent)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.found) >= maxFound {
@@ -357,40 +383,46 @@ func (s *Swarm) Manifest(ctx context.Context, ref group.PackRef) (*group.Manifes
 	if ok {
 		return m, nil
 	}
-	word := ref.Manifest
-	if word == nil {
-		var err error
-		if word, err = s.askManifest(ctx, ref); err != nil {
-			return nil, err
-		}
+	if ref.Manifest == nil {
+		return s.askManifest(ctx, ref)
 	}
-	parsed, err := group.ParseManifest(word)
-	if err == nil && (parsed.Group != ref.Group || parsed.Number != ref.Number || parsed.Class != ref.Class || parsed.Coding != ref.Coding) {
+	parsed, err := group.ParseManifest(ref.Manifest)
+	if err == nil && !describes(&parsed, ref) {
 		err = fmt.Errorf("%w: manifest of another pack", client.ErrLied)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("pack %d of group %v: %w", ref.Number, ref.Group, err)
 	}
+	s.keep(&parsed)
+	return &parsed, nil
+}
+
+// describes reports whether a manifest is that of a pack.
+func describes(m *group.Manifest, ref group.PackRef) bool {
+	return m.Group == ref.Group && m.Number == ref.Number && m.Class == ref.Class && m.Coding == ref.Coding
+}
+
+// keep remembers a manifest that was checked.
+func (s *Swarm) keep(m *group.Manifest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.manifests) >= maxManifests {
 		clear(s.manifests)
 	}
-	s.manifests[k] = &parsed
-	return &parsed, nil
+	s.manifests[packKey{m.Group, m.Number}] = m
 }
 
 // askManifest asks the holders of a group for the manifest of a pack, two at a
 // time, those that failed lately last. While at it, it takes the manifests of
 // the whole group.
-func (s *Swarm) askManifest(ctx context.Context, ref group.PackRef) ([]byte, error) {
+func (s *Swarm) askManifest(ctx context.Context, ref group.PackRef) (*group.Manifest, error) {
 	for _, ask := range []bool{false, true} {
 		holders, err := s.holdersOf(ctx, ref, ask)
 		if err != nil {
 			return nil, err
 		}
-		if word := s.firstManifest(ctx, ref, s.inOrder(holders)); word != nil {
-			return word, nil
+		if m := s.firstManifest(ctx, ref, s.inOrder(holders)); m != nil {
+			return m, nil
 		}
 		if s.c.Finder == nil || ctx.Err() != nil {
 			break
@@ -402,10 +434,10 @@ func (s *Swarm) askManifest(ctx context.Context, ref group.PackRef) ([]byte, err
 	return nil, fmt.Errorf("manifest of pack %d of group %v: %w", ref.Number, ref.Group, ErrUnreachable)
 }
 
-func (s *Swarm) firstManifest(ctx context.Context, ref group.PackRef, order []group.PeerKey) []byte {
+func (s *Swarm) firstManifest(ctx context.Context, ref group.PackRef, order []group.PeerKey) *group.Manifest {
 	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
 	defer cancel()
-	words := make(chan []byte)
+	found := make(chan *group.Manifest)
 	next := 0
 	running := 0
 	start := func() {
@@ -416,9 +448,9 @@ func (s *Swarm) firstManifest(ctx context.Context, ref group.PackRef, order []gr
 		next++
 		running++
 		go func() {
-			word := s.manifestFrom(ctx, p, ref)
+			m := s.manifestFrom(ctx, p, ref)
 			select {
-			case words <- word:
+			case found <- m:
 			case <-ctx.Done():
 			}
 		}()
@@ -427,11 +459,11 @@ func (s *Swarm) firstManifest(ctx context.Context, ref group.PackRef, order []gr
 	for running > 0 {
 		hedge := time.NewTimer(s.c.Hedge)
 		select {
-		case w := <-words:
+		case m := <-found:
 			running--
-			if w != nil {
+			if m != nil {
 				hedge.Stop()
-				return w
+				return m
 			}
 			start()
 		case <-hedge.C:
@@ -445,32 +477,49 @@ func (s *Swarm) firstManifest(ctx context.Context, ref group.PackRef, order []gr
 	return nil
 }
 
-// manifestFrom asks one holder for all manifests of a group; those of other
-// packs are kept for later.
-func (s *Swarm) manifestFrom(ctx context.Context, p group.PeerKey, ref group.PackRef) []byte {
+// manifestFrom asks one holder for all manifests of a group, and keeps them. It
+// returns the one of the pack, nil if the holder does not have it.
+func (s *Swarm) manifestFrom(ctx context.Context, p group.PeerKey, ref group.PackRef) *group.Manifest {
 	var all group.Bitmap
 	for i := range all {
 		all[i] = 0xff
 	}
-	got, err := s.c.Holders.Manifests(ctx, p, ref.Group, all)
-	if ctx.Err() == nil {
+	words, err := s.c.Holders.Manifests(ctx, p, ref.Group, all)
+	var got []*group.Manifest
+	if err == nil {
+		got, err = checked(words, ref.Group)
+	}
+	if ctx.Err() == nil || err == nil {
 		s.note(p, err, 0)
 	}
-	if err != nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for n, word := range got {
-		k := packKey{ref.Group, n}
-		if _, ok := s.manifests[k]; ok || n == ref.Number || len(s.manifests) >= maxManifests {
+	var out *group.Manifest
+	for _, m := range got {
+		if m.Class != ref.Class || m.Coding != ref.Coding {
 			continue
 		}
-		if m, err := group.ParseManifest(word); err == nil && m.Class == ref.Class && m.Coding == ref.Coding {
-			s.manifests[k] = &m
+		s.keep(m)
+		if m.Number == ref.Number {
+			out = m
 		}
 	}
-	return got[ref.Number]
+	return out
+}
+
+// checked parses the manifests of a group. It fails with client.ErrLied if one
+// of them is not what it should be.
+func checked(words map[uint16][]byte, id group.ID) ([]*group.Manifest, error) {
+	out := make([]*group.Manifest, 0, len(words))
+	for n, word := range words {
+		m, err := group.ParseManifest(word)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", client.ErrLied, err)
+		}
+		if m.Group != id || m.Number != n {
+			return nil, fmt.Errorf("%w: manifest of another pack", client.ErrLied)
+		}
+		out = append(out, &m)
+	}
+	return out, nil
 }
 
 // inOrder lists holders, those that failed lately last.
