@@ -78,21 +78,31 @@ func cut(m *group.Manifest, off, n int) []piece {
 
 // readPiece reads a piece from its holder or, should that be slow, gone or
 // wrong, rebuilds it from the same range of others.
-func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece) ([]byte, error) {
+func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece) (b []byte, err error) {
+	err = s.asking(ctx, ref, func(holders map[uint8][]group.PeerKey) (err error) {
+		b, err = s.gather(ctx, m, p, holders)
+		return err
+	})
+	return b, err
+}
+
+// asking calls fn with the holders of a pack. Should it fail, slots may have
+// moved since the table was written: then it calls it with those too that are
+// found by asking around.
+func (s *Swarm) asking(ctx context.Context, ref group.PackRef, fn func(holders map[uint8][]group.PeerKey) error) error {
 	holders, err := s.holdersOf(ctx, ref, false)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b, err := s.gather(ctx, m, p, holders)
+	err = fn(holders)
 	if err == nil || ctx.Err() != nil || s.c.Finder == nil {
-		return b, err
+		return err
 	}
-	// Slots may have moved since the table was written.
 	more, ferr := s.holdersOf(ctx, ref, true)
 	if ferr != nil || count(more) == count(holders) {
-		return nil, err
+		return err
 	}
-	return s.gather(ctx, m, p, more)
+	return fn(more)
 }
 
 func count(holders map[uint8][]group.PeerKey) (n int) {
@@ -112,11 +122,22 @@ type gathering struct {
 	ends   chan gathered
 	queue  []source // not asked yet, in order
 	flying int
+	direct map[group.PeerKey]time.Time // of those flying, the ones asked for the piece itself, and since when
 
 	have    map[uint8][]byte
 	failed  map[uint8]error
-	absent  int // slots whose every holder said that it has no such shard
+	absent  int            // slots whose every holder said that it has no such shard
+	maybe   map[uint8]bool // slots with a holder that did not say so
 	pending map[uint8]int
+}
+
+// newGathering returns one that has asked nobody yet.
+func (s *Swarm) newGathering(m *group.Manifest, p piece, holders map[uint8][]group.PeerKey) *gathering {
+	g := &gathering{s: s, m: m, p: p, ends: make(chan gathered, count(holders)), direct: map[group.PeerKey]time.Time{},
+		have: map[uint8][]byte{}, failed: map[uint8]error{}, maybe: map[uint8]bool{}, pending: map[uint8]int{}}
+	g.from, g.to = wire.Align(m.ShardSize(), p.off, p.n)
+	g.line(holders)
+	return g
 }
 
 type source struct {
@@ -135,10 +156,7 @@ type gathered struct {
 func (s *Swarm) gather(ctx context.Context, m *group.Manifest, p piece, holders map[uint8][]group.PeerKey) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := &gathering{s: s, m: m, p: p, ends: make(chan gathered, count(holders)),
-		have: map[uint8][]byte{}, failed: map[uint8]error{}, pending: map[uint8]int{}}
-	g.from, g.to = wire.Align(m.ShardSize(), p.off, p.n)
-	g.line(holders)
+	g := s.newGathering(m, p, holders)
 	if own := holders[p.slot]; len(own) > 0 && !s.shuns(own[0]) {
 		g.ask(ctx, 1)
 	} else {
@@ -148,6 +166,7 @@ func (s *Swarm) gather(ctx context.Context, m *group.Manifest, p piece, holders 
 	defer hedge.Stop()
 	for {
 		if b, ok, err := g.result(); ok || err != nil {
+			g.overtaken()
 			return b, err
 		}
 		if g.flying == 0 && len(g.queue) == 0 {
@@ -155,9 +174,8 @@ func (s *Swarm) gather(ctx context.Context, m *group.Manifest, p piece, holders 
 		}
 		select {
 		case e := <-g.ends:
-			g.flying--
 			g.took(e)
-			if e.err != nil {
+			if e.err != nil || e.slot != p.slot {
 				g.ask(ctx, g.wanting())
 			}
 		case <-hedge.C:
@@ -194,9 +212,9 @@ func (g *gathering) line(holders map[uint8][]group.PeerKey) {
 }
 
 // wanting is how many more to ask so that k of the others could complete the
-// piece.
+// piece without the holder of the piece itself, which may be a slow one.
 func (g *gathering) wanting() int {
-	return max(0, int(g.m.Coding.K)-len(g.have)-g.flying)
+	return max(0, int(g.m.Coding.K)-len(g.have)-(g.flying-len(g.direct)))
 }
 
 // ask asks the next n of the line.
@@ -209,8 +227,11 @@ func (g *gathering) ask(ctx context.Context, n int) {
 			continue
 		}
 		g.flying++
+		begin := g.s.c.Now()
+		if src.slot == g.p.slot {
+			g.direct[src.peer] = begin
+		}
 		go func() {
-			begin := g.s.c.Now()
 			b, err := g.s.c.Holders.Get(ctx, src.peer, g.m, src.slot, g.from, g.to-g.from)
 			if ctx.Err() == nil || err == nil {
 				g.s.note(src.peer, err, g.s.c.Now().Sub(begin))
@@ -221,14 +242,32 @@ func (g *gathering) ask(ctx context.Context, n int) {
 }
 
 func (g *gathering) took(e gathered) {
+	g.flying--
+	delete(g.direct, e.peer)
 	g.pending[e.slot]--
 	if e.err == nil {
 		g.have[e.slot] = e.b
 		return
 	}
 	g.failed[e.slot] = e.err
-	if g.pending[e.slot] == 0 && (errors.Is(e.err, client.ErrAbsent) || errors.Is(e.err, client.ErrLied)) {
+	if !errors.Is(e.err, client.ErrAbsent) && !errors.Is(e.err, client.ErrLied) {
+		g.maybe[e.slot] = true
+	}
+	if g.pending[e.slot] == 0 && !g.maybe[e.slot] {
 		g.absent++
+	}
+}
+
+// overtaken has those asked last for a while that had the piece itself, and yet
+// were slower than k others that were asked after them.
+func (g *gathering) overtaken() {
+	if _, ok := g.have[g.p.slot]; ok {
+		return
+	}
+	for p, since := range g.direct {
+		if g.s.c.Now().Sub(since) >= g.s.c.Hedge {
+			g.s.shun(p)
+		}
 	}
 }
 
@@ -268,41 +307,50 @@ func (g *gathering) why() error {
 		kind, k, len(g.have), n, n-len(g.have), orNone(last))
 }
 
+// noSlot is the slot of no piece: whole shards are wanted, whichever come.
+const noSlot = erasure.MaxShards
+
 // ReadShards fetches whole shards of a pack from any k holders, for rebuilding
 // others: the result has k or more of the n, each checked against its root.
-func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (*group.Manifest, [][]byte, error) {
-	m, err := s.Manifest(ctx, ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	holders, err := s.holdersOf(ctx, ref, false)
-	if err != nil {
+func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (m *group.Manifest, shards [][]byte, err error) {
+	if m, err = s.Manifest(ctx, ref); err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+storeTime(m.ShardSize()*int(m.Coding.K)))
 	defer cancel()
-	g := &gathering{s: s, m: m, p: piece{n: m.ShardSize()}, to: m.ShardSize(), ends: make(chan gathered, count(holders)),
-		have: map[uint8][]byte{}, failed: map[uint8]error{}, pending: map[uint8]int{}}
-	g.line(holders)
+	err = s.asking(ctx, ref, func(holders map[uint8][]group.PeerKey) (err error) {
+		shards, err = s.gatherShards(ctx, m, holders)
+		return err
+	})
+	if err != nil {
+		return nil, nil, expired(ctx, err)
+	}
+	return m, shards, nil
+}
+
+// gatherShards asks for shards until it has k.
+func (s *Swarm) gatherShards(ctx context.Context, m *group.Manifest, holders map[uint8][]group.PeerKey) ([][]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g := s.newGathering(m, piece{slot: noSlot, n: m.ShardSize()}, holders)
 	g.ask(ctx, int(m.Coding.K))
 	for len(g.have) < int(m.Coding.K) {
 		if g.flying == 0 && len(g.queue) == 0 {
-			return nil, nil, g.why()
+			return nil, g.why()
 		}
 		select {
 		case e := <-g.ends:
-			g.flying--
 			g.took(e)
 			g.ask(ctx, g.wanting())
 		case <-ctx.Done():
-			return nil, nil, expired(ctx, ctx.Err())
+			return nil, ctx.Err()
 		}
 	}
 	shards := make([][]byte, m.Coding.N)
 	for slot, b := range g.have {
 		shards[slot] = b
 	}
-	return m, shards, nil
+	return shards, nil
 }
 
 // Rebuild returns one shard of a pack, built from any k others and checked

@@ -1,0 +1,506 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/net/client"
+	"skep/net/wire"
+)
+
+// reads fails unless a range of the pack comes back right.
+func (b *bench) reads(off, n int) {
+	b.Helper()
+	got, err := b.ReadRange(b.Context(), b.pack.PackRef, off, n)
+	if err != nil {
+		b.Fatalf("range %d+%d: %v", off, n, err)
+	}
+	if !bytes.Equal(got, b.pack.bytes[off:off+n]) {
+		b.Fatalf("range %d+%d: wrong bytes", off, n)
+	}
+}
+
+// fails fails unless reading the whole pack ends with an error that is want.
+func (b *bench) fails(want error) error {
+	b.Helper()
+	got, err := b.ReadRange(b.Context(), b.pack.PackRef, 0, b.pack.Class.Size())
+	if !errors.Is(err, want) || got != nil {
+		b.Fatalf("%d bytes and %v, want %v", len(got), err, want)
+	}
+	return err
+}
+
+func TestReadRangeAcrossShards(t *testing.T) {
+	for _, k := range []int{1, 2, 3, 4} {
+		inBubble(t, k, k+2, 0, func(b *bench) {
+			size, whole := b.pack.manifest.ShardSize(), b.pack.Class.Size()
+			b.reads(0, 0)
+			b.reads(0, 1)
+			b.reads(whole-1, 1)
+			b.reads(0, whole)
+			for border := size; border < whole; border += size {
+				b.reads(border-1, 2)
+				b.reads(border, 1)
+				b.reads(border-1, 1)
+				b.reads(border-size/2, min(70_001, whole-border+size/2))
+			}
+			b.took(0)
+		})
+	}
+}
+
+func TestReadRangeRefusesWhatIsOutside(t *testing.T) {
+	inBubble(t, 2, 3, 0, func(b *bench) {
+		whole := b.pack.Class.Size()
+		for _, r := range [][2]int{{-1, 1}, {0, -1}, {0, whole + 1}, {whole, 1}, {1, int(^uint(0) >> 1)}} {
+			if _, err := b.ReadRange(b.Context(), b.pack.PackRef, r[0], r[1]); err == nil {
+				t.Errorf("range %d+%d: no error", r[0], r[1])
+			}
+		}
+		ref := b.pack.PackRef
+		ref.Coding = erasure.NewCoding(64, 100)
+		if _, err := b.ReadRange(b.Context(), ref, 0, 1); err == nil {
+			t.Error("a coding that the class does not allow: no error")
+		}
+		if n := b.f.allCalls(wire.KindGet); n != 0 {
+			t.Errorf("%d ranges were asked for", n)
+		}
+	})
+}
+
+func TestReadRangeAsksNoMoreThanItNeeds(t *testing.T) {
+	inBubble(t, 4, 7, 0, func(b *bench) {
+		b.reads(10, 100)
+		if n := b.f.allCalls(wire.KindGet); n != 1 {
+			t.Errorf("%d holders were asked for a range of one shard", n)
+		}
+		b.reads(0, b.pack.Class.Size())
+		if n := b.f.allCalls(wire.KindGet); n != 5 {
+			t.Errorf("%d ranges were asked for, want 1 and 4", n)
+		}
+	})
+}
+
+// With n−k holders away in whatever way, everything is read.
+func TestReadRangeWithoutSome(t *testing.T) {
+	for _, m := range []mood{gone, absent, lying, busy} {
+		for _, k := range []int{1, 3, 4} {
+			t.Run(fmt.Sprintf("%v/%d", m, k), func(t *testing.T) {
+				inBubble(t, k, k+3, 0, func(b *bench) {
+					b.f.set(m, 0, k, 2)
+					b.reads(0, b.pack.Class.Size())
+					b.took(0)
+				})
+			})
+		}
+	}
+}
+
+func TestReadRangeIsHedged(t *testing.T) {
+	for _, k := range []int{1, 2, 3, 4} {
+		inBubble(t, k, k+2, 0, func(b *bench) {
+			b.f.set(slow, 0)
+			b.reads(0, 1000)
+			b.took(testHedge)
+			if n := b.f.allCalls(wire.KindGet); n != k+1 {
+				t.Errorf("k=%d: %d holders were asked, want the slow one and k", k, n)
+			}
+		})
+	}
+}
+
+func TestReadRangeWithSeveralSlow(t *testing.T) {
+	inBubble(t, 3, 6, 0, func(b *bench) {
+		b.f.set(slow, 0, 1, 2)
+		b.reads(0, 1000)
+		b.took(3 * testHedge) // k others, two of them slow: one more each time
+	})
+}
+
+func TestReadRangeTakesTheSlowOneIfItIsFirst(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(slow, 0, 1, 2, 3)
+		time.AfterFunc(time.Second, func() { b.f.set(right, 0); close(b.f.released) })
+		b.reads(0, 1000)
+		b.took(time.Second)
+	})
+}
+
+// A holder that others had to be asked beside is asked last for a while.
+func TestReadRangeShunsTheSlowOne(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(slow, 0)
+		b.reads(0, 1000)
+		b.reads(0, 1000)
+		b.took(testHedge)
+		if b.Alive(peerKey(0)) || b.peer(0).Strikes > 0 {
+			t.Error("the slow holder is to be shunned, not struck")
+		}
+	})
+}
+
+func TestReadRangeWithTooFew(t *testing.T) {
+	for _, c := range []struct {
+		mood mood
+		want error
+	}{{gone, ErrUnreachable}, {busy, ErrUnreachable}, {absent, ErrLost}, {lying, ErrLost}} {
+		inBubble(t, 3, 5, 0, func(b *bench) {
+			b.f.set(c.mood, 0, 1, 3)
+			err := b.fails(c.want)
+			if want := "3 shards are needed, 2 of 5 answer, 3 are missing"; !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: %q does not say %q", c.mood, err, want)
+			}
+			b.took(0)
+		})
+	}
+}
+
+// So long as k may be left with those that do not answer, nothing is lost.
+func TestReadRangeIsNotLostWhileSomeAreAway(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(absent, 0, 1)
+		b.f.set(gone, 2)
+		b.fails(ErrUnreachable)
+		b.f.set(absent, 2)
+		b.fails(ErrLost)
+	})
+}
+
+// A slot of two holders is missing only when both say so, in whichever order
+// they answer.
+func TestReadRangeIsNotLostWhileTheOtherHolderIsAway(t *testing.T) {
+	for _, table := range []bool{false, true} {
+		inBubble(t, 3, 4, 2, func(b *bench) {
+			b.f.set(absent, 0, 1)
+			b.f.holdAt(b.pack, 5, 1, b.pack.shards[1])
+			b.f.found[b.pack.Group] = []group.PeerKey{peerKey(5)}
+			if _, err := b.findSlots(b.Context(), b.pack.PackRef); err != nil {
+				t.Fatal(err)
+			}
+			b.f.set(gone, 5)
+			if table { // now the one that is away comes first
+				b.pack.Slots[1] = peerKey(5)
+				b.found[b.pack.Group].slots[1] = peerKey(1)
+			}
+			b.fails(ErrUnreachable)
+		})
+	}
+}
+
+func TestReadRangeEndsAtTheTimeout(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(slow, 0, 1, 2, 3)
+		b.fails(ErrUnreachable)
+		b.took(time.Minute)
+	})
+}
+
+func TestReadRangeEndsWithItsContext(t *testing.T) {
+	for _, ask := range []func(ctx context.Context, b *bench) error{
+		func(ctx context.Context, b *bench) error {
+			_, err := b.ReadRange(ctx, b.pack.PackRef, 0, b.pack.Class.Size())
+			return err
+		},
+		func(ctx context.Context, b *bench) error {
+			_, _, err := b.ReadShards(ctx, b.pack.PackRef)
+			return err
+		},
+		func(ctx context.Context, b *bench) error {
+			ref := b.pack.PackRef
+			ref.Manifest, ref.Slots = nil, nil
+			b.f.found[ref.Group] = b.pack.Slots
+			_, err := b.ReadRange(ctx, ref, 0, 1)
+			return err
+		},
+		func(ctx context.Context, b *bench) error {
+			_, err := b.Store(ctx, b.pack.group(), b.pack.lease, b.pack.Manifest, b.pack.shards, 3)
+			return err
+		},
+		func(ctx context.Context, b *bench) error {
+			_, err := b.Lease(ctx, b.pack.group(), b.pack.lease)
+			return err
+		},
+	} {
+		inBubble(t, 3, 5, 0, func(b *bench) {
+			b.f.set(slow, 0, 1, 2, 3, 4)
+			ctx, cancel := context.WithCancel(b.Context())
+			time.AfterFunc(time.Second, cancel)
+			if err := ask(ctx, b); !errors.Is(err, context.Canceled) {
+				t.Errorf("%v, want the context's error", err)
+			}
+			b.took(time.Second)
+			if got := b.peer(0); got.Strikes != 0 || !b.Alive(got.Key) {
+				t.Error("a holder was blamed for what the caller ended")
+			}
+		})
+	}
+}
+
+func TestReadRangeFindsHolders(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.found[b.pack.Group] = slices.Clone(b.pack.Slots)
+		b.f.set(gone, 1)
+		ref := b.pack.PackRef
+		ref.Slots, ref.Manifest = nil, nil
+		for range 2 {
+			got, err := b.ReadRange(b.Context(), ref, 0, ref.Class.Size())
+			if err != nil || !bytes.Equal(got, b.pack.bytes) {
+				t.Fatal(err)
+			}
+		}
+		if b.f.finds != 1 {
+			t.Errorf("the finder was asked %d times", b.f.finds)
+		}
+		b.sleep(foundFor)
+		if _, err := b.ReadRange(b.Context(), ref, 0, 1); err != nil || b.f.finds != 2 {
+			t.Errorf("a minute later: %v, the finder was asked %d times", err, b.f.finds)
+		}
+	})
+}
+
+// The slots have new holders that the table does not know.
+func TestReadRangeWithAnOutdatedTable(t *testing.T) {
+	inBubble(t, 3, 5, 3, func(b *bench) {
+		b.f.set(gone, 0, 1, 2)
+		for i := range 3 {
+			b.f.holdAt(b.pack, 5+i, uint8(i), b.pack.shards[i])
+			b.f.found[b.pack.Group] = append(b.f.found[b.pack.Group], peerKey(5+i))
+		}
+		b.reads(0, b.pack.Class.Size())
+	})
+}
+
+func TestReadRangeOfAnUnknownGroup(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		ref := b.pack.PackRef
+		ref.Slots = nil
+		for _, manifest := range [][]byte{nil, ref.Manifest} {
+			ref.Manifest = manifest
+			if _, err := b.ReadRange(b.Context(), ref, 0, 1); !errors.Is(err, ErrAbsent) {
+				t.Errorf("with a finder that finds nobody: %v", err)
+			}
+		}
+		b.c.Finder = nil
+		if _, err := b.ReadRange(b.Context(), ref, 0, 1); !errors.Is(err, ErrAbsent) {
+			t.Errorf("without a finder: %v", err)
+		}
+	})
+}
+
+// Those that are said to hold a group do not answer: it is not absent.
+func TestReadRangeOfAGroupWhoseHoldersAreAway(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		ref := b.pack.PackRef
+		ref.Slots = nil
+		b.f.found[ref.Group] = b.pack.Slots
+		b.f.set(gone, 0, 1, 2, 3, 4)
+		if _, err := b.ReadRange(b.Context(), ref, 0, 1); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrAbsent) {
+			t.Errorf("gone: %v", err)
+		}
+		b.f.set(absent, 0, 1, 2, 3, 4)
+		if _, err := b.ReadRange(b.Context(), ref, 0, 1); !errors.Is(err, ErrAbsent) {
+			t.Errorf("absent: %v", err)
+		}
+	})
+}
+
+func TestManifestsAreKept(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		second := makePack(t, testClass, 3, 5, 1)
+		b.f.hold(second)
+		b.f.set(gone, 0)
+		for _, p := range []testPack{b.pack, second, b.pack} {
+			ref := p.PackRef
+			ref.Manifest = nil
+			m, err := b.Manifest(b.Context(), ref)
+			if err != nil || !slices.Equal(m.Roots, p.manifest.Roots) {
+				t.Fatalf("manifest of pack %d: %v", p.Number, err)
+			}
+		}
+		if n := b.f.allCalls(wire.KindManifests); n != 2 {
+			t.Errorf("%d holders were asked for manifests, want the one that is gone and one more", n)
+		}
+	})
+}
+
+func TestManifestIsHedged(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(slow, 0, 1)
+		ref := b.pack.PackRef
+		ref.Manifest = nil
+		if _, err := b.Manifest(b.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		b.took(2 * testHedge)
+		b.f.set(gone, 0, 1, 2, 3, 4)
+		ref.Number = 7
+		if _, err := b.Manifest(b.Context(), ref); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("of nobody: %v", err)
+		}
+	})
+}
+
+// A holder gives manifests that are not those of the pack: others are asked.
+func TestManifestOfAnotherPackIsNotTaken(t *testing.T) {
+	other := makePack(t, testClass, 2, 5, 0) // the number of the pack, another coding
+	moved := makePack(t, testClass, 3, 5, 9) // another number
+	for name, word := range map[string][]byte{"coding": other.Manifest, "number": moved.Manifest, "form": []byte("manifest")} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 3, 5, 0, func(b *bench) {
+				liar := b.f.peers[peerKey(0)]
+				second := makePack(t, testClass, 3, 5, 1)
+				b.f.hold(second)
+				liar.words[packKey{b.pack.Group, 0}] = word
+				if name != "coding" {
+					liar.words[packKey{b.pack.Group, 1}] = word
+				}
+				for _, p := range []testPack{b.pack, second} {
+					ref := p.PackRef
+					ref.Manifest = nil
+					m, err := b.Manifest(b.Context(), ref)
+					if err != nil || !slices.Equal(m.Roots, p.manifest.Roots) {
+						t.Fatalf("manifest of pack %d: %v", p.Number, err)
+					}
+				}
+				if lied := name != "coding"; lied != (b.peer(0).Strikes > 0) {
+					t.Errorf("%d strikes", b.peer(0).Strikes)
+				}
+			})
+		})
+	}
+}
+
+func TestManifestFromTheTableIsChecked(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		ref := b.pack.PackRef
+		ref.Number = 1
+		if _, err := b.Manifest(b.Context(), ref); !errors.Is(err, client.ErrLied) {
+			t.Errorf("manifest of another pack: %v", err)
+		}
+		ref.Manifest = bytes.Clone(ref.Manifest)
+		ref.Manifest[len(ref.Manifest)-1] ^= 1
+		if _, err := b.Manifest(b.Context(), ref); err == nil {
+			t.Error("a manifest with a bad signature was taken")
+		}
+	})
+}
+
+func TestReadShardsAndRebuild(t *testing.T) {
+	for _, k := range []int{1, 3, 4} {
+		inBubble(t, k, k+3, 0, func(b *bench) {
+			b.f.set(gone, 0)
+			b.f.set(absent, 1)
+			b.f.set(lying, k)
+			_, shards, err := b.ReadShards(b.Context(), b.pack.PackRef)
+			if err != nil {
+				t.Fatal(err)
+			}
+			have := 0
+			for i, shard := range shards {
+				if shard != nil {
+					have++
+					if !bytes.Equal(shard, b.pack.shards[i]) {
+						t.Errorf("shard %d is wrong", i)
+					}
+				}
+			}
+			if have != k {
+				t.Errorf("%d shards, want %d", have, k)
+			}
+			for i := range b.pack.shards {
+				shard, err := b.Rebuild(b.Context(), b.pack.PackRef, uint8(i))
+				if err != nil || !bytes.Equal(shard, b.pack.shards[i]) {
+					t.Errorf("rebuilding shard %d: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
+func TestReadShardsWithTooFew(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(absent, 0, 1, 2)
+		if _, err := b.Rebuild(b.Context(), b.pack.PackRef, 0); !errors.Is(err, ErrLost) {
+			t.Errorf("%v, want ErrLost", err)
+		}
+		b.f.set(gone, 0, 1, 2)
+		if _, _, err := b.ReadShards(b.Context(), b.pack.PackRef); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%v, want ErrUnreachable", err)
+		}
+	})
+}
+
+// The table is outdated: rebuilding finds the new holders as reading does.
+func TestReadShardsFindsHolders(t *testing.T) {
+	inBubble(t, 3, 5, 3, func(b *bench) {
+		b.f.set(gone, 0, 1, 2)
+		for i := range 3 {
+			b.f.holdAt(b.pack, 5+i, uint8(i), b.pack.shards[i])
+			b.f.found[b.pack.Group] = append(b.f.found[b.pack.Group], peerKey(5+i))
+		}
+		if _, err := b.Rebuild(b.Context(), b.pack.PackRef, 0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFailingHoldersAreShunned(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(gone, 0)
+		b.f.set(lying, 1)
+		b.reads(0, b.pack.Class.Size())
+		asked := b.f.calls(wire.KindGet, 0)
+		b.reads(0, b.pack.Class.Size())
+		if n := b.f.calls(wire.KindGet, 0); n != asked {
+			t.Errorf("the holder that is gone was asked %d times more", n-asked)
+		}
+		if b.Alive(peerKey(0)) || b.Alive(peerKey(1)) || !b.Alive(peerKey(2)) {
+			t.Error("shunned are not those that failed")
+		}
+		if b.peer(1).Strikes == 0 || b.peer(0).Strikes != 0 {
+			t.Errorf("strikes: %d of the liar, %d of the one that is gone", b.peer(1).Strikes, b.peer(0).Strikes)
+		}
+		b.f.set(right, 0, 1)
+		b.sleep(longestShun)
+		b.reads(0, b.pack.Class.Size())
+		if n := b.f.calls(wire.KindGet, 0); n != asked+1 || !b.Alive(peerKey(0)) {
+			t.Errorf("later it was asked %d times, want once", n-asked)
+		}
+	})
+}
+
+// Being shunned lasts longer each time, and is not forgotten because a caller
+// goes away.
+func TestShunGrows(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		p := peerKey(0)
+		for i, want := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300} {
+			b.note(p, client.ErrUnreachable, 0)
+			b.note(p, context.Canceled, 0)
+			b.sleep(want*time.Second - 1)
+			if b.Alive(p) {
+				t.Errorf("failure %d: forgotten too early", i)
+			}
+			b.sleep(1)
+			if !b.Alive(p) {
+				t.Errorf("failure %d: still shunned after %v s", i, int(want))
+			}
+		}
+		b.note(p, nil, time.Millisecond)
+		b.note(p, client.ErrUnreachable, 0)
+		b.sleep(firstShun)
+		if !b.Alive(p) {
+			t.Error("an answer did not end the count")
+		}
+		synctest.Wait()
+	})
+}
