@@ -124,7 +124,7 @@ type StatusRequest struct {
 func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, error) {
 	offered, used := d.net.hosted.Room()
 	s := control.Status{Version: Version, Peer: skephost.ID(d.net.self).String(), Addrs: d.net.addrs(), Home: string(d.home),
-		Offered: offered, Hosting: used}
+		Offered: offered, Hosting: used, Codings: []control.Coding{}, Peers: []control.Peer{}} // lists, also when empty
 	shards := map[group.PeerKey]int{}
 	if d.drive != nil {
 		if err := d.driveStatus(ctx, &s, shards); err != nil {

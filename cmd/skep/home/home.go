@@ -164,7 +164,11 @@ func (d Dir) Keys(passphrase []byte) (keyring.Local, error) {
 	if err != nil {
 		return keyring.Local{}, fmt.Errorf("home: %w", err)
 	}
-	return keyring.DecodeLocal(b, passphrase)
+	keys, err := keyring.DecodeLocal(b, passphrase)
+	if err != nil {
+		return keys, fmt.Errorf("%s: %w", d.Path("keys"), err)
+	}
+	return keys, nil
 }
 
 // WriteFile writes a file of the home, whole or not at all, readable by its
