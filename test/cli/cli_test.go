@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,3 +95,29 @@ func smallDisk(t *testing.T, size string) string {
 
 // skep prepares a run of the binary that is not simply run.
 func skep(args ...string) *exec.Cmd { return exec.Command(harness.Binary(), args...) }
+
+// object decodes what a command wrote for scripts.
+func object(t testing.TB, text string) map[string]any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v:\n%s", err, text)
+	}
+	return v
+}
+
+// fields checks that a list is not empty and that its elements have fields.
+func fields(t testing.TB, list any, names ...string) {
+	t.Helper()
+	l, _ := list.([]any)
+	if len(l) == 0 {
+		t.Errorf("a list that should have %q is %v", names, list)
+	}
+	for _, e := range l {
+		for _, name := range names {
+			if m, _ := e.(map[string]any); m[name] == nil {
+				t.Errorf("%v has no %s", e, name)
+			}
+		}
+	}
+}

@@ -21,6 +21,7 @@ type Device struct {
 	Words string // file with the recovery words
 	Mnt   string
 
+	log    string
 	swarm  *Swarm
 	client *control.Client
 	proc   *Process
@@ -31,6 +32,16 @@ func (s *Swarm) NewDevice(t testing.TB, args ...string) *Device {
 	t.Helper()
 	d := s.device(t, "device")
 	d.Words = d.Home + ".words"
+	d.Skep(t, append(s.deviceArgs("init", d.Words), args...)...).OK(t)
+	return d
+}
+
+// NewDeviceAt makes a new drive on the swarm, with its home at a path.
+func (s *Swarm) NewDeviceAt(t testing.TB, home string, args ...string) *Device {
+	t.Helper()
+	d := s.device(t, "device")
+	d.use(home)
+	d.Words = d.Mnt + ".words"
 	d.Skep(t, append(s.deviceArgs("init", d.Words), args...)...).OK(t)
 	return d
 }
@@ -60,10 +71,14 @@ func (s *Swarm) device(t testing.TB, name string) *Device {
 	for i := 2; exists(base); i++ {
 		base = filepath.Join(s.Dir, fmt.Sprintf("%s%d", name, i))
 	}
-	d := &Device{Home: base, Mnt: base + ".mnt", swarm: s}
-	d.client = control.NewClient(home.Dir(base).Socket())
+	d := &Device{Mnt: base + ".mnt", log: base + ".log", swarm: s}
+	d.use(base)
 	must(t, os.Mkdir(d.Mnt, 0o755))
 	return d
+}
+
+func (d *Device) use(dir string) {
+	d.Home, d.client = dir, control.NewClient(home.Dir(dir).Socket())
 }
 
 func exists(path string) bool {
@@ -97,7 +112,7 @@ func (d *Device) Mount(t testing.TB, args ...string) {
 func (d *Device) MountAlone(t testing.TB, args ...string) {
 	t.Helper()
 	argv := append([]string{"--home", d.Home, "mount", "--foreground"}, args...)
-	d.proc = start(t, d.swarm.t, exec.Command(Binary(), append(argv, d.Mnt)...), d.Home+".log")
+	d.proc = start(t, d.swarm.t, exec.Command(Binary(), append(argv, d.Mnt)...), d.log)
 	Until(t, 30*time.Second, "the drive is mounted", func() (bool, string) {
 		select {
 		case <-d.proc.ended:
@@ -148,7 +163,7 @@ func (d *Device) Path(elem ...string) string {
 }
 
 // Log is the file with the daemon's log.
-func (d *Device) Log() string { return d.Home + ".log" }
+func (d *Device) Log() string { return d.log }
 
 // TryStatus asks the daemon for its status.
 func (d *Device) TryStatus(t testing.TB, paths ...string) (control.Status, error) {

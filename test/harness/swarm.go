@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,10 +140,13 @@ func NewSwarm(t testing.TB, opt Options) *Swarm {
 	return s
 }
 
-// Add starts one more peer.
+// Add starts one more peer, with more arguments for it.
 func (s *Swarm) Add(t testing.TB, args ...string) *Peer {
 	t.Helper()
 	p := s.begin(t, args...)
+	if i := slices.Index(args, "--home"); i >= 0 {
+		p.Home = args[i+1]
+	}
 	p.ready(t)
 	return p
 }
@@ -150,7 +154,8 @@ func (s *Swarm) Add(t testing.TB, args ...string) *Peer {
 func (s *Swarm) begin(t testing.TB, args ...string) *Peer {
 	t.Helper()
 	i := len(s.Peers)
-	p := &Peer{swarm: s, Home: filepath.Join(s.Dir, fmt.Sprintf("peer%d", i)), listen: "/ip4/127.0.0.1/tcp/0", args: args}
+	name := fmt.Sprintf("peer%d", i)
+	p := &Peer{swarm: s, name: name, Home: filepath.Join(s.Dir, name), listen: "/ip4/127.0.0.1/tcp/0", args: args}
 	s.Peers = append(s.Peers, p)
 	p.begin(t)
 	if i == 0 {
@@ -185,6 +190,7 @@ type Peer struct {
 	Addr string // its full address
 
 	swarm  *Swarm
+	name   string
 	listen string
 	args   []string
 	proc   *Process
@@ -198,7 +204,8 @@ func (p *Peer) begin(t testing.TB) {
 	if b := p.swarm.Bootstrap(); b != "" && b != p.Addr {
 		args = append(args, "--bootstrap", b)
 	}
-	p.proc, p.told = start(t, p.swarm.t, exec.Command(Binary(), append(args, p.args...)...), p.Home+".log"), false
+	log := filepath.Join(p.swarm.Dir, p.name+".log")
+	p.proc, p.told = start(t, p.swarm.t, exec.Command(Binary(), append(args, p.args...)...), log), false
 }
 
 // ready waits for the address that the peer prints.

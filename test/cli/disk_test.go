@@ -1,0 +1,301 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"skep/cmd/skep/control"
+	"skep/test/harness"
+)
+
+// Nobody can offer more than the disk has.
+func TestOfferLargerThanTheDisk(t *testing.T) {
+	home := filepath.Join(smallDisk(t, "16m"), "home")
+	r := harness.Skep(t, "peer", "--home", home, "--offer", "1G", "--listen", "/ip4/127.0.0.1/tcp/0")
+	r.Fails(t, 1, "the offer is larger than the free space of the disk")
+	// With another offer, the same home serves.
+	swarm := harness.NewSwarm(t, harness.Options{})
+	p := swarm.Add(t, "--home", home, "--offer", "4M")
+	if !p.Running() {
+		t.Error("the peer does not run")
+	}
+}
+
+// A full disk under the cache is told at write, and harms nothing that was
+// written; when there is room again, all goes on.
+func TestFullCache(t *testing.T) {
+	disk := smallDisk(t, "64m")
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
+	d := swarm.NewDeviceAt(t, filepath.Join(disk, "home"))
+	d.Mount(t)
+	r := rand.New(rand.NewPCG(1, 1))
+	kept := map[string]string{}
+	var full error
+	for i := range 200 {
+		content := string(harness.Noise(r, 1<<20))
+		name := d.Path(fmt.Sprint("file", i))
+		if full = os.WriteFile(name, []byte(content), 0o644); full != nil {
+			break
+		}
+		kept[name] = content
+	}
+	if !errors.Is(full, syscall.ENOSPC) {
+		t.Fatalf("after %d files: %v, want ENOSPC", len(kept), full)
+	}
+	if len(kept) < 10 {
+		t.Errorf("only %d MiB of 64 fit", len(kept))
+	}
+	t.Logf("%d files fit", len(kept))
+	for name, content := range kept {
+		has(t, name, content)
+	}
+	d.Status(t)
+	for name := range kept { // half of them go
+		if len(kept) < 10 {
+			break
+		}
+		must(t, os.Remove(name))
+		delete(kept, name)
+	}
+	harness.Until(t, 30*time.Second, "there is room again", func() (bool, string) {
+		err := os.WriteFile(d.Path("after"), []byte("content"), 0o644)
+		return err == nil, fmt.Sprint(err)
+	})
+	d.Sync(t)
+	d.Kill()
+	d.Mount(t)
+	kept[d.Path("after")] = "content"
+	for name, content := range kept {
+		has(t, name, content)
+	}
+}
+
+// A peer whose disk is full is no longer asked to store, and what it holds is
+// still good.
+func TestFullPeer(t *testing.T) {
+	disk := smallDisk(t, "8m")
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
+	small := swarm.Add(t, "--home", filepath.Join(disk, "home"), "--offer", "7M")
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	source := filepath.Join(swarm.Dir, "source")
+	must(t, os.Mkdir(source, 0o755))
+	// Somebody else takes the room that was offered.
+	must(t, os.WriteFile(filepath.Join(disk, "other"), make([]byte, 6<<20), 0o600))
+	harness.Files(t, source, 20, 1<<20, 4)
+	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
+	d.Sync(t)
+	if !small.Running() {
+		t.Error("the peer with the full disk ended")
+	}
+	d.Destroy(t)
+	again := swarm.Recover(t, d.Words)
+	again.Mount(t)
+	harness.Same(t, source, again.Path("tree"))
+}
+
+// Damage to local state is found: what can be made anew is, from the journal
+// and the holders; nothing wrong is ever read.
+func TestDamagedState(t *testing.T) {
+	for name, pattern := range map[string]string{
+		"index":        "state/*/*.ldb",
+		"index log":    "state/*/*.log",
+		"index marker": "state/*/MANIFEST-*",
+		"pack files":   "packs/*",
+	} {
+		t.Run(name, func(t *testing.T) { damagedState(t, pattern) })
+	}
+}
+
+func damagedState(t *testing.T, pattern string) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 6})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	source := filepath.Join(swarm.Dir, "source")
+	must(t, os.Mkdir(source, 0o755))
+	harness.Files(t, source, 300, 3000, 6)
+	harness.Files(t, source, 4, 300_000, 7)
+	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
+	d.Sync(t)
+	write(t, d.Path("tree", "not yet out"), "content")
+	write(t, filepath.Join(source, "not yet out"), "content")
+	d.Stop(t)
+	files := matching(t, d.Home, pattern)
+	for _, f := range files {
+		damage(t, f, 1)
+	}
+	r := d.Skep(t, "fsck")
+	t.Logf("%d files altered; fsck: %d %s%s", len(files), r.Code, r.Stdout, r.Stderr)
+	d.Mount(t)
+	check(t, source, d.Path("tree"))
+	d.Sync(t)
+	d.Stop(t)
+	d.Mount(t)
+	check(t, source, d.Path("tree"))
+}
+
+// matching are the files of a home that match a pattern, at any depth below
+// its first part.
+func matching(t *testing.T, home, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(home, pattern))
+	must(t, err)
+	if len(files) == 0 {
+		tree := ""
+		_ = filepath.WalkDir(home, func(p string, e os.DirEntry, err error) error { tree += p + "\n"; return nil })
+		t.Fatalf("nothing in the home matches %s:\n%s", pattern, tree)
+	}
+	return files
+}
+
+// check compares the content of all files: right bytes, or an error.
+func check(t *testing.T, source, got string) {
+	t.Helper()
+	wrong := 0
+	err := filepath.WalkDir(source, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, _ := filepath.Rel(source, path)
+		want, err := os.ReadFile(path)
+		must(t, err)
+		b, err := os.ReadFile(filepath.Join(got, rel))
+		switch {
+		case err != nil:
+			wrong++
+			t.Logf("%s: %v", rel, err)
+		case !bytes.Equal(b, want):
+			wrong++
+			t.Errorf("%s: wrong bytes were served", rel)
+		}
+		return nil
+	})
+	must(t, err)
+	if wrong > 0 {
+		t.Errorf("%d files cannot be read", wrong)
+	}
+}
+
+// A journal that was altered where it was known to be on the disk is refused,
+// each time, rather than taken for a shorter one in silence.
+func TestDamagedJournal(t *testing.T) {
+	d := alone(t)
+	d.MountAlone(t)
+	for i := range 300 {
+		write(t, d.Path(fmt.Sprint("file", i)), fmt.Sprint("content ", i))
+	}
+	flush(t, d.Path("file299"))
+	write(t, d.Path("last"), "this record tells what was flushed")
+	d.Kill()
+	name, good := flip(t, matching(t, d.Home, "state/journal/*"), "content 150")
+	for range 2 {
+		d.Skep(t, "mount", d.Mnt).Fails(t, 1, "journal is damaged")
+	}
+	d.Skep(t, "fsck").Fails(t, 1, "journal is damaged")
+	// Nothing was thrown away meanwhile.
+	must(t, os.WriteFile(name, good, 0o600))
+	d.MountAlone(t)
+	for i := range 300 {
+		has(t, d.Path(fmt.Sprint("file", i)), fmt.Sprint("content ", i))
+	}
+}
+
+// flush brings a file to the disk.
+func flush(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	must(t, f.Sync())
+}
+
+// flip alters one bit of the first of some files that has these bytes, and
+// returns the file's name and what it was.
+func flip(t *testing.T, files []string, content string) (name string, good []byte) {
+	t.Helper()
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		must(t, err)
+		if i := bytes.Index(b, []byte(content)); i > 0 {
+			good = bytes.Clone(b)
+			b[i] ^= 1
+			must(t, os.WriteFile(f, b, 0o600))
+			return f, good
+		}
+	}
+	t.Fatalf("none of %q has %q", files, content)
+	return "", nil
+}
+
+// Keys and settings that were altered are refused by name.
+func TestDamagedKeys(t *testing.T) {
+	for _, file := range []string{"keys", "settings.json", "keyring"} {
+		t.Run(file, func(t *testing.T) {
+			d := alone(t)
+			d.MountAlone(t)
+			write(t, d.Path("file"), "content")
+			d.Stop(t)
+			path := filepath.Join(d.Home, file)
+			good, err := os.ReadFile(path)
+			must(t, err)
+			for _, bad := range [][]byte{nil, good[:len(good)/2], []byte("x" + string(good))} {
+				must(t, os.WriteFile(path, bad, 0o600))
+				r := d.Skep(t, "mount", d.Mnt)
+				if r.Fails(t, 1, file); strings.Contains(r.Stderr, "panic") {
+					t.Error(r.Stderr)
+				}
+			}
+			must(t, os.WriteFile(path, good, 0o600))
+			d.MountAlone(t)
+			has(t, d.Path("file"), "content")
+		})
+	}
+}
+
+// The outputs for scripts are JSON, with the names that scripts rely on.
+func TestJSON(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	write(t, d.Path("file"), strings.Repeat("content", 10_000))
+	d.Sync(t)
+	d.WaitStatus(t, 30*time.Second, "the account is told", func(s control.Status) bool { return s.Packs > 0 })
+	status := object(t, d.Skep(t, "status", "--json", d.Path("file"), d.Path("none")).OK(t))
+	for _, name := range []string{"pending_bytes", "packs", "packs_below_target", "codings", "peers"} {
+		if _, ok := status[name]; !ok {
+			t.Errorf("status --json has no %s", name)
+		}
+	}
+	fields(t, status["codings"], "class", "k", "n", "groups", "packs")
+	fields(t, status["peers"], "id", "addrs", "region", "shards", "state")
+	fields(t, status["paths"], "path", "state", "size", "resident")
+	repair := object(t, d.Skep(t, "repair", "status", "--json").OK(t))
+	if repair["paused"] != false {
+		t.Errorf("repair status: %v", repair)
+	}
+	d.Skep(t, "repair", "pause").OK(t)
+	if object(t, d.Skep(t, "repair", "status", "--json").OK(t))["paused"] != true {
+		t.Error("repair pause did not pause")
+	}
+	d.Skep(t, "repair", "resume").OK(t)
+	d.Stop(t)
+	if fsck := object(t, d.Skep(t, "fsck", "--json").OK(t)); fsck["files"] != float64(1) {
+		t.Errorf("fsck --json: %v", fsck)
+	}
+	// Also where there is nothing yet, lists are lists.
+	empty := alone(t)
+	empty.MountAlone(t)
+	for name, v := range object(t, empty.Skep(t, "status", "--json").OK(t)) {
+		if v == nil {
+			t.Errorf("status --json of an empty drive: %s is null", name)
+		}
+	}
+}
