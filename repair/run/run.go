@@ -1,19 +1,32 @@
 // Package run is the loop that keeps a drive's packs whole: it observes the
 // holders, has repair/health decide, and does what that says.
 //
-// A Loop holds one health.State and is the only one to touch it. Each action
-// that the state decides on runs in a goroutine of its own, under the state's
-// own caps, and reports its end. Nothing waits for the network while holding
-// the state.
+// A Loop holds one health.State and is the only one to touch it. At each Step
+// it takes in the owner's account of groups, and what the directory of peers
+// has heard since, and starts the actions that the state decides on. Each runs
+// in a goroutine of its own, as many of a kind as the state allows, and reports
+// its end to the state exactly once. No lock is held while anything waits for
+// the network.
+//
+// What the loop finds out goes back: to the directory of peers, who answered,
+// who did not, who lied and what is thought of them; to the account, who holds
+// a slot now and which packs are known to lie there. The account stays the one
+// truth: it is read again every minute, when Refresh says so, and after each
+// finding, and what it says differently is told to it again.
+//
+// Building a shard takes as much memory as its pack has shards; a budget bounds
+// what all repairs together use.
 package run
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -22,94 +35,126 @@ import (
 	"skep/repair/health"
 )
 
-// Group is a group as the owner's account has it.
-type Group struct {
-	group.Group
-	Wanted group.Bitmap   // packs that are out and not dead
-	Held   []group.Bitmap // by slot: packs whose shards its holder acknowledged
-	Local  group.Bitmap   // packs that can be built from what is kept here
-}
-
-// Account is the owner's account of groups and packs. It may be called
-// concurrently.
-type Account interface {
-	// Groups lists the groups to be kept.
-	Groups() ([]Group, error)
-	// Lease returns the newest lease of a group, signed, and its number.
-	Lease(id group.ID) (word []byte, number uint64, err error)
-	// Manifest returns the signed manifest of a pack, asking holders if it is
-	// not known here.
-	Manifest(ctx context.Context, id group.ID, number uint16) ([]byte, error)
-	// Pack returns the bytes of a pack that is kept here.
-	Pack(id group.ID, number uint16) ([]byte, error)
-	// Moved takes note that a slot has a new holder.
-	Moved(id group.ID, slot uint8, holder group.PeerKey) error
-	// Acked takes note of the packs whose shards lie in a slot.
-	Acked(id group.ID, slot uint8, held group.Bitmap) error
-}
-
-// Holders is how holders are asked; *client.Client is one.
+// Holders is how holders are asked; *client.Client is one. Its errors are those
+// of package client.
 type Holders interface {
 	Admit(ctx context.Context, p group.PeerKey, lease []byte, slot uint8) (group.Statement, error)
 	Statement(ctx context.Context, p group.PeerKey, id group.ID) (group.Statement, error)
 	Prove(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, nonce erasure.Nonce, count int) error
 }
 
-// Shards is how shards are read and stored; *swarm.Swarm is one.
+// Shards is how shards are built and stored; *swarm.Swarm is one.
 type Shards interface {
+	// Manifest returns the checked manifest of a pack.
 	Manifest(ctx context.Context, ref group.PackRef) (*group.Manifest, error)
-	ReadShards(ctx context.Context, ref group.PackRef) (*group.Manifest, [][]byte, error)
+	// Rebuild returns one shard, built from any k others and checked.
+	Rebuild(ctx context.Context, ref group.PackRef, slot uint8) ([]byte, error)
+	// StoreShard brings a shard to a peer, with the lease of its group.
 	StoreShard(ctx context.Context, p group.PeerKey, lease, manifest []byte, slot uint8, shard []byte) error
 }
 
-// Config is what a Loop works with. All but Log are needed.
+// Config is what a Loop works with. Account, Holders, Shards, Peers and Rand
+// are needed.
 type Config struct {
 	Health  health.Config
 	Account Account
 	Holders Holders
 	Shards  Shards
 	Peers   *peers.Directory
-	// Candidates are the peers that may become holders.
+	// Candidates are the peers that may become holders; their Load is filled in
+	// by the loop. nil stands for those in Peers that said hello, have room, and
+	// are neither silent nor known to have lied.
 	Candidates func() []place.Candidate
-	Now        func() time.Time
-	Rand       *rand.Rand
-	Log        *slog.Logger // nil: nowhere
+	Now        func() time.Time // nil is time.Now
+	Rand       *rand.Rand       // the Loop's own from New on
+	Log        *slog.Logger     // nil: nowhere
 	// Saved is the state of an earlier run, from Save; nil for none.
 	Saved []byte
 	// Timeout bounds one question; 0 is 20 s.
 	Timeout time.Duration
 }
 
-// Loop keeps the packs of an account whole. Its methods may be called
-// concurrently.
-type Loop struct {
-	c    Config
-	wake chan struct{}
-	work sync.WaitGroup
-
-	mu    sync.Mutex // guards all below
-	state *health.State
-	slots map[group.ID]group.Group       // as the account had them last
-	moves map[moveKey]context.CancelFunc // under way
-}
-
-type moveKey struct {
-	group group.ID
-	slot  uint8
-}
-
-// New returns a Loop. A saved state that cannot be read is begun anew.
-func New(c Config) *Loop {
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 20 * time.Second
 	}
-	l := &Loop{c: c, wake: make(chan struct{}, 1), state: health.New(c.Health),
-		slots: map[group.ID]group.Group{}, moves: map[moveKey]context.CancelFunc{}}
+	if c.Candidates == nil {
+		c.Candidates = c.usable
+	}
+	return c
+}
+
+// The loop looks by itself at least every longestPause, so that the account is
+// read that often, and no more often than every shortestPause.
+const (
+	shortestPause = 50 * time.Millisecond
+	longestPause  = time.Minute
+)
+
+// pause is how long the loop rests unless it is woken.
+func (c Config) pause() time.Duration {
+	return min(longestPause, max(shortestPause, c.Health.Tick()))
+}
+
+// buildMemory bounds the shards in memory of all packs from which shards are
+// built at once: enough for one pack of the largest class.
+const buildMemory = 128 << 20
+
+// Loop keeps the packs of an account whole. Its methods may be called
+// concurrently.
+type Loop struct {
+	c      Config
+	wake   chan struct{}
+	again  atomic.Bool // the account is to be read at the next Step
+	work   sync.WaitGroup
+	memory *semaphore.Weighted // of buildMemory
+
+	step  sync.Mutex // one Step at a time; guards the fields up to mu
+	taken time.Time  // when the account was read last
+	heard map[group.PeerKey]time.Time
+
+	mu      sync.Mutex // guards all below; never held while waiting for the network
+	state   *health.State
+	groups  map[group.ID]group.Group // as the account has them
+	given   map[group.ID]Group       // as the state was told last
+	moved   map[group.ID]bool        // these got a holder since the account began to be read
+	moves   map[slotKey]*move        // under way
+	avoided map[group.PeerKey]avoidance
+	begun   time.Time
+}
+
+type slotKey struct {
+	group group.ID
+	slot  uint8
+}
+
+// move is a Move that can be cancelled.
+type move struct{ cancel context.CancelFunc }
+
+// New returns a Loop. A saved state that cannot be read is begun anew.
+func New(c Config) *Loop {
+	c = c.withDefaults()
+	l := &Loop{
+		c:       c,
+		wake:    make(chan struct{}, 1),
+		memory:  semaphore.NewWeighted(buildMemory),
+		heard:   map[group.PeerKey]time.Time{},
+		state:   health.New(c.Health),
+		groups:  map[group.ID]group.Group{},
+		given:   map[group.ID]Group{},
+		moved:   map[group.ID]bool{},
+		moves:   map[slotKey]*move{},
+		avoided: map[group.PeerKey]avoidance{},
+		begun:   c.Now(),
+	}
+	l.again.Store(true)
 	if c.Saved != nil {
-		l.takeAccount()
 		if err := l.state.Restore(c.Saved, c.Now()); err != nil {
 			c.Log.Warn("what was known of holders is begun anew", "err", err)
 		}
@@ -117,13 +162,11 @@ func New(c Config) *Loop {
 	return l
 }
 
-// minTick bounds how often the loop looks by itself.
-const minTick = 50 * time.Millisecond
-
-// Run looks after the packs until ctx ends, and waits for what is under way.
+// Run looks after the packs until ctx ends, and then waits for what is under
+// way. It returns nil.
 func (l *Loop) Run(ctx context.Context) error {
 	defer l.work.Wait()
-	tick := time.NewTicker(max(minTick, l.c.Health.Tick()))
+	tick := time.NewTicker(l.c.pause())
 	defer tick.Stop()
 	for {
 		l.Step(ctx)
@@ -136,97 +179,65 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// Step looks once: it takes in the account, has the state decide, and starts
-// what that says. It does not wait for it.
+// Step looks once: it takes in what is new, has the state decide, and starts
+// what that says. It does not wait for what it starts; Wait does. Actions end
+// with ctx.
 func (l *Loop) Step(ctx context.Context) {
-	if err := l.takeAccount(); err != nil {
-		l.c.Log.Warn("repair cannot read the account", "err", err)
+	l.step.Lock()
+	defer l.step.Unlock()
+	if ctx.Err() != nil {
 		return
 	}
-	candidates := l.loaded(l.c.Candidates())
+	if err := l.takeAccount(); err != nil {
+		l.again.Store(true)
+		l.c.Log.Warn("repair goes by what it knew: the account cannot be read", "err", err)
+	}
+	known := l.hear()
+	candidates := l.c.Candidates()
 	l.mu.Lock()
-	actions := l.state.Decide(l.c.Now(), candidates, l.c.Rand)
+	actions := l.state.Decide(l.c.Now(), l.fit(candidates), l.c.Rand)
 	for _, a := range actions {
 		l.start(ctx, a)
 	}
 	l.mu.Unlock()
+	l.judge(known)
 }
 
-// Wait returns when nothing is under way.
+// Wait returns when nothing is under way. Steps that go on meanwhile may begin
+// something new.
 func (l *Loop) Wait() { l.work.Wait() }
 
-// Refresh has the loop look soon: the account changed.
+// Refresh has the loop read the account again and look soon.
 func (l *Loop) Refresh() {
+	l.again.Store(true)
+	l.rouse()
+}
+
+// rouse has the loop look soon.
+func (l *Loop) rouse() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-// takeAccount tells the state what the account says now.
-func (l *Loop) takeAccount() error {
-	groups, err := l.c.Account.Groups()
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.c.Now()
-	seen := make(map[group.ID]bool, len(groups))
-	for _, g := range groups {
-		if g.Wanted == (group.Bitmap{}) {
-			continue
-		}
-		seen[g.ID] = true
-		l.slots[g.ID] = g.Group
-		hg := health.Group{ID: g.ID, Class: g.Class, Coding: g.Coding, Wanted: g.Wanted, Local: g.Local, Owned: true,
-			Slots: make([]health.Slot, len(g.Slots))}
-		for i, p := range g.Slots {
-			hg.Slots[i] = health.Slot{Holder: p, Held: g.Held[i]}
-		}
-		l.state.SetGroup(hg, now)
-	}
-	for id := range l.slots {
-		if !seen[id] {
-			l.state.DropGroup(id)
-			delete(l.slots, id)
-		}
-	}
-	return nil
-}
-
-// loaded tells the candidates how many slots they hold already.
-func (l *Loop) loaded(all []place.Candidate) []place.Candidate {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	load := map[group.PeerKey]int{}
-	for _, g := range l.slots {
-		for _, p := range g.Slots {
-			load[p]++
-		}
-	}
-	for i := range all {
-		all[i].Load = load[all[i].Key]
-	}
-	return all
-}
-
-// start runs an action; l.mu is held.
+// start runs an action. Caller holds mu.
 func (l *Loop) start(ctx context.Context, a health.Action) {
+	k := slotKey{a.Group, a.Slot}
 	if a.Kind == health.Cancel {
-		if cancel, ok := l.moves[moveKey{a.Group, a.Slot}]; ok {
-			cancel()
+		if m := l.moves[k]; m != nil {
+			m.cancel()
 		}
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	k := moveKey{a.Group, a.Slot}
+	m := &move{cancel}
 	if a.Kind == health.Move {
-		l.moves[k] = cancel
+		l.moves[k] = m
 	}
-	g := l.slots[a.Group]
+	g := l.groups[a.Group]
 	l.work.Go(func() {
-		defer l.Refresh()
+		defer l.rouse()
 		defer cancel()
 		switch a.Kind {
 		case health.Ask:
@@ -234,12 +245,7 @@ func (l *Loop) start(ctx context.Context, a health.Action) {
 		case health.Prove:
 			l.prove(ctx, a, g)
 		default:
-			l.repair(ctx, a, g)
-		}
-		if a.Kind == health.Move {
-			l.mu.Lock()
-			delete(l.moves, k)
-			l.mu.Unlock()
+			l.repair(ctx, a, g, m)
 		}
 	})
 }
@@ -251,11 +257,25 @@ func (l *Loop) with(fn func(s *health.State, now time.Time)) {
 	fn(l.state, l.c.Now())
 }
 
+// believed is what the state believes to lie in a slot; nothing if the group is
+// not kept.
+func (l *Loop) believed(id group.ID, slot uint8) (held group.Bitmap) {
+	l.with(func(s *health.State, _ time.Time) { held = believed(s, id, slot) })
+	return held
+}
+
+func believed(s *health.State, id group.ID, slot uint8) group.Bitmap {
+	if g, ok := s.Group(id); ok && int(slot) < len(g.Slots) {
+		return g.Slots[slot].Held
+	}
+	return group.Bitmap{}
+}
+
 // Pause stops repairs from being begun, or lets them go on. Those under way go
-// on.
+// on, and so do questions and audits.
 func (l *Loop) Pause(on bool) {
 	l.with(func(s *health.State, _ time.Time) { s.Pause(on) })
-	l.Refresh()
+	l.rouse()
 }
 
 // Report is the sum of everything, for status.
@@ -270,7 +290,8 @@ func (l *Loop) PackHealth(id group.ID, number uint16) (h health.PackHealth, ok b
 	return h, ok
 }
 
-// PeerState is what is thought of a holder.
+// PeerState is what is thought of a holder: Unknown for a peer that holds
+// nothing.
 func (l *Loop) PeerState(p group.PeerKey) (st peers.State) {
 	l.with(func(s *health.State, _ time.Time) { st = s.PeerState(p) })
 	return st
@@ -280,37 +301,4 @@ func (l *Loop) PeerState(p group.PeerKey) (st peers.State) {
 func (l *Loop) Save() (b []byte) {
 	l.with(func(s *health.State, _ time.Time) { b = s.Encode() })
 	return b
-}
-
-// judged tells the directory of peers what is thought of one.
-func (l *Loop) judged(p group.PeerKey) {
-	l.c.Peers.Judge(p, l.PeerState(p))
-}
-
-// acked tells the account what is believed to lie in a slot.
-func (l *Loop) acked(id group.ID, slot uint8) {
-	var held group.Bitmap
-	known := false
-	l.with(func(s *health.State, _ time.Time) {
-		if g, ok := s.Group(id); ok && int(slot) < len(g.Slots) {
-			held, known = g.Slots[slot].Held, true
-		}
-	})
-	if !known {
-		return
-	}
-	if err := l.c.Account.Acked(id, slot, held); err != nil {
-		l.c.Log.Warn("what lies in a slot was not noted", "group", id, "slot", slot, "err", err)
-	}
-}
-
-// refOf names a pack of a group.
-func (l *Loop) refOf(ctx context.Context, g group.Group, number uint16) (group.PackRef, error) {
-	ref := group.PackRef{Group: g.ID, Number: number, Class: g.Class, Coding: g.Coding, Slots: g.Slots}
-	word, err := l.c.Account.Manifest(ctx, g.ID, number)
-	if err != nil {
-		return ref, fmt.Errorf("pack %d of group %v: %w", number, g.ID, err)
-	}
-	ref.Manifest = word
-	return ref, nil
 }

@@ -1,0 +1,146 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/client"
+	"skep/net/peers"
+	"skep/net/place"
+	"skep/repair/health"
+)
+
+// usable are the peers in the directory that may become holders.
+func (c Config) usable() []place.Candidate {
+	var out []place.Candidate
+	for _, p := range c.Peers.List() {
+		away := p.State == peers.Suspect || p.State == peers.Dead
+		if p.Key != c.Health.Self && !p.HelloAt.IsZero() && p.Free > 0 && p.Strikes == 0 && !away {
+			out = append(out, p.Candidate(0))
+		}
+	}
+	return out
+}
+
+// fit keeps the candidates that may be tried now, and tells how many slots
+// they hold already. Caller holds mu.
+func (l *Loop) fit(all []place.Candidate) []place.Candidate {
+	load := map[group.PeerKey]int{}
+	for _, g := range l.groups {
+		for _, p := range g.Slots {
+			load[p]++
+		}
+	}
+	now := l.c.Now()
+	out := make([]place.Candidate, 0, len(all))
+	for _, c := range all {
+		if now.Before(l.avoided[c.Key].until) {
+			continue
+		}
+		c.Load = load[c.Key]
+		out = append(out, c)
+	}
+	return out
+}
+
+// avoidance says until when a peer that did not take a slot gets no other one.
+type avoidance struct {
+	until time.Time
+	times int
+}
+
+// avoid notes that a peer did not take a slot: it is left alone for a while,
+// longer each time, up to a third of dead-after.
+func (l *Loop) avoid(p group.PeerKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, tick := l.c.Now(), l.c.Health.Tick()
+	for k, a := range l.avoided { // those long over are forgotten
+		if now.Sub(a.until) > 24*tick {
+			delete(l.avoided, k)
+		}
+	}
+	a := l.avoided[p]
+	a.until = now.Add(min(tick<<min(a.times, 8), 24*tick))
+	a.times++
+	l.avoided[p] = a
+}
+
+// hear tells the state which peers have answered anybody here since the last
+// time, and returns all that are known. Caller holds step.
+func (l *Loop) hear() []peers.Peer {
+	known := l.c.Peers.List()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	heard := make(map[group.PeerKey]time.Time, len(known))
+	for _, p := range known {
+		last, ok := l.heard[p.Key]
+		if !ok {
+			last = l.begun // what an earlier run saw, it has told its own state
+		}
+		if p.LastSeen.After(last) {
+			l.state.Seen(p.Key, p.LastSeen)
+		}
+		heard[p.Key] = p.LastSeen
+		if p.LastSeen.Before(last) {
+			heard[p.Key] = last
+		}
+	}
+	l.heard = heard
+	return known
+}
+
+// judge tells the directory what is thought of the peers, and which of them
+// hold something.
+func (l *Loop) judge(known []peers.Peer) {
+	type verdict struct {
+		state peers.State
+		holds bool
+	}
+	verdicts := make([]verdict, len(known))
+	l.with(func(s *health.State, _ time.Time) {
+		holders := map[group.PeerKey]bool{}
+		for _, g := range l.groups {
+			for _, p := range g.Slots {
+				holders[p] = true
+			}
+		}
+		for i, p := range known {
+			verdicts[i] = verdict{s.PeerState(p.Key), holders[p.Key]}
+		}
+	})
+	for i, p := range known {
+		if p.State != verdicts[i].state {
+			l.c.Peers.Judge(p.Key, verdicts[i].state)
+		}
+		if p.Pinned != verdicts[i].holds {
+			l.c.Peers.Pin(p.Key, verdicts[i].holds)
+		}
+	}
+}
+
+// met tells the directory how a question to a peer ended that was asked within
+// ctx. What ended because ctx did, says nothing of the peer.
+func (l *Loop) met(ctx context.Context, p group.PeerKey, err error) {
+	switch {
+	case errors.Is(err, client.ErrLied):
+		l.c.Log.Warn("a holder sent what cannot be true", "peer", p, "err", err)
+		l.c.Peers.Strike(p)
+	case spoke(err):
+		l.c.Peers.Seen(p, "")
+	case ctx.Err() == nil:
+		l.c.Peers.Missed(p)
+	}
+}
+
+// spoke reports whether a call that ended so had an answer, whatever it was.
+func spoke(err error) bool {
+	for _, answer := range []error{client.ErrAbsent, client.ErrRefused, client.ErrBusy, client.ErrFull, client.ErrLied} {
+		if errors.Is(err, answer) {
+			return true
+		}
+	}
+	return err == nil
+}
