@@ -79,8 +79,8 @@ func cut(m *group.Manifest, off, n int) []piece {
 // readPiece reads a piece from its holder or, should that be slow, gone or
 // wrong, rebuilds it from the same range of others.
 func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece) (b []byte, err error) {
-	err = s.asking(ctx, ref, func(holders map[uint8][]group.PeerKey) (err error) {
-		b, err = s.gather(ctx, m, p, holders)
+	err = s.asking(ctx, ref, func(from holders) (err error) {
+		b, err = s.gather(ctx, m, p, from)
 		return err
 	})
 	return b, err
@@ -89,27 +89,20 @@ func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manif
 // asking calls fn with the holders of a pack. Should it fail, slots may have
 // moved since the table was written: then it calls it with those too that are
 // found by asking around.
-func (s *Swarm) asking(ctx context.Context, ref group.PackRef, fn func(holders map[uint8][]group.PeerKey) error) error {
-	holders, err := s.holdersOf(ctx, ref, false)
+func (s *Swarm) asking(ctx context.Context, ref group.PackRef, fn func(holders) error) error {
+	from, err := s.holdersOf(ctx, ref, false)
 	if err != nil {
 		return err
 	}
-	err = fn(holders)
+	err = fn(from)
 	if err == nil || ctx.Err() != nil || s.c.Finder == nil {
 		return err
 	}
 	more, ferr := s.holdersOf(ctx, ref, true)
-	if ferr != nil || count(more) == count(holders) {
+	if ferr != nil || more.count() == from.count() && more.silent == 0 {
 		return err
 	}
 	return fn(more)
-}
-
-func count(holders map[uint8][]group.PeerKey) (n int) {
-	for _, h := range holders {
-		n += len(h)
-	}
-	return n
 }
 
 // gathering is one piece on its way.
@@ -126,17 +119,18 @@ type gathering struct {
 
 	have    map[uint8][]byte
 	failed  map[uint8]error
+	silent  int            // holders whose slots nobody knows
 	absent  int            // slots whose every holder said that it has no such shard
 	maybe   map[uint8]bool // slots with a holder that did not say so
 	pending map[uint8]int
 }
 
 // newGathering returns one that has asked nobody yet.
-func (s *Swarm) newGathering(m *group.Manifest, p piece, holders map[uint8][]group.PeerKey) *gathering {
-	g := &gathering{s: s, m: m, p: p, ends: make(chan gathered, count(holders)), direct: map[group.PeerKey]time.Time{},
+func (s *Swarm) newGathering(m *group.Manifest, p piece, from holders) *gathering {
+	g := &gathering{s: s, m: m, p: p, silent: from.silent, ends: make(chan gathered, from.count()), direct: map[group.PeerKey]time.Time{},
 		have: map[uint8][]byte{}, failed: map[uint8]error{}, maybe: map[uint8]bool{}, pending: map[uint8]int{}}
 	g.from, g.to = wire.Align(m.ShardSize(), p.off, p.n)
-	g.line(holders)
+	g.line(from.of)
 	return g
 }
 
@@ -153,11 +147,11 @@ type gathered struct {
 
 // gather asks for the piece: its own slot first, the others when that fails or
 // does not answer soon. It ends with the piece itself or with k of the others.
-func (s *Swarm) gather(ctx context.Context, m *group.Manifest, p piece, holders map[uint8][]group.PeerKey) ([]byte, error) {
+func (s *Swarm) gather(ctx context.Context, m *group.Manifest, p piece, from holders) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := s.newGathering(m, p, holders)
-	if own := holders[p.slot]; len(own) > 0 && !s.shuns(own[0]) {
+	g := s.newGathering(m, p, from)
+	if own := from.of[p.slot]; len(own) > 0 && !s.shuns(own[0]) {
 		g.ask(ctx, 1)
 	} else {
 		g.ask(ctx, int(m.Coding.K))
@@ -189,10 +183,10 @@ func (s *Swarm) gather(ctx context.Context, m *group.Manifest, p piece, holders 
 
 // line puts those to be asked in order: the piece's own slot, then the others,
 // those that failed lately last.
-func (g *gathering) line(holders map[uint8][]group.PeerKey) {
+func (g *gathering) line(of map[uint8][]group.PeerKey) {
 	var later []source
 	add := func(slot uint8) {
-		for _, p := range holders[slot] {
+		for _, p := range of[slot] {
 			switch {
 			case g.s.shuns(p):
 				later = append(later, source{slot, p})
@@ -296,7 +290,7 @@ func (g *gathering) result() ([]byte, bool, error) {
 func (g *gathering) why() error {
 	k, n := int(g.m.Coding.K), int(g.m.Coding.N)
 	kind := ErrUnreachable
-	if n-g.absent < k {
+	if n-g.absent+g.silent < k {
 		kind = ErrLost
 	}
 	var last error
@@ -318,8 +312,8 @@ func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (m *group.Man
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+storeTime(m.ShardSize()*int(m.Coding.K)))
 	defer cancel()
-	err = s.asking(ctx, ref, func(holders map[uint8][]group.PeerKey) (err error) {
-		shards, err = s.gatherShards(ctx, m, holders)
+	err = s.asking(ctx, ref, func(from holders) (err error) {
+		shards, err = s.gatherShards(ctx, m, from)
 		return err
 	})
 	if err != nil {
@@ -329,10 +323,10 @@ func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (m *group.Man
 }
 
 // gatherShards asks for shards until it has k.
-func (s *Swarm) gatherShards(ctx context.Context, m *group.Manifest, holders map[uint8][]group.PeerKey) ([][]byte, error) {
+func (s *Swarm) gatherShards(ctx context.Context, m *group.Manifest, from holders) ([][]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := s.newGathering(m, piece{slot: noSlot, n: m.ShardSize()}, holders)
+	g := s.newGathering(m, piece{slot: noSlot, n: m.ShardSize()}, from)
 	g.ask(ctx, int(m.Coding.K))
 	for len(g.have) < int(m.Coding.K) {
 		if g.flying == 0 && len(g.queue) == 0 {

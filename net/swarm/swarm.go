@@ -85,8 +85,9 @@ type packKey struct {
 
 // foundSlots are holders that were found by asking around.
 type foundSlots struct {
-	slots map[uint8]group.PeerKey
-	at    time.Time
+	slots  map[uint8]group.PeerKey
+	silent int // those that did not answer, whatever their slots are
+	at     time.Time
 }
 
 // shun says until when a peer that failed is asked last.
@@ -294,83 +295,90 @@ func (s *Swarm) StoreShard(ctx context.Context, p group.PeerKey, lease, manifest
 	return s.storeShard(ctx, p, lease, manifest, slot, shard)
 }
 
+// holders are the peers to be asked for a pack.
+type holders struct {
+	of     map[uint8][]group.PeerKey // by slot
+	silent int                       // further ones, of whom nobody knows the slots as they do not answer
+}
+
+func (h holders) count() (n int) {
+	for _, of := range h.of {
+		n += len(of)
+	}
+	return n
+}
+
 // holdersOf returns who is to be asked for each slot: the one that the table
 // names, and, if ask says so or it names none, who was found by asking around.
-func (s *Swarm) holdersOf(ctx context.Context, ref group.PackRef, ask bool) (map[uint8][]group.PeerKey, error) {
-	out := map[uint8][]group.PeerKey{}
+func (s *Swarm) holdersOf(ctx context.Context, ref group.PackRef, ask bool) (holders, error) {
+	out := holders{of: map[uint8][]group.PeerKey{}}
 	for i, p := range ref.Slots {
 		if !p.IsZero() {
-			out[uint8(i)] = append(out[uint8(i)], p)
+			out.of[uint8(i)] = append(out.of[uint8(i)], p)
 		}
 	}
-	if len(out) > 0 && !ask {
+	if len(out.of) > 0 && !ask {
 		return out, nil
 	}
+	var found foundSlots
 	var err error
 	if s.c.Finder != nil {
-		var found map[uint8]group.PeerKey
 		found, err = s.findSlots(ctx, ref)
-		for slot, p := range found {
-			if !slices.Contains(out[slot], p) {
-				out[slot] = append(out[slot], p)
-			}
+	}
+	for slot, p := range found.slots {
+		if !slices.Contains(out.of[slot], p) {
+			out.of[slot] = append(out.of[slot], p)
 		}
 	}
+	out.silent = found.silent
 	switch {
-	case len(out) > 0:
+	case len(out.of) > 0:
 		return out, nil
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case errors.Is(err, ErrUnreachable):
-		return nil, err
-	case errors.Is(err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return out, ctx.Err()
+	case found.silent > 0, errors.Is(err, context.DeadlineExceeded):
+		return out, fmt.Errorf("%w: of %d that are said to hold the group, none (%w)", ErrUnreachable, found.silent, orNone(err))
 	}
-	return nil, fmt.Errorf("%w: %w", ErrAbsent, orNone(err))
+	return out, fmt.Errorf("%w: %w", ErrAbsent, orNone(err))
 }
 
 // findSlots asks the directory who holds a group, and those which slot.
-func (s *Swarm) findSlots(ctx context.Context, ref group.PackRef) (map[uint8]group.PeerKey, error) {
+func (s *Swarm) findSlots(ctx context.Context, ref group.PackRef) (foundSlots, error) {
 	s.mu.Lock()
 	f, ok := s.found[ref.Group]
 	s.mu.Unlock()
 	if ok && s.c.Now().Sub(f.at) < foundFor {
-		return f.slots, nil
+		return f, nil
 	}
 	keys, err := s.c.Finder.FindHolders(ctx, ref.Group, findHolders)
 	if err != nil && len(keys) == 0 {
-		return nil, err
+		return foundSlots{}, err
 	}
-	slots := map[uint8]group.PeerKey{}
-	var mu sync.Mutex // guards slots and silent
-	var silent error
+	f = foundSlots{slots: map[uint8]group.PeerKey{}}
+	var mu sync.Mutex // guards f
 	s.each(ctx, keys, func(ctx context.Context, _ int, p group.PeerKey) {
 		st, err := s.c.Holders.Statement(ctx, p, ref.Group)
 		s.note(p, err, 0)
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil && !errors.Is(err, client.ErrAbsent) {
-			silent = err
-		}
-		if err != nil || int(st.Slot) >= int(ref.Coding.N) {
-			return
-		}
-		if _, ok := slots[st.Slot]; !ok || st.Held.Has(ref.Number) {
-			slots[st.Slot] = p
+		switch _, ok := f.slots[st.Slot]; {
+		case errors.Is(err, client.ErrAbsent), errors.Is(err, client.ErrLied):
+		case err != nil:
+			f.silent++
+		case int(st.Slot) < int(ref.Coding.N) && (!ok || st.Held.Has(ref.Number)):
+			f.slots[st.Slot] = p
 		}
 	})
-	if len(slots) == 0 && silent != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, silent)
-	}
+	f.at = s.c.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.found) >= maxFound {
 		clear(s.found)
 	}
-	if len(slots) > 0 {
-		s.found[ref.Group] = foundSlots{slots, s.c.Now()}
+	if len(f.slots) > 0 {
+		s.found[ref.Group] = f
 	}
-	return slots, nil
+	return f, nil
 }
 
 // Manifest returns the manifest of a pack, asking holders if nobody here has
@@ -417,11 +425,11 @@ func (s *Swarm) keep(m *group.Manifest) {
 // the whole group.
 func (s *Swarm) askManifest(ctx context.Context, ref group.PackRef) (*group.Manifest, error) {
 	for _, ask := range []bool{false, true} {
-		holders, err := s.holdersOf(ctx, ref, ask)
+		from, err := s.holdersOf(ctx, ref, ask)
 		if err != nil {
 			return nil, err
 		}
-		if m := s.firstManifest(ctx, ref, s.inOrder(holders)); m != nil {
+		if m := s.firstManifest(ctx, ref, s.inOrder(from)); m != nil {
 			return m, nil
 		}
 		if s.c.Finder == nil || ctx.Err() != nil {
@@ -523,10 +531,10 @@ func checked(words map[uint16][]byte, id group.ID) ([]*group.Manifest, error) {
 }
 
 // inOrder lists holders, those that failed lately last.
-func (s *Swarm) inOrder(holders map[uint8][]group.PeerKey) []group.PeerKey {
+func (s *Swarm) inOrder(from holders) []group.PeerKey {
 	var out []group.PeerKey
 	for slot := range uint8(erasure.MaxShards) {
-		out = append(out, holders[slot]...)
+		out = append(out, from.of[slot]...)
 	}
 	slices.SortStableFunc(out, func(a, b group.PeerKey) int { return rank(s.shuns(a)) - rank(s.shuns(b)) })
 	return out
