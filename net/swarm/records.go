@@ -92,7 +92,7 @@ func (r *Records) putOne(ctx context.Context, word []byte) error {
 		if kept == keepersEach || ctx.Err() != nil {
 			break
 		}
-		if err := r.Keepers.PutRecord(ctx, p, word); err != nil {
+		if err := r.putTo(ctx, p, word); err != nil {
 			last = err
 			continue
 		}
@@ -103,6 +103,13 @@ func (r *Records) putOne(ctx context.Context, word []byte) error {
 		return fmt.Errorf("no keeper: %w", orNone(last))
 	}
 	return nil
+}
+
+// putTo hands a copy to one keeper, which may not use up all of the time.
+func (r *Records) putTo(ctx context.Context, p group.PeerKey, word []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout()/4)
+	defer cancel()
+	return r.Keepers.PutRecord(ctx, p, word)
 }
 
 // rank orders the peers for a slot key by rendezvous hashing (Thaler,

@@ -43,6 +43,7 @@ type Survey struct {
 type greeting struct {
 	at    time.Time
 	fails int
+	begun bool // it is under way
 }
 
 // firstRetry is how long after a greeting without answer the next one is; it
@@ -54,12 +55,14 @@ const (
 	greetAtOnce  = 8
 )
 
-// Run greets until ctx ends.
+// Run greets until ctx ends. A peer that keeps us waiting keeps nobody else.
 func (s *Survey) Run(ctx context.Context) error {
+	var rounds sync.WaitGroup
+	defer rounds.Wait()
 	tick := time.NewTicker(min(time.Second, s.Every))
 	defer tick.Stop()
 	for {
-		s.Round(ctx)
+		rounds.Go(func() { s.Round(ctx) })
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -83,6 +86,7 @@ func (s *Survey) Round(ctx context.Context) {
 }
 
 // due lists whom to greet now: the new ones, and those not greeted for long.
+// They are not due again before their greeting has ended.
 func (s *Survey) due() []group.PeerKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,8 +97,10 @@ func (s *Survey) due() []group.PeerKey {
 	var out []group.PeerKey
 	seen := map[group.PeerKey]bool{}
 	add := func(k group.PeerKey) {
-		if !seen[k] && !now.Before(s.next[k].at) {
+		if g := s.next[k]; !seen[k] && !g.begun && !now.Before(g.at) {
 			out = append(out, k)
+			g.begun = true
+			s.next[k] = g
 		}
 		seen[k] = true
 	}
@@ -119,14 +125,15 @@ func (s *Survey) due() []group.PeerKey {
 }
 
 func (s *Survey) greet(ctx context.Context, p group.PeerKey) {
-	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	timed, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
 	begin := s.Now()
-	hello, err := s.Greeter.Hello(ctx, p)
+	hello, err := s.Greeter.Hello(timed, p)
 	s.plan(p, err == nil)
 	if err != nil {
 		s.Log.Debug("a greeting was not answered", "peer", p, "err", err)
-		if errors.Is(err, client.ErrUnreachable) {
+		late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+		if late || errors.Is(err, client.ErrUnreachable) {
 			s.Peers.Missed(p)
 		}
 		return
@@ -141,6 +148,7 @@ func (s *Survey) plan(p group.PeerKey, answered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.next[p]
+	g.begun = false
 	if answered {
 		g = greeting{at: s.Now().Add(s.Every)}
 	} else {

@@ -1,0 +1,345 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/client"
+	"skep/net/peers"
+	"skep/net/wire"
+)
+
+// keepers keeps slot records in memory, by peer. It is the Keepers of Records.
+type keepers struct {
+	mu    sync.Mutex // guards all below
+	gone  map[group.PeerKey]bool
+	stuck map[group.PeerKey]bool
+	kept  map[group.PeerKey]map[group.SlotKey][]byte
+	asked int
+}
+
+func (k *keepers) call(ctx context.Context, p group.PeerKey) error {
+	k.mu.Lock()
+	k.asked++
+	gone, stuck := k.gone[p], k.stuck[p]
+	k.mu.Unlock()
+	if stuck {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if gone {
+		return client.ErrUnreachable
+	}
+	return ctx.Err()
+}
+
+func (k *keepers) PutRecord(ctx context.Context, p group.PeerKey, word []byte) error {
+	if err := k.call(ctx, p); err != nil {
+		return err
+	}
+	r, err := group.ParseSlotRecord(word)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept[p] == nil {
+		k.kept[p] = map[group.SlotKey][]byte{}
+	}
+	k.kept[p][r.Key()] = word
+	return nil
+}
+
+func (k *keepers) GetRecord(ctx context.Context, p group.PeerKey, key group.SlotKey) (r group.SlotRecord, word []byte, err error) {
+	if err := k.call(ctx, p); err != nil {
+		return r, nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	word, ok := k.kept[p][key]
+	if !ok {
+		return r, nil, client.ErrAbsent
+	}
+	r, err = group.ParseSlotRecord(word)
+	return r, word, err
+}
+
+// of lists the keepers of a record.
+func (k *keepers) of(key group.SlotKey) []group.PeerKey {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []group.PeerKey
+	for p, kept := range k.kept {
+		if kept[key] != nil {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b group.PeerKey) int { return bytes.Compare(a[:], b[:]) })
+	return out
+}
+
+// shelf is a RecordDirectory in memory.
+type shelf struct {
+	mu   sync.Mutex // guards kept
+	kept map[group.SlotKey][]byte
+	err  error
+}
+
+func (s *shelf) PutRecord(_ context.Context, word []byte) error {
+	r, err := group.ParseSlotRecord(word)
+	if err != nil || s.err != nil {
+		return errors.Join(err, s.err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept[r.Key()] = word
+	return nil
+}
+
+func (s *shelf) GetRecord(_ context.Context, key group.SlotKey) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if word, ok := s.kept[key]; ok && s.err == nil {
+		return word, nil
+	}
+	return nil, errors.Join(s.err, errNone)
+}
+
+// library is Records with peers in memory.
+type library struct {
+	Records
+	keepers *keepers
+	shelf   *shelf
+}
+
+func newLibrary(n int) *library {
+	l := &library{
+		keepers: &keepers{gone: map[group.PeerKey]bool{}, stuck: map[group.PeerKey]bool{}, kept: map[group.PeerKey]map[group.SlotKey][]byte{}},
+		shelf:   &shelf{kept: map[group.SlotKey][]byte{}},
+	}
+	l.Records = Records{Keepers: l.keepers, Directory: l.shelf, Peers: peers.New(peers.Options{})}
+	for i := range n {
+		l.Peers.Said(peerKey(i), wire.Hello{Offered: 1, Free: 1})
+	}
+	return l
+}
+
+// copies returns n copies of a value under slot keys of their own.
+func copies(n int) (words [][]byte, keys []group.SlotKey) {
+	for i := range n {
+		key := ed25519.NewKeyFromSeed(append(make([]byte, 31), byte(i+1)))
+		r := group.SlotRecord{Number: 1, Until: 1 << 40, Value: []byte{byte(i)}}
+		copy(r.Pub[:], key.Public().(ed25519.PublicKey))
+		words = append(words, r.Sign(key))
+		keys = append(keys, group.SlotKeyOf(key.Public().(ed25519.PublicKey)))
+	}
+	return words, keys
+}
+
+// distinct counts the different words in a list.
+func distinct(words [][]byte) int {
+	seen := map[string]bool{}
+	for _, w := range words {
+		seen[string(w)] = true
+	}
+	return len(seen)
+}
+
+func TestRecordsPutAndGet(t *testing.T) {
+	l := newLibrary(20)
+	words, keys := copies(4)
+	if err := l.Put(t.Context(), words); err != nil {
+		t.Fatal(err)
+	}
+	for i, k := range keys {
+		if n := len(l.keepers.of(k)); n != keepersEach {
+			t.Errorf("copy %d has %d keepers", i, n)
+		}
+	}
+	if n := distinct(l.Get(t.Context(), keys)); n != 4 {
+		t.Errorf("%d copies found, want 4", n)
+	}
+	l.Directory = nil
+	if n := distinct(l.Get(t.Context(), keys)); n != 4 {
+		t.Errorf("%d copies found without the directory, want 4", n)
+	}
+	l.Directory, l.Peers = l.shelf, peers.New(peers.Options{})
+	if n := distinct(l.Get(t.Context(), keys)); n != 4 {
+		t.Errorf("%d copies found without keepers, want 4", n)
+	}
+	l.Directory = nil
+	if got := l.Get(t.Context(), keys); got != nil {
+		t.Errorf("%d copies found by nobody", len(got))
+	}
+}
+
+// The same slot has the same keepers whoever asks, and others only in place of
+// those that went.
+func TestRecordsKeepersAreStable(t *testing.T) {
+	l := newLibrary(40)
+	words, keys := copies(8)
+	if err := l.Put(t.Context(), words); err != nil {
+		t.Fatal(err)
+	}
+	before := map[group.SlotKey][]group.PeerKey{}
+	for _, k := range keys {
+		before[k] = l.keepers.of(k)
+	}
+	away := before[keys[0]][0]
+	l.keepers.gone[away] = true
+	l.Peers.Judge(away, peers.Dead)
+	clear(l.keepers.kept)
+	if err := l.Put(t.Context(), words); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		for _, p := range before[k] {
+			if p != away && !slices.Contains(l.keepers.of(k), p) {
+				t.Errorf("a keeper that is there was replaced")
+			}
+		}
+		if n := len(l.keepers.of(k)); n != keepersEach {
+			t.Errorf("%d keepers", n)
+		}
+	}
+}
+
+func TestRecordsRank(t *testing.T) {
+	l := newLibrary(6)
+	_, keys := copies(1)
+	all := l.rank(keys[0])
+	l.Peers.Strike(all[0])
+	l.Peers.Judge(all[1], peers.Suspect)
+	l.Peers.Judge(all[2], peers.Dead)
+	l.Peers.Judge(all[3], peers.Alive)
+	l.Peers.Heard(peerKey(100))
+	want := []group.PeerKey{all[3], all[4], all[5], all[1], all[2]}
+	if got := l.rank(keys[0]); !slices.Equal(got, want) {
+		t.Errorf("rank %v, want %v", got, want)
+	}
+}
+
+// Dead keepers are not waited for: others take their place.
+func TestRecordsPutSkipsThoseThatAreGone(t *testing.T) {
+	l := newLibrary(20) // nine of which are gone at most
+	words, keys := copies(3)
+	for _, k := range keys {
+		for _, p := range l.rank(k)[:3] {
+			l.keepers.gone[p] = true
+		}
+	}
+	if err := l.Put(t.Context(), words); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		for _, p := range l.keepers.of(k) {
+			if l.keepers.gone[p] {
+				t.Error("one that is gone keeps a copy")
+			}
+		}
+	}
+}
+
+func TestRecordsPutWithTooFewKeepers(t *testing.T) {
+	l := newLibrary(5)
+	words, _ := copies(3)
+	for i := range 5 {
+		l.keepers.gone[peerKey(i)] = true
+	}
+	if err := l.Put(t.Context(), words); !errors.Is(err, ErrNotKept) || !errors.Is(err, client.ErrUnreachable) {
+		t.Errorf("nobody answers: %v", err)
+	}
+	l.Peers = peers.New(peers.Options{})
+	if err := l.Put(t.Context(), words); !errors.Is(err, ErrNotKept) {
+		t.Errorf("nobody is known: %v", err)
+	}
+}
+
+// Half of the copies are too few, one more is enough; the directory alone is no
+// keeper, and its failure is none of theirs.
+func TestRecordsPutCountsCopies(t *testing.T) {
+	for bad := range 4 {
+		l := newLibrary(5)
+		l.shelf.err = errNone
+		words, _ := copies(4)
+		for i := range bad {
+			words[i] = []byte("no record")
+		}
+		if err := l.Put(t.Context(), words); errors.Is(err, ErrNotKept) != (bad >= 2) {
+			t.Errorf("%d of 4 bad: %v", bad, err)
+		}
+	}
+}
+
+// One keeper that never answers takes neither the copy nor the time of others.
+func TestRecordsWithAStuckKeeper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLibrary(8)
+		words, keys := copies(1)
+		l.keepers.stuck[l.rank(keys[0])[0]] = true
+		begin := time.Now()
+		if err := l.Put(t.Context(), words); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(l.keepers.of(keys[0])); n != keepersEach {
+			t.Errorf("%d keepers", n)
+		}
+		if got := l.Get(t.Context(), keys); distinct(got) != 1 {
+			t.Error("the copy was not found")
+		}
+		if took := time.Since(begin); took > 2*l.timeout() {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+func TestRecordsEndWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLibrary(8)
+		for i := range 8 {
+			l.keepers.stuck[peerKey(i)] = true
+		}
+		l.Directory = nil
+		words, keys := copies(3)
+		for name, ask := range map[string]func(context.Context){
+			"put": func(ctx context.Context) {
+				if err := l.Put(ctx, words); !errors.Is(err, context.Canceled) {
+					t.Errorf("put: %v", err)
+				}
+			},
+			"get": func(ctx context.Context) { l.Get(ctx, keys) },
+		} {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, cancel)
+			begin := time.Now()
+			ask(ctx)
+			if took := time.Since(begin); took != time.Second {
+				t.Errorf("%s took %v", name, took)
+			}
+		}
+	})
+}
+
+func TestRecordsAreSpread(t *testing.T) {
+	l := newLibrary(32)
+	load := map[group.PeerKey]int{}
+	for i := range 200 {
+		k := group.SlotKey{byte(i), byte(i >> 8), 7}
+		for _, p := range l.rank(k)[:keepersEach] {
+			load[p]++
+		}
+	}
+	if len(load) < 30 || slices.Max(slices.Collect(maps.Values(load))) > 40 {
+		t.Error(fmt.Sprint("copies are not spread: ", load))
+	}
+}
