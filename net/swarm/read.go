@@ -164,7 +164,7 @@ func (s *Swarm) gather(ctx context.Context, m *group.Manifest, p piece, from hol
 			return b, err
 		}
 		if g.flying == 0 && len(g.queue) == 0 {
-			return nil, g.why()
+			return nil, g.why(ctx)
 		}
 		select {
 		case e := <-g.ends:
@@ -241,6 +241,7 @@ func (g *gathering) took(e gathered) {
 	g.pending[e.slot]--
 	if e.err == nil {
 		g.have[e.slot] = e.b
+		g.maybe[e.slot] = true
 		return
 	}
 	g.failed[e.slot] = e.err
@@ -287,7 +288,10 @@ func (g *gathering) result() ([]byte, bool, error) {
 }
 
 // why says what is missing, after everybody was asked.
-func (g *gathering) why() error {
+func (g *gathering) why(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err // the last to fail did so because of this
+	}
 	k, n := int(g.m.Coding.K), int(g.m.Coding.N)
 	kind := ErrUnreachable
 	if n-g.absent+g.silent < k {
@@ -330,7 +334,7 @@ func (s *Swarm) gatherShards(ctx context.Context, m *group.Manifest, from holder
 	g.ask(ctx, int(m.Coding.K))
 	for len(g.have) < int(m.Coding.K) {
 		if g.flying == 0 && len(g.queue) == 0 {
-			return nil, g.why()
+			return nil, g.why(ctx)
 		}
 		select {
 		case e := <-g.ends:
