@@ -137,6 +137,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		})
 	}
 	serve("holder", d.net.holder.Run)
+	d.net.first.expect()
 	serve("joining the swarm", func(ctx context.Context) error {
 		if err := d.net.join(ctx); err != nil {
 			d.log.Warn("not connected to the swarm yet; trying on", "err", err)
@@ -266,6 +267,9 @@ func (d *Daemon) Unmount(ctx context.Context, dir string, force bool) error {
 	if err != nil {
 		return err
 	}
+	if force {
+		return m.ended(forcePatience)
+	}
 	select {
 	case <-m.done:
 		return nil
@@ -276,6 +280,21 @@ func (d *Daemon) Unmount(ctx context.Context, dir string, force bool) error {
 		return nil
 	default:
 		return ctx.Err()
+	}
+}
+
+// forcePatience is how long a mount that was detached by force may go on
+// answering programs that still hold files of it.
+const forcePatience = 3 * time.Second
+
+// ended waits some time for the end of a mount that was detached.
+func (m *mounted) ended(patience time.Duration) error {
+	select {
+	case <-m.done:
+		return nil
+	case <-time.After(patience):
+		return &mount.PointError{Op: "unmount", Dir: m.dir, Reason: mount.ErrStillServing,
+			Do: "end them, or the daemon with: skep down"}
 	}
 }
 

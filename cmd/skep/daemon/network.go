@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -38,6 +39,7 @@ type network struct {
 
 	home      home.Dir
 	bootstrap []peer.AddrInfo
+	first     firstJoin
 	log       *slog.Logger
 }
 
@@ -139,9 +141,54 @@ func (n *network) knownAddrs() []peer.AddrInfo {
 	return out
 }
 
+// firstJoin lets those who need the swarm wait, after a start, until the first
+// try to join it has ended.
+type firstJoin struct {
+	mu    sync.Mutex    // guards ended
+	ended chan struct{} // nil: no try is to be expected
+}
+
+// expect says that a try will come.
+func (f *firstJoin) expect() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = make(chan struct{})
+}
+
+// end says that the try has ended, however it did.
+func (f *firstJoin) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended != nil {
+		close(f.ended)
+		f.ended = nil
+	}
+}
+
+// firstJoinPatience is the longest that somebody waits for it.
+const firstJoinPatience = 10 * time.Second
+
+// wait returns when the try has ended or took long, or when ctx ends.
+func (f *firstJoin) wait(ctx context.Context) {
+	f.mu.Lock()
+	ended := f.ended
+	f.mu.Unlock()
+	if ended == nil {
+		return
+	}
+	timer := time.NewTimer(firstJoinPatience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // join connects to the swarm; it goes on trying in the background until ctx
 // ends, and returns what the first try gave.
 func (n *network) join(ctx context.Context) error {
+	defer n.first.end()
 	known := append(append([]peer.AddrInfo(nil), n.bootstrap...), n.knownAddrs()...)
 	first, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()

@@ -128,6 +128,7 @@ type source struct{ n *network }
 
 // ReadRange implements readthrough.Source.
 func (s source) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
+	s.n.first.wait(ctx) // a drive that was just mounted is not told to be out of reach
 	b, err := s.n.swarm.ReadRange(ctx, ref, off, n)
 	switch {
 	case err == nil:
