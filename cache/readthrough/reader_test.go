@@ -367,9 +367,8 @@ func TestDamagedIndex(t *testing.T) {
 
 // putter stores blocks in memory, for files and directories of the tests.
 type putter struct {
-	b       *pack.Builder
-	plains  map[link.Hash][]byte
-	entries []pack.Entry
+	b      *pack.Builder
+	plains map[link.Hash][]byte
 }
 
 func (p *putter) Put(_ context.Context, codec uint64, plain []byte, _ []link.Link) (link.Link, error) {
