@@ -81,11 +81,18 @@ func (t *Tree) refresh(in *inode) {
 	in.noteBacking(st, t)
 }
 
-// noteBacking takes over what a backing file's size and time tell.
+// noteBacking takes over what a backing file's size and time tell. The time
+// counts if it is not the one that was seen last: a program may have set the
+// inode's own meanwhile.
 func (in *inode) noteBacking(st unix.Stat_t, t *Tree) {
 	m := Time{st.Mtim.Sec, uint32(st.Mtim.Nsec)}
+	written := newer(m, in.backingTime())
+	if in.seenSet {
+		written = m != in.seen
+	}
+	in.seen, in.seenSet = m, true
 	changed := st.Size != in.row.size
-	if newer(m, in.backingTime()) {
+	if written {
 		in.row.mtime, in.row.ctime, changed = m, m, true
 	}
 	if st.Size != in.row.size {

@@ -194,6 +194,12 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 	} else {
 		in.passthrough = false
 	}
+	if in.passthrough && !in.seenSet {
+		var st unix.Stat_t
+		if unix.Fstat(int(in.file.Fd()), &st) == nil {
+			in.seen, in.seenSet = Time{st.Mtim.Sec, uint32(st.Mtim.Nsec)}, true
+		}
+	}
 	if in.passthrough && isWritable(flags) {
 		// The kernel will write without asking: from now on all may change.
 		if err := t.beginWriting(in); err != nil {
@@ -255,7 +261,7 @@ func (t *Tree) settleClosed(in *inode) {
 		_ = in.file.Close()
 		in.file = nil
 	}
-	in.passthrough = false
+	in.passthrough, in.seenSet = false, false
 }
 
 func (t *Tree) isPreSync(in *inode) bool {

@@ -145,10 +145,12 @@ type inode struct {
 	ranged           bool           // valid, dirty and whole were read from the tables
 	lastChunk, ahead int64          // that was read last, and that was asked for ahead of it
 
-	gained bool         // valid grew by what was fetched since the ranges were written
-	frozen *frozen      // content that a commit is still to read
-	soft   bool         // size and times in memory are newer than the row in the tables
-	taken  *unix.Stat_t // of a passed-through file: as the last commit took it
+	gained  bool    // valid grew by what was fetched since the ranges were written
+	frozen  *frozen // content that a commit is still to read
+	soft    bool    // size and times in memory are newer than the row in the tables
+	seen    Time    // modification time of the backing file when it was looked at last
+	seenSet bool
+	taken   *unix.Stat_t // of a passed-through file: as the last commit took it
 }
 
 // Open opens the tree over its tables, making the root directory if there is
