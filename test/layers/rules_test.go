@@ -75,7 +75,7 @@ var libraries = []library{
 	{"github.com/libp2p/", []string{"net", "cmd/skep", "test"}, "the network is what the net layer hides"},
 	{"github.com/multiformats/go-multiaddr", []string{"net", "cmd/skep", "test"}, "the network is what the net layer hides"},
 	{"github.com/syndtr/goleveldb/", []string{"cache/state"}, "it is an index behind the journal, and only state knows how far it is to be trusted"},
-	{"github.com/ipfs/go-log", []string{"cmd/skep/cli", "test"}, "we log by log/slog; it is there to be silenced"},
+	{"github.com/ipfs/go-log", []string{"net/host", "test"}, "we log by log/slog; it is there to be silenced"},
 	{"github.com/ipfs/go-datastore", []string{"net/dht"}, "only the DHT asks for one"},
 	{"github.com/ipfs/go-cid", []string{"chunker", "net"}, "CIDs are a form of links, not our way to name things"},
 	{"github.com/ipfs/go-unixfsnode", []string{"chunker/dag"}, "the form of files and directories is decided in one place"},

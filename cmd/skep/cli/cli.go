@@ -10,15 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
-	golog "github.com/ipfs/go-log/v2"
-	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -26,6 +23,7 @@ import (
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
+	skephost "skep/net/host"
 )
 
 // Exit statuses.
@@ -49,7 +47,7 @@ type usageError struct{ error }
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	quietLibraries()
+	skephost.Quiet()
 	a := &app{out: os.Stdout, errOut: os.Stderr}
 	root := a.root()
 	root.SetArgs(args)
@@ -67,16 +65,6 @@ func Main(args []string) int {
 		return remote.Code
 	}
 	return exitFailed
-}
-
-// quietLibraries keeps the network's libraries from writing to standard error
-// in their own way, unless somebody asks for it as they define.
-func quietLibraries() {
-	if os.Getenv("GOLOG_LOG_LEVEL") != "" {
-		return
-	}
-	gologshim.SetDefaultHandler(slog.DiscardHandler)
-	golog.SetAllLoggers(golog.LevelFatal)
 }
 
 // sentence is an error as people are told it: on one line.
