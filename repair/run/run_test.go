@@ -374,20 +374,28 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// What is pushed while the loop looks is not taken for missing.
+// What is pushed while a statement is on its way is not taken for missing.
 func TestAppendMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, shape{seed: 20, k: 2, n: 4, packs: 1, local: true})
 		w.pass(time.Hour)
-		w.holder(1).Be(holders.Behaviour{Delay: 3 * time.Second}) // a statement is on its way
-		for n := uint16(1); n < 40; n++ {
+		h := w.holder(1)
+		h.Be(holders.Behaviour{Lag: 3 * time.Second})
+		for n := uint16(1); n < 5; n++ {
+			for before := h.Calls(wire.KindStatement); h.Calls(wire.KindStatement) == before; {
+				<-time.After(time.Minute)
+				w.loop.Step(t.Context())
+				synctest.Wait()
+			}
 			w.append(n, true)
 			w.loop.Refresh()
-			<-time.After(13 * time.Minute)
 			w.loop.Step(t.Context())
-			synctest.Wait()
+			w.settle()
+			if p, ok := w.loop.PackHealth(w.owner.ID, n); !ok || p.Live != 4 {
+				t.Errorf("pack %d, which was just pushed: %+v", n, p)
+			}
 		}
-		w.holder(1).Be(holders.Behaviour{})
+		h.Be(holders.Behaviour{})
 		w.pass(time.Hour)
 		w.whole()
 		if n := w.puts(); n != 0 {
@@ -420,8 +428,8 @@ func TestMovedWhileAccountIsRead(t *testing.T) {
 		})
 		w.loop.Refresh()
 		w.loop.Step(t.Context())
-		if n := w.loop.Report().Repairs; n != 0 {
-			t.Errorf("%d repairs of what was just moved", n)
+		if r := w.loop.Report(); r.Repairs != 0 || r.Peers[peers.Alive] != 4 || r.Missing != 0 {
+			t.Errorf("just after the move: %+v", r)
 		}
 		w.pass(24 * time.Hour)
 		w.whole()
@@ -528,11 +536,11 @@ func misfortune(t *testing.T, seed uint64) {
 	k := 1 + rnd.IntN(4)
 	n := k + 2 + rnd.IntN(4)
 	w := newWorld(t, shape{seed: seed, k: k, n: n, spares: 8, packs: 1 + uint16(rnd.IntN(4)), local: rnd.IntN(2) == 0,
-		health: health.Config{DeadAfter: 6 * time.Hour}})
+		health: health.Config{DeadAfter: 6 * time.Hour, Leaves: 48}})
 	w.pass(time.Hour)
 	liars := map[group.PeerKey]bool{}
 	next := uint16(100)
-	for range 8 {
+	for range 6 {
 		h := w.holder(rnd.IntN(n))
 		switch rnd.IntN(6) {
 		case 0:

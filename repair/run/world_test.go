@@ -197,7 +197,8 @@ func (w *world) greet(h *holders.Holder) {
 
 // settle steps until nothing new begins.
 func (w *world) settle() {
-	for range 6 {
+	for before := -1; before != w.calls(); {
+		before = w.calls()
 		w.loop.Step(w.t.Context())
 		w.loop.Wait()
 	}
@@ -251,6 +252,16 @@ func (w *world) incomplete() error {
 
 // holder is the holder of a slot.
 func (w *world) holder(slot int) *holders.Holder { return w.set.Of(w.account.holder(slot)) }
+
+// calls is how often anybody was asked for anything.
+func (w *world) calls() (n int) {
+	for _, h := range w.set.List() {
+		for k := wire.KindHello; k <= wire.KindLease; k++ {
+			n += h.Calls(k)
+		}
+	}
+	return n
+}
 
 // puts is how many shards were brought to anybody.
 func (w *world) puts() (n int) {

@@ -33,6 +33,7 @@ type Behaviour struct {
 	Silent   bool          // it takes calls and says nothing
 	Mute     bool          // likewise, but only when it is to prove
 	Delay    time.Duration // before each answer
+	Lag      time.Duration // from each answer to its arrival
 	Flips    bool          // one bit of what it sends of shards is wrong
 	Full     bool          // it takes no shards
 	Unwilled bool          // it takes no slot
@@ -182,7 +183,13 @@ func (s *Set) exchange(ctx context.Context, p group.PeerKey, k wire.Kind, size i
 	if how.Busy {
 		return client.ErrBusy
 	}
-	return judged(fn(h, how))
+	err := judged(fn(h, how))
+	if how.Lag > 0 {
+		if late := wait(ctx, how.Lag); late != nil {
+			return late
+		}
+	}
+	return err
 }
 
 func wait(ctx context.Context, d time.Duration) error {
