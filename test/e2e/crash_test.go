@@ -212,16 +212,15 @@ func (c *crash) whileUploading(t *testing.T) {
 // the rest needs.
 func (c *crash) deleted(t *testing.T) {
 	before := c.swarm.Hosted(t)
-	for _, dir := range []string{c.mirror, c.data()} {
-		old, err := filepath.Glob(filepath.Join(dir, "upload", "d0[0-6]"))
-		must(t, err)
-		for _, d := range old {
-			must(t, os.RemoveAll(d))
+	old, err := filepath.Glob(filepath.Join(c.mirror, "upload", "d0[0-6]"))
+	must(t, err)
+	for _, f := range append(old, "grown", "small pieces", "log", "read and written") {
+		if !filepath.IsAbs(f) {
+			f = filepath.Join(c.mirror, f)
 		}
-		for _, f := range []string{"grown", "small pieces", "log", "read and written"} {
-			must(t, os.Remove(filepath.Join(dir, f)))
-		}
+		must(t, os.RemoveAll(f))
 	}
+	harness.Rsync(t, "-aHAX", "--delete", c.mirror+"/", c.data()+"/")
 	needed := c.needed(t)
 	round := 0
 	harness.Until(t, 30*time.Second, "the peers deleted what nothing needs", func() (bool, string) {
