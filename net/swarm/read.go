@@ -18,7 +18,7 @@ func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([
 	if off < 0 || n < 0 || n > ref.Class.Size() || off > ref.Class.Size()-n || !ref.Coding.Valid(ref.Class) {
 		return nil, fmt.Errorf("range %d+%d of a pack of %v: outside", off, n, ref.Class)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.c.Timeout, errTimeout)
 	defer cancel()
 	m, err := s.Manifest(ctx, ref)
 	if err != nil {
@@ -48,9 +48,13 @@ func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([
 	return out, nil
 }
 
-// expired tells a deadline of ours from one of the caller's.
+// errTimeout is the cause of a context that ended by a deadline of ours.
+var errTimeout = errors.New("the time for a read is over")
+
+// expired tells a deadline of ours, which holders were too slow for, from one
+// of the caller's.
 func expired(ctx context.Context, err error) error {
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
+	if err != nil && context.Cause(ctx) == errTimeout && errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w in time", ErrUnreachable)
 	}
 	return err
@@ -314,7 +318,7 @@ func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (m *group.Man
 	if m, err = s.Manifest(ctx, ref); err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+storeTime(m.ShardSize()*int(m.Coding.K)))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.c.Timeout+storeTime(m.ShardSize()*int(m.Coding.K)), errTimeout)
 	defer cancel()
 	err = s.asking(ctx, ref, func(from holders) (err error) {
 		shards, err = s.gatherShards(ctx, m, from)

@@ -204,6 +204,22 @@ func TestReadRangeEndsAtTheTimeout(t *testing.T) {
 	})
 }
 
+func TestReadEndsAtTheDeadlineOfTheCaller(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(slow, 0, 1, 2, 3)
+		ctx, cancel := context.WithTimeout(b.Context(), time.Second)
+		defer cancel()
+		_, err := b.ReadRange(ctx, b.pack.PackRef, 0, b.pack.Class.Size())
+		_, _, err2 := b.ReadShards(ctx, b.pack.PackRef)
+		for _, err := range []error{err, err2} {
+			if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable) {
+				t.Errorf("%v, want the context's error", err)
+			}
+		}
+		b.took(time.Second)
+	})
+}
+
 func TestReadRangeEndsWithItsContext(t *testing.T) {
 	for _, ask := range []func(ctx context.Context, b *bench) error{
 		func(ctx context.Context, b *bench) error {
