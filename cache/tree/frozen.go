@@ -110,3 +110,29 @@ func readFull(f *os.File, p []byte, off int64) error {
 	}
 	return err
 }
+
+// froze notes that an inode's content was set aside.
+func (c *Cut) froze(in *inode) {
+	c.t.cacheMu.Lock()
+	in.refs++
+	c.t.cacheMu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frozen = append(c.frozen, in)
+}
+
+// unfreeze gives up frozen content that the commit did not take: what changed
+// before the cut counts as changed since; in.mu is held.
+func (c *Cut) unfreeze(in *inode) {
+	fr := in.frozen
+	if fr == nil {
+		return
+	}
+	if fr.file == in.file {
+		in.dirty.Union(fr.dirty)
+		in.whole = in.whole || fr.whole
+	} else {
+		in.whole = true
+	}
+	in.thaw()
+}

@@ -3,7 +3,6 @@ package writeback
 import (
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -50,16 +49,6 @@ type Config struct {
 	Now    func() time.Time
 	Log    *slog.Logger
 }
-
-// Timing says when a commit starts by itself.
-type Timing struct {
-	Quiet time.Duration // this long after the last change …
-	Most  time.Duration // … but at most this long after the first one
-	Retry time.Duration // after a commit failed, doubled up to Most
-}
-
-// DefaultTiming is that of a drive in use.
-var DefaultTiming = Timing{Quiet: 3 * time.Second, Most: 30 * time.Second, Retry: 2 * time.Second}
 
 // Engine makes commits. Run does so by itself; Sync waits for one.
 type Engine struct {
@@ -164,144 +153,4 @@ func (e *Engine) takeMoved() bool {
 	moved := e.moved
 	e.moved = false
 	return moved
-}
-
-// request is somebody who waits for a commit that begins after he asked.
-type request struct{ done chan error }
-
-// MovingError says that all was published but these files, which did not come
-// to rest: their newest whole versions stand.
-type MovingError struct{ Paths []string }
-
-func (m *MovingError) Error() string {
-	return fmt.Sprintf("%d files are being written and were not taken whole: %q", len(m.Paths), m.Paths)
-}
-
-// Sync returns when everything that was done before the call is published; with
-// a MovingError, everything but files that are being written.
-func (e *Engine) Sync(ctx context.Context) error {
-	r := &request{done: make(chan error, 1)}
-	select {
-	case e.asked <- r:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Run makes commits until ctx ends: some time after the last change, at most
-// some time after the first, and at once for Sync. One that failed is tried
-// again.
-func (e *Engine) Run(ctx context.Context) error {
-	var first, last time.Time // of the changes not taken; zero: none
-	var retry time.Duration
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	// What an earlier run left is taken soon.
-	e.Changed()
-	counting := true
-	for {
-		var waiting []*request
-		if counting {
-			counting = e.recountSome(ctx)
-		}
-		timer.Reset(e.delay(first, last, retry))
-		if counting && first.IsZero() {
-			timer.Reset(0)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-e.dirty:
-			last = e.now()
-			if first.IsZero() {
-				first = last
-			}
-			continue
-		case r := <-e.asked:
-			waiting = append(waiting, r)
-		case <-timer.C:
-			if first.IsZero() {
-				continue
-			}
-		}
-		select { // what was told until now is in the cut
-		case <-e.dirty:
-		default:
-		}
-		err := e.commit(ctx)
-		var moving *MovingError
-		if err == nil || errors.As(err, &moving) {
-			first, last, retry = time.Time{}, time.Time{}, 0
-			if moving != nil {
-				first, last = e.now(), e.now()
-			}
-		} else if ctx.Err() == nil {
-			e.cfg.Log.Warn("a commit failed and will be tried again", "err", err)
-			retry = min(max(2*retry, e.cfg.Timing.Retry), e.cfg.Timing.Most)
-			first = e.now()
-			last = first
-		}
-		for _, r := range waiting {
-			r.done <- err
-		}
-	}
-}
-
-// delay is how long to wait for the next commit.
-func (e *Engine) delay(first, last time.Time, retry time.Duration) time.Duration {
-	if first.IsZero() {
-		return time.Hour
-	}
-	if retry > 0 {
-		return max(0, last.Add(retry).Sub(e.now()))
-	}
-	due := last.Add(e.cfg.Timing.Quiet)
-	if most := first.Add(e.cfg.Timing.Most); most.Before(due) {
-		due = most
-	}
-	return max(0, due.Sub(e.now()))
-}
-
-// commitKey is where the newest commit and its locator lie in the tables.
-var commitKey = []byte("hcommit")
-
-// LoadCommit reads the newest commit from the tables.
-func LoadCommit(st state.Reader) (c commit.Commit, at commit.Locator, ok bool, err error) {
-	b, ok, err := st.Get(commitKey)
-	if err != nil || !ok {
-		return c, at, false, err
-	}
-	head, body, err := splitCommit(b)
-	if err != nil {
-		return c, at, false, err
-	}
-	if c, err = commit.Parse(body); err != nil {
-		return c, at, false, err
-	}
-	return c, head.Commit, true, nil
-}
-
-// SaveCommit makes a commit the newest one in the tables.
-func SaveCommit(b *state.Batch, h commit.Head, signed []byte) {
-	head := h.Encode()
-	v := append([]byte{byte(len(head) >> 8), byte(len(head))}, head...)
-	b.Put(commitKey, append(v, signed...))
-}
-
-func splitCommit(b []byte) (commit.Head, []byte, error) {
-	if len(b) < 2 {
-		return commit.Head{}, nil, errors.New("malformed commit row")
-	}
-	n := int(b[0])<<8 | int(b[1])
-	if len(b) < 2+n {
-		return commit.Head{}, nil, errors.New("malformed commit row")
-	}
-	h, err := commit.ParseHead(b[2 : 2+n])
-	return h, b[2+n:], err
 }

@@ -1,0 +1,104 @@
+package blocks
+
+import (
+	"skep/cache/state"
+	"skep/chunker/block"
+	"skep/chunker/blockindex"
+)
+
+// NewEntries returns the index entries of the blocks that are in no segment
+// yet, sorted.
+func (t *Table) NewEntries() ([]blockindex.Entry, error) {
+	hashes, err := t.some(tableNew, 1<<31)
+	if err != nil {
+		return nil, err
+	}
+	var out []blockindex.Entry
+	for _, h := range hashes {
+		b, ok, err := t.Get(h)
+		if err != nil {
+			return nil, err
+		}
+		if ok && len(b.Places) > 0 {
+			out = append(out, blockindex.Entry{Link: b.Link, Tag: b.Tag, Place: b.Places[0]})
+		}
+	}
+	return out, nil
+}
+
+// Indexed says that these entries are in a segment of a published commit.
+func (t *Table) Indexed(entries []blockindex.Entry) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var b state.Batch
+	for _, e := range entries {
+		row, ok, err := t.Get(e.Link.Hash)
+		if err != nil {
+			return err
+		}
+		if ok && len(row.Places) > 0 && row.Places[0] == e.Place {
+			b.Delete(hashKey(tableNew, e.Link.Hash))
+		}
+		if b.Size() > 1<<20 {
+			if _, err := t.st.Apply(&b); err != nil {
+				return err
+			}
+			b.Reset()
+		}
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	_, err := t.st.Apply(&b)
+	return err
+}
+
+// Learn enters index entries that came from a commit's segments; blocks that
+// are known already keep what is known, and gain the place.
+func (t *Table) Learn(entries []blockindex.Entry) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.begin()
+	for _, e := range entries {
+		b, err := c.block(e.Link)
+		if err != nil {
+			return err
+		}
+		if hasPlace(b, e.Place) {
+			continue
+		}
+		b.Link, b.Tag = e.Link, e.Tag
+		b.Places = append(b.Places, e.Place)
+		c.b.Put(memberKey(e.Place, e.Link.Hash), nil)
+		if e.Tag != (block.Tag{}) {
+			c.b.Put(tagKey(e.Tag), e.Link.Hash[:])
+		}
+		if err := c.learned(b, e); err != nil {
+			return err
+		}
+	}
+	return c.apply()
+}
+
+// learned brings a pack's row up to date with a block that was learned of.
+func (c *change) learned(b *Block, e blockindex.Entry) error {
+	p, err := c.pack(e.Place)
+	if p == nil || err != nil {
+		return err
+	}
+	p.Blocks++
+	p.Total += uint64(e.Place.Length)
+	if b.Refs > 0 && len(b.Places) == 1 { // it was counted before it had a place
+		p.Live += uint64(e.Place.Length)
+	}
+	return nil
+}
+
+func hasPlace(b *Block, p blockindex.Place) bool {
+	for _, q := range b.Places {
+		if q.Group == p.Group && q.Number == p.Number {
+			return true
+		}
+	}
+	return false
+}

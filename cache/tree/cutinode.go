@@ -1,0 +1,76 @@
+package tree
+
+import (
+	"fmt"
+
+	"skep/chunker/dag"
+)
+
+// Inode is what a commit needs of an inode as of the cut.
+type Inode struct {
+	// Record is the inode's record; of a dirty file Size and Content are
+	// still to be filled in, of a directory Content is that of the newest
+	// commit.
+	Record dag.Inode
+	Parent Ino
+	Name   string // in Parent
+	// Multi says that the record belongs into the table of linked inodes.
+	Multi bool
+	// Dirty says that a file's content changed since Record.Content.
+	Dirty bool
+	row   row
+}
+
+// CommittedSize is the size of the file in the newest commit that has it.
+func (in *Inode) CommittedSize() int64 { return in.row.contentSize }
+
+// Entry returns the inode that a name led to, if there was one.
+func (c *Cut) Entry(dir Ino, name string) (Ino, bool, error) {
+	b, ok, err := c.snap.Get(entryKey(dir, name))
+	if !ok || err != nil {
+		return 0, false, err
+	}
+	e, err := decodeEntry(b)
+	return e.ino, err == nil, err
+}
+
+// Inode returns an inode; ok is false if there was none.
+func (c *Cut) Inode(ino Ino) (Inode, bool, error) {
+	b, ok, err := c.snap.Get(key(tableInode, ino))
+	if !ok || err != nil {
+		return Inode{}, false, err
+	}
+	r, err := decodeRow(b)
+	if err != nil {
+		return Inode{}, false, fmt.Errorf("inode %d: %w", ino, err)
+	}
+	out := Inode{Parent: r.parent, Name: r.name, Multi: r.has(flagMulti), Dirty: r.isFile() && r.has(flagDirty), row: r}
+	out.Record = dag.Inode{ID: uint64(ino), Mode: r.mode, UID: r.uid, GID: r.gid, Nlink: r.nlink, Size: r.size,
+		Mtime: dag.Time(r.mtime), Ctime: dag.Time(r.ctime), Btime: dag.Time(r.btime), Rdev: uint64(r.rdev), Content: r.content}
+	if err := c.fillSmall(ino, &out); err != nil {
+		return Inode{}, false, fmt.Errorf("inode %d: %w", ino, err)
+	}
+	return out, true, nil
+}
+
+// fillSmall adds what lies in rows of its own: the target of a symbolic link,
+// tiny content, attributes.
+func (c *Cut) fillSmall(ino Ino, in *Inode) error {
+	r := &in.row
+	if r.mode&modeType == modeLnk || r.has(flagInline) && r.content.IsZero() && r.size <= dag.MaxInline && r.size > 0 {
+		b, _, err := c.snap.Get(key(tableInline, ino))
+		if err != nil {
+			return err
+		}
+		in.Record.Inline = b
+	}
+	if r.isDir() {
+		in.Record.Size = 0
+	}
+	b, ok, err := c.snap.Get(key(tableXattrs, ino))
+	if !ok || err != nil {
+		return err
+	}
+	in.Record.Xattrs, err = decodeXattrs(b)
+	return err
+}

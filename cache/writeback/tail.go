@@ -1,0 +1,107 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+
+	"skep/chunker/commit"
+	"skep/chunker/group"
+	"skep/chunker/link"
+	"skep/chunker/pack"
+)
+
+// tailWriter fills the last pack of a commit. Its blocks are never sought by
+// the index but by locators, so that duplicates do not matter.
+type tailWriter struct {
+	e   *Engine
+	f   *filling
+	ctx context.Context
+}
+
+// put adds a block and returns its locator within the pack. Where the pack is
+// full, it is sent and another begun.
+func (t *tailWriter) put(plain []byte, refs []link.Link) (commit.Locator, error) {
+	prep, err := t.e.sealer.Prepare(link.CBOR, plain)
+	if err != nil {
+		return commit.Locator{}, err
+	}
+	if l, ok, err := t.e.table.Find(prep.Tag()); ok || err != nil {
+		return t.e.locate(commit.Locator{Link: l}), err // as it was in an earlier commit
+	}
+	s := prep.Seal(nil)
+	off, err := t.f.b.Add(s)
+	if err != nil {
+		return commit.Locator{}, err
+	}
+	t.f.refs = append(t.f.refs, refs)
+	return commit.Locator{Offset: off, Length: uint32(len(s.Ciphertext)), Link: s.Link}, nil
+}
+
+// pieces stores blocks that the commit names by locator. As many as fit go
+// into the commit's own pack; what is more goes into packs before it.
+func (t *tailWriter) pieces(plains [][]byte) ([]commit.Locator, error) {
+	out := make([]commit.Locator, 0, len(plains))
+	var extra *filling
+	var pending []int
+	send := func() error {
+		if extra == nil {
+			return nil
+		}
+		where, err := newPacker(t.ctx, t.e).sendNow(extra)
+		if err != nil {
+			return err
+		}
+		for _, i := range pending {
+			out[i] = out[i].In(where)
+		}
+		extra, pending = nil, nil
+		return nil
+	}
+	size := 0
+	for _, p := range plains {
+		size += len(p)
+	}
+	small := size <= metadataClass.Size()/4
+	for _, p := range plains {
+		if small {
+			l, err := t.put(p, nil)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, l)
+			continue
+		}
+		if extra == nil {
+			extra = &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, nil)}
+		}
+		l, err := (&tailWriter{e: t.e, f: extra, ctx: t.ctx}).put(p, nil)
+		if errors.Is(err, pack.ErrFull) {
+			if err := send(); err != nil {
+				return nil, err
+			}
+			extra = &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, nil)}
+			l, err = (&tailWriter{e: t.e, f: extra, ctx: t.ctx}).put(p, nil)
+		}
+		if err != nil {
+			return nil, err
+		}
+		pending = append(pending, len(out))
+		out = append(out, l)
+	}
+	return out, send()
+}
+
+// locate returns the newest place of a block that is named by a locator.
+func (e *Engine) locate(l commit.Locator) commit.Locator {
+	b, ok, err := e.table.Get(l.Link.Hash)
+	if err != nil || !ok || len(b.Places) == 0 {
+		return l
+	}
+	p := b.Places[0]
+	g, ok, err := e.table.Group(p.Group)
+	if err != nil || !ok {
+		return l
+	}
+	return commit.Locator{Group: p.Group, Number: p.Number, Class: g.Class, Coding: g.Coding,
+		Offset: p.Offset, Length: p.Length, Link: l.Link}
+}
