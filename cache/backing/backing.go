@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"skep/cache/disk"
 )
 
 // fanout is the number of directories that the files are spread over.
@@ -23,23 +25,39 @@ const fanout = 256
 
 // Store is a directory of backing files, safe for concurrent use.
 type Store struct {
+	fs   disk.FS
 	dir  string
 	next atomic.Uint64 // the last number given out
 }
 
 // Open opens the store in dir.
-func Open(dir string) (*Store, error) {
-	for i := range fanout {
-		if err := os.MkdirAll(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o700); err != nil {
-			return nil, fmt.Errorf("backing files: %w", err)
-		}
+func Open(dir string) (*Store, error) { return OpenOn(disk.Local, dir) }
+
+// OpenOn opens the store in a directory of a filesystem.
+func OpenOn(fs disk.FS, dir string) (*Store, error) {
+	s := &Store{fs: fs, dir: dir}
+	if err := s.makeDirs(); err != nil {
+		return nil, fmt.Errorf("backing files: %w", err)
 	}
-	s := &Store{dir: dir}
 	err := s.Each(func(n uint64) error {
 		s.next.Store(max(s.next.Load(), n))
 		return nil
 	})
 	return s, err
+}
+
+// makeDirs makes the directories that the files are spread over, and sees that
+// they survive power loss before there is anything in them.
+func (s *Store) makeDirs() error {
+	for i := range fanout {
+		if err := s.fs.Mkdir(filepath.Join(s.dir, fmt.Sprintf("%02x", i))); err != nil {
+			return err
+		}
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(filepath.Dir(s.dir))
 }
 
 // Last is the highest number given out so far. Open fixes it to the highest in
@@ -51,9 +69,9 @@ func (s *Store) path(n uint64) string {
 }
 
 // Create makes a new, empty backing file and returns its number.
-func (s *Store) Create() (uint64, *os.File, error) {
+func (s *Store) Create() (uint64, disk.File, error) {
 	n := s.next.Add(1)
-	f, err := os.OpenFile(s.path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := s.fs.Open(s.path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return 0, nil, fmt.Errorf("backing file %x: %w", n, err)
 	}
@@ -62,8 +80,8 @@ func (s *Store) Create() (uint64, *os.File, error) {
 
 // Open opens a backing file for reading and writing. Its absence is
 // fs.ErrNotExist.
-func (s *Store) Open(n uint64) (*os.File, error) {
-	f, err := os.OpenFile(s.path(n), os.O_RDWR, 0o600)
+func (s *Store) Open(n uint64) (disk.File, error) {
+	f, err := s.fs.Open(s.path(n), os.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("backing file %x: %w", n, err)
 	}
@@ -72,8 +90,8 @@ func (s *Store) Open(n uint64) (*os.File, error) {
 
 // Stat returns what the local filesystem says of a backing file.
 func (s *Store) Stat(n uint64) (unix.Stat_t, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(s.path(n), &st); err != nil {
+	st, err := s.fs.Stat(s.path(n))
+	if err != nil {
 		return st, fmt.Errorf("backing file %x: %w", n, err)
 	}
 	return st, nil
@@ -81,7 +99,7 @@ func (s *Store) Stat(n uint64) (unix.Stat_t, error) {
 
 // Remove deletes a backing file; one that is not there is no error.
 func (s *Store) Remove(n uint64) error {
-	if err := os.Remove(s.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.fs.Remove(s.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("backing file %x: %w", n, err)
 	}
 	return nil
@@ -89,12 +107,7 @@ func (s *Store) Remove(n uint64) error {
 
 // SyncName makes the existence of backing file n survive power loss.
 func (s *Store) SyncName(n uint64) error {
-	d, err := os.Open(filepath.Dir(s.path(n)))
-	if err != nil {
-		return fmt.Errorf("backing file %x: %w", n, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := s.fs.SyncDir(filepath.Dir(s.path(n))); err != nil {
 		return fmt.Errorf("backing file %x: %w", n, err)
 	}
 	return nil
@@ -102,28 +115,23 @@ func (s *Store) SyncName(n uint64) error {
 
 // Scratch returns a file without a name, for content that ends with the
 // process.
-func (s *Store) Scratch() (*os.File, error) {
-	fd, err := unix.Open(s.dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+func (s *Store) Scratch() (disk.File, error) {
+	f, err := s.fs.Open(s.dir, unix.O_TMPFILE|os.O_RDWR)
 	if err == nil {
-		return os.NewFile(uintptr(fd), "scratch"), nil
+		return f, nil
 	}
-	f, err := os.CreateTemp(s.dir, "scratch")
-	if err != nil {
+	name := filepath.Join(s.dir, fmt.Sprintf("scratch%x", s.next.Add(1)))
+	if f, err = s.fs.Open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
 		return nil, fmt.Errorf("backing files: %w", err)
 	}
-	_ = os.Remove(f.Name())
+	_ = s.fs.Remove(name)
 	return f, nil
 }
 
 // Each calls fn with the number of every backing file.
 func (s *Store) Each(fn func(n uint64) error) error {
 	for i := range fanout {
-		d, err := os.Open(filepath.Join(s.dir, fmt.Sprintf("%02x", i)))
-		if err != nil {
-			return fmt.Errorf("backing files: %w", err)
-		}
-		names, err := d.Readdirnames(-1)
-		_ = d.Close()
+		names, err := s.fs.Names(filepath.Join(s.dir, fmt.Sprintf("%02x", i)))
 		if err != nil {
 			return fmt.Errorf("backing files: %w", err)
 		}
@@ -142,9 +150,8 @@ func (s *Store) Each(fn func(n uint64) error) error {
 
 // Disk reports the size and the room of the disk below the store, in bytes.
 func (s *Store) Disk() (total, avail int64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.dir, &st); err != nil {
+	if total, avail, err = s.fs.Room(s.dir); err != nil {
 		return 0, 0, fmt.Errorf("backing files: %w", err)
 	}
-	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
+	return total, avail, nil
 }

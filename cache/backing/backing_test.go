@@ -92,8 +92,8 @@ func TestContent(t *testing.T) {
 	if _, err := f.ReadAt(p, 1<<30); err != nil || string(p) != "end" {
 		t.Errorf("%q, %v", p, err)
 	}
-	if st, err := f.Stat(); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", st.Mode(), err)
+	if st, err := f.Stat(); err != nil || st.Mode&0o777 != 0o600 {
+		t.Errorf("%o, %v", st.Mode, err)
 	}
 	// It may be removed while it is open, and twice.
 	if err := errors.Join(s.Remove(n), s.Remove(n)); err != nil {
@@ -143,7 +143,7 @@ func TestScratch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Write([]byte("x")); err != nil {
+	if _, err := f.WriteAt([]byte("x"), 0); err != nil {
 		t.Error(err)
 	}
 	if got := each(t, s); len(got) != 0 {

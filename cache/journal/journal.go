@@ -19,9 +19,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"skep/cache/disk"
 )
 
 const (
@@ -29,14 +32,24 @@ const (
 	headerSize  = 16 // magic, first sequence number
 	recordSize  = 24 // length, checksum, sequence number, durable sequence number
 	segmentSize = 16 << 20
-	// reserve is the room at the end of a segment that only records which
-	// free space may use, so that files can be deleted on a full disk.
-	reserve = 1 << 20
-	suffix  = ".journal"
+	suffix      = ".journal"
 )
 
-// MaxRecord is the largest payload.
-const MaxRecord = segmentSize - headerSize - recordSize - reserve
+// MaxRecord is the largest payload, in segments of the usual size.
+const MaxRecord = segmentSize - segmentSize/reserved - headerSize - recordSize
+
+// reserved is the part of a segment, at its end, that only records which free
+// space may use, so that files can be deleted on a full disk: one in so many.
+const reserved = 16
+
+// Options say where a log lies.
+type Options struct {
+	// Disk is the filesystem; nil is that of the machine.
+	Disk disk.FS
+	// SegmentSize is the size of a segment, 0 for the usual 16 MiB. Another
+	// one makes a test rotate sooner.
+	SegmentSize int64
+}
 
 var (
 	// ErrDamaged says that records which were on the disk cannot be read.
@@ -53,11 +66,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Journal is an open log. All methods are safe for concurrent use.
 type Journal struct {
-	dir string
+	fs   disk.FS
+	dir  string
+	size int64 // of a segment
 
 	mu       sync.Mutex // guards all below; held during writes, not during syncs
 	segments []segment  // oldest first; the last one is written to
-	file     *os.File   // the last segment
+	file     disk.File  // the last segment
 	offset   int64      // where the next record goes
 	next     uint64     // sequence number of the next record
 	buf      []byte     // scratch for one record
@@ -65,6 +80,8 @@ type Journal struct {
 	syncMu  sync.Mutex // held by the one that syncs; the others wait for it
 	durable uint64     // guarded by mu: all records below are on the disk
 	failed  error      // guarded by mu: sticky
+	flushed disk.File  // guarded by mu: the segment that is being synced
+	retired disk.File  // guarded by mu: to be closed when that is done
 }
 
 type segment struct {
@@ -74,14 +91,20 @@ type segment struct {
 
 // Open reads the log in dir, hands every record to replay in order, and opens
 // it for appending. The payload is only valid during the call.
-func Open(dir string, replay func(seq uint64, payload []byte) error) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error) (*Journal, error) {
+	j := &Journal{fs: opt.Disk, dir: dir, size: opt.SegmentSize, next: 1}
+	if j.fs == nil {
+		j.fs = disk.Local
+	}
+	if j.size == 0 {
+		j.size = segmentSize
+	}
+	if err := j.makeDir(); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	j := &Journal{dir: dir, next: 1}
-	segs, err := list(dir)
+	segs, err := j.list()
 	if err == nil {
-		segs, err = dropUnborn(segs)
+		segs, err = j.dropUnborn(segs)
 	}
 	if err != nil {
 		return nil, err
@@ -100,7 +123,7 @@ func Open(dir string, replay func(seq uint64, payload []byte) error) (*Journal, 
 		return j, j.addSegment()
 	}
 	last := segs[len(segs)-1]
-	if j.file, err = os.OpenFile(last.path, os.O_RDWR, 0o600); err != nil {
+	if j.file, err = j.fs.Open(last.path, os.O_RDWR); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	if err := j.wipeTail(); err != nil {
@@ -110,6 +133,18 @@ func Open(dir string, replay func(seq uint64, payload []byte) error) (*Journal, 
 	return j, nil
 }
 
+// makeDir makes the directory, and sees that it survives power loss before there
+// is anything in it.
+func (j *Journal) makeDir() error {
+	if _, err := j.fs.Stat(j.dir); err == nil {
+		return nil
+	}
+	if err := j.fs.Mkdir(j.dir); err != nil {
+		return err
+	}
+	return j.fs.SyncDir(filepath.Dir(j.dir))
+}
+
 // wipeTail zeroes what lies behind the last good record, so that no torn record
 // of this run can ever be read as one of the next, and syncs.
 func (j *Journal) wipeTail() error {
@@ -117,8 +152,8 @@ func (j *Journal) wipeTail() error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	if n := st.Size() - j.offset; n > 0 {
-		err = unix.Fallocate(int(j.file.Fd()), unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, j.offset, n)
+	if n := st.Size - j.offset; n > 0 {
+		err = j.file.Allocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, j.offset, n)
 		if err != nil {
 			if _, err = j.file.WriteAt(make([]byte, n), j.offset); err != nil {
 				return fmt.Errorf("journal: wipe torn tail: %w", err)
@@ -131,18 +166,21 @@ func (j *Journal) wipeTail() error {
 	return nil
 }
 
-func list(dir string) ([]segment, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
+func (j *Journal) list() ([]segment, error) {
+	names, err := j.fs.Names(j.dir)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	var segs []segment
 	for _, n := range names {
-		var first uint64
-		if _, err := fmt.Sscanf(filepath.Base(n), "%016x"+suffix, &first); err != nil {
-			return nil, fmt.Errorf("%w: stray file %s", ErrDamaged, filepath.Base(n))
+		if !strings.HasSuffix(n, suffix) {
+			continue
 		}
-		segs = append(segs, segment{first, n})
+		var first uint64
+		if _, err := fmt.Sscanf(n, "%016x"+suffix, &first); err != nil {
+			return nil, fmt.Errorf("%w: stray file %s", ErrDamaged, n)
+		}
+		segs = append(segs, segment{first, filepath.Join(j.dir, n)})
 	}
 	slices.SortFunc(segs, func(a, b segment) int {
 		if a.first < b.first {
@@ -155,13 +193,13 @@ func list(dir string) ([]segment, error) {
 
 // dropUnborn removes a last segment that got no header: the process or the
 // power went while it was being made, and nothing was written to it.
-func dropUnborn(segs []segment) ([]segment, error) {
+func (j *Journal) dropUnborn(segs []segment) ([]segment, error) {
 	if len(segs) == 0 {
 		return segs, nil
 	}
 	last := segs[len(segs)-1]
 	var head [headerSize]byte
-	f, err := os.Open(last.path)
+	f, err := j.fs.Open(last.path, os.O_RDONLY)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -170,7 +208,7 @@ func dropUnborn(segs []segment) ([]segment, error) {
 	if head != [headerSize]byte{} {
 		return segs, nil
 	}
-	if err := os.Remove(last.path); err != nil {
+	if err := j.fs.Remove(last.path); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	return segs[:len(segs)-1], nil
@@ -178,7 +216,7 @@ func dropUnborn(segs []segment) ([]segment, error) {
 
 // load replays one segment; j.next and j.offset end behind its last record.
 func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) error {
-	b, err := os.ReadFile(s.path)
+	b, err := disk.ReadFile(j.fs, s.path)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
@@ -260,9 +298,9 @@ func (j *Journal) Append(payload []byte, freeing bool) (uint64, error) {
 	if j.failed != nil {
 		return 0, j.failed
 	}
-	room := int64(segmentSize)
+	room := j.size
 	if !freeing {
-		room -= reserve
+		room -= j.size / reserved
 	}
 	if j.offset+int64(occupied(len(payload))) > room {
 		if err := j.rotate(); err != nil {
@@ -298,7 +336,11 @@ func (j *Journal) rotate() error {
 		return err
 	}
 	j.durable = j.next
-	_ = old.Close()
+	if j.flushed == old {
+		j.retired = old
+	} else {
+		_ = old.Close()
+	}
 	return nil
 }
 
@@ -306,14 +348,14 @@ func (j *Journal) rotate() error {
 // one stays.
 func (j *Journal) addSegment() error {
 	path := filepath.Join(j.dir, fmt.Sprintf("%016x%s", j.next, suffix))
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := j.fs.Open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	head := binary.LittleEndian.AppendUint64([]byte(magic), j.next)
-	err = unix.Fallocate(int(f.Fd()), 0, 0, segmentSize)
+	err = f.Allocate(0, 0, j.size)
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		err = f.Truncate(segmentSize)
+		err = f.Truncate(j.size)
 	}
 	if err == nil {
 		_, err = f.WriteAt(head, 0)
@@ -322,25 +364,16 @@ func (j *Journal) addSegment() error {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = syncDir(j.dir)
+		err = j.fs.SyncDir(j.dir)
 	}
 	if err != nil {
 		_ = f.Close()
-		_ = os.Remove(path)
+		_ = j.fs.Remove(path)
 		return fmt.Errorf("journal: new segment: %w", err)
 	}
 	j.file, j.offset = f, headerSize
 	j.segments = append(j.segments, segment{j.next, path})
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Next is the sequence number that the next record will get.
@@ -372,14 +405,17 @@ func (j *Journal) Sync() error {
 		return j.failed
 	}
 	upTo := j.next
-	fd, err := unix.Dup(int(j.file.Fd())) // rotate may close the file meanwhile
+	file := j.file
+	j.flushed = file // rotate leaves it open
 	j.mu.Unlock()
-	if err == nil {
-		err = unix.Fdatasync(fd)
-		_ = unix.Close(fd)
-	}
+	err := file.Datasync()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.flushed = nil
+	if j.retired != nil {
+		_ = j.retired.Close()
+		j.retired = nil
+	}
 	if err != nil {
 		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
 		return j.failed
@@ -393,7 +429,7 @@ func (j *Journal) DropBefore(seq uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for len(j.segments) > 1 && j.segments[1].first <= seq {
-		if err := os.Remove(j.segments[0].path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := j.fs.Remove(j.segments[0].path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("journal: %w", err)
 		}
 		j.segments = j.segments[1:]
@@ -405,7 +441,7 @@ func (j *Journal) DropBefore(seq uint64) error {
 func (j *Journal) Size() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return int64(len(j.segments)) * segmentSize
+	return int64(len(j.segments)) * j.size
 }
 
 // Close syncs and closes the log.

@@ -16,7 +16,7 @@ func reopen(t *testing.T, dir string) (*Journal, []string) {
 	t.Helper()
 	var got []string
 	next := uint64(0)
-	j, err := Open(dir, func(seq uint64, p []byte) error {
+	j, err := Open(dir, Options{}, func(seq uint64, p []byte) error {
 		if next != 0 && seq != next {
 			t.Errorf("record %d follows %d", seq, next-1)
 		}
@@ -140,7 +140,7 @@ func TestDamageIsRefused(t *testing.T) {
 	b, _ := os.ReadFile(path)
 	b[headerSize+recordSize] ^= 1 // in "one"
 	_ = os.WriteFile(path, b, 0o600)
-	if _, err := Open(dir, func(uint64, []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
+	if _, err := Open(dir, Options{}, func(uint64, []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
 		t.Fatalf("opened a damaged journal: %v", err)
 	}
 }
@@ -151,11 +151,11 @@ func TestMissingSegmentIsRefused(t *testing.T) {
 	big := string(bytes.Repeat([]byte{'x'}, 9<<20))
 	appendAll(t, j, big, big, big)
 	_ = os.Remove(j.segments[1].path)
-	if _, err := Open(dir, func(uint64, []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
+	if _, err := Open(dir, Options{}, func(uint64, []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
 		t.Fatalf("opened a journal with a hole: %v", err)
 	}
 	_ = os.WriteFile(filepath.Join(dir, "zz"+suffix), nil, 0o600)
-	if _, err := Open(dir, func(uint64, []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
+	if _, err := Open(dir, Options{}, func(uint64, []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
 		t.Fatalf("opened a journal with a stray file: %v", err)
 	}
 }
@@ -175,7 +175,7 @@ func TestUnbornSegment(t *testing.T) {
 
 func FuzzScan(f *testing.F) {
 	dir := f.TempDir()
-	j, _ := Open(dir, func(uint64, []byte) error { return nil })
+	j, _ := Open(dir, Options{}, func(uint64, []byte) error { return nil })
 	_, _ = j.Append([]byte("hello"), false)
 	_, _ = j.Append([]byte("world"), false)
 	b, _ := os.ReadFile(j.segments[0].path)
@@ -190,7 +190,7 @@ func FuzzScan(f *testing.F) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	j, _ := Open(b.TempDir(), func(uint64, []byte) error { return nil })
+	j, _ := Open(b.TempDir(), Options{}, func(uint64, []byte) error { return nil })
 	p := make([]byte, 200)
 	for b.Loop() {
 		_, _ = j.Append(p, false)
@@ -201,7 +201,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func BenchmarkAppendSync(b *testing.B) {
-	j, _ := Open(b.TempDir(), func(uint64, []byte) error { return nil })
+	j, _ := Open(b.TempDir(), Options{}, func(uint64, []byte) error { return nil })
 	p := make([]byte, 200)
 	for b.Loop() {
 		_, _ = j.Append(p, false)

@@ -16,7 +16,7 @@ var goldenRecords = []string{"first", "", "a record of more than one word", stri
 // file that it was.
 func TestVector(t *testing.T) {
 	dir := t.TempDir()
-	j, err := Open(dir, nil)
+	j, err := Open(dir, Options{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,20 +11,50 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
+	"skep/cache/disk"
 	"skep/chunker/group"
 )
 
 // Store is a directory of packs, safe for concurrent use.
-type Store struct{ dir string }
+type Store struct {
+	fs     disk.FS
+	dir    string
+	writes atomic.Uint64 // begun, to tell those under way apart
+}
 
 // Open opens the store in dir.
-func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func Open(dir string) (*Store, error) { return OpenOn(disk.Local, dir) }
+
+// OpenOn opens the store in a directory of a filesystem, and deletes what was
+// being written when the process or the power went.
+func OpenOn(fs disk.FS, dir string) (*Store, error) {
+	s := &Store{fs: fs, dir: dir}
+	if err := s.prepare(); err != nil {
 		return nil, fmt.Errorf("pack files: %w", err)
 	}
-	return &Store{dir}, nil
+	return s, nil
 }
+
+func (s *Store) prepare() error {
+	if err := s.fs.Mkdir(s.dir); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(filepath.Dir(s.dir)); err != nil {
+		return err
+	}
+	names, err := s.fs.Names(s.dir)
+	for _, name := range names {
+		if strings.HasPrefix(name, unfinished) {
+			err = errors.Join(err, s.fs.Remove(filepath.Join(s.dir, name)))
+		}
+	}
+	return err
+}
+
+// unfinished begins the name of a pack that is being written.
+const unfinished = "new"
 
 func (s *Store) path(id group.ID, n uint16) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%s-%d", hex.EncodeToString(id[:]), n))
@@ -32,43 +62,38 @@ func (s *Store) path(id group.ID, n uint16) string {
 
 // Put keeps a pack; when it returns, it survives power loss.
 func (s *Store) Put(id group.ID, n uint16, pack []byte) error {
-	tmp, err := os.CreateTemp(s.dir, "new")
-	if err != nil {
-		return fmt.Errorf("pack files: %w", err)
-	}
-	_, err = tmp.Write(pack)
+	path := s.path(id, n)
+	tmp := filepath.Join(s.dir, fmt.Sprint(unfinished, s.writes.Add(1)))
+	err := s.write(tmp, pack)
 	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), s.path(id, n))
+		err = s.fs.Rename(tmp, path)
 	}
 	if err != nil {
-		_ = os.Remove(tmp.Name())
+		_ = s.fs.Remove(tmp)
 		return fmt.Errorf("pack files: %w", err)
 	}
-	return s.syncDir()
-}
-
-func (s *Store) syncDir() error {
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("pack files: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := s.fs.SyncDir(s.dir); err != nil {
 		return fmt.Errorf("pack files: %w", err)
 	}
 	return nil
 }
 
+func (s *Store) write(name string, b []byte) error {
+	f, err := s.fs.Open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
 // ReadAt fills p from offset off of a pack. A pack that is not kept is
 // fs.ErrNotExist; one that was cut short io.ErrUnexpectedEOF or io.EOF.
 func (s *Store) ReadAt(id group.ID, n uint16, p []byte, off int64) error {
-	f, err := os.Open(s.path(id, n))
+	f, err := s.fs.Open(s.path(id, n), os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -78,11 +103,13 @@ func (s *Store) ReadAt(id group.ID, n uint16, p []byte, off int64) error {
 }
 
 // Get returns a whole pack.
-func (s *Store) Get(id group.ID, n uint16) ([]byte, error) { return os.ReadFile(s.path(id, n)) }
+func (s *Store) Get(id group.ID, n uint16) ([]byte, error) {
+	return disk.ReadFile(s.fs, s.path(id, n))
+}
 
 // Remove lets go of a pack; one that is not kept is no error.
 func (s *Store) Remove(id group.ID, n uint16) error {
-	if err := os.Remove(s.path(id, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.fs.Remove(s.path(id, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("pack files: %w", err)
 	}
 	return nil
@@ -90,12 +117,12 @@ func (s *Store) Remove(id group.ID, n uint16) error {
 
 // List calls fn for every pack that is kept.
 func (s *Store) List(fn func(id group.ID, n uint16) error) error {
-	names, err := os.ReadDir(s.dir)
+	names, err := s.fs.Names(s.dir)
 	if err != nil {
 		return fmt.Errorf("pack files: %w", err)
 	}
-	for _, e := range names {
-		hexID, num, ok := strings.Cut(e.Name(), "-")
+	for _, name := range names {
+		hexID, num, ok := strings.Cut(name, "-")
 		raw, err := hex.DecodeString(hexID)
 		var n uint16
 		if _, serr := fmt.Sscanf(num, "%d", &n); !ok || err != nil || serr != nil || len(raw) != 32 {

@@ -17,7 +17,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -26,7 +25,9 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/filter"
 	"github.com/syndtr/goleveldb/leveldb/memdb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
+	"github.com/syndtr/goleveldb/leveldb/storage"
 
+	"skep/cache/disk"
 	"skep/cache/journal"
 )
 
@@ -34,8 +35,9 @@ const (
 	// overlaySize is how many bytes of changes gather in memory before they
 	// are moved into leveldb.
 	overlaySize = 8 << 20
-	// overlayMax is how many may wait when leveldb is slow; then writers wait.
-	overlayMax = 4 * overlaySize
+	// overlayMax is how many times that may wait when leveldb is slow; then
+	// writers wait.
+	overlayMax = 4
 )
 
 // seqKey holds, in leveldb only, the number of the last record it contains. No
@@ -49,6 +51,7 @@ var ErrClosed = errors.New("state is closed")
 // returns must not be changed by the caller.
 type Store struct {
 	dir     string
+	opt     Options
 	journal *journal.Journal
 	db      *leveldb.DB
 	rebuilt bool
@@ -72,17 +75,42 @@ type overlay struct {
 	seq uint64 // its last record
 }
 
+// Options say where the tables lie; the zero value is the filesystem of the
+// machine and the usual sizes.
+type Options struct {
+	// Disk is what the journal is written to; nil is that of the machine.
+	Disk disk.FS
+	// Index opens the storage of leveldb, on the same disk, for a directory;
+	// nil if that is the machine's.
+	Index func(dir string) (storage.Storage, error)
+	// SegmentSize is that of the journal's segments, OverlaySize how much
+	// gathers in memory; 0 is the usual. Small ones make a test meet soon what
+	// otherwise comes after many changes.
+	SegmentSize, OverlaySize int64
+}
+
 // Open opens the tables in dir, replaying what leveldb has not seen.
-func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir, active: newMem()}
+func Open(dir string) (*Store, error) { return OpenWith(dir, Options{}) }
+
+// OpenWith is Open with options.
+func OpenWith(dir string, opt Options) (*Store, error) {
+	if opt.Disk == nil {
+		opt.Disk = disk.Local
+	}
+	if opt.OverlaySize == 0 {
+		opt.OverlaySize = overlaySize
+	}
+	s := &Store{dir: dir, opt: opt}
+	s.active = s.newMem()
 	s.room = sync.NewCond(&s.mu)
-	db, seq, err := openIndex(s.indexDir())
+	db, seq, err := s.openIndex()
 	if err != nil {
 		return nil, err
 	}
 	s.db, s.inDB, s.seq = db, seq, seq
 	first := uint64(0)
-	s.journal, err = journal.Open(filepath.Join(dir, "journal"), func(n uint64, payload []byte) error {
+	where := journal.Options{Disk: opt.Disk, SegmentSize: opt.SegmentSize}
+	s.journal, err = journal.Open(filepath.Join(dir, "journal"), where, func(n uint64, payload []byte) error {
 		if first == 0 {
 			first = n
 		}
@@ -100,12 +128,14 @@ func Open(dir string) (*Store, error) {
 
 func (s *Store) indexDir() string { return filepath.Join(s.dir, "index") }
 
-func newMem() *memdb.DB { return memdb.New(comparer.DefaultComparer, overlaySize+overlaySize/4) }
+func (s *Store) newMem() *memdb.DB {
+	return memdb.New(comparer.DefaultComparer, int(s.opt.OverlaySize+s.opt.OverlaySize/4))
+}
 
-func indexOptions() *opt.Options {
+func (s *Store) indexOptions() *opt.Options {
 	return &opt.Options{
 		Filter:                 filter.NewBloomFilter(10),
-		WriteBuffer:            4 << 20,
+		WriteBuffer:            int(min(4<<20, s.opt.OverlaySize)),
 		BlockCacheCapacity:     16 << 20,
 		CompactionTableSize:    4 << 20,
 		OpenFilesCacheCapacity: 128,
@@ -115,9 +145,9 @@ func indexOptions() *opt.Options {
 }
 
 // openIndex opens leveldb. One that is damaged is removed: it is only an index.
-func openIndex(dir string) (*leveldb.DB, uint64, error) {
+func (s *Store) openIndex() (*leveldb.DB, uint64, error) {
 	for attempt := 0; ; attempt++ {
-		db, err := leveldb.OpenFile(dir, indexOptions())
+		db, err := s.openDB()
 		var seq uint64
 		if err == nil {
 			if seq, err = readSeq(db); err == nil {
@@ -128,10 +158,25 @@ func openIndex(dir string) (*leveldb.DB, uint64, error) {
 		if attempt > 0 || isBusy(err) {
 			return nil, 0, fmt.Errorf("index: %w", err)
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := s.opt.Disk.RemoveAll(s.indexDir()); err != nil {
 			return nil, 0, fmt.Errorf("index: %w", err)
 		}
 	}
+}
+
+func (s *Store) openDB() (*leveldb.DB, error) {
+	if s.opt.Index == nil {
+		return leveldb.OpenFile(s.indexDir(), s.indexOptions())
+	}
+	stor, err := s.opt.Index(s.indexDir())
+	if err != nil {
+		return nil, err
+	}
+	db, err := leveldb.Open(stor, s.indexOptions())
+	if err != nil {
+		_ = stor.Close()
+	}
+	return db, err
 }
 
 func readSeq(db *leveldb.DB) (uint64, error) {
@@ -161,7 +206,7 @@ func (s *Store) replay(n uint64, payload []byte) error {
 		return err
 	}
 	s.seq = n
-	if s.active.Size() > overlaySize {
+	if s.active.Size() > int(s.opt.OverlaySize) {
 		s.freeze()
 		return s.flushFrozen(len(s.frozen))
 	}
@@ -184,13 +229,13 @@ func (s *Store) join(had, first uint64) error {
 	if err := s.db.Close(); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(s.indexDir()); err != nil {
+	if err := s.opt.Disk.RemoveAll(s.indexDir()); err != nil {
 		return err
 	}
 	if err := s.journal.Close(); err != nil {
 		return err
 	}
-	fresh, err := Open(s.dir)
+	fresh, err := OpenWith(s.dir, s.opt)
 	if err != nil {
 		return err
 	}
@@ -208,7 +253,7 @@ func (s *Store) Rebuilt() bool { return s.rebuilt }
 func (s *Store) Apply(b *Batch) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.waiting() > overlayMax && s.err == nil && !s.closed {
+	for s.waiting() > overlayMax*int(s.opt.OverlaySize) && s.err == nil && !s.closed {
 		s.room.Wait()
 	}
 	if s.closed {
@@ -226,7 +271,7 @@ func (s *Store) Apply(b *Batch) (uint64, error) {
 		return 0, err
 	}
 	s.seq = seq
-	if s.active.Size() > overlaySize {
+	if s.active.Size() > int(s.opt.OverlaySize) {
 		s.freeze()
 		s.flushSoon()
 	}
@@ -245,7 +290,7 @@ func (s *Store) waiting() int {
 // freeze sets the active overlay aside; s.mu is held, or nobody else is there.
 func (s *Store) freeze() {
 	s.frozen = append(s.frozen, overlay{s.active, s.seq})
-	s.active = newMem()
+	s.active = s.newMem()
 }
 
 // flushSoon moves frozen overlays into leveldb in the background; s.mu is held.

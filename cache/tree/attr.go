@@ -56,7 +56,7 @@ func (t *Tree) sparseBlocks(in *inode, a *Attr) {
 	var st unix.Stat_t
 	var err error
 	if in.file != nil {
-		err = unix.Fstat(int(in.file.Fd()), &st)
+		st, err = in.file.Stat()
 	} else {
 		st, err = t.files.Stat(in.row.backing)
 	}
@@ -74,8 +74,8 @@ func (t *Tree) refresh(in *inode) {
 	if !in.passthrough || in.writers == 0 || in.file == nil {
 		return
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(in.file.Fd()), &st); err != nil {
+	st, err := in.file.Stat()
+	if err != nil {
 		return
 	}
 	in.noteBacking(st, t)

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
 	"skep/cache/backing"
+	"skep/cache/disk"
 	"skep/chunker/dag"
 )
 
@@ -20,8 +20,8 @@ var ErrMoving = errors.New("file is being written")
 type CutFile struct {
 	c      *Cut
 	ino    Ino
-	in     *inode   // nil if it has ended since
-	file   *os.File // the backing file as of the cut; nil for inline content
+	in     *inode    // nil if it has ended since
+	file   disk.File // the backing file as of the cut; nil for inline content
 	inline []byte
 	passed bool
 	before unix.Stat_t // of a passed file
@@ -143,7 +143,7 @@ func (f *CutFile) NextData(off int64) (from, to int64) {
 	if f.file == nil || f.partial {
 		return off, f.Size
 	}
-	from, err := unix.Seek(int(f.file.Fd()), off, unix.SEEK_DATA)
+	from, err := f.file.Seek(off, unix.SEEK_DATA)
 	if err != nil {
 		if err == unix.ENXIO && !f.mayBeFrozen() {
 			return f.Size, f.Size
@@ -153,7 +153,7 @@ func (f *CutFile) NextData(off int64) (from, to int64) {
 	if f.mayBeFrozen() {
 		return off, f.Size // a hole may have been punched since the cut
 	}
-	to, err = unix.Seek(int(f.file.Fd()), from, unix.SEEK_HOLE)
+	to, err = f.file.Seek(from, unix.SEEK_HOLE)
 	if err != nil {
 		to = f.Size
 	}
@@ -227,8 +227,8 @@ func (f *CutFile) readOld(ctx context.Context, p []byte, off int64) error {
 // was at rest; if not, ErrMoving.
 func (f *CutFile) Taken() error {
 	if f.passed {
-		var after unix.Stat_t
-		if err := unix.Fstat(int(f.file.Fd()), &after); err != nil {
+		after, err := f.file.Stat()
+		if err != nil {
 			return fmt.Errorf("stat: %w", err)
 		}
 		if !sameContent(f.before, after) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skep/cache/backing"
+	"skep/cache/disk"
 	"skep/chunker/dag"
 )
 
@@ -43,7 +44,7 @@ func isWritable(flags int) bool { return flags&accessModes != os.O_RDONLY }
 
 // Create makes and opens a regular file. Name must not exist.
 func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, flags int, o Owner) (*File, Attr, error) {
-	var bf *os.File
+	var bf disk.File
 	fill := func(c *change, in *inode) {
 		if !t.mayPass(flags) {
 			return
@@ -195,8 +196,7 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 		in.passthrough = false
 	}
 	if in.passthrough && !in.seenSet {
-		var st unix.Stat_t
-		if unix.Fstat(int(in.file.Fd()), &st) == nil {
+		if st, err := in.file.Stat(); err == nil {
 			in.seen, in.seenSet = Time{st.Mtim.Sec, uint32(st.Mtim.Nsec)}, true
 		}
 	}
@@ -472,7 +472,7 @@ func (t *Tree) syncBacking(in *inode) error {
 	if err := t.openBacking(in); err != nil {
 		return err
 	}
-	if err := unix.Fdatasync(int(in.file.Fd())); err != nil {
+	if err := in.file.Datasync(); err != nil {
 		return fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
 	}
 	if in.named {
@@ -503,7 +503,7 @@ func (f *File) Seek(ctx context.Context, off int64, whence int) (int64, error) {
 	if err := f.t.openBacking(in); err != nil {
 		return 0, err
 	}
-	n, err := unix.Seek(int(in.file.Fd()), off, whence)
+	n, err := in.file.Seek(off, whence)
 	if err == unix.ENXIO && whence == unix.SEEK_DATA {
 		return 0, ErrNoRange
 	}

@@ -3,18 +3,18 @@ package tree
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"skep/cache/backing"
+	"skep/cache/disk"
 )
 
 // frozen is the content of a dirty file as it was at the cut of the commit
 // under way. It comes into being when the file is first written after the cut,
 // and ends when the commit has taken it, or has ended.
 type frozen struct {
-	file   *os.File // the backing file as of the cut; the inode's own while shared
-	shared bool     // the inode still writes to file: old bytes are preserved first
-	saved  *os.File // where they are preserved, at the same offsets
+	file   disk.File // the backing file as of the cut; the inode's own while shared
+	shared bool      // the inode still writes to file: old bytes are preserved first
+	saved  disk.File // where they are preserved, at the same offsets
 	have   backing.Ranges
 
 	size         int64
@@ -102,7 +102,7 @@ func (fr *frozen) read(p []byte, off int64) error {
 }
 
 // readFull fills p; what lies behind the end of the file is zeros.
-func readFull(f *os.File, p []byte, off int64) error {
+func readFull(f disk.File, p []byte, off int64) error {
 	n, err := f.ReadAt(p, off)
 	if err == io.EOF {
 		clear(p[n:])

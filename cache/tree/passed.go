@@ -15,8 +15,8 @@ func (c *Cut) notePassed(in *inode, b *state.Batch) {
 	if !in.passthrough || in.writers == 0 || in.orphan || in.file == nil {
 		return
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(in.file.Fd()), &st); err != nil {
+	st, err := in.file.Stat()
+	if err != nil {
 		return
 	}
 	in.noteBacking(st, c.t)
@@ -64,7 +64,7 @@ func (f *CutFile) openPassed() error {
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("flush before reading: %w", err)
 	}
-	if err := unix.Fstat(int(file.Fd()), &f.before); err != nil {
+	if f.before, err = file.Stat(); err != nil {
 		return fmt.Errorf("stat: %w", err)
 	}
 	f.in.noteBacking(f.before, f.c.t)

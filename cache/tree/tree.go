@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skep/cache/backing"
+	"skep/cache/disk"
 	"skep/cache/state"
 	"skep/chunker/dag"
 	"skep/chunker/link"
@@ -131,11 +131,11 @@ type inode struct {
 	markedEpoch uint64 // in which its entry was marked last
 
 	opens, writers int
-	writing        bool     // the mark "open for writing" stands
-	file           *os.File // open backing file, while opens > 0 or a change is under way
-	named          bool     // the backing file's name is on the disk
-	passthrough    bool     // handles of this inode bypass the daemon
-	inline         []byte   // content of an orphan without backing file
+	writing        bool      // the mark "open for writing" stands
+	file           disk.File // open backing file, while opens > 0 or a change is under way
+	named          bool      // the backing file's name is on the disk
+	passthrough    bool      // handles of this inode bypass the daemon
+	inline         []byte    // content of an orphan without backing file
 	xattrs         map[string][]byte
 	xattrsRead     bool
 

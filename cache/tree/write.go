@@ -450,7 +450,7 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 			return err
 		}
 	}
-	if err := unix.Fallocate(int(in.file.Fd()), mode, from, to-from); err != nil {
+	if err := in.file.Allocate(mode, from, to-from); err != nil {
 		if err == unix.EOPNOTSUPP {
 			return ErrUnsupported
 		}

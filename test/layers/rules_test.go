@@ -40,7 +40,8 @@ var order = map[string][][]string{
 		{"pack", "blockindex", "commit"},
 	},
 	"cache": {
-		{"readerr", "journal", "backing", "packfiles", "hosted"},
+		{"readerr", "disk", "hosted"},
+		{"journal", "backing", "packfiles"},
 		{"state"},
 		{"blocks", "tree"},
 		{"readthrough"},

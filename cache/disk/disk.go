@@ -1,0 +1,152 @@
+// Package disk is the local filesystem, as far as the cache writes to it what
+// must outlive the process or the power. All such files go through an FS, so
+// that tests can put a disk of their own below, which remembers what was
+// flushed and in which order, and loses the rest.
+//
+// What an FS promises is what POSIX does, and no more: content and size of a
+// file are on the disk after its Sync or Datasync, a name, new or gone, after
+// the SyncDir of its directory. All else may get there in any order or not at
+// all.
+package disk
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is an open file, safe for concurrent use.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Flusher
+	// Truncate sets the size.
+	Truncate(size int64) error
+	// Allocate is fallocate(2).
+	Allocate(mode uint32, off, n int64) error
+	// Seek finds data or a hole: whence is unix.SEEK_DATA or unix.SEEK_HOLE.
+	Seek(off int64, whence int) (int64, error)
+	Stat() (unix.Stat_t, error)
+	// Fd is what the kernel knows the file by.
+	Fd() uintptr
+}
+
+// Flusher is what can be made to survive power loss. A flush that failed may
+// have lost anything written since the last good one, whatever later ones say.
+type Flusher interface {
+	// Sync flushes content, size and times.
+	Sync() error
+	// Datasync flushes content, and as much as is needed to read it.
+	Datasync() error
+}
+
+// FS is a local filesystem. Errors are those of package os.
+type FS interface {
+	// Open opens a file; flags are those of os.OpenFile, and unix.O_TMPFILE
+	// with the name of a directory.
+	Open(name string, flags int) (File, error)
+	Stat(name string) (unix.Stat_t, error)
+	// Names lists a directory, in any order.
+	Names(dir string) ([]string, error)
+	// Mkdir makes a directory and those above it, for the owner alone.
+	Mkdir(dir string) error
+	Rename(from, to string) error
+	Remove(name string) error
+	RemoveAll(name string) error
+	SyncDir(dir string) error
+	// Room is the size of the filesystem that a directory is on, and what is
+	// left, in bytes.
+	Room(dir string) (total, avail int64, err error)
+}
+
+// ReadFile returns the content of a file.
+func ReadFile(fs FS, name string) ([]byte, error) {
+	f, err := fs.Open(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, st.Size)
+	n, err := f.ReadAt(b, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	return b[:n], err
+}
+
+// Local is the filesystem of this machine.
+var Local FS = local{}
+
+type local struct{}
+
+type localFile struct{ *os.File }
+
+func (local) Open(name string, flags int) (File, error) {
+	f, err := os.OpenFile(name, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return localFile{f}, nil
+}
+
+func (local) Stat(name string) (st unix.Stat_t, err error) {
+	if err := unix.Stat(name, &st); err != nil {
+		return st, &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return st, nil
+}
+
+func (local) Names(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+func (local) Mkdir(dir string) error       { return os.MkdirAll(dir, 0o700) }
+func (local) Rename(from, to string) error { return os.Rename(from, to) }
+func (local) Remove(name string) error     { return os.Remove(name) }
+func (local) RemoveAll(name string) error  { return os.RemoveAll(name) }
+
+func (local) SyncDir(dir string) error {
+	d, err := os.Open(filepath.Clean(dir))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+func (local) Room(dir string) (total, avail int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
+}
+
+func (f localFile) Datasync() error {
+	return unix.Fdatasync(int(f.Fd()))
+}
+
+func (f localFile) Allocate(mode uint32, off, n int64) error {
+	return unix.Fallocate(int(f.Fd()), mode, off, n)
+}
+
+func (f localFile) Seek(off int64, whence int) (int64, error) {
+	return unix.Seek(int(f.Fd()), off, whence)
+}
+
+func (f localFile) Stat() (st unix.Stat_t, err error) {
+	err = unix.Fstat(int(f.Fd()), &st)
+	return st, err
+}
