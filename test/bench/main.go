@@ -1,10 +1,11 @@
 // Command bench measures skep against its limits, each figure as a ratio to
 // what was measured in the same run: the steps of the data's way against the
 // cipher and memory, the mount against the bare directory, the swarm against a
-// bare libp2p stream. It starts its own swarm of real processes on loopback and
-// leaves nothing behind.
+// bare libp2p stream that ran just before and after. Beside times it prints
+// processor time, which depends less on what else the machine does. It starts
+// its own swarm of real processes on loopback and leaves nothing behind.
 //
-// Usage: bench -skep bin/skep [-size 1G] [-tree DIR] [-peers 8]
+// Usage: bench -skep bin/skep [-size 1GiB] [-tree DIR] [-peers 8] [-only large,back]
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -28,27 +30,20 @@ type config struct {
 	size  int64  // of the large file
 	tree  string // the directory of many files
 	peers int
-	dir   string // where everything happens
+	only  []string // parts to be measured; none for all
+	dir   string   // where everything happens
+}
+
+// parts are what can be measured, in order. The way back brings what the parts
+// before it have stored.
+var parts = []string{"pipeline", "large", "tree", "back"}
+
+func (c config) measures(part string) bool {
+	return len(c.only) == 0 || slices.Contains(c.only, part)
 }
 
 func main() {
-	var c config
-	var size string
-	flag.StringVar(&c.skep, "skep", "bin/skep", "the binary to measure")
-	flag.StringVar(&size, "size", "1GiB", "size of the large file")
-	flag.StringVar(&c.tree, "tree", "", "directory of many files (default: Go's source)")
-	flag.IntVar(&c.peers, "peers", 8, "peers of the swarm")
-	flag.Parse()
-	n, err := humanize.ParseBytes(size)
-	if err == nil {
-		c.size = int64(n)
-		c.skep, err = filepath.Abs(c.skep)
-	}
-	if err == nil && c.tree == "" {
-		var root []byte
-		root, err = exec.Command("go", "env", "GOROOT").Output()
-		c.tree = filepath.Join(strings.TrimSpace(string(root)), "src")
-	}
+	c, err := parse()
 	if err == nil {
 		err = run(c)
 	}
@@ -56,6 +51,36 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// parse reads the command line.
+func parse() (c config, err error) {
+	var size, only string
+	flag.StringVar(&c.skep, "skep", "bin/skep", "the binary to measure")
+	flag.StringVar(&size, "size", "1GiB", "size of the large file")
+	flag.StringVar(&c.tree, "tree", "", "directory of many files (default: Go's source)")
+	flag.IntVar(&c.peers, "peers", 8, "peers of the swarm")
+	flag.StringVar(&only, "only", "", "measure only these of "+strings.Join(parts, ", "))
+	flag.Parse()
+	if only != "" {
+		c.only = strings.Split(only, ",")
+	}
+	for _, part := range c.only {
+		if !slices.Contains(parts, part) {
+			return c, fmt.Errorf("there is no part %q", part)
+		}
+	}
+	n, err := humanize.ParseBytes(size)
+	if err != nil {
+		return c, err
+	}
+	c.size = int64(n)
+	if c.skep, err = filepath.Abs(c.skep); err != nil || c.tree != "" {
+		return c, err
+	}
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	c.tree = filepath.Join(strings.TrimSpace(string(root)), "src")
+	return c, err
 }
 
 func run(c config) error {
@@ -68,14 +93,15 @@ func run(c config) error {
 	defer os.RemoveAll(c.dir)
 	r := &report{w: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
 	fmt.Printf("%d cores, %s/%s, %s\n", runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH, runtime.Version())
-	if err := pipeline(r); err != nil {
-		return fmt.Errorf("pipeline: %w", err)
+	if c.measures("pipeline") {
+		if err := pipeline(r); err != nil {
+			return fmt.Errorf("pipeline: %w", err)
+		}
 	}
-	stream, err := bareStream(ctx, r)
-	if err != nil {
-		return fmt.Errorf("bare stream: %w", err)
+	if !c.measures("large") && !c.measures("tree") {
+		return nil
 	}
-	if err := swarm(ctx, c, r, stream); err != nil {
+	if err := swarm(ctx, c, r); err != nil {
 		return fmt.Errorf("swarm: %w", err)
 	}
 	return nil

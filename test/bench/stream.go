@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"io"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -14,48 +14,30 @@ import (
 	skephost "skep/net/host"
 )
 
-// bareStream measures one libp2p stream over TCP between two hosts of this
-// process, with nothing of skep in it.
-func bareStream(ctx context.Context, r *report) (float64, error) {
-	r.section("A bare libp2p stream, both ends on this machine")
-	a, err := bareHost(1)
+// bareStream is a libp2p stream over TCP between two hosts of this process,
+// with nothing of skep in it.
+type bareStream struct {
+	from, to host.Host
+	got      chan error // how the receiver's copy ended
+}
+
+func newBareStream() (*bareStream, error) {
+	from, err := bareHost(1)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer a.Close()
-	b, err := bareHost(2)
+	to, err := bareHost(2)
 	if err != nil {
-		return 0, err
+		return nil, errors.Join(err, from.Close())
 	}
-	defer b.Close()
-	got := make(chan error, 1)
-	b.SetStreamHandler("/bench", func(s network.Stream) {
+	b := &bareStream{from, to, make(chan error, 1)}
+	to.SetStreamHandler("/bench", func(s network.Stream) {
 		_, err := io.Copy(io.Discard, s)
-		got <- err
+		b.got <- err
 		_ = s.Close()
 	})
-	a.Peerstore().AddAddrs(b.ID(), b.Addrs(), peerstore.PermanentAddrTTL)
-	s, err := a.NewStream(ctx, b.ID(), "/bench")
-	if err != nil {
-		return 0, err
-	}
-	const size = 1 << 30
-	p := randomBytes(chunk)
-	begin := time.Now()
-	for range size / chunk {
-		if _, err := s.Write(p); err != nil {
-			return 0, err
-		}
-	}
-	if err := s.CloseWrite(); err != nil {
-		return 0, err
-	}
-	if err := <-got; err != nil {
-		return 0, err
-	}
-	mbs := size / 1e6 / time.Since(begin).Seconds()
-	r.rate("1 GiB over TCP", mbs, 0, "")
-	return mbs, nil
+	from.Peerstore().AddAddrs(to.ID(), to.Addrs(), peerstore.PermanentAddrTTL)
+	return b, nil
 }
 
 func bareHost(seed byte) (host.Host, error) {
@@ -66,4 +48,43 @@ func bareHost(seed byte) (host.Host, error) {
 	key := make([]byte, ed25519.SeedSize)
 	key[0] = seed
 	return skephost.New(skephost.Config{Key: ed25519.NewKeyFromSeed(key), Listen: []multiaddr.Multiaddr{listen}})
+}
+
+func (b *bareStream) close() { _, _ = b.from.Close(), b.to.Close() }
+
+// send sends 1 GiB and returns MB/s.
+func (b *bareStream) send(ctx context.Context) (float64, error) {
+	const size = 1 << 30
+	p := randomBytes(chunk)
+	took, err := timed(func() error {
+		s, err := b.from.NewStream(ctx, b.to.ID(), "/bench")
+		if err != nil {
+			return err
+		}
+		for range size / chunk {
+			if _, err := s.Write(p); err != nil {
+				return err
+			}
+		}
+		if err := s.CloseWrite(); err != nil {
+			return err
+		}
+		return <-b.got
+	})
+	return size / 1e6 / took, err
+}
+
+// around runs fn between two transfers and returns their mean: as the machine
+// is not equally fast at all times, so what fn does is compared with its own
+// time.
+func (b *bareStream) around(ctx context.Context, fn func() error) (mbs float64, err error) {
+	before, err := b.send(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := fn(); err != nil {
+		return 0, err
+	}
+	after, err := b.send(ctx)
+	return (before + after) / 2, err
 }

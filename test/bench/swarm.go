@@ -1,365 +1,274 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
-	"time"
-
-	"skep/cmd/skep/control"
 )
 
-// procs are the processes of the swarm.
-type procs struct {
-	c    config
-	all  []*exec.Cmd
-	boot string
-}
+// bench measures a drive on a swarm of processes.
+type bench struct {
+	*procs
+	r      *report
+	stream *bareStream
 
-func (p *procs) path(elem ...string) string {
-	return filepath.Join(append([]string{p.c.dir}, elem...)...)
-}
-
-// peer starts a storage peer.
-func (p *procs) peer(i int) error {
-	argv := []string{"peer", "--home", p.path(fmt.Sprint("peer", i)), "--offer", "20G", "--listen", "/ip4/127.0.0.1/tcp/0"}
-	if p.boot != "" {
-		argv = append(argv, "--bootstrap", p.boot)
-	}
-	cmd := exec.Command(p.c.skep, argv...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	p.all = append(p.all, cmd)
-	s := bufio.NewScanner(out)
-	if !s.Scan() {
-		return fmt.Errorf("peer %d did not start", i)
-	}
-	if p.boot == "" {
-		p.boot = s.Text()
-	}
-	go func() { _, _ = io.Copy(io.Discard, out) }()
-	return nil
-}
-
-// skep runs a command on a home.
-func (p *procs) skep(ctx context.Context, home string, argv ...string) error {
-	argv = append([]string{argv[0], "--home", p.path(home)}, argv[1:]...)
-	out, err := exec.CommandContext(ctx, p.c.skep, argv...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("skep %s: %s", argv[0], strings.TrimSpace(string(out)))
-	}
-	return nil
-}
-
-func (p *procs) status(ctx context.Context, home string) (control.Status, error) {
-	var s control.Status
-	out, err := exec.CommandContext(ctx, p.c.skep, "status", "--json", "--home", p.path(home)).Output()
-	if err == nil {
-		err = json.Unmarshal(out, &s)
-	}
-	return s, err
-}
-
-// peak is the most memory that a process has had, in MiB.
-func peak(pid int) int {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for _, l := range strings.Split(string(b), "\n") {
-		if v, ok := strings.CutPrefix(l, "VmHWM:"); ok {
-			kib, _ := strconv.Atoi(strings.Fields(v)[0])
-			return kib >> 10
-		}
-	}
-	return 0
-}
-
-// daemonOf finds the process that serves a home.
-func (p *procs) daemonOf(home string) int {
-	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, d := range dirs {
-		b, _ := os.ReadFile(d)
-		if strings.Contains(string(b), "daemon\x00--home\x00"+p.path(home)+"\x00") {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(d)))
-			return pid
-		}
-	}
-	return 0
-}
-
-func (p *procs) end() {
-	for _, home := range []string{"home", "again"} {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		_ = p.skep(ctx, home, "down")
-		cancel()
-	}
-	for _, c := range p.all {
-		_ = c.Process.Signal(syscall.SIGTERM)
-	}
-	for _, c := range p.all {
-		_ = c.Wait()
-	}
+	drive, back string // where it is mounted, before and after the recovery
+	bare        string // a directory of the local disk
 }
 
 // swarm measures a drive on a swarm of processes: in, out, and back.
-func swarm(ctx context.Context, c config, r *report, stream float64) (err error) {
+func swarm(ctx context.Context, c config, r *report) error {
+	stream, err := newBareStream()
+	if err != nil {
+		return fmt.Errorf("bare stream: %w", err)
+	}
+	defer stream.close()
 	p := &procs{c: c}
 	defer p.end()
-	for i := range c.peers {
-		if err := p.peer(i); err != nil {
+	b := &bench{procs: p, r: r, stream: stream, drive: p.path("drive"), back: p.path("back"), bare: p.path("bare")}
+	if err := b.start(ctx); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{{"large", b.large}, {"tree", b.many}, {"back", b.brought}} {
+		if !c.measures(part.name) {
+			continue
+		}
+		if err := part.measure(ctx); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	return nil
+}
+
+// start makes the swarm and mounts a drive on it.
+func (b *bench) start(ctx context.Context) error {
+	for i := range b.c.peers {
+		if err := b.peer(i); err != nil {
 			return err
 		}
 	}
-	if err := p.skep(ctx, "home", "init", "--words-file", p.path("words"), "--bootstrap", p.boot, "--offer", "0",
+	if err := b.skep(ctx, "home", "init", "--words-file", b.path("words"), "--bootstrap", b.boot, "--offer", "0",
 		"--listen", "/ip4/127.0.0.1/tcp/0"); err != nil {
 		return err
 	}
-	drive, bare := p.path("drive"), p.path("bare")
-	for _, d := range []string{drive, bare, p.path("back")} {
+	for _, d := range []string{b.drive, b.bare, b.back} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			return err
 		}
 	}
-	if err := p.skep(ctx, "home", "mount", drive); err != nil {
+	if err := b.skep(ctx, "home", "mount", b.drive); err != nil {
 		return err
 	}
-	if err := p.waitForPeers(ctx, "home"); err != nil {
-		return err
-	}
-	if err := large(ctx, p, r, drive, bare, stream); err != nil {
-		return err
-	}
-	if err := many(ctx, p, r, drive, bare); err != nil {
-		return err
-	}
-	if err := p.skep(ctx, "home", "umount", drive); err != nil {
-		return err
-	}
-	return back(ctx, p, r, bare, stream)
+	return b.waitForPeers(ctx, "home")
 }
 
-func (p *procs) waitForPeers(ctx context.Context, home string) error {
-	for {
-		s, err := p.status(ctx, home)
-		if err != nil {
-			return err
-		}
-		if len(s.Peers) >= p.c.peers {
-			return nil
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+func (b *bench) memory(home string) {
+	b.r.line("peak memory", "daemon %d MiB, largest peer %d MiB", peak(b.daemonOf(home)), b.largestPeer())
 }
 
 // large measures one large file.
-func large(ctx context.Context, p *procs, r *report, drive, bare string, stream float64) error {
-	r.section(fmt.Sprintf("One file of %d MiB, %d peers", p.c.size>>20, p.c.peers))
-	mb := float64(p.c.size) / 1e6
-	src := filepath.Join(bare, "large")
-	onDisk, err := timed(func() error { return writeFile(src, p.c.size) })
+func (b *bench) large(ctx context.Context) error {
+	b.r.section(fmt.Sprintf("One file of %d MiB, %d peers", b.c.size>>20, b.c.peers))
+	if err := b.writeLarge(); err != nil {
+		return err
+	}
+	if err := b.readWarm(); err != nil {
+		return err
+	}
+	return b.syncLarge(ctx)
+}
+
+// writeLarge writes a file into the mount, between two into the bare directory.
+func (b *bench) writeLarge() error {
+	mb := float64(b.c.size) / 1e6
+	first, err := timed(func() error { return writeFile(filepath.Join(b.bare, "large"), b.c.size) })
 	if err != nil {
 		return err
 	}
-	in, err := timed(func() error { return writeFile(filepath.Join(drive, "large"), p.c.size) })
+	in, err := b.timed("home", func() error { return writeFile(filepath.Join(b.drive, "large"), b.c.size) })
 	if err != nil {
 		return err
 	}
-	r.rate("write + fsync, bare directory", mb/onDisk, 0, "")
-	r.rate("write + fsync, mount", mb/in, mb/onDisk, "the bare directory")
-	bareRead, err := timed(func() error { return readFile(src) })
+	other := filepath.Join(b.bare, "other")
+	second, err := timed(func() error { return writeFile(other, b.c.size) })
 	if err != nil {
 		return err
 	}
-	warm, err := timed(func() error { return readFile(filepath.Join(drive, "large")) })
+	onDisk := (first + second) / 2
+	b.r.rate("write + fsync, bare directory", mb/onDisk, 0, "")
+	b.r.rate("write + fsync, mount", mb/in.time, mb/onDisk, "the bare directory")
+	return os.Remove(other)
+}
+
+// readWarm reads what was written, as it is in memory.
+func (b *bench) readWarm() error {
+	mb := float64(b.c.size) / 1e6
+	bare := func() error { return readFile(filepath.Join(b.bare, "large")) }
+	first, err := timed(bare)
 	if err != nil {
 		return err
 	}
-	r.rate("read warm, bare directory", mb/bareRead, 0, "")
-	r.rate("read warm, mount", mb/warm, mb/bareRead, "the bare directory")
-	out, err := timed(func() error { return p.skep(ctx, "home", "sync") })
+	mount, err := timed(func() error { return readFile(filepath.Join(b.drive, "large")) })
 	if err != nil {
 		return err
 	}
-	s, err := p.status(ctx, "home")
+	second, err := timed(bare)
 	if err != nil {
 		return err
 	}
-	expansion := float64(s.StoredBytes) / float64(p.c.size)
-	r.line("stored at holders", "%.2f bytes for each byte", expansion)
-	r.rate("sync to the swarm", mb/out, stream/expansion, "a bare stream divided by the expansion")
-	r.line("peak memory", "daemon %d MiB, largest peer %d MiB", peak(p.daemonOf("home")), p.largestPeer())
+	onDisk := (first + second) / 2
+	b.r.rate("read warm, bare directory", mb/onDisk, 0, "")
+	b.r.rate("read warm, mount", mb/mount, mb/onDisk, "the bare directory")
 	return nil
 }
 
-func (p *procs) largestPeer() (most int) {
-	for _, c := range p.all {
-		most = max(most, peak(c.Process.Pid))
+func (b *bench) syncLarge(ctx context.Context) error {
+	var out cost
+	stream, err := b.stream.around(ctx, func() (err error) {
+		out, err = b.timed("home", func() error { return b.skep(ctx, "home", "sync") })
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	return most
+	s, err := b.status(ctx, "home")
+	if err != nil {
+		return err
+	}
+	expansion := float64(s.StoredBytes) / float64(b.c.size)
+	b.r.line("stored at holders", "%.2f bytes for each byte", expansion)
+	b.r.line("a bare libp2p stream", "%.0f MB/s, mean of before and after", stream)
+	b.r.rate("sync to the swarm", float64(b.c.size)/1e6/out.time, stream/expansion, "a bare stream divided by the expansion")
+	b.r.line("", "%s", out.perGiB(b.c.size))
+	b.memory("home")
+	return nil
 }
 
 // many measures a tree of many files.
-func many(ctx context.Context, p *procs, r *report, drive, bare string) error {
-	files, bytes, err := countTree(p.c.tree)
+func (b *bench) many(ctx context.Context) error {
+	files, bytes, err := countTree(b.c.tree)
 	if err != nil {
 		return err
 	}
-	r.section(fmt.Sprintf("A tree of %d files, %d MB", files, bytes/1000000))
-	mb := float64(bytes) / 1e6
-	onDisk, err := timed(func() error { return command(ctx, "cp", "-a", p.c.tree, filepath.Join(bare, "tree")) })
+	b.r.section(fmt.Sprintf("A tree of %d files, %d MB", files, bytes/1000000))
+	onDisk, err := timed(func() error { return command(ctx, "cp", "-a", b.c.tree, filepath.Join(b.bare, "tree")) })
 	if err != nil {
 		return err
 	}
-	in, err := timed(func() error { return command(ctx, "cp", "-a", p.c.tree, filepath.Join(drive, "tree")) })
+	in, err := b.timed("home", func() error { return command(ctx, "cp", "-a", b.c.tree, filepath.Join(b.drive, "tree")) })
 	if err != nil {
 		return err
 	}
-	r.line("cp -a, bare directory", "%.0f files/s", float64(files)/onDisk)
-	r.line("cp -a, mount", "%.0f files/s\t%.2f of the bare directory", float64(files)/in, onDisk/in)
-	before, err := p.status(ctx, "home")
+	b.r.line("cp -a, bare directory", "%.0f files/s", float64(files)/onDisk)
+	b.r.line("cp -a, mount", "%.0f files/s\t%.2f of the bare directory", float64(files)/in.time, onDisk/in.time)
+	b.r.line("", "%s", in.perGiB(bytes))
+	before, err := b.status(ctx, "home")
 	if err != nil {
 		return err
 	}
-	out, err := timed(func() error { return p.skep(ctx, "home", "sync") })
+	out, err := b.timed("home", func() error { return b.skep(ctx, "home", "sync") })
 	if err != nil {
 		return err
 	}
-	after, err := p.status(ctx, "home")
+	after, err := b.status(ctx, "home")
 	if err != nil {
 		return err
 	}
-	r.line("sync to the swarm", "%.1f s, %.0f MB/s", out, mb/out)
-	if before.StoredBytes > 0 {
-		r.line("stored at holders", "%.2f bytes for each byte (compressed)", float64(after.StoredBytes-before.StoredBytes)/float64(bytes))
-	}
-	r.line("peak memory", "daemon %d MiB, largest peer %d MiB", peak(p.daemonOf("home")), p.largestPeer())
+	b.r.line("sync to the swarm", "%.1f s, %.0f MB/s", out.time, float64(bytes)/1e6/out.time)
+	b.r.line("", "%s", out.perGiB(bytes))
+	b.r.line("stored at holders", "%.2f bytes for each byte (compressed)", float64(after.StoredBytes-before.StoredBytes)/float64(bytes))
+	b.memory("home")
 	return nil
 }
 
-// back measures the way back on a bare machine.
-func back(ctx context.Context, p *procs, r *report, bare string, stream float64) error {
-	r.section("Brought back from words")
-	if err := p.skep(ctx, "home", "down"); err != nil {
-		return err
+// brought measures the way back on a bare machine.
+func (b *bench) brought(ctx context.Context) error {
+	b.r.section("Brought back from words")
+	for _, argv := range [][]string{{"sync"}, {"umount", b.drive}, {"down"}} {
+		if err := b.skep(ctx, "home", argv...); err != nil {
+			return err
+		}
 	}
-	mb := float64(p.c.size) / 1e6
 	took, err := timed(func() error {
-		return p.skep(ctx, "again", "recover", "--words-file", p.path("words"), "--bootstrap", p.boot, "--offer", "0",
+		return b.skep(ctx, "again", "recover", "--words-file", b.path("words"), "--bootstrap", b.boot, "--offer", "0",
 			"--listen", "/ip4/127.0.0.1/tcp/0")
 	})
 	if err != nil {
 		return err
 	}
-	mounted, err := timed(func() error { return p.skep(ctx, "again", "mount", p.path("back")) })
+	mounted, err := timed(func() error { return b.skep(ctx, "again", "mount", b.back) })
 	if err != nil {
 		return err
 	}
-	r.line("recover, mount", "%.2f s, %.2f s", took, mounted)
-	if err := p.waitForPeers(ctx, "again"); err != nil {
+	b.r.line("recover, mount", "%.2f s, %.2f s", took, mounted)
+	if err := b.waitForPeers(ctx, "again"); err != nil {
 		return err
 	}
-	cold, err := timed(func() error { return readFile(filepath.Join(p.path("back"), "large")) })
-	if err != nil {
+	if b.c.measures("large") {
+		if err := b.readCold(ctx); err != nil {
+			return err
+		}
+	}
+	if b.c.measures("tree") {
+		if err := b.walkCold(ctx); err != nil {
+			return err
+		}
+	}
+	b.memory("again")
+	return b.skep(ctx, "again", "umount", b.back)
+}
+
+// coolPeers has the next reads of shards read the disk.
+func (b *bench) coolPeers() (err error) {
+	for i := range b.c.peers {
+		err = errors.Join(err, cool(b.peerHome(i)))
+	}
+	return err
+}
+
+// readCold reads the large file of which nothing is here.
+func (b *bench) readCold(ctx context.Context) error {
+	if err := b.coolPeers(); err != nil {
 		return err
 	}
-	r.rate("cold read of the large file", mb/cold, stream, "a bare stream")
-	if err := command(ctx, "cmp", filepath.Join(bare, "large"), filepath.Join(p.path("back"), "large")); err != nil {
-		return fmt.Errorf("the large file came back different: %w", err)
-	}
-	walk, err := timed(func() error {
-		return command(ctx, "diff", "-r", filepath.Join(bare, "tree"), filepath.Join(p.path("back"), "tree"))
+	var in cost
+	stream, err := b.stream.around(ctx, func() (err error) {
+		in, err = b.timed("again", func() error { return readFile(filepath.Join(b.back, "large")) })
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("the tree came back different: %w", err)
+		return err
 	}
-	r.line("cold read of the tree", "%.1f s", walk)
-	r.line("peak memory", "daemon %d MiB, largest peer %d MiB", peak(p.daemonOf("again")), p.largestPeer())
-	return p.skep(ctx, "again", "umount", p.path("back"))
-}
-
-func timed(fn func() error) (float64, error) {
-	begin := time.Now()
-	err := fn()
-	return time.Since(begin).Seconds(), err
-}
-
-func command(ctx context.Context, argv ...string) error {
-	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w: %.300s", argv[0], err, out)
+	b.r.line("a bare libp2p stream", "%.0f MB/s, mean of before and after", stream)
+	b.r.rate("cold read of the large file", float64(b.c.size)/1e6/in.time, stream, "a bare stream")
+	b.r.line("", "%s", in.perGiB(b.c.size))
+	if err := command(ctx, "cmp", filepath.Join(b.bare, "large"), filepath.Join(b.back, "large")); err != nil {
+		return fmt.Errorf("the large file came back different: %w", err)
 	}
 	return nil
 }
 
-// writeFile writes random bytes that do not compress, and flushes them.
-func writeFile(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+// walkCold compares the tree, of which nothing is here, with its source.
+func (b *bench) walkCold(ctx context.Context) error {
+	_, bytes, err := countTree(b.c.tree)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	p := randomBytes(4 << 20)
-	for off, n := int64(0), 0; off < size; off += int64(n) {
-		for at := 0; at < len(p); at += 64 << 10 { // no two chunks are alike
-			binary.LittleEndian.PutUint64(p[at:], uint64(off)+uint64(at))
-		}
-		if n, err = f.Write(p[:min(int64(len(p)), size-off)]); err != nil {
-			return err
-		}
-	}
-	if err := f.Sync(); err != nil {
+	if err := b.coolPeers(); err != nil {
 		return err
 	}
-	return f.Close()
-}
-
-func readFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	buf := make([]byte, 1<<20)
-	for {
-		if _, err := f.Read(buf); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-}
-
-func countTree(dir string) (files int, bytes int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		st, err := d.Info()
-		if err != nil {
-			return err
-		}
-		files++
-		bytes += st.Size()
-		return nil
+	walk, err := b.timed("again", func() error {
+		return command(ctx, "diff", "-r", filepath.Join(b.bare, "tree"), filepath.Join(b.back, "tree"))
 	})
-	return files, bytes, err
+	if err != nil {
+		return fmt.Errorf("the tree came back different: %w", err)
+	}
+	b.r.line("cold read of the tree", "%.1f s, %.0f MB/s", walk.time, float64(bytes)/1e6/walk.time)
+	b.r.line("", "%s", walk.perGiB(bytes))
+	return nil
 }
