@@ -1,13 +1,10 @@
 package state
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
 	"github.com/syndtr/goleveldb/leveldb"
-	"github.com/syndtr/goleveldb/leveldb/iterator"
-	"github.com/syndtr/goleveldb/leveldb/memdb"
 	"github.com/syndtr/goleveldb/leveldb/util"
 )
 
@@ -17,12 +14,11 @@ type Reader interface {
 	Get(key []byte) ([]byte, bool, error)
 	// Scan calls fn for the rows from start on, below end, in order, until
 	// it returns false. Key and value are only valid during the call. fn may
-	// change the live tables; it sees the rows as they were when Scan began.
+	// change the live tables; of a row that changes during a scan of them,
+	// the old state or the new one is seen. What a scan costs depends on the
+	// rows that it comes by, not on those behind where fn ends it.
 	Scan(start, end []byte, fn func(key, value []byte) bool) error
 }
-
-// Row is one key with its value.
-type Row struct{ Key, Value []byte }
 
 // PrefixEnd is the end of the range of all keys that begin with prefix.
 func PrefixEnd(prefix []byte) []byte { return util.BytesPrefix(prefix).Limit }
@@ -56,76 +52,6 @@ func getDB(db leveldb.Reader, key []byte) ([]byte, bool, error) {
 		return nil, false, fmt.Errorf("index: %w", err)
 	}
 	return v, true, nil
-}
-
-// Scan implements Reader on the live tables.
-func (s *Store) Scan(start, end []byte, fn func(key, value []byte) bool) error {
-	r := &util.Range{Start: start, Limit: end}
-	s.mu.RLock()
-	// The overlays' part is copied: it goes on changing. leveldb's iterator
-	// is a snapshot by itself.
-	overlaid := collect(nil, s.active, r)
-	for i := len(s.frozen) - 1; i >= 0; i-- {
-		overlaid = collect(overlaid, s.frozen[i].mem, r)
-	}
-	it := s.db.NewIterator(r, nil)
-	s.mu.RUnlock()
-	defer it.Release()
-	return merge(overlaid, it, fn)
-}
-
-// collect merges the rows of an older overlay below those of newer ones.
-func collect(newer []Row, mem *memdb.DB, r *util.Range) []Row {
-	it := mem.NewIterator(r)
-	defer it.Release()
-	if !it.Next() {
-		return newer
-	}
-	out := make([]Row, 0, len(newer)+64)
-	for ok := true; ok; ok = it.Next() {
-		k := it.Key()
-		for len(newer) > 0 && bytes.Compare(newer[0].Key, k) < 0 {
-			out, newer = append(out, newer[0]), newer[1:]
-		}
-		if len(newer) > 0 && bytes.Equal(newer[0].Key, k) {
-			continue
-		}
-		out = append(out, Row{bytes.Clone(k), bytes.Clone(it.Value())})
-	}
-	return append(out, newer...)
-}
-
-// merge walks overlaid rows, whose values carry the first byte, over leveldb's.
-func merge(overlaid []Row, it iterator.Iterator, fn func(key, value []byte) bool) error {
-	ok := it.Next()
-	for ok || len(overlaid) > 0 {
-		c := -1
-		switch {
-		case len(overlaid) == 0:
-			c = 1
-		case ok:
-			c = bytes.Compare(overlaid[0].Key, it.Key())
-		}
-		if c > 0 {
-			if it.Key()[0] != 0 && !fn(it.Key(), it.Value()) {
-				return nil
-			}
-			ok = it.Next()
-			continue
-		}
-		row := overlaid[0]
-		overlaid = overlaid[1:]
-		if c == 0 {
-			ok = it.Next()
-		}
-		if row.Value[0] == present && !fn(row.Key, row.Value[1:]) {
-			return nil
-		}
-	}
-	if err := it.Error(); err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	return nil
 }
 
 // Cut is a view being taken: begun at one instant, readable after Snapshot.
@@ -190,9 +116,9 @@ func (v *Snapshot) Get(key []byte) ([]byte, bool, error) { return getDB(v.snap, 
 
 // Scan implements Reader.
 func (v *Snapshot) Scan(start, end []byte, fn func(key, value []byte) bool) error {
-	it := v.snap.NewIterator(&util.Range{Start: start, Limit: end}, nil)
-	defer it.Release()
-	return merge(nil, it, fn)
+	var m merger
+	m.add(v.snap.NewIterator(&util.Range{Start: start, Limit: end}, nil), false)
+	return m.run(fn)
 }
 
 // Release ends the view.

@@ -206,7 +206,7 @@ func (s *Store) replay(n uint64, payload []byte) error {
 		return err
 	}
 	s.seq = n
-	if s.active.Size() > int(s.opt.OverlaySize) {
+	if used(s.active) > int(s.opt.OverlaySize) {
 		s.freeze()
 		return s.flushFrozen(len(s.frozen))
 	}
@@ -271,7 +271,7 @@ func (s *Store) Apply(b *Batch) (uint64, error) {
 		return 0, err
 	}
 	s.seq = seq
-	if s.active.Size() > int(s.opt.OverlaySize) {
+	if used(s.active) > int(s.opt.OverlaySize) {
 		s.freeze()
 		s.flushSoon()
 	}
@@ -280,12 +280,16 @@ func (s *Store) Apply(b *Batch) (uint64, error) {
 
 // waiting is the size of all overlays; s.mu is held.
 func (s *Store) waiting() int {
-	n := s.active.Size()
+	n := used(s.active)
 	for _, o := range s.frozen {
-		n += o.mem.Size()
+		n += used(o.mem)
 	}
 	return n
 }
+
+// used is the memory that an overlay's rows take, those that were overwritten
+// included: it keeps them until it ends.
+func used(mem *memdb.DB) int { return mem.Capacity() - mem.Free() }
 
 // freeze sets the active overlay aside; s.mu is held, or nobody else is there.
 func (s *Store) freeze() {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -224,6 +225,21 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal("more changes than bytes")
 		}
 	})
+}
+
+// Overwriting one row again and again takes no more memory than writing many.
+func TestOverwritingIsBounded(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	value := strings.Repeat("x", 16<<10)
+	for range 8 * overlaySize / len(value) {
+		put(t, s, "a", value)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if n := s.waiting(); n > overlayMax*overlaySize+2*len(value) {
+		t.Errorf("%d bytes wait in memory", n)
+	}
 }
 
 func BenchmarkApply(b *testing.B) {
