@@ -140,13 +140,7 @@ func TestCutShort(t *testing.T) {
 // Damage inside a file is found when it is read: it is never served, and no
 // longer claimed.
 func TestAltered(t *testing.T) {
-	fi := func(name string) int64 {
-		st, err := os.Stat(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Size()
-	}
+	fi := func(name string) int64 { return fileSize(t, name) }
 	for name, at := range map[string]func(string) int64{
 		"magic":      func(string) int64 { return 0 },
 		"length":     func(string) int64 { return 10 },
@@ -179,6 +173,15 @@ func TestAltered(t *testing.T) {
 			_ = s.Close()
 		}
 	}
+}
+
+func fileSize(t *testing.T, name string) int64 {
+	t.Helper()
+	st, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Size()
 }
 
 func flip(t *testing.T, file string, at int64) {

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"syscall"
 
-	"unsafe"
-
 	"golang.org/x/sys/unix"
 
 	"skep/chunker/erasure"
@@ -107,7 +105,7 @@ func (s *Store) receive(tmp string, m *group.Manifest, word []byte, slot uint8, 
 		return 0, err
 	}
 	tree := erasure.NewTree(size)
-	direct := s.openDirect(tmp)
+	direct := s.openDirect(tmp, os.O_WRONLY)
 	err = copyShard(shardWriter{f, direct}, int64(start), tree, shard, size)
 	if direct != nil {
 		_ = direct.Close()
@@ -136,35 +134,6 @@ func allocate(f *os.File, length int64) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
-	return err
-}
-
-// openDirect opens a file for writing past the page cache: a shard is written
-// once and seldom read, and copying it into the cache costs more than all else
-// that a holder does with it. It returns nil where that cannot be.
-func (s *Store) openDirect(name string) *os.File {
-	f, err := s.root.OpenFile(name, os.O_WRONLY|unix.O_DIRECT, 0)
-	if err != nil {
-		return nil
-	}
-	return f
-}
-
-// shardWriter writes whole pages past the page cache, if it may, and the rest
-// through it.
-type shardWriter struct {
-	cached *os.File
-	direct *os.File // nil: it may not
-}
-
-func (w shardWriter) writeAt(p []byte, offset int64) error {
-	aligned := uintptr(unsafe.Pointer(unsafe.SliceData(p)))%page == 0
-	if w.direct != nil && aligned && offset%page == 0 && len(p)%page == 0 {
-		if _, err := w.direct.WriteAt(p, offset); !errors.Is(err, unix.EINVAL) {
-			return err
-		}
-	}
-	_, err := w.cached.WriteAt(p, offset)
 	return err
 }
 
@@ -275,6 +244,9 @@ func (s *Store) WriteSlice(w io.Writer, id group.ID, number uint16, offset, leng
 		if offset < 0 || length <= 0 || length > sh.size-offset {
 			return fmt.Errorf("range %d+%d of %d bytes: %w", offset, length, sh.size, errRange)
 		}
+		if length >= directRead {
+			sh.direct = s.openDirect(sh.name, os.O_RDONLY)
+		}
 		return erasure.WriteSlice(w, sh, sh.head.outboard, offset, length)
 	})
 }
@@ -291,22 +263,38 @@ var errRange = fmt.Errorf("outside the shard: %w", group.ErrInvalid)
 
 // shardFile is an open file of a shard. As an io.ReaderAt it reads the shard.
 type shardFile struct {
-	f     *os.File
-	start int64
-	size  int
-	head  head
-	root  erasure.Root
+	name   string
+	f      *os.File
+	direct *os.File // the same, past the page cache; nil where that is not wanted
+	start  int64
+	size   int
+	head   head
+	root   erasure.Root
 }
 
 // ReadAt implements io.ReaderAt on the shard's bytes.
-func (sh *shardFile) ReadAt(p []byte, off int64) (int, error) { return sh.f.ReadAt(p, sh.start+off) }
+func (sh *shardFile) ReadAt(p []byte, off int64) (int, error) {
+	if sh.direct != nil && isAligned(p, sh.start+off) {
+		if n, err := sh.direct.ReadAt(p, sh.start+off); !errors.Is(err, unix.EINVAL) {
+			return n, err
+		}
+	}
+	return sh.f.ReadAt(p, sh.start+off)
+}
+
+func (sh *shardFile) close() {
+	_ = sh.f.Close()
+	if sh.direct != nil {
+		_ = sh.direct.Close()
+	}
+}
 
 // read calls use with a held shard and discards the shard when that finds it
 // damaged and a second look agrees.
 func (s *Store) read(id group.ID, number uint16, use func(*shardFile) error) error {
 	sh, err := s.open(id, number)
 	if err == nil {
-		defer sh.f.Close()
+		defer sh.close()
 		err = use(sh)
 	}
 	if err == nil {
@@ -341,7 +329,7 @@ func (s *Store) open(id group.ID, number uint16) (*shardFile, error) {
 	if err != nil {
 		return nil, gone(err)
 	}
-	sh := &shardFile{f: f, start: start, size: size, head: hd}
+	sh := &shardFile{name: name, f: f, start: start, size: size, head: hd}
 	if !cached {
 		err = sh.readHead(id, number, slot)
 	}
