@@ -127,7 +127,7 @@ func (c *Client) exchange(ctx context.Context, p group.PeerKey, m wire.Request, 
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if body == nil {
-		err = c.ask(s, m, read)
+		err = c.ask(ctx, s, m, read)
 	} else {
 		err = c.push(s, m, body)
 	}
@@ -141,7 +141,7 @@ func (c *Client) exchange(ctx context.Context, p group.PeerKey, m wire.Request, 
 }
 
 // ask sends a request without a body and reads the answer.
-func (c *Client) ask(s network.Stream, m wire.Request, read reader) error {
+func (c *Client) ask(ctx context.Context, s network.Stream, m wire.Request, read reader) error {
 	rw := wire.Patient(s, c.opts.Patience)
 	if _, err := rw.Write(wire.AppendRequest(nil, m, 0)); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (c *Client) ask(s network.Stream, m wire.Request, read reader) error {
 		return err
 	}
 	in := readers.Get().(*bufio.Reader)
-	in.Reset(rw)
+	in.Reset(watched(ctx, rw))
 	defer func() { in.Reset(nil); readers.Put(in) }()
 	header, n, err := wire.ReadAnswer(in, m.Kind())
 	if err != nil {

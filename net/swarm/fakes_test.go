@@ -58,6 +58,7 @@ type swarmOf struct {
 	mu       sync.Mutex // guards all below, and what the holders hold
 	peers    map[group.PeerKey]*holder
 	released chan struct{}
+	drip     time.Duration // how often a byte comes from slow holders; 0 for never
 	found    map[group.ID][]group.PeerKey
 	finds    int
 }
@@ -95,10 +96,20 @@ func (f *swarmOf) call(ctx context.Context, kind wire.Kind, p group.PeerKey) (*h
 	}
 	switch m {
 	case slow:
-		select {
-		case <-f.released:
-		case <-ctx.Done():
-			return fail(ctx.Err())
+		for {
+			var next <-chan time.Time
+			if f.drip > 0 {
+				next = time.After(f.drip)
+			}
+			select {
+			case <-next:
+				client.Tell(ctx, 1)
+				continue
+			case <-f.released:
+			case <-ctx.Done():
+				return fail(ctx.Err())
+			}
+			break
 		}
 	case gone:
 		return fail(client.ErrUnreachable)

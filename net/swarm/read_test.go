@@ -122,7 +122,7 @@ func TestReadRangeWithSeveralSlow(t *testing.T) {
 	inBubble(t, 3, 6, 0, func(b *bench) {
 		b.f.set(slow, 0, 1, 2)
 		b.reads(0, 1000)
-		b.took(3 * testHedge) // k others, two of them slow: one more each time
+		b.took(2 * testHedge) // k others, two of them slow: then the rest
 	})
 }
 
@@ -152,12 +152,18 @@ func TestReadRangeWithTooFew(t *testing.T) {
 	for _, c := range []struct {
 		mood mood
 		want error
-	}{{gone, ErrUnreachable}, {busy, ErrUnreachable}, {absent, ErrLost}, {lying, ErrLost}} {
+		says string
+	}{
+		{gone, ErrUnreachable, "3 of 5 shards are needed, 2 came, 0 are lost, 3 are out of reach"},
+		{busy, ErrUnreachable, "3 of 5 shards are needed, 2 came, 0 are lost, 3 are out of reach"},
+		{absent, ErrLost, "3 of 5 shards are needed, 2 came, 3 are lost, 0 are out of reach"},
+		{lying, ErrLost, "3 of 5 shards are needed, 2 came, 3 are lost, 0 are out of reach"},
+	} {
 		inBubble(t, 3, 5, 0, func(b *bench) {
 			b.f.set(c.mood, 0, 1, 3)
 			err := b.fails(c.want)
-			if want := "3 shards are needed, 2 of 5 answer, 3 are missing"; !strings.Contains(err.Error(), want) {
-				t.Errorf("%v: %q does not say %q", c.mood, err, want)
+			if !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v: %q does not say %q", c.mood, err, c.says)
 			}
 			b.took(0)
 		})
@@ -196,11 +202,45 @@ func TestReadRangeIsNotLostWhileTheOtherHolderIsAway(t *testing.T) {
 	}
 }
 
-func TestReadRangeEndsAtTheTimeout(t *testing.T) {
+// A swarm that has gone silent is waited for no longer than Silence after the
+// last that came of it, in whichever stage of a read.
+func TestReadEndsWithSilence(t *testing.T) {
+	for _, manifest := range []bool{true, false} {
+		inBubble(t, 3, 5, 0, func(b *bench) {
+			b.f.set(slow, 0, 1, 2, 3, 4)
+			if !manifest {
+				b.pack.Manifest = nil
+			}
+			err := b.fails(ErrUnreachable)
+			if want := "3 of 5 shards are needed, 0 came, 0 are lost, 5 are out of reach"; !strings.Contains(err.Error(), want) {
+				t.Errorf("%q does not say %q", err, want)
+			}
+			_, _, err = b.ReadShards(b.Context(), b.pack.PackRef)
+			if missing, ok := errors.AsType[*MissingError](err); !ok || missing.Unreachable != 5 {
+				t.Errorf("whole shards: %v", err)
+			}
+			b.took(11 * time.Second) // the second read knows of the first
+			b.sleep(10 * time.Second)
+			b.fails(ErrUnreachable)
+			b.took(31 * time.Second)
+		})
+	}
+}
+
+// What comes puts the end off, also the bytes of an answer that is not complete.
+func TestReadGoesOnWhileSomethingComes(t *testing.T) {
 	inBubble(t, 3, 5, 0, func(b *bench) {
-		b.f.set(slow, 0, 1, 2, 3)
+		b.f.set(slow, 0, 1, 2, 3, 4)
+		b.f.drip = 9 * time.Second
 		b.fails(ErrUnreachable)
-		b.took(time.Minute)
+		b.took(time.Minute) // which is the most that a range may take
+	})
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.set(slow, 0, 1, 2, 3, 4)
+		time.AfterFunc(9*time.Second, func() { b.f.set(right, 4) })
+		time.AfterFunc(18*time.Second, func() { close(b.f.released) })
+		b.f.drip = 9 * time.Second
+		b.reads(0, 1000)
 	})
 }
 

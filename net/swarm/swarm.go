@@ -56,8 +56,10 @@ type Config struct {
 	Now     func() time.Time // nil is time.Now
 	Log     *slog.Logger     // nil: nowhere
 	// Hedge is how long a reader waits for one holder before others are asked
-	// too; 0 is 400 ms.
+	// too, as long as nobody's speed was measured; 0 is 400 ms.
 	Hedge time.Duration
+	// Silence is how long a read goes on when nothing at all comes; 0 is 10 s.
+	Silence time.Duration
 	// Grace is how long a writer waits for the remaining holders when enough
 	// have acknowledged; 0 is 5 s.
 	Grace time.Duration
@@ -67,12 +69,17 @@ type Config struct {
 
 // Swarm is safe for concurrent use.
 type Swarm struct {
-	c Config
+	c     Config
+	line  line
+	quiet quiet
 
 	mu        sync.Mutex // guards all below
 	manifests map[packKey]*group.Manifest
 	found     map[group.ID]foundSlots
 	shunned   map[group.PeerKey]shun
+	paces     map[group.PeerKey]*pace
+	all       pace      // of all together
+	scouted   time.Time // until when a scout is out
 }
 
 type packKey struct {
@@ -105,9 +112,11 @@ func New(c Config) *Swarm {
 		}
 	}
 	set(&c.Hedge, 400*time.Millisecond)
+	set(&c.Silence, 10*time.Second)
 	set(&c.Grace, 5*time.Second)
 	set(&c.Timeout, time.Minute)
-	return &Swarm{c: c, manifests: map[packKey]*group.Manifest{}, found: map[group.ID]foundSlots{}, shunned: map[group.PeerKey]shun{}}
+	return &Swarm{c: c, manifests: map[packKey]*group.Manifest{}, found: map[group.ID]foundSlots{},
+		shunned: map[group.PeerKey]shun{}, paces: map[group.PeerKey]*pace{}}
 }
 
 // note takes note of how a call to a peer ended.

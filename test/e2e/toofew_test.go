@@ -111,8 +111,8 @@ func (f *tooFew) silent(t *testing.T) {
 		<-ended
 	}
 	f.offline(t)
-	// Without Ctrl-C, it ends by itself, after most of a minute.
-	if !testing.Short() && !f.fails(t, f.path(2, "f0010")) {
+	// Without Ctrl-C, it ends by itself.
+	if !f.fails(t, f.path(2, "f0010")) {
 		t.Error("what is with a silent swarm could be read")
 	}
 }
@@ -138,8 +138,9 @@ func (f *tooFew) speaksAgain(t *testing.T) {
 	f.readable(t, 1)
 }
 
-// patience is how long reading what is lost may take until it fails.
-const patience = 75 * time.Second
+// patience is how long reading what is lost may take until it fails: ten
+// seconds after the last that came, on a machine that does something else, too.
+const patience = 40 * time.Second
 
 // gone kills all peers but one: fewer than k shards are left. What was fetched
 // along with its neighbours may still be read; all else fails.

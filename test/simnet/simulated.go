@@ -23,6 +23,7 @@ import (
 type Link struct {
 	Latency       time.Duration // one way; 0 stands for 20 ms
 	BitsPerSecond int           // up and down, of each peer; 0 stands for 100 Mbit/s
+	Slow          map[int]int   // by peer, where it is not BitsPerSecond
 }
 
 // Simulate runs a test on a swarm of n peers on a simulated network, in a
@@ -45,7 +46,7 @@ func Simulate(t *testing.T, n int, c Config, link Link, f func(t *testing.T, s *
 // simulated is the network under a simulated swarm.
 type simulated struct {
 	simnet.Simnet
-	links simnet.NodeBiDiLinkSettings
+	link Link
 
 	mu        sync.Mutex // guards endpoints
 	endpoints map[int]*simnet.SimConn
@@ -58,15 +59,20 @@ func newSimulated(l Link) *simulated {
 	if l.BitsPerSecond == 0 {
 		l.BitsPerSecond = 100_000_000
 	}
-	nw := &simulated{endpoints: map[int]*simnet.SimConn{}}
+	nw := &simulated{link: l, endpoints: map[int]*simnet.SimConn{}}
 	nw.LatencyFunc = simnet.StaticLatency(l.Latency)
 	nw.Logger = slog.New(slog.NewTextHandler(io.Discard, nil)) // packets to peers that are gone
-	nw.links = simnet.NodeBiDiLinkSettings{
-		Downlink: simnet.LinkSettings{BitsPerSecond: l.BitsPerSecond},
-		Uplink:   simnet.LinkSettings{BitsPerSecond: l.BitsPerSecond},
-	}
 	nw.Start()
 	return nw
+}
+
+// linkOf is how peer i is connected.
+func (nw *simulated) linkOf(i int) simnet.NodeBiDiLinkSettings {
+	one := simnet.LinkSettings{BitsPerSecond: nw.link.BitsPerSecond}
+	if slow, ok := nw.link.Slow[i]; ok {
+		one.BitsPerSecond = slow
+	}
+	return simnet.NodeBiDiLinkSettings{Downlink: one, Uplink: one}
 }
 
 // configure puts peer i on the network.
@@ -86,7 +92,7 @@ func (nw *simulated) sockets(i int) libp2p.Option {
 		nw.mu.Lock()
 		defer nw.mu.Unlock()
 		local.ip = addr.IP
-		conn := nw.NewEndpoint(addr, nw.links)
+		conn := nw.NewEndpoint(addr, nw.linkOf(i))
 		nw.endpoints[i] = conn
 		return conn, nil
 	}

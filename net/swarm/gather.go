@@ -1,0 +1,401 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/net/client"
+	"skep/net/wire"
+)
+
+// noSlot is the slot of no piece: whole shards are wanted, whichever come.
+const noSlot = erasure.MaxShards
+
+// gathering is one piece on its way, or any k shards of a pack.
+type gathering struct {
+	s     *Swarm
+	ref   group.PackRef
+	m     *group.Manifest
+	p     piece
+	heard func()
+	from  int // the range that is asked for, in whole units
+	to    int
+	usual time.Duration // by when k others would have it here
+
+	ends   chan gathered
+	queue  []source // not asked yet, in order
+	flying map[source]*flight
+	scouts int // asked because somebody was late, and it may have been our own line
+
+	have   map[uint8][]byte
+	no     map[source]bool // holders that said, or showed, that they have no such shard
+	silent int             // further ones, whose slots nobody knows
+	last   error           // of a holder
+	known  map[source]bool
+}
+
+type source struct {
+	slot uint8
+	peer group.PeerKey
+}
+
+// flight is a holder that was asked and has not answered.
+type flight struct {
+	begin time.Time
+	due   time.Time // until when it is waited for
+	late  bool
+	first atomic.Int64 // nanoseconds until the first bytes
+	got   atomic.Int64 // bytes
+}
+
+type gathered struct {
+	source
+	b   []byte
+	err error
+}
+
+// newGathering returns one that has asked nobody yet. heard is called with each
+// answer.
+func (s *Swarm) newGathering(ref group.PackRef, m *group.Manifest, p piece, from holders, heard func()) *gathering {
+	g := &gathering{s: s, ref: ref, m: m, p: p, heard: heard, ends: make(chan gathered), flying: map[source]*flight{},
+		have: map[uint8][]byte{}, no: map[source]bool{}, known: map[source]bool{}}
+	g.from, g.to = wire.Align(m.ShardSize(), p.off, p.n)
+	g.line(from)
+	g.usual = s.usual(g.others(), int(m.Coding.K), g.to-g.from)
+	return g
+}
+
+// around is how long a read goes on with the holders that the table names
+// before it asks around for others: slots may have moved since.
+const around = 2 * time.Second
+
+// gather asks for the piece: its own slot first, the others when that fails or
+// is late. It ends with the piece itself or with k of the others, or when
+// nobody is left to ask.
+func (g *gathering) gather(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g.ask(ctx, g.atFirst())
+	look := time.NewTimer(g.next())
+	defer look.Stop()
+	more := time.NewTimer(around)
+	defer more.Stop()
+	found := g.s.c.Finder == nil
+	var finding chan holders
+	find := func() {
+		if finding == nil && !found {
+			finding = make(chan holders, 1)
+			go g.s.findMore(ctx, g.ref, finding)
+		}
+	}
+	for !g.complete() {
+		if len(g.flying)+len(g.queue) == 0 {
+			if found {
+				return g.missing()
+			}
+			find()
+		}
+		select {
+		case e := <-g.ends:
+			if g.took(e) {
+				g.ask(ctx, g.wanting())
+			}
+		case <-look.C:
+			g.ask(ctx, g.beside())
+		case <-more.C:
+			find()
+		case from := <-finding:
+			found, finding = true, nil
+			more.Stop()
+			g.line(from)
+			if len(g.flying) == 0 {
+				g.ask(ctx, g.wanting())
+			}
+		case <-ctx.Done():
+			return g.cut(ctx)
+		}
+		look.Reset(g.next())
+	}
+	g.overtaken()
+	return nil
+}
+
+// findMore sends the holders that are found by asking around.
+func (s *Swarm) findMore(ctx context.Context, ref group.PackRef, to chan<- holders) {
+	from, err := s.holdersOf(ctx, ref, true)
+	if err != nil && ctx.Err() == nil {
+		s.c.Log.Debug("asking around found nobody", "group", ref.Group, "err", err)
+	}
+	to <- from
+}
+
+// line puts those to be asked in order: the piece's own slot, then the others,
+// the fastest before those that take more than twice as long, and those that
+// failed lately last. Those that were in it before are passed over, and go
+// behind those that have just been found.
+func (g *gathering) line(from holders) {
+	g.silent = max(g.silent, from.silent)
+	var first, later []source
+	rank := map[source]int{}
+	for slot := range g.m.Coding.N {
+		for _, p := range from.of[slot] {
+			src := source{slot, p}
+			if g.known[src] {
+				continue
+			}
+			g.known[src] = true
+			rank[src] = doublings(g.s.expect(p, g.to-g.from))
+			if slot == g.p.slot {
+				rank[src] = -1
+			}
+			if g.s.shuns(p) {
+				later = append(later, src)
+				continue
+			}
+			first = append(first, src)
+		}
+	}
+	byRank := func(a, b source) int { return rank[a] - rank[b] }
+	slices.SortStableFunc(first, byRank)
+	slices.SortStableFunc(later, byRank)
+	g.queue = slices.Concat(first, g.queue, later)
+}
+
+// doublings is how often a millisecond doubles to make a duration.
+func doublings(d time.Duration) (n int) {
+	for d >= 2*time.Millisecond {
+		d /= 2
+		n++
+	}
+	return n
+}
+
+// others are the holders of other slots than the piece's own.
+func (g *gathering) others() (out []group.PeerKey) {
+	for src := range g.known {
+		if src.slot != g.p.slot {
+			out = append(out, src.peer)
+		}
+	}
+	return out
+}
+
+// atFirst is how many to ask at first: the holder of the piece alone, or k if
+// that failed lately or any are welcome.
+func (g *gathering) atFirst() int {
+	if len(g.queue) > 0 && g.queue[0].slot == g.p.slot && !g.s.shuns(g.queue[0].peer) {
+		return 1
+	}
+	return int(g.m.Coding.K)
+}
+
+// wanting is how many more to ask so that k could complete the piece without
+// those that are late, and without the holder of the piece itself, which may
+// become so.
+func (g *gathering) wanting() int {
+	n := int(g.m.Coding.K) - len(g.have)
+	for src, f := range g.flying {
+		if !f.late && src.slot != g.p.slot {
+			n--
+		}
+	}
+	return max(0, n)
+}
+
+// next is how long from now to look who is late.
+func (g *gathering) next() time.Duration {
+	now, next := g.s.c.Now(), longestHedge
+	for _, f := range g.flying {
+		if f.late {
+			next = min(next, g.wait()/2)
+		} else {
+			next = min(next, f.due.Sub(now))
+		}
+	}
+	return max(0, next)
+}
+
+// wait is how long one holder is waited for before another is asked beside it.
+func (g *gathering) wait() time.Duration { return hedge(g.usual) }
+
+// beside says how many more to ask because somebody is late: as many as can do
+// without him. While our own line is busy that may be the reason, and everything
+// asked for more would make it worse: then one goes ahead for all reads, to see,
+// and is waited for longer each time.
+func (g *gathering) beside() int {
+	g.usual = g.s.usual(g.others(), int(g.m.Coding.K), g.to-g.from)
+	now := g.s.c.Now()
+	late := false
+	for _, f := range g.flying {
+		f.due = later(f.due, f.begin.Add(g.wait()))
+		f.late = !now.Before(f.due) && !g.flows(f, now)
+		late = late || f.late
+	}
+	switch {
+	case !late || len(g.queue) == 0:
+		return 0
+	case !g.s.line.busy(now):
+		return g.wanting()
+	case g.wanting() > 0 && g.s.mayScout(g.patience(g.scouts+1)):
+		g.scouts++
+		return 1
+	}
+	return 0
+}
+
+// patience is how long one is waited for that was asked after so many scouts.
+func (g *gathering) patience(scouts int) time.Duration {
+	return g.wait() * time.Duration(max(1, scouts))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// flows puts off when an answer is due that is arriving, and will be here
+// sooner than others that were asked now.
+func (g *gathering) flows(f *flight, now time.Time) bool {
+	got := int(f.got.Load())
+	if got == 0 {
+		return false
+	}
+	all := erasure.SliceSize(g.m.ShardSize(), g.from, g.to-g.from)
+	gone := now.Sub(f.begin)
+	left := time.Duration(float64(gone) * float64(max(0, all-got)) / float64(got))
+	if left > g.usual {
+		return false
+	}
+	f.due = now.Add(max(left, shortestHedge))
+	return true
+}
+
+// ask asks the next n of the line.
+func (g *gathering) ask(ctx context.Context, n int) {
+	for ; n > 0 && len(g.queue) > 0; n-- {
+		src := g.queue[0]
+		g.queue = g.queue[1:]
+		if _, ok := g.have[src.slot]; ok {
+			n++
+			continue
+		}
+		begin := g.s.c.Now()
+		f := &flight{begin: begin, due: begin.Add(g.patience(g.scouts))}
+		g.flying[src] = f
+		go g.fetch(ctx, src, f)
+	}
+}
+
+// fetch asks one holder for the range.
+func (g *gathering) fetch(ctx context.Context, src source, f *flight) {
+	s, now := g.s, g.s.c.Now
+	watched := client.Watched(ctx, func(n int) {
+		f.first.CompareAndSwap(0, int64(now().Sub(f.begin)))
+		f.got.Add(int64(n))
+		s.line.came(n, now())
+	})
+	b, err := s.c.Holders.Get(watched, src.peer, g.m, src.slot, g.from, g.to-g.from)
+	took := now().Sub(f.begin)
+	if ctx.Err() == nil || err == nil {
+		s.note(src.peer, err, took)
+	}
+	if err == nil {
+		first := time.Duration(f.first.Load())
+		if first == 0 {
+			first = took
+		}
+		s.measured(src.peer, g.to-g.from, first, took)
+	}
+	select {
+	case g.ends <- gathered{src, b, err}:
+	case <-ctx.Done():
+	}
+}
+
+// took takes an answer, and reports whether others are to be asked at once: it
+// is none, or it came in time from another slot, whose holders then are better.
+func (g *gathering) took(e gathered) bool {
+	f := g.flying[e.source]
+	delete(g.flying, e.source)
+	if !errors.Is(e.err, client.ErrUnreachable) {
+		g.heard()
+	}
+	if e.err == nil {
+		g.have[e.slot] = e.b
+		return e.slot != g.p.slot && g.s.c.Now().Sub(f.begin) <= g.wait()
+	}
+	g.last = e.err
+	if errors.Is(e.err, client.ErrAbsent) || errors.Is(e.err, client.ErrLied) {
+		g.no[e.source] = true
+	}
+	return true
+}
+
+// complete reports whether the piece is here, or k others are.
+func (g *gathering) complete() bool {
+	_, own := g.have[g.p.slot]
+	return own || len(g.have) >= int(g.m.Coding.K)
+}
+
+// overtaken has those asked last for a while that were late and yet slower than
+// all that was needed without them.
+func (g *gathering) overtaken() {
+	now := g.s.c.Now()
+	for src, f := range g.flying {
+		if !f.late {
+			continue
+		}
+		g.s.shun(src.peer)
+		first := time.Duration(f.first.Load())
+		if first == 0 {
+			first = now.Sub(f.begin)
+		}
+		g.s.measured(src.peer, g.to-g.from, first, now.Sub(f.begin))
+	}
+}
+
+// cut is the end of a gathering whose context has ended.
+func (g *gathering) cut(ctx context.Context) error {
+	if !gaveUp(ctx) {
+		return ctx.Err()
+	}
+	g.last = context.Cause(ctx)
+	e := g.missing()
+	e.Kind = ErrUnreachable // not everybody was asked
+	return e
+}
+
+// missing says what is missing after everybody was asked.
+func (g *gathering) missing() *MissingError {
+	e := &MissingError{Kind: ErrUnreachable, Needed: int(g.m.Coding.K), Of: int(g.m.Coding.N),
+		Answered: len(g.have), Lost: g.lost(), Err: orNone(g.last)}
+	e.Unreachable = e.Of - e.Answered - e.Lost
+	if e.Of-e.Lost+g.silent < e.Needed {
+		e.Kind = ErrLost
+	}
+	return e
+}
+
+// lost is how many slots have holders, and none that may have their shard.
+func (g *gathering) lost() (n int) {
+	asked, no := map[uint8]int{}, map[uint8]int{}
+	for src := range g.known {
+		asked[src.slot]++
+	}
+	for src := range g.no {
+		no[src.slot]++
+	}
+	for slot, of := range asked {
+		if _, ok := g.have[slot]; !ok && no[slot] == of {
+			n++
+		}
+	}
+	return n
+}
