@@ -105,6 +105,19 @@ func (s *Store) Remove(n uint64) error {
 	return nil
 }
 
+// Sync flushes the content of a backing file to the disk.
+func (s *Store) Sync(n uint64) error {
+	f, err := s.Open(n)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Datasync(); err != nil {
+		return fmt.Errorf("backing file %x: flush: %w", n, err)
+	}
+	return nil
+}
+
 // SyncName makes the existence of backing file n survive power loss.
 func (s *Store) SyncName(n uint64) error {
 	if err := s.fs.SyncDir(filepath.Dir(s.path(n))); err != nil {

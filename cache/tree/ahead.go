@@ -1,6 +1,9 @@
 package tree
 
-import "skep/chunker/dag"
+import (
+	"skep/cache/state"
+	"skep/chunker/dag"
+)
 
 // aheadChunks is how many chunks are brought to the disk ahead of a sequential
 // reader. They come from peers in parallel; writing them here while the reader
@@ -36,8 +39,14 @@ func (t *Tree) readAhead(in *inode, i int64) {
 	}
 }
 
-// Close ends what runs in the background. The tables stay open.
+// Close ends what runs in the background, and keeps the totals. The tables stay
+// open.
 func (t *Tree) Close() {
 	t.cancel()
 	t.aheads.Wait()
+	var b state.Batch
+	t.saveUsage(&b)
+	if _, err := t.st.Apply(&b); err != nil {
+		t.log.Info("the totals were not kept", "err", err)
+	}
 }

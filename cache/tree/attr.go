@@ -13,7 +13,7 @@ func (in *inode) attr() Attr { return attrOfRow(in.ino, &in.row) }
 
 func attrOfRow(ino Ino, r *row) Attr {
 	a := Attr{Ino: ino, Mode: r.mode, Nlink: r.nlink, UID: r.uid, GID: r.gid, Rdev: r.rdev, Size: r.size,
-		Blocks: (r.size + 511) / 512, Atime: r.atime, Mtime: r.mtime, Ctime: r.ctime, Btime: r.btime}
+		Blocks: r.blocks(), Atime: r.atime, Mtime: r.mtime, Ctime: r.ctime, Btime: r.btime}
 	if r.isDir() {
 		a.Size, a.Blocks = 4096, 8
 	}
@@ -33,36 +33,13 @@ func (t *Tree) attrOf(ctx context.Context, ino Ino) (Attr, error) {
 		if err != nil {
 			return Attr{}, err
 		}
-		tmp := inode{ino: ino, row: r}
-		a := tmp.attr()
-		t.sparseBlocks(&tmp, &a)
-		return a, nil
+		return attrOfRow(ino, &r), nil
 	}
 	defer t.release(in)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t.refresh(in)
-	a := in.attr()
-	t.sparseBlocks(in, &a)
-	return a, nil
-}
-
-// sparseBlocks tells how much room a wholly resident file takes, so that holes
-// show.
-func (t *Tree) sparseBlocks(in *inode, a *Attr) {
-	if !in.row.has(flagBacking) || in.row.has(flagPartial) {
-		return
-	}
-	var st unix.Stat_t
-	var err error
-	if in.file != nil {
-		st, err = in.file.Stat()
-	} else {
-		st, err = t.files.Stat(in.row.backing)
-	}
-	if err == nil {
-		a.Blocks = st.Blocks
-	}
+	return in.attr(), nil
 }
 
 // Attr returns the attributes of an inode.
@@ -99,8 +76,13 @@ func (in *inode) noteBacking(st unix.Stat_t, t *Tree) {
 		t.bytes64.Add(st.Size - in.row.size)
 		in.row.size = st.Size
 	}
+	if n := st.Blocks * 512; n != in.row.local {
+		in.row.local, changed = n, true
+	}
+	in.wrote = 0
 	if changed {
 		in.soft = true
+		t.recharge(in)
 	}
 }
 

@@ -141,6 +141,7 @@ func (c *change) settle(e *edit) {
 	if e.drop {
 		c.t.orphaned(in)
 	}
+	c.t.recharge(in)
 }
 
 // abandon ends a change that is not applied.

@@ -66,7 +66,7 @@ func (c *Cut) flushSoft() error {
 	t := c.t
 	var b state.Batch
 	b.Put(singleKey("epoch"), uint64Value(c.epoch+1))
-	b.Put(singleKey("usage"), append(uint64Value(uint64(t.files64.Load())), uint64Value(uint64(t.bytes64.Load()))...))
+	t.saveUsage(&b)
 	t.cacheMu.Lock()
 	all := make([]*inode, 0, len(t.inodes))
 	for _, in := range t.inodes {

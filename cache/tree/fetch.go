@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -75,16 +76,39 @@ func (t *Tree) keepChunk(in *inode, i int64, chunk []byte) error {
 	}
 	at := i * dag.ChunkSize
 	for _, r := range in.valid.Missing(at, min(at+int64(len(chunk)), in.row.size)) {
-		if _, err := in.file.WriteAt(chunk[r.From-at:r.To-at], r.From); err != nil {
-			return noSpace(fmt.Errorf("%s: %w", t.Path(in.ino), err))
+		if err := t.keepRange(in, chunk[r.From-at:r.To-at], r.From); err != nil {
+			return err
 		}
-		in.valid.Add(r.From, r.To)
-		in.gained = true
 	}
 	if in.valid.Contains(0, in.row.size) {
 		return t.nowWhole(in)
 	}
 	return nil
+}
+
+// keepRange writes what was fetched into the backing file; zeros become a hole.
+func (t *Tree) keepRange(in *inode, p []byte, at int64) error {
+	if !isZero(p) || freeRange(in.file, at, int64(len(p))) != nil {
+		if _, err := in.file.WriteAt(p, at); err != nil {
+			return noSpace(fmt.Errorf("%s: %w", t.Path(in.ino), err))
+		}
+		t.occupied(in, int64(len(p)))
+	}
+	in.valid.Add(at, at+int64(len(p)))
+	in.gained = true
+	return nil
+}
+
+var zeros [4096]byte
+
+func isZero(p []byte) bool {
+	for len(p) > len(zeros) {
+		if !bytes.Equal(p[:len(zeros)], zeros[:]) {
+			return false
+		}
+		p = p[len(zeros):]
+	}
+	return bytes.Equal(p, zeros[:len(p)])
 }
 
 func (t *Tree) keepInline(in *inode, content []byte) error {
@@ -98,6 +122,7 @@ func (t *Tree) keepInline(in *inode, content []byte) error {
 // content came from peers and may be fetched again, so that nothing has to be
 // flushed; but the row must not be on the disk before the content.
 func (t *Tree) nowWhole(in *inode) error {
+	t.countLocal(in)
 	c, e := t.lockedChange(in)
 	e.local().flags &^= flagPartial
 	if in.row.has(flagDirty) {
@@ -105,7 +130,7 @@ func (t *Tree) nowWhole(in *inode) error {
 	} else {
 		c.b.Delete(key(tableRanges, in.ino))
 	}
-	t.syncBeforeJournal(in)
+	t.syncBeforeJournal(in, in.row.backing)
 	in.gained = false
 	return c.applyLocked()
 }
@@ -147,25 +172,54 @@ func isStale(err error) bool { return errors.Is(err, ErrStale) }
 // Pending returns how many entries changed since the newest commit, and how
 // many bytes of content a commit has to look at because of them.
 func (t *Tree) Pending() (entries, bytes int64, err error) {
+	err = t.eachMark(func(m Mark) {
+		entries++
+		if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
+			bytes += r.size
+		}
+	})
+	return entries, bytes, err
+}
+
+// eachMark calls fn for every entry that changed.
+func (t *Tree) eachMark(fn func(Mark)) error {
 	var bad error
-	err = t.st.Scan([]byte{tableMark}, []byte{tableMark + 1}, func(k, _ []byte) bool {
+	err := t.st.Scan([]byte{tableMark}, []byte{tableMark + 1}, func(k, _ []byte) bool {
 		m, err := parseMark(k)
 		if bad = err; err != nil {
 			return false
 		}
-		entries++
-		if n, ok := t.dirtyBytes(m); ok {
-			bytes += n
-		}
+		fn(m)
 		return true
 	})
-	return entries, bytes, errors.Join(err, bad)
+	return errors.Join(err, bad)
 }
 
-// dirtyBytes is the size of the file under a marked entry, if it is dirty.
-func (t *Tree) dirtyBytes(m Mark) (int64, bool) {
-	if m.Dir == 0 || m.Dir == Links {
+// markedFile is the row of the file under a marked entry, if it is one.
+func (t *Tree) markedFile(m Mark) (row, bool) {
+	ino, ok := t.markedInode(m)
+	if !ok {
+		return row{}, false
+	}
+	if in := t.inMemory(ino); in != nil {
+		defer t.release(in)
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		t.refresh(in)
+		return in.row, in.row.isFile()
+	}
+	r, err := t.rowNow(ino)
+	return r, err == nil && r.isFile()
+}
+
+// markedInode is the inode whose record a marked entry holds.
+func (t *Tree) markedInode(m Mark) (ino Ino, ok bool) {
+	switch m.Dir {
+	case 0:
 		return 0, false
+	case Links:
+		_, err := fmt.Sscanf(m.Name, "%016x", (*uint64)(&ino))
+		return ino, err == nil
 	}
 	t.names.RLock()
 	e, err := t.findEntry(m.Dir, m.Name)
@@ -173,21 +227,8 @@ func (t *Tree) dirtyBytes(m Mark) (int64, bool) {
 	if err != nil {
 		return 0, false
 	}
-	t.cacheMu.Lock()
-	in, ok := t.inodes[e.ino]
-	if ok {
-		in.refs++
-	}
-	t.cacheMu.Unlock()
-	if ok {
-		defer t.release(in)
-		in.mu.Lock()
-		defer in.mu.Unlock()
-		t.refresh(in)
-		return in.row.size, in.row.isFile() && in.row.has(flagDirty)
-	}
 	r, err := t.rowNow(e.ino)
-	return r.size, err == nil && r.isFile() && r.has(flagDirty)
+	return e.ino, err == nil && !r.has(flagMulti)
 }
 
 // IsPending reports whether an inode's record changed since the newest commit.

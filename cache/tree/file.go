@@ -86,6 +86,7 @@ func (t *Tree) handle(in *inode, flags int) *File {
 	f := &File{t: t, in: in, writable: isWritable(flags), append: flags&os.O_APPEND != 0,
 		sync: flags&(os.O_SYNC|unix.O_DSYNC) != 0}
 	in.opens++
+	in.used = t.now()
 	if f.writable {
 		in.writers++
 	}
@@ -257,18 +258,11 @@ func (t *Tree) settleClosed(in *inode) {
 	if err := c.closeFile(e); err != nil {
 		t.log.Warn("closing a file", "path", t.Path(in.ino), "err", err)
 	}
-	if in.frozen == nil && in.file != nil && !t.isPreSync(in) {
+	if in.frozen == nil && in.file != nil {
 		_ = in.file.Close()
 		in.file = nil
 	}
 	in.passthrough, in.seenSet = false, false
-}
-
-func (t *Tree) isPreSync(in *inode) bool {
-	t.removeMu.Lock()
-	defer t.removeMu.Unlock()
-	_, ok := t.preSync[in]
-	return ok
 }
 
 // closeFile writes what a closed file's rows must say: size and times that were
@@ -288,8 +282,15 @@ func (c *change) closeFile(e *edit) error {
 	if err != nil {
 		return err
 	}
+	if !inlined && in.row.has(flagBacking) {
+		t.countLocal(in)
+		e.row.local = in.row.local
+	}
 	if !inlined && in.row.has(flagBacking) && (in.row.has(flagPartial) || !in.whole) {
 		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+		if in.gained {
+			t.syncBeforeJournal(in, in.row.backing) // what the ranges call valid must be on the disk first
+		}
 	}
 	c.b.Delete(key(tableWriting, in.ino))
 	if e.mark {
@@ -305,6 +306,7 @@ func (c *change) closeFile(e *edit) error {
 	if e.mark {
 		in.markedEpoch = c.epoch
 	}
+	t.recharge(in)
 	if inlined {
 		t.removeBacking(old.backing, seq)
 		if in.file != nil {
@@ -332,7 +334,7 @@ func (c *change) inlineAgain(e *edit) (bool, error) {
 	c.b.Delete(backingKey(e.row.backing))
 	c.b.Delete(key(tableRanges, in.ino))
 	e.row.flags = e.row.flags&^flagBacking | flagInline
-	e.row.backing = 0
+	e.row.backing, e.row.local = 0, 0
 	return true, nil
 }
 
@@ -419,6 +421,7 @@ func (t *Tree) readBacking(in *inode, p []byte, off int64) (int, error) {
 func (t *Tree) touchAtime(in *inode) {
 	now := t.now()
 	a := in.row.atime
+	in.used = now
 	if newer(in.row.mtime, a) || newer(in.row.ctime, a) || a == in.row.mtime || now.Sec-a.Sec >= 24*3600 {
 		in.row.atime = now
 	}
@@ -475,13 +478,13 @@ func (t *Tree) syncBacking(in *inode) error {
 	if err := in.file.Datasync(); err != nil {
 		return fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
 	}
-	if in.named {
+	if in.named.Load() == in.row.backing {
 		return nil
 	}
 	if err := t.files.SyncName(in.row.backing); err != nil {
 		return err
 	}
-	in.named = true
+	in.named.Store(in.row.backing)
 	return nil
 }
 

@@ -162,6 +162,7 @@ func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32
 		return nil, Attr{}, err
 	}
 	in.seq = c.seq
+	t.recharge(in)
 	a := in.attr() // before anybody else can find it
 	t.cacheMu.Lock()
 	t.inodes[ino] = in

@@ -44,6 +44,7 @@ func (t *Tree) recoverFile(ino Ino) error {
 		return err
 	}
 	in := &inode{ino: ino, row: r}
+	in.charged = in.charge()
 	if err := t.readRanges(in); err != nil {
 		return err
 	}
@@ -56,11 +57,11 @@ func (t *Tree) recoverFile(ino Ino) error {
 	case r.content.IsZero():
 		// The power went before the file's name was on the disk, and nobody
 		// had asked for that: an empty file, as a local filesystem leaves it.
-		in.row.size = 0
+		in.row.size, in.row.local, in.row.room = 0, 0, 0
 		in.row.flags = in.row.flags&^(flagBacking|flagPartial) | flagInline
 	default:
 		// The committed version is what is left.
-		in.row.size = r.contentSize
+		in.row.size, in.row.local = r.contentSize, 0
 		in.row.flags &^= flagBacking | flagPartial | flagDirty
 	}
 	if in.row.has(flagBacking) {
@@ -78,7 +79,9 @@ func (t *Tree) recoverFile(ino Ino) error {
 		dir, name = Links, linkName(ino)
 	}
 	b.Put(markKey(dir, name), uint64Value(t.epoch.Load()))
-	_, err = t.st.Apply(&b)
+	if _, err = t.st.Apply(&b); err == nil {
+		t.recharge(in)
+	}
 	return err
 }
 
@@ -108,7 +111,7 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 	} else if !ok {
 		r := rowOf(root)
 		b.Put(key(tableInode, Root), r.encode())
-		b.Put(singleKey("usage"), append(uint64Value(uint64(files)), uint64Value(uint64(bytes))...))
+		b.Put(singleKey("usage"), usageRow(files, bytes, 0, 0))
 	}
 	if b.Len() == 0 {
 		return nil
@@ -121,10 +124,12 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 
 // Sweep deletes backing files that no inode names: what a crash left between
 // making one and journalling it, or between journalling its end and deleting
-// it. It may run beside everything else, once after Open.
+// it. What the others take it counts. It may run beside everything else, once
+// after Open.
 func (t *Tree) Sweep(ctx context.Context) error {
-	limit := t.files.Last()
-	return t.files.Each(func(n uint64) error {
+	limit, before := t.files.Last(), t.local64.Load()
+	var local int64
+	err := t.files.Each(func(n uint64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -132,11 +137,25 @@ func (t *Tree) Sweep(ctx context.Context) error {
 			return nil // made since
 		}
 		_, named, err := t.st.Get(backingKey(n))
-		if err != nil || named || t.awaitsRemoval(n) {
+		switch {
+		case err != nil || t.awaitsRemoval(n):
 			return err
+		case !named:
+			return t.files.Remove(n)
 		}
-		return t.files.Remove(n)
+		st, err := t.files.Stat(n)
+		if err == nil {
+			local += st.Blocks * 512
+		} else if absent(err) {
+			err = nil // removed meanwhile
+		}
+		return err
 	})
+	if err == nil {
+		t.local64.Add(local - before)
+		err = t.RecountUnsynced()
+	}
+	return err
 }
 
 // awaitsRemoval reports whether a backing file is let go of already, and only

@@ -128,7 +128,7 @@ func (c *change) rename(r rename, src, dst entry) error {
 			return err
 		}
 		if m.row.has(flagBacking) && m.row.has(flagDirty) {
-			c.t.syncBeforeJournal(r.moved) // replace by rename: the new content before the new name
+			c.t.syncBeforeJournal(r.moved, r.moved.row.backing) // replace by rename: the new content before the new name
 		}
 	}
 	c.deleteEntry(r.from.ino, r.name, src)

@@ -47,9 +47,11 @@ type row struct {
 	content                    link.Link // in the newest commit that has it
 	contentSize                int64
 	dirtyEpoch                 uint64 // in which the content changed last
+	local                      int64  // bytes that the backing file takes on the disk, as counted last
+	room                       int64  // bytes that the whole content took when it was here; 0 if it never was
 }
 
-const rowVersion = 1
+const rowVersion = 2
 
 var errRow = errors.New("malformed inode row")
 
@@ -78,7 +80,8 @@ func (r *row) encode() []byte {
 		b = binary.AppendVarint(b, t.Sec)
 		b = binary.AppendUvarint(b, uint64(t.Nsec))
 	}
-	for _, v := range []uint64{uint64(r.parent), r.backing, r.cookie, uint64(r.contentSize), r.dirtyEpoch} {
+	for _, v := range []uint64{uint64(r.parent), r.backing, r.cookie, uint64(r.contentSize), r.dirtyEpoch,
+		uint64(r.local), uint64(r.room)} {
 		b = binary.AppendUvarint(b, v)
 	}
 	if r.content.IsZero() {
@@ -107,12 +110,13 @@ func decodeRow(b []byte) (row, error) {
 	r.parent = Ino(d.uvarint())
 	r.backing, r.cookie = d.uvarint(), d.uvarint()
 	r.contentSize, r.dirtyEpoch = int64(d.uvarint()), d.uvarint()
+	r.local, r.room = int64(d.uvarint()), int64(d.uvarint())
 	if has := d.take(1); len(has) == 1 && has[0] == 1 {
 		if err := r.content.UnmarshalBinary(d.take(link.EncodedSize)); err != nil {
 			return r, fmt.Errorf("%w: %w", errRow, err)
 		}
 	}
-	if d.bad || r.size < 0 {
+	if d.bad || r.size < 0 || r.local < 0 || r.room < 0 {
 		return r, errRow
 	}
 	r.name = string(d.b)

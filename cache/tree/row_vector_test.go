@@ -13,7 +13,7 @@ func goldenRow() row {
 		flags: flagBacking | flagPartial | flagDirty, mode: modeReg | 0o644, nlink: 1, uid: 1000, gid: 100, rdev: 0x801,
 		size: 5 << 30, atime: Time{1, 2}, mtime: Time{-3, 999_999_999}, ctime: Time{1_800_000_000, 5}, btime: Time{7, 8},
 		parent: 1, name: "name", backing: 0x1234, cookie: 9, content: link.Link{Codec: link.DagPB, Hash: link.Hash{1}},
-		contentSize: 4 << 30, dirtyEpoch: 77,
+		contentSize: 4 << 30, dirtyEpoch: 77, local: 3 << 30, room: 4096,
 	}
 }
 

@@ -61,6 +61,10 @@ type Options struct {
 	// Capacity says how many bytes the drive may hold, and how many it could
 	// still take; nil asks the disk below the backing files.
 	Capacity func() (total, avail int64)
+	// Held returns nil if the holders have chunks [from, to) of a committed
+	// file safely, so that they may be let go of here; nil takes it for
+	// granted. It is called without locks.
+	Held func(ctx context.Context, f dag.File, from, to int64) error
 	// Changed is called, without locks, when something changed that a commit
 	// should take. It must not block. Nil is allowed.
 	Changed func()
@@ -99,11 +103,14 @@ type Tree struct {
 	cutMu   sync.Mutex // guards cutting
 	cutting *Cut       // the commit under way
 
-	removeMu sync.Mutex // guards the next two
-	removals []removal  // backing files to delete once it is safe
-	preSync  map[*inode]struct{}
+	firstMu  sync.Mutex        // held while backing files are flushed before the journal
+	removeMu sync.Mutex        // guards the next three
+	removals []removal         // backing files to delete once it is safe
+	punches  []punch           // ranges to free once it is safe
+	preSync  map[uint64]*inode // backing files to flush before the journal
 
-	files64, bytes64 atomic.Int64 // how many files and bytes the tree holds
+	files64, bytes64    atomic.Int64 // how many files and bytes the tree holds
+	local64, unsynced64 atomic.Int64 // bytes of backing files, and of those that no commit has taken
 
 	ctx    context.Context // of what runs in the background; ended by Close
 	cancel context.CancelFunc
@@ -113,6 +120,7 @@ type Tree struct {
 // removal is a backing file that may go once the batch seq is on the disk.
 type removal struct {
 	number, seq uint64
+	unread      bool // no commit under way can want to read it
 }
 
 // inode is one inode in memory. It exists while somebody holds a reference and
@@ -131,11 +139,11 @@ type inode struct {
 	markedEpoch uint64 // in which its entry was marked last
 
 	opens, writers int
-	writing        bool      // the mark "open for writing" stands
-	file           disk.File // open backing file, while opens > 0 or a change is under way
-	named          bool      // the backing file's name is on the disk
-	passthrough    bool      // handles of this inode bypass the daemon
-	inline         []byte    // content of an orphan without backing file
+	writing        bool          // the mark "open for writing" stands
+	file           disk.File     // open backing file, while opens > 0 or a change is under way
+	named          atomic.Uint64 // the backing file whose name is on the disk
+	passthrough    bool          // handles of this inode bypass the daemon
+	inline         []byte        // content of an orphan without backing file
 	xattrs         map[string][]byte
 	xattrsRead     bool
 
@@ -146,6 +154,9 @@ type inode struct {
 	lastChunk, ahead int64          // that was read last, and that was asked for ahead of it
 
 	gained  bool    // valid grew by what was fetched since the ranges were written
+	used    Time    // when it was opened or read last, in this run
+	charged charge  // what the tree's totals have of it
+	wrote   int64   // bytes written since local was counted
 	frozen  *frozen // content that a commit is still to read
 	soft    bool    // size and times in memory are newer than the row in the tables
 	seen    Time    // modification time of the backing file when it was looked at last
@@ -158,7 +169,7 @@ type inode struct {
 func Open(opt Options) (*Tree, error) {
 	t := &Tree{
 		st: opt.State, files: opt.Backing, content: opt.Content, opt: opt, log: opt.Log,
-		inodes: map[Ino]*inode{}, preSync: map[*inode]struct{}{},
+		inodes: map[Ino]*inode{}, preSync: map[uint64]*inode{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	if t.opt.Now == nil {
@@ -194,12 +205,7 @@ func (t *Tree) readSingles() error {
 	}
 	t.nextIno = max(16, valueUint64(next))
 	t.inoLimit = t.nextIno
-	usage, ok, err := t.st.Get(singleKey("usage"))
-	if err == nil && ok && len(usage) == 16 {
-		t.files64.Store(int64(valueUint64(usage[:8])))
-		t.bytes64.Store(int64(valueUint64(usage[8:])))
-	}
-	return err
+	return t.readUsage()
 }
 
 func (t *Tree) ensureRoot() error {
@@ -259,6 +265,7 @@ func (t *Tree) acquire(ctx context.Context, ino Ino) (*inode, error) {
 		return in, nil
 	}
 	in := &inode{ino: ino, refs: 1, row: r}
+	in.charged = in.charge()
 	t.inodes[ino] = in
 	return in, nil
 }
@@ -350,13 +357,15 @@ func (t *Tree) dropContent(in *inode) {
 		in.row.flags &^= flagBacking
 	}
 	in.inline = nil
+	in.row.local = 0
+	t.recharge(in)
 }
 
 // removeBacking deletes a backing file as soon as the batch seq is on the disk
 // and no commit reads from it.
 func (t *Tree) removeBacking(number, seq uint64) {
 	t.removeMu.Lock()
-	t.removals = append(t.removals, removal{number, seq})
+	t.removals = append(t.removals, removal{number: number, seq: seq})
 	t.removeMu.Unlock()
 }
 
@@ -365,13 +374,10 @@ func (t *Tree) runRemovals() {
 	t.cutMu.Lock()
 	busy := t.cutting != nil
 	t.cutMu.Unlock()
-	if busy {
-		return
-	}
 	t.removeMu.Lock()
 	var keep, gone []removal
 	for _, r := range t.removals {
-		if t.st.Durable(r.seq) {
+		if t.st.Durable(r.seq) && (r.unread || !busy) {
 			gone = append(gone, r)
 		} else {
 			keep = append(keep, r)
@@ -401,37 +407,38 @@ func (t *Tree) Sync() error {
 
 // syncFirst flushes the backing files whose content must be on the disk before
 // the journal says that it is theirs: content that was safe in the journal
-// before, or in the file that a rename replaced.
+// before, or in the file that a rename replaced, or that was brought here. It
+// takes no inode's lock: callers hold some.
 func (t *Tree) syncFirst() error {
+	t.firstMu.Lock() // who comes later waits for what is being flushed
+	defer t.firstMu.Unlock()
 	t.removeMu.Lock()
 	todo := t.preSync
-	t.preSync = map[*inode]struct{}{}
+	t.preSync = map[uint64]*inode{}
 	t.removeMu.Unlock()
 	var first error
-	for in := range todo {
-		in.mu.Lock()
-		err := t.syncBacking(in)
-		in.mu.Unlock()
-		if err != nil && first == nil {
-			first = err
+	for n, in := range todo {
+		err := t.files.Sync(n)
+		if err == nil && in.named.Load() != n {
+			if err = t.files.SyncName(n); err == nil {
+				in.named.Store(n)
+			}
 		}
-		t.release(in)
+		if err != nil && !absent(err) && first == nil { // what was removed since is of no interest
+			first = noSpace(err)
+		}
 	}
 	return first
 }
 
-// syncBeforeJournal makes the next Sync flush in's backing file first; in.mu is
-// held.
-func (t *Tree) syncBeforeJournal(in *inode) {
-	t.removeMu.Lock()
-	defer t.removeMu.Unlock()
-	if _, ok := t.preSync[in]; ok {
+// syncBeforeJournal makes the next Sync flush in's backing file n first.
+func (t *Tree) syncBeforeJournal(in *inode, n uint64) {
+	if n == 0 {
 		return
 	}
-	t.cacheMu.Lock()
-	in.refs++
-	t.cacheMu.Unlock()
-	t.preSync[in] = struct{}{}
+	t.removeMu.Lock()
+	defer t.removeMu.Unlock()
+	t.preSync[n] = in
 }
 
 // Run flushes the journal a second after a change at the latest, until ctx

@@ -164,10 +164,11 @@ func (c *change) giveBacking(e *edit, content []byte) error {
 	wasInline := r.has(flagInline)
 	r.backing = n
 	r.flags = r.flags&^flagInline | flagBacking
+	r.local = wholePages(int64(len(content)))
 	if !wasInline && r.size > 0 {
 		r.flags |= flagPartial
 	}
-	in.file, in.named = f, false
+	in.file = f
 	in.valid.Clear()
 	in.dirty.Clear()
 	in.ranged, in.whole = true, wasInline
@@ -176,7 +177,7 @@ func (c *change) giveBacking(e *edit, content []byte) error {
 		if len(content) > 0 {
 			c.b.Delete(key(tableInline, in.ino))
 			if t.st.Durable(in.seq) {
-				t.syncBeforeJournal(in) // what was safe in the journal stays safe
+				t.syncBeforeJournal(in, n) // what was safe in the journal stays safe
 			}
 		}
 		if r.has(flagPartial) {
@@ -227,6 +228,7 @@ func (t *Tree) noteWrite(in *inode, from, to int64) error {
 		t.bytes64.Add(to - old)
 		in.row.size = to
 	}
+	t.occupied(in, to-from)
 	if !in.row.has(flagPartial) {
 		return nil
 	}
@@ -240,7 +242,7 @@ func (t *Tree) noteWrite(in *inode, from, to int64) error {
 	c, e := t.lockedChange(in)
 	e.local()
 	c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
-	t.syncBeforeJournal(in) // what the ranges call valid must be on the disk first
+	t.syncBeforeJournal(in, in.row.backing) // what the ranges call valid must be on the disk first
 	return c.applyLocked()
 }
 
@@ -307,7 +309,11 @@ func (t *Tree) truncate(_ context.Context, in *inode, size int64) error {
 			return err
 		}
 	}
-	return t.truncateBacking(in, size)
+	err := t.truncateBacking(in, size)
+	if in.opens == 0 {
+		t.settleClosed(in) // nobody will close it
+	}
+	return err
 }
 
 // empty makes a file empty. A backing file that it had is let go of, not
@@ -333,7 +339,7 @@ func (t *Tree) empty(in *inode) error {
 		c.b.Delete(key(tableWriting, in.ino))
 	}
 	number := in.row.backing
-	r.backing = 0
+	r.backing, r.local, r.room = 0, 0, 0
 	r.flags = r.flags&^(flagBacking|flagPartial) | flagInline
 	if err := c.applyLocked(); err != nil {
 		return err
@@ -343,7 +349,7 @@ func (t *Tree) empty(in *inode) error {
 		if in.file != nil && (in.frozen == nil || in.frozen.file != in.file) {
 			_ = in.file.Close()
 		}
-		in.file, in.writing, in.named = nil, false, false
+		in.file, in.writing = nil, false
 		in.valid.Clear()
 		in.dirty.Clear()
 		t.removeBacking(number, in.seq)
@@ -398,13 +404,14 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 		from := min(old, size) / dag.ChunkSize * dag.ChunkSize
 		in.dirty.Add(from, max(from, size))
 	}
+	t.countLocal(in)
 	c, e := t.lockedChange(in)
 	r := c.written(e, size)
 	c.bytes = size - old
 	r.size = size
 	if in.row.has(flagPartial) && !in.orphan {
 		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
-		t.syncBeforeJournal(in)
+		t.syncBeforeJournal(in, in.row.backing)
 	}
 	return c.applyLocked()
 }
@@ -456,6 +463,8 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 		}
 		return noSpace(fmt.Errorf("%s: allocate: %w", t.Path(in.ino), err))
 	}
+	t.countLocal(in)
+	in.soft = true
 	end := in.row.size
 	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
 		end = max(end, to)

@@ -1,0 +1,375 @@
+package tree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skep/cache/backing"
+	"skep/chunker/dag"
+	"skep/chunker/link"
+)
+
+// committed keeps the contents of commits, as holders would.
+type committed struct {
+	mu    sync.Mutex // guards both
+	files map[link.Link][]byte
+	reads int
+}
+
+func (c *committed) Dir(context.Context, link.Link, func(string, dag.Inode) error) error { return nil }
+func (c *committed) Linked(context.Context, uint64) (dag.Inode, error) {
+	return dag.Inode{}, errors.New("no links")
+}
+func (c *committed) ReadChunk(_ context.Context, f dag.File, i int64) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reads++
+	b, ok := c.files[f.Root]
+	if !ok {
+		return nil, ErrLost
+	}
+	return bytes.Clone(b[i*dag.ChunkSize : min(int64(len(b)), (i+1)*dag.ChunkSize)]), nil
+}
+
+// take makes a commit of some files.
+func (c *committed) take(t testing.TB, d *device, inos ...Ino) {
+	t.Helper()
+	cut, err := d.Cut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cut.Close()
+	var done []Settled
+	for _, ino := range inos {
+		in, _, err := cut.Inode(ino)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := cut.OpenFile(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, f.Size)
+		if err := errors.Join(f.ReadAt(ctx, b, 0), f.Taken()); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		c.mu.Lock()
+		l := link.Link{Codec: link.DagPB, Hash: link.Hash{byte(ino), byte(len(c.files)), byte(len(c.files) >> 8)}}
+		c.files[l] = b
+		c.mu.Unlock()
+		done = append(done, Settled{Ino: ino, Content: l, Size: int64(len(b))})
+	}
+	if err := errors.Join(cut.Settle(ctx, done), cut.ClearMarks(nil)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func evictingDevice(t testing.TB, opt Options) (*device, *committed) {
+	c := &committed{files: map[link.Link][]byte{}}
+	opt.Content = c
+	return newDevice(t, opt), c
+}
+
+func evict(t testing.TB, d *device, ino Ino) int64 {
+	t.Helper()
+	n, err := d.Evict(ctx, ino)
+	if err == nil {
+		err = d.FinishEvictions(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// onDisk is what the backing files really take.
+func onDisk(t testing.TB, d *device) (n int64) {
+	t.Helper()
+	err := d.files.Each(func(number uint64) error {
+		st, err := d.files.Stat(number)
+		n += st.Blocks * 512
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What a commit has taken goes and comes back; the totals tell what the disk
+// does.
+func TestEvictedContentComesBack(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	want := pattern(3<<20+5, 1)
+	ino := d.write(Root, "f", want)
+	if n := evict(t, d, ino); n != 0 {
+		t.Fatalf("%d bytes that no commit has were let go of", n)
+	}
+	c.take(t, d, ino)
+	before := onDisk(t, d)
+	if all, unsynced := d.Local(); all != before || unsynced != 0 {
+		t.Errorf("counted %d and %d unsynced, the disk has %d", all, unsynced, before)
+	}
+	blocks := attr(t, d, ino).Blocks
+	if n := evict(t, d, ino); n != before {
+		t.Errorf("%d bytes came free, not %d", n, before)
+	}
+	if n := onDisk(t, d); n != 0 {
+		t.Errorf("%d bytes are still on the disk", n)
+	}
+	if all, _ := d.Local(); all != 0 {
+		t.Errorf("%d bytes are counted", all)
+	}
+	if got := attr(t, d, ino).Blocks; got != blocks {
+		t.Errorf("%d blocks, %d before", got, blocks)
+	}
+	d.restart()
+	if !bytes.Equal(d.read(ino), want) {
+		t.Error("came back different")
+	}
+	// Whole again, it may be written at once.
+	f, _ := d.Open(ctx, ino, os.O_RDWR)
+	defer f.Release()
+	if _, err := f.WriteAt(ctx, []byte("edit"), 5, false); err != nil {
+		t.Fatal(err)
+	}
+	copy(want[5:], "edit")
+	if !bytes.Equal(d.read(ino), want) {
+		t.Error("different after an edit")
+	}
+}
+
+func attr(t testing.TB, d *device, ino Ino) Attr {
+	t.Helper()
+	a, err := d.Attr(ctx, ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Of a large file the end goes first, some at a time; what is written
+// meanwhile stays.
+func TestLargeFilesGoInParts(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	want := pattern(80<<20, 3)
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+	var left []int64
+	for range 3 {
+		if n := evict(t, d, ino); n == 0 {
+			t.Fatal("nothing more was let go of")
+		}
+		left = append(left, onDisk(t, d))
+		if all, _ := d.Local(); all != left[len(left)-1] {
+			t.Errorf("counted %d, the disk has %d", all, left[len(left)-1])
+		}
+	}
+	if left[0] != 48<<20 || left[1] != 16<<20 || left[2] != 0 {
+		t.Errorf("left after each step: %v", left)
+	}
+	d.restart()
+	if !bytes.Equal(d.read(ino), want) {
+		t.Fatal("came back different")
+	}
+	c.take(t, d)
+	// A range that comes back, or is written, before its bytes are gone.
+	if n, err := d.Evict(ctx, ino); err != nil || n == 0 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 4)
+	if _, err := f.ReadAt(ctx, p, 70<<20); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(ctx, []byte("edit"), 60<<20, false); err != nil {
+		t.Fatal(err)
+	}
+	copy(want[60<<20:], "edit")
+	if err := d.FinishEvictions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.Release()
+	d.restart()
+	if !bytes.Equal(d.read(ino), want) {
+		t.Error("different after a write in between")
+	}
+}
+
+func TestWhatIsInUseStays(t *testing.T) {
+	held := error(nil)
+	d, c := evictingDevice(t, Options{Held: func(context.Context, dag.File, int64, int64) error { return held }})
+	ino := d.write(Root, "f", pattern(1<<20, 1))
+	c.take(t, d, ino)
+	f, err := d.Open(ctx, ino, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := evict(t, d, ino); n != 0 {
+		t.Error("an open file was let go of")
+	}
+	f.Release()
+	held = errors.New("too few holders")
+	if n, err := d.Evict(ctx, ino); n != 0 || !errors.Is(err, held) {
+		t.Errorf("%d, %v: too few holders have it", n, err)
+	}
+	held = nil
+	if w, err := d.Open(ctx, ino, os.O_RDWR); err != nil {
+		t.Fatal(err)
+	} else if _, err := w.WriteAt(ctx, []byte("x"), 0, false); err != nil {
+		t.Fatal(err)
+	} else {
+		w.Release()
+	}
+	if n := evict(t, d, ino); n != 0 {
+		t.Error("what changed since the commit was let go of")
+	}
+	if _, unsynced := d.Local(); unsynced != 1<<20 {
+		t.Errorf("%d bytes unsynced", unsynced)
+	}
+	c.take(t, d, ino)
+	if n := evict(t, d, ino); n == 0 {
+		t.Error("it is clean again, and yet it stays")
+	}
+}
+
+// The process may end, and the power go, between the journal and the bytes.
+func TestCrashBetweenJournalAndBytes(t *testing.T) {
+	for _, size := range []int{1 << 20, 40 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			d, c := evictingDevice(t, Options{})
+			want := pattern(size, 7)
+			ino := d.write(Root, "f", want)
+			c.take(t, d, ino)
+			if n, err := d.Evict(ctx, ino); err != nil || n == 0 {
+				t.Fatalf("%d, %v", n, err)
+			}
+			d.restart()
+			if err := d.Sweep(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if all, _ := d.Local(); all != onDisk(t, d) {
+				t.Errorf("counted %d, the disk has %d", all, onDisk(t, d))
+			}
+			if !bytes.Equal(d.read(ino), want) {
+				t.Error("came back different")
+			}
+		})
+	}
+}
+
+// Holes come back as holes.
+func TestHolesStayHoles(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	ino := d.write(Root, "f", pattern(1<<20, 1))
+	n := int64(64 << 20)
+	if _, err := d.SetAttr(ctx, ino, SetAttr{Size: &n}); err != nil {
+		t.Fatal(err)
+	}
+	blocks := attr(t, d, ino).Blocks
+	if blocks > 4096 {
+		t.Fatalf("a hole of 63 MiB takes %d blocks", blocks)
+	}
+	c.take(t, d, ino)
+	if evict(t, d, ino)+evict(t, d, ino) == 0 {
+		t.Error("nothing was let go of")
+	}
+	if n := onDisk(t, d); n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
+	if got := attr(t, d, ino).Blocks; got != blocks {
+		t.Errorf("let go of, it has %d blocks, not %d", got, blocks)
+	}
+	d.read(ino)
+	if got := onDisk(t, d); got > 2<<20 || got == 0 {
+		t.Errorf("back, it takes %d bytes", got)
+	}
+	f, err := d.Open(ctx, ino, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	if off, err := f.Seek(ctx, 0, unix.SEEK_HOLE); err != nil || off != 1<<20 {
+		t.Errorf("the hole begins at %d, %v", off, err)
+	}
+}
+
+// The hand goes around the files in the order in which they came.
+func TestResidentsInOrderOfArrival(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	var inos []Ino
+	for i := range 10 {
+		inos = append(inos, d.write(Root, fmt.Sprint(i), pattern(100_000, byte(i))))
+	}
+	c.take(t, d, inos[:9]...)
+	var got []Ino
+	kept := 0
+	for from := uint64(0); ; {
+		next, err := d.Residents(from, 4, func(r Resident) {
+			got = append(got, r.Ino)
+			if r.Kept {
+				kept++
+			}
+			if r.Local < 100_000 || time.Since(r.Used) > time.Hour {
+				t.Errorf("%+v", r)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from = next; next == 0 {
+			break
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(inos) || kept != 1 {
+		t.Errorf("%v, want %v; %d are kept", got, inos, kept)
+	}
+}
+
+func TestLastRanges(t *testing.T) {
+	const m = dag.ChunkSize
+	list := []backing.Range{{From: 0, To: 3*m + 5}, {From: 4 * m, To: 6*m + 7}}
+	for n, want := range map[int64]string{
+		m:     "[{5242880 6291463}]",
+		3 * m: "[{4194304 6291463} {2097152 3145733}]",
+		5 * m: "[{4194304 6291463} {0 3145733}]", // less than the head would be left
+		9 * m: "[{4194304 6291463} {0 3145733}]",
+	} {
+		if got := fmt.Sprint(lastRanges(list, n, m)); got != want {
+			t.Errorf("%d: %v, want %v", n, got, want)
+		}
+	}
+}
+
+// A read and a write of one file, and the flush of the journal beside them, do
+// not wait for each other.
+func TestWriteRightAfterFetch(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	ino := d.write(Root, "f", pattern(1<<20, 1))
+	c.take(t, d, ino)
+	evict(t, d, ino)
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	p := make([]byte, 1<<20)
+	if _, err := f.ReadAt(ctx, p, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(ctx, []byte("edit"), 0, false); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,131 @@
+package tree
+
+import (
+	"sync/atomic"
+
+	"skep/cache/state"
+)
+
+// charge is what one inode adds to the tree's totals.
+type charge struct{ local, unsynced int64 }
+
+// charge is what the row of an inode says that it takes here: all of it, and
+// what is not to be let go of because no commit has taken it; in.mu is held.
+func (in *inode) charge() charge {
+	c := charge{local: in.row.local}
+	if in.row.isFile() && in.row.has(flagDirty) && !in.orphan {
+		c.unsynced = in.row.local
+	}
+	return c
+}
+
+// recharge brings the totals up to date with an inode whose row changed; in.mu
+// is held.
+func (t *Tree) recharge(in *inode) {
+	now := in.charge()
+	if now == in.charged {
+		return
+	}
+	t.local64.Add(now.local - in.charged.local)
+	t.unsynced64.Add(now.unsynced - in.charged.unsynced)
+	in.charged = now
+}
+
+// page is what the local filesystem gives out room by.
+const page = 4096
+
+func wholePages(n int64) int64 { return (n + page - 1) / page * page }
+
+// countEvery is after how many bytes written the room of a backing file is
+// asked for anew; until then it is estimated.
+const countEvery = 4 << 20
+
+// occupied takes note that n bytes of the backing file were written: it takes
+// as much more at most, and no more than its size; in.mu is held.
+func (t *Tree) occupied(in *inode, n int64) {
+	in.row.local = max(in.row.local, min(in.row.local+wholePages(n), wholePages(in.row.size)))
+	in.soft = true
+	if in.wrote += n; in.wrote >= countEvery {
+		t.countLocal(in)
+	}
+	t.recharge(in)
+}
+
+// countLocal asks how much room the backing file takes; in.mu is held. Where it
+// cannot be told, the estimate stays.
+func (t *Tree) countLocal(in *inode) {
+	if in.file == nil {
+		return
+	}
+	st, err := in.file.Stat()
+	if err != nil {
+		return
+	}
+	in.row.local, in.wrote = st.Blocks*512, 0
+	t.recharge(in)
+}
+
+// blocks is what stat tells of the room that an inode takes, in units of 512
+// bytes: of content that is here, what it takes here, so that holes show; of
+// content that is not, or only in part, what it took when it was; if it never
+// was, its size. It is never 0 where there is content: programs would take it
+// for a hole.
+func (r *row) blocks() int64 {
+	n := r.size
+	switch {
+	case r.has(flagBacking) && !r.has(flagPartial):
+		n = r.local
+	case r.room > 0:
+		n = r.room
+	}
+	if n == 0 && !r.has(flagBacking) && r.size > 0 {
+		n = r.size
+	}
+	return (n + 511) / 512
+}
+
+// Local is how many bytes the backing files take on the disk, and how many of
+// them are of files that no commit has taken.
+func (t *Tree) Local() (all, unsynced int64) {
+	return max(0, t.local64.Load()), max(0, t.unsynced64.Load())
+}
+
+// RecountUnsynced counts anew what no commit has taken. The total is kept all
+// the time, but a crash can make it wrong.
+func (t *Tree) RecountUnsynced() error {
+	before := t.unsynced64.Load()
+	var unsynced int64
+	err := t.eachMark(func(m Mark) {
+		if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
+			unsynced += r.local
+		}
+	})
+	if err == nil {
+		t.unsynced64.Add(unsynced - before)
+	}
+	return err
+}
+
+// usageRow is the row in which the totals are kept over restarts.
+func usageRow(files, bytes, local, unsynced int64) []byte {
+	var b []byte
+	for _, n := range []int64{files, bytes, local, unsynced} {
+		b = append(b, uint64Value(uint64(max(0, n)))...)
+	}
+	return b
+}
+
+func (t *Tree) saveUsage(b *state.Batch) {
+	b.Put(singleKey("usage"), usageRow(t.files64.Load(), t.bytes64.Load(), t.local64.Load(), t.unsynced64.Load()))
+}
+
+func (t *Tree) readUsage() error {
+	b, ok, err := t.st.Get(singleKey("usage"))
+	if err != nil || !ok || len(b) != 32 {
+		return err
+	}
+	for i, total := range []*atomic.Int64{&t.files64, &t.bytes64, &t.local64, &t.unsynced64} {
+		total.Store(int64(valueUint64(b[8*i : 8*i+8])))
+	}
+	return nil
+}
