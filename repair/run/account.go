@@ -33,18 +33,18 @@ type Account interface {
 	// Moved takes note that a slot has a new holder. What lies in the slot is
 	// told with Acked soon after.
 	Moved(id group.ID, slot uint8, holder group.PeerKey) error
-	// Acked takes note of the packs whose shards lie in a slot: of all those
-	// that Groups listed as wanted just before. Of packs that came since, it
-	// says nothing.
-	Acked(id group.ID, slot uint8, held group.Bitmap) error
+	// Acked takes note of packs of which Groups did not know that their shards
+	// lie in a slot, and of those of which it said so, and they do not. Of all
+	// others, such as those that came since, it says nothing.
+	Acked(id group.ID, slot uint8, there, gone group.Bitmap) error
 }
 
-// finding is what is believed to lie in a slot, where the account says
-// otherwise.
+// finding is what is believed of a slot, where the account says otherwise:
+// packs whose shards lie there, and packs whose shards do not.
 type finding struct {
-	group group.ID
-	slot  uint8
-	held  group.Bitmap
+	group       group.ID
+	slot        uint8
+	there, gone group.Bitmap
 }
 
 // takeAccount tells the state what the account says now, if it is time for
@@ -63,7 +63,7 @@ func (l *Loop) takeAccount() error {
 	}
 	l.taken = now
 	for _, f := range l.takeGroups(all, now) {
-		if err := l.c.Account.Acked(f.group, f.slot, f.held); err != nil {
+		if err := l.c.Account.Acked(f.group, f.slot, f.there, f.gone); err != nil {
 			return fmt.Errorf("what lies in slot %d of group %v was not noted: %w", f.slot, f.group, err)
 		}
 	}
@@ -111,12 +111,10 @@ func (l *Loop) takeGroups(all []Group, now time.Time) (found []finding) {
 func (l *Loop) differences(g Group) (found []finding) {
 	known, _ := l.state.Group(g.ID)
 	for i, said := range g.Held {
-		held := known.Slots[i].Held
-		if held == within(said, g.Wanted) {
-			continue
+		held, said := known.Slots[i].Held, within(said, g.Wanted)
+		if held != said {
+			found = append(found, finding{g.ID, uint8(i), without(held, said), without(said, held)})
 		}
-		held.Union(without(said, g.Wanted))
-		found = append(found, finding{g.ID, uint8(i), held})
 	}
 	return found
 }

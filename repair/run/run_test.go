@@ -404,6 +404,39 @@ func TestAppendMeanwhile(t *testing.T) {
 	})
 }
 
+// What is pushed after the account was read, and before it is told of
+// something else in the same slot, stays acknowledged.
+func TestAppendWhileAccountIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 23, k: 2, n: 4, packs: 2, local: true})
+		w.pass(time.Hour)
+		w.loop.Pause(true)
+		if err := w.holder(1).Store.Drop(w.owner.ID); err != nil {
+			t.Fatal(err)
+		}
+		next := uint16(2)
+		for w.account.has(1, 0) && next < 200 {
+			w.account.with(func(a *account) {
+				a.onRead = func(a *account) {
+					a.mu.Unlock()
+					w.append(next, true)
+					a.mu.Lock()
+					next++
+				}
+			})
+			w.pass(w.config.Health.Tick())
+		}
+		if w.account.has(1, 0) || next == 2 {
+			t.Fatalf("what the holder forgot was not noted; %d packs were appended", next-2)
+		}
+		for n := uint16(2); n < next; n++ {
+			if !w.account.has(1, n) {
+				t.Errorf("the account forgot shard %d, which was pushed meanwhile", n)
+			}
+		}
+	})
+}
+
 // A slot that was moved while the account was being read stays moved.
 func TestMovedWhileAccountIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

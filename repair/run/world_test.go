@@ -89,10 +89,12 @@ func (a *account) Moved(_ group.ID, slot uint8, holder group.PeerKey) error {
 	return nil
 }
 
-func (a *account) Acked(_ group.ID, slot uint8, held group.Bitmap) error {
+func (a *account) Acked(_ group.ID, slot uint8, there, gone group.Bitmap) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.held[slot] = held
+	for i := range there {
+		a.held[slot][i] = a.held[slot][i]&^gone[i] | there[i]
+	}
 	return a.broken
 }
 
@@ -100,6 +102,13 @@ func (a *account) holder(slot int) group.PeerKey {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.group.Slots[slot]
+}
+
+// has reports whether a pack is known to lie in a slot.
+func (a *account) has(slot int, number uint16) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.held[slot].Has(number)
 }
 
 func (a *account) moved() int {

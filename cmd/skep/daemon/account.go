@@ -106,23 +106,14 @@ func (a account) Moved(id group.ID, slot uint8, holder group.PeerKey) error {
 	})
 }
 
-// Acked takes note of what lies in a slot.
-func (a account) Acked(id group.ID, slot uint8, held group.Bitmap) error {
-	g, ok, err := a.d.table.Group(id)
-	if err != nil || !ok {
-		return err
-	}
-	for n := range g.Packs {
-		has := held.Has(n)
-		p, ok, err := a.d.table.Pack(id, n)
-		if err != nil {
-			return err
-		}
-		if !ok || p.Acked.Has(int(slot)) == has {
+// Acked takes note of what was found, and not, in a slot.
+func (a account) Acked(id group.ID, slot uint8, there, gone group.Bitmap) error {
+	for n := range uint16(group.MaxPacks) {
+		if !there.Has(n) && !gone.Has(n) {
 			continue
 		}
-		err = a.d.table.UpdatePack(id, n, func(p *blocks.Pack) {
-			if has {
+		err := a.d.table.UpdatePack(id, n, func(p *blocks.Pack) {
+			if there.Has(n) {
 				p.Acked.Add(int(slot))
 			} else {
 				p.Acked.Remove(int(slot))
