@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"skep/chunker/erasure"
+	"skep/chunker/group"
 	"skep/test/storetest"
 )
 
@@ -18,7 +19,7 @@ func TestLargeRanges(t *testing.T) {
 	s := open(t, dir, 64<<20)
 	o := storetest.NewOwner(1, 21, 3, 4)
 	l, word := o.Lease(2, storetest.Until)
-	if _, err := s.Admit(l, word, 1); err != nil {
+	if _, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil {
 		t.Fatal(err)
 	}
 	p := o.Pack(t, 0)

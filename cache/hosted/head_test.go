@@ -2,7 +2,6 @@ package hosted
 
 import (
 	"bytes"
-	"encoding/hex"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -11,6 +10,7 @@ import (
 	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/test/storetest"
+	"skep/test/vectors"
 )
 
 func sampleHead(t testing.TB) (head, int) {
@@ -33,15 +33,25 @@ func TestHead(t *testing.T) {
 }
 
 // The format of files that are on disks does not change by accident.
-func TestHeadGolden(t *testing.T) {
-	h, _ := sampleHead(t)
-	sum := blake3.Sum256(h.encode())
-	if got, want := hex.EncodeToString(sum[:]), goldenHead; got != want {
-		t.Errorf("head of the sample hashes to %s, not %s", got, want)
+func TestVectors(t *testing.T) {
+	h, size := sampleHead(t)
+	vectors.Check(t, "head", "head of a shard's file, skep/sh1: pack 3 of the owner of seed 1, class 16, 1 of 2, slot 1", h.encode())
+	if got, err := decodeHead(h.encode(), size); err != nil || got.Slot != 1 {
+		t.Errorf("head: %v", err)
 	}
-	lease := encodeWord(leaseMagic, leaseFile{Slot: 2, Last: 3, Lease: []byte{4}})
-	if got := hex.EncodeToString(lease); got != goldenLease {
-		t.Errorf("lease file is %s", got)
+	o := storetest.NewOwner(1, 16, 1, 2)
+	l, word := o.Lease(5, storetest.Until, storetest.Dead(1, 255))
+	lease := encodeLease(&group.Holding{Slot: 2, Dead: l.Dead, Last: l.Until + 1, Word: word, From: group.PeerKey{7}})
+	vectors.Check(t, "lease", "file of a lease, skep/ls2: slot 2, packs 1 and 255 dead, brought by 07 00 …", lease)
+	if f, got, err := decodeLease(lease, o.ID); err != nil || got != l || f.Slot != 2 || f.From != (group.PeerKey{7}) {
+		t.Errorf("lease: %+v, %v", f, err)
+	}
+	r, rec := storetest.Record(5, 1, storetest.Until, 100)
+	file := encodeWord(recordMagic, recordFile{From: group.PeerKey{7}, Record: rec})
+	vectors.Check(t, "record", "file of a slot record, skep/rc1, brought by 07 00 …", file)
+	var f recordFile
+	if err := decodeWord(file, recordMagic, maxRecordFile, &f); err != nil || r.Number != 1 || !bytes.Equal(f.Record, rec) {
+		t.Errorf("record: %v", err)
 	}
 }
 
@@ -108,7 +118,28 @@ func TestHeadCacheIsBounded(t *testing.T) {
 	}
 }
 
-const (
-	goldenHead  = "470b1e56ef034ac37d417332f6c625972464efef5efe00ecd34e62b12fb46ec2"
-	goldenLease = "736b65702f6c7331840258200000000000000000000000000000000000000000000000000000000000000000034104d2904e419b050cfe724b68303c4ed024c2ad766f4bd4309ed7cd9e343c39a45c"
-)
+// A name of a file is taken for a shard's only if it is just as fileName makes
+// it.
+func FuzzParseFileName(f *testing.F) {
+	f.Add("017-003-4214784")
+	f.Add("000-000-070000")
+	f.Fuzz(func(t *testing.T, name string) {
+		if n, slot, length, ok := parseFileName(name); ok && fileName(n, slot, length) != name {
+			t.Fatalf("%q was taken", name)
+		}
+	})
+}
+
+func FuzzDecodeLease(f *testing.F) {
+	o := storetest.NewOwner(1, 16, 1, 2)
+	l, word := o.Lease(5, storetest.Until)
+	f.Add(encodeLease(&group.Holding{Slot: 2, Last: l.Until, Word: word})[len(leaseMagic):])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		b := append([]byte(leaseMagic), body...)
+		sum := blake3.Sum256(b) // the parser behind the checksum is what is tried
+		file, got, err := decodeLease(append(b, sum[:]...), o.ID)
+		if err == nil && (got.Group != o.ID || file.Slot >= erasure.MaxShards) {
+			t.Fatalf("%+v of %+v was taken", got, file)
+		}
+	})
+}

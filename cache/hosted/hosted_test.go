@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"skep/cache/hosted"
+	"skep/chunker/group"
 	"skep/net/holder"
 	"skep/test/storetest"
 )
@@ -36,7 +37,7 @@ func filled(t *testing.T, dir string, n uint16) (*hosted.Store, *storetest.Owner
 	s := open(t, dir, 64<<20)
 	o := storetest.NewOwner(1, 18, 2, 3)
 	l, word := o.Lease(4, storetest.Until, storetest.Dead(200))
-	if _, err := s.Admit(l, word, 1); err != nil {
+	if _, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range n {
@@ -184,6 +185,87 @@ func fileSize(t *testing.T, name string) int64 {
 	return st.Size()
 }
 
+// Damage is also found by looking for it, whatever the file suffered.
+func TestVerifyFindsDamage(t *testing.T) {
+	flipAt := func(at func(size int64) int64) func(*testing.T, string) {
+		return func(t *testing.T, file string) {
+			st, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			flip(t, file, at(st.Size()))
+		}
+	}
+	cut := func(by int64) func(*testing.T, string) {
+		return func(t *testing.T, file string) {
+			st, err := os.Stat(file)
+			if err == nil {
+				err = os.Truncate(file, st.Size()-by)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, harm := range map[string]func(*testing.T, string){
+		"magic":      flipAt(func(int64) int64 { return 0 }),
+		"manifest":   flipAt(func(int64) int64 { return 60 }),
+		"tree":       flipAt(func(int64) int64 { return 600 }),
+		"first byte": flipAt(func(n int64) int64 { return n - 131072 }),
+		"last byte":  flipAt(func(n int64) int64 { return n - 1 }),
+		"a byte off": cut(1),
+		"a page off": cut(4096),
+		"empty":      cut(131072 + 4096),
+		"gone": func(t *testing.T, file string) {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, o := filled(t, dir, 2)
+			_, before := s.Room()
+			storetest.Check(t, s, o.Pack(t, 1), 1) // its head is in memory now
+			harm(t, shardFiles(t, dir)[1])
+			if err := s.Verify(o.ID, 0); err != nil {
+				t.Errorf("the one that is well: %v", err)
+			}
+			if err := s.Verify(o.ID, 1); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("verify: %v", err)
+			}
+			if h, _ := s.Holding(o.ID); h.Held.Has(1) || !h.Held.Has(0) {
+				t.Error("still claimed")
+			}
+			put(t, s, o.Pack(t, 1))
+			if err := s.Verify(o.ID, 1); err != nil {
+				t.Errorf("after it was brought again: %v", err)
+			}
+			if _, used := s.Room(); used != before {
+				t.Errorf("%d bytes taken, %d before", used, before)
+			}
+		})
+	}
+}
+
+// A lease that rots is written again while the store still knows it.
+func TestVerifyLease(t *testing.T) {
+	dir := t.TempDir()
+	s, o := filled(t, dir, 1)
+	leases, _ := filepath.Glob(filepath.Join(dir, "groups", "*", "lease"))
+	for _, harm := range []func(){func() { flip(t, leases[0], 40) }, func() { _ = os.Remove(leases[0]) }, func() {}} {
+		harm()
+		if err := s.VerifyLease(o.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = s.Close()
+	s = open(t, dir, 64<<20)
+	if h, _ := s.Holding(o.ID); h.Word == nil || !h.Dead.Has(200) {
+		t.Errorf("holding is %+v", h)
+	}
+}
+
 func flip(t *testing.T, file string, at int64) {
 	t.Helper()
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
@@ -233,7 +315,7 @@ func TestLeaseLost(t *testing.T) {
 		t.Errorf("put without a lease: %v", err)
 	}
 	l, word := o.Lease(5, storetest.Until)
-	if _, err := s.Admit(l, word, 1); err != nil {
+	if _, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, p)
@@ -309,7 +391,7 @@ func TestFullDisk(t *testing.T) {
 	t.Cleanup(func() { _ = s.Close() })
 	o := storetest.NewOwner(1, 18, 2, 3)
 	l, word := o.Lease(1, storetest.Until)
-	if _, err := s.Admit(l, word, 1); err != nil {
+	if _, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil {
 		t.Fatal(err)
 	}
 	stored, full := uint16(0), false

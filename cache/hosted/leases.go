@@ -1,6 +1,7 @@
 package hosted
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,20 +36,26 @@ func (s *Store) Holding(id group.ID) (group.Holding, bool) {
 }
 
 // Admit takes a checked lease, given parsed and signed, into the account of its
-// group, which is made when it is new; it removes the shards of packs that are
-// now dead. When Admit returns, lease and slot are durable. A group that has
-// shards in another slot gives group.ErrInvalid, a full disk syscall.ENOSPC.
-func (s *Store) Admit(l group.Lease, word []byte, slot uint8) (group.Holding, error) {
+// group, which is made when it is new, with from as who brought it; it removes
+// the shards of packs that are now dead. When Admit returns, lease and slot are
+// durable; one that says nothing new costs nothing. A group that has shards in
+// another slot gives group.ErrInvalid, a full disk syscall.ENOSPC.
+func (s *Store) Admit(l group.Lease, word []byte, slot uint8, from group.PeerKey) (group.Holding, error) {
 	turn := s.leaseTurn(l.Group)
 	turn.Lock()
 	defer turn.Unlock()
 	h, known := s.lookup(l.Group)
 	if !known {
 		h = newHolding(s, l.Group)
+		h.From = from
 	}
-	next := s.merged(h, l, word, slot)
+	next, changed := s.merged(h, l, word, slot)
+	defer s.settled(h)
 	if next.Slot != slot {
 		return group.Holding{}, fmt.Errorf("group %v is held in slot %d, not %d: %w", l.Group, next.Slot, slot, group.ErrInvalid)
+	}
+	if !changed {
+		return next, nil
 	}
 	if err := s.writeLease(h, next, known); err != nil {
 		return group.Holding{}, fmt.Errorf("lease of group %v: %w", l.Group, err)
@@ -67,16 +74,57 @@ func (s *Store) lookup(id group.ID) (*holding, bool) {
 	return h, ok
 }
 
-// merged is the account with one more lease. A group without shards moves to
-// the slot of the lease.
-func (s *Store) merged(h *holding, l group.Lease, word []byte, slot uint8) group.Holding {
+// merged is the account with one more lease, and whether that makes it another
+// one. A group without shards moves to the slot of the lease, and takes no
+// shard until settled.
+func (s *Store) merged(h *holding, l group.Lease, word []byte, slot uint8) (next group.Holding, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := h.Merge(l, append([]byte(nil), word...))
-	if next.Held.Count() == 0 {
+	next = h.Merge(l, append([]byte(nil), word...))
+	if h.empty() {
 		next.Slot = slot
 	}
-	return next
+	h.moving = next.Slot != h.Slot
+	changed = h.moving || next.Dead != h.Dead || next.Last != h.Last || !bytes.Equal(next.Word, h.Word)
+	return next, changed
+}
+
+// settled ends what merged or moveTo began.
+func (s *Store) settled(h *holding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.moving = false
+}
+
+// moveTo makes sure that a group which has no shard yet is in this slot, on
+// disk too.
+func (s *Store) moveTo(h *holding, slot uint8) error {
+	s.mu.Lock()
+	there := h.Slot == slot && !h.moving
+	s.mu.Unlock()
+	if there {
+		return nil
+	}
+	turn := s.leaseTurn(h.ID)
+	turn.Lock()
+	defer turn.Unlock()
+	s.mu.Lock()
+	next, free := h.Holding, h.empty() && s.groups[h.ID] == h
+	there, h.moving = h.Slot == slot, free
+	s.mu.Unlock()
+	defer s.settled(h)
+	if there {
+		return nil
+	}
+	if !free {
+		return fmt.Errorf("group %v is held in slot %d, not %d: %w", h.ID, next.Slot, slot, group.ErrInvalid)
+	}
+	next.Slot = slot
+	if err := s.writeLease(h, next, true); err != nil {
+		return fmt.Errorf("lease of group %v: %w", h.ID, err)
+	}
+	s.adopt(h, next)
+	return nil
 }
 
 func (s *Store) writeLease(h *holding, next group.Holding, known bool) error {
@@ -88,8 +136,11 @@ func (s *Store) writeLease(h *holding, next group.Holding, known bool) error {
 			return err
 		}
 	}
-	f := leaseFile{Slot: next.Slot, Dead: next.Dead, Last: next.Last, Lease: next.Word}
-	return s.writeFile(path.Join(h.dir, leaseName), encodeWord(leaseMagic, f), h.sync)
+	return s.writeFile(path.Join(h.dir, leaseName), encodeLease(&next), h.sync)
+}
+
+func encodeLease(h *group.Holding) []byte {
+	return encodeWord(leaseMagic, leaseFile{Slot: h.Slot, Dead: h.Dead, Last: h.Last, Lease: h.Word, From: h.From})
 }
 
 // adopt makes next the account of its group but for what is held, which may
@@ -97,7 +148,10 @@ func (s *Store) writeLease(h *holding, next group.Holding, known bool) error {
 func (s *Store) adopt(h *holding, next group.Holding) (group.Holding, []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.groups[h.ID] = h
+	if s.groups[h.ID] != h {
+		s.groups[h.ID] = h
+		s.used += groupCost
+	}
 	h.Slot, h.Dead, h.Last, h.Lease, h.Word = next.Slot, next.Dead, next.Last, next.Lease, next.Word
 	var files []string
 	for number := range uint16(len(h.lengths)) {
@@ -124,21 +178,21 @@ func (s *Store) Clear(id group.ID) error {
 	turn := s.leaseTurn(id)
 	turn.Lock()
 	defer turn.Unlock()
-	s.mu.Lock()
-	h, ok := s.groups[id]
-	var files []string
-	if ok {
-		for number := range uint16(len(h.lengths)) {
-			if h.Held.Has(number) {
-				files = append(files, s.release(h, number))
-			}
-		}
+	h, ok := s.lookup(id)
+	if !ok {
+		return nil
 	}
-	s.mu.Unlock()
-	return s.removeFiles(files)
+	var errs []error
+	for number := range uint16(group.MaxPacks) {
+		s.mu.Lock()
+		errs = append(errs, s.delete(h, number))
+		s.mu.Unlock()
+	}
+	return errors.Join(errs...)
 }
 
-// Drop removes all that the store has of a group.
+// Drop removes all that the store has of a group, its lease last: shards that
+// nobody wants are not left without the word that says so.
 func (s *Store) Drop(id group.ID) error {
 	turn := s.leaseTurn(id)
 	turn.Lock()
@@ -149,12 +203,20 @@ func (s *Store) Drop(id group.ID) error {
 		s.mu.Unlock()
 		return nil
 	}
-	for number := range uint16(len(h.lengths)) {
-		_ = s.release(h, number)
+	var err error
+	for number := range uint16(group.MaxPacks) {
+		err = errors.Join(err, s.delete(h, number))
 	}
 	delete(s.groups, id)
+	s.used -= groupCost
 	s.mu.Unlock()
-	if err := s.root.RemoveAll(h.dir); err != nil {
+	if err == nil {
+		err = h.sync.Flush()
+	}
+	if err == nil {
+		err = s.root.RemoveAll(h.dir)
+	}
+	if err != nil {
 		return fmt.Errorf("drop of group %v: %w", id, err)
 	}
 	return nil

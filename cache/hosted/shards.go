@@ -26,8 +26,8 @@ var windows = sync.Pool{New: func() any { return new([window]byte) }}
 // PutShard returns nil, the shard is durable; one that was already there costs
 // nothing and is not read. It keeps nothing and returns
 //   - fs.ErrNotExist when the store has no lease for the group,
-//   - group.ErrInvalid when the pack is dead, slot or coding is not the
-//     group's, or another manifest of this number is already there,
+//   - group.ErrInvalid when the pack is dead, the group has shards of another
+//     slot or coding, or another manifest of this number is already there,
 //   - erasure.ErrProof when the bytes do not have the manifest's root,
 //   - syscall.ENOSPC when the disk is full,
 //   - else the error of shard or of the disk.
@@ -72,7 +72,7 @@ func (h *holding) fits(m *group.Manifest, slot uint8) error {
 	switch {
 	case h.Dead.Has(m.Number):
 		return fmt.Errorf("the pack is dead: %w", group.ErrInvalid)
-	case h.Slot != slot || int(slot) >= len(m.Roots):
+	case int(slot) >= len(m.Roots) || h.Slot != slot && !h.empty():
 		return fmt.Errorf("slot %d, the group is held in slot %d: %w", slot, h.Slot, group.ErrInvalid)
 	case h.Class != 0 && (h.Class != m.Class || h.Coding != m.Coding):
 		return fmt.Errorf("%v of %v, the group has %v of %v: %w", m.Coding, m.Class, h.Coding, h.Class, group.ErrInvalid)
@@ -161,21 +161,26 @@ func copyShard(w shardWriter, offset int64, tree *erasure.Tree, shard io.Reader,
 }
 
 // install moves a received shard to its place and takes it into the index once
-// it is durable there.
+// it is durable there. The first shard of a group decides its slot.
 func (s *Store) install(h *holding, m *group.Manifest, slot uint8, tmp string, length int64) error {
+	if err := s.moveTo(h, slot); err != nil {
+		return err
+	}
 	name := h.dir + "/" + fileName(m.Number, slot, length)
 	if err := s.rename(h, m, slot, tmp, name); err != nil {
 		return err
 	}
-	if err := h.sync.Flush(); err != nil {
-		return err
-	}
+	err := h.sync.Flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	h.arriving--
 	if h.Held.Has(m.Number) {
-		return nil // somebody brought the same shard meanwhile
+		return err // somebody brought the same shard meanwhile
 	}
-	if err := s.stillFits(h, m, slot); err != nil {
+	if err == nil {
+		err = s.stillFits(h, m, slot)
+	}
+	if err != nil {
 		_ = s.root.Remove(name)
 		return err
 	}
@@ -191,7 +196,14 @@ func (s *Store) rename(h *holding, m *group.Manifest, slot uint8, tmp, name stri
 	if err := s.stillFits(h, m, slot); err != nil {
 		return err
 	}
-	return s.root.Rename(tmp, name)
+	if h.moving || h.Slot != slot {
+		return fmt.Errorf("the group moves to another slot: %w", group.ErrInvalid)
+	}
+	if err := s.root.Rename(tmp, name); err != nil {
+		return err
+	}
+	h.arriving++
+	return nil
 }
 
 func (s *Store) stillFits(h *holding, m *group.Manifest, slot uint8) error {
@@ -330,11 +342,10 @@ func (s *Store) open(id group.ID, number uint16) (*shardFile, error) {
 		return nil, gone(err)
 	}
 	sh := &shardFile{name: name, f: f, start: start, size: size, head: hd}
-	if !cached {
-		err = sh.readHead(id, number, slot)
-	}
-	if err == nil {
+	if cached {
 		err = sh.learnRoot()
+	} else {
+		err = sh.readHead(id, number, slot)
 	}
 	if err != nil {
 		_ = f.Close()
@@ -362,6 +373,12 @@ func (sh *shardFile) readHead(id group.ID, number uint16, slot uint8) error {
 		}
 		return err
 	}
+	return sh.takeHead(b, id, number, slot)
+}
+
+// takeHead decodes the head, which shares memory with b, and checks that it is
+// the one of this shard.
+func (sh *shardFile) takeHead(b []byte, id group.ID, number uint16, slot uint8) error {
 	hd, err := decodeHead(b, sh.size)
 	if err != nil {
 		return err
@@ -373,7 +390,7 @@ func (sh *shardFile) readHead(id group.ID, number uint16, slot uint8) error {
 	if m.Group != id || m.Number != number || hd.Slot != slot {
 		return fmt.Errorf("%w: head of another shard", ErrDamaged)
 	}
-	sh.head = hd
+	sh.head, sh.root = hd, m.Roots[slot]
 	return nil
 }
 
@@ -408,17 +425,27 @@ func (sh *shardFile) whole() bool {
 	return err == nil && root == sh.root && string(outboard) == string(sh.head.outboard)
 }
 
-// discard takes a damaged shard out of the index and removes its file.
+// discard takes a damaged shard out of the index and removes its file, before
+// anybody can bring another.
 func (s *Store) discard(id group.ID, number uint16) {
 	s.mu.Lock()
-	var file string
+	defer s.mu.Unlock()
 	if h, ok := s.groups[id]; ok {
-		file = s.release(h, number)
+		_ = s.delete(h, number)
 	}
-	s.mu.Unlock()
-	if file != "" {
-		_ = s.root.Remove(file)
+}
+
+// delete takes a shard out of the index and removes its file. The caller holds
+// s.mu.
+func (s *Store) delete(h *holding, number uint16) error {
+	file := s.release(h, number)
+	if file == "" {
+		return nil
 	}
+	if err := s.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // peek reads the manifest at the start of a shard's file.

@@ -7,12 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"skep/chunker/erasure"
 	"skep/chunker/group"
 )
 
@@ -52,10 +52,19 @@ type Store struct {
 // holding is the index entry of one group.
 type holding struct {
 	group.Holding
-	lengths []uint32 // of the files, by pack number; 0 for none
-	dir     string
-	sync    *flusher
+	lengths  []uint32 // of the files, by pack number; 0 for none
+	arriving int      // shards that are in place and not yet counted as held
+	moving   bool     // its lease is being written with another slot
+	dir      string
+	sync     *flusher
 }
+
+// groupCost is what a group takes on disk beside its shards: its folder and
+// its lease.
+const groupCost = 2 * page
+
+// empty reports whether the group has no shard, so that its slot may change.
+func (h *holding) empty() bool { return h.Held.Count() == 0 && h.arriving == 0 }
 
 func newHolding(s *Store, id group.ID) *holding {
 	dir := path.Join(groupsDir, id.String())
@@ -88,7 +97,7 @@ func Open(dir string, offer int64) (_ *Store, err error) {
 	if offer < 0 {
 		return nil, fmt.Errorf("offer of %d bytes", offer)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeFolder(dir); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
@@ -116,6 +125,19 @@ func Open(dir string, offer int64) (_ *Store, err error) {
 		return nil, fmt.Errorf("hosted shards in %s: %w", dir, err)
 	}
 	return s, nil
+}
+
+// makeFolder makes the store's own folder, durable in the one that it lies in.
+func makeFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(filepath.Clean(dir)))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return parent.Sync()
 }
 
 // Close lets another process open the store. No other call may be in progress.
@@ -201,7 +223,9 @@ func (s *Store) list(dir string) ([]fs.DirEntry, error) {
 
 func (s *Store) scanGroup(id group.ID) error {
 	h := newHolding(s, id)
-	s.readLease(h)
+	if err := s.readLease(h); err != nil {
+		return err
+	}
 	entries, err := s.list(h.dir)
 	if err != nil {
 		return err
@@ -210,7 +234,11 @@ func (s *Store) scanGroup(id group.ID) error {
 		if e.Name() == leaseName {
 			continue
 		}
-		if !s.scanShard(h, e) {
+		ours, err := s.scanShard(h, e)
+		if err != nil {
+			return err
+		}
+		if !ours {
 			if err := s.root.RemoveAll(path.Join(h.dir, e.Name())); err != nil {
 				return err
 			}
@@ -220,65 +248,73 @@ func (s *Store) scanGroup(id group.ID) error {
 		return s.root.RemoveAll(h.dir)
 	}
 	s.groups[id] = h
+	s.used += groupCost
 	return nil
 }
 
 // readLease fills in what the lease's file says. Without a readable one, the
 // group has its shards, but no lease until somebody brings it.
-func (s *Store) readLease(h *holding) {
+func (s *Store) readLease(h *holding) error {
 	b, err := s.root.ReadFile(path.Join(h.dir, leaseName))
 	if err != nil {
-		return
+		if errors.Is(err, fs.ErrNotExist) || isDamage(err) {
+			return nil
+		}
+		return err // such as too many open files: the lease may be well
 	}
-	var f leaseFile
-	if decodeWord(b, leaseMagic, maxLeaseFile, &f) != nil || f.Slot >= erasure.MaxShards {
-		return
+	f, l, err := decodeLease(b, h.ID)
+	if err != nil {
+		return nil
 	}
-	l, err := group.ParseLease(f.Lease)
-	if err != nil || l.Group != h.ID {
-		return
-	}
-	h.Slot, h.Dead, h.Last = f.Slot, f.Dead, f.Last
+	h.Slot, h.Dead, h.Last, h.From = f.Slot, f.Dead, f.Last, f.From
 	h.Lease, h.Word = l, f.Lease
+	return nil
 }
 
 // scanShard takes one file into the index and reports whether it belongs there.
-func (s *Store) scanShard(h *holding, e fs.DirEntry) bool {
+func (s *Store) scanShard(h *holding, e fs.DirEntry) (bool, error) {
 	number, slot, length, ok := parseFileName(e.Name())
 	if !ok || h.Held.Has(number) || h.Dead.Has(number) {
-		return false
+		return false, nil
 	}
 	if h.Word == nil && h.Held.Count() == 0 {
 		h.Slot = slot
 	}
 	if slot != h.Slot {
-		return false
+		return false, nil
 	}
 	fi, err := e.Info()
-	if err != nil || !fi.Mode().IsRegular() || fi.Size() != length {
-		return false
+	if err != nil {
+		return false, err
 	}
-	h.setLength(number, length)
-	if h.Class == 0 && !s.learnCoding(h, number) {
-		h.setLength(number, 0)
-		return false
+	if !fi.Mode().IsRegular() || fi.Size() != length {
+		return false, nil
+	}
+	if h.Class == 0 {
+		if ok, err := s.learnCoding(h, number, e.Name()); !ok {
+			return false, err
+		}
 	}
 	if (length-int64(h.ShardSize()))%page != 0 || length <= int64(h.ShardSize()) {
-		h.setLength(number, 0)
-		return false
+		return false, nil
 	}
+	h.setLength(number, length)
 	s.hold(h, number)
-	return true
+	return true, nil
 }
 
-// learnCoding reads class and coding of a group from the first of its files.
-func (s *Store) learnCoding(h *holding, number uint16) bool {
-	_, m, err := s.peek(h.file(number))
-	if err != nil || m.Group != h.ID || m.Number != number {
-		return false
+// learnCoding reads class and coding of a group from the first of its files,
+// and reports whether that is one.
+func (s *Store) learnCoding(h *holding, number uint16, name string) (bool, error) {
+	_, m, err := s.peek(path.Join(h.dir, name))
+	if isDamage(err) || err == nil && (m.Group != h.ID || m.Number != number) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
 	}
 	h.Class, h.Coding = m.Class, m.Coding
-	return true
+	return true, nil
 }
 
 // hold counts a shard whose length is set. The caller has the index to itself.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
+	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/chunker/record"
 )
@@ -15,7 +16,7 @@ import (
 var ErrDamaged = errors.New("damaged file")
 
 const (
-	leaseMagic  = "skep/ls1"
+	leaseMagic  = "skep/ls2"
 	recordMagic = "skep/rc1"
 	checksum    = 32
 )
@@ -24,9 +25,10 @@ const (
 type leaseFile struct {
 	_     struct{} `cbor:",toarray"`
 	Slot  uint8
-	Dead  group.Bitmap // of all leases seen
-	Last  int64        // latest end of all leases seen
-	Lease []byte       // signed group.Lease, the newest
+	Dead  group.Bitmap  // of all leases seen
+	Last  int64         // latest end of all leases seen
+	Lease []byte        // signed group.Lease, the newest
+	From  group.PeerKey // who brought the first
 }
 
 // recordFile is what the file of a slot record holds.
@@ -62,4 +64,17 @@ func decodeWord(b []byte, magic string, limit int, v any) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return nil
+}
+
+// decodeLease reads the file of a group's lease, whose signature it checks.
+func decodeLease(b []byte, id group.ID) (leaseFile, group.Lease, error) {
+	var f leaseFile
+	if err := decodeWord(b, leaseMagic, maxLeaseFile, &f); err != nil {
+		return f, group.Lease{}, err
+	}
+	l, err := group.ParseLease(f.Lease)
+	if err != nil || l.Group != id || f.Slot >= erasure.MaxShards {
+		return f, group.Lease{}, fmt.Errorf("%w: lease of group %v", ErrDamaged, id)
+	}
+	return f, l, nil
 }

@@ -14,6 +14,7 @@ type Holding struct {
 	Lease  Lease          // the newest seen
 	Word   []byte         // its signed form, nil when there is none; not to be altered
 	Last   int64          // Unix seconds: the latest end of any lease seen
+	From   PeerKey        // who brought the first lease
 }
 
 // ShardSize is the size of each shard of the group, 0 before a first one came.

@@ -52,8 +52,14 @@ type Config struct {
 	// Patience is how long the holder waits for the asker; the zero value
 	// stands for 20 s a stretch and 15 min in all.
 	Patience wire.Patience
-	// Groups bounds the groups held; 0 stands for 16384.
-	Groups int
+	// Pace and PeerPace bound the requests taken in a second, in total and of
+	// each peer; 0 stands for 4000 and 2000.
+	Pace, PeerPace int
+	// Groups and PeerGroups bound the groups held, in total and of those that
+	// one peer brought; 0 stands for 16384 and 4096.
+	Groups, PeerGroups int
+	// KeepLease is how far ahead a lease may end; 0 stands for 800 days.
+	KeepLease time.Duration
 	// Records and PeerRecords bound the slot records kept, in total and of those
 	// that one peer brought; 0 stands for 4096 and 256.
 	Records, PeerRecords int
@@ -68,18 +74,27 @@ type Config struct {
 	Grace time.Duration
 	// Collect is how often ends are looked for; 0 stands for 1 h.
 	Collect time.Duration
+	// Scrub is how often every shard is read and compared with its root; 0
+	// stands for 7 days.
+	Scrub time.Duration
+	// ScrubRate bounds the bytes that are read in a second for that, on
+	// average; 0 stands for 2 MiB.
+	ScrubRate int
 }
 
 func (c Config) withDefaults() Config {
 	c.Requests, c.PeerRequests = orElse(c.Requests, 64), orElse(c.PeerRequests, 16)
 	c.Patience.Stall = orElse(c.Patience.Stall, 20*time.Second)
 	c.Patience.Total = orElse(c.Patience.Total, 15*time.Minute)
-	c.Groups = orElse(c.Groups, 16384)
+	c.Pace, c.PeerPace = orElse(c.Pace, 4000), orElse(c.PeerPace, 2000)
+	c.Groups, c.PeerGroups = orElse(c.Groups, 16384), orElse(c.PeerGroups, 4096)
+	c.KeepLease = orElse(c.KeepLease, 800*24*time.Hour)
 	c.Records, c.PeerRecords = orElse(c.Records, 4096), orElse(c.PeerRecords, 256)
 	c.KeepRecords = orElse(c.KeepRecords, 800*24*time.Hour)
 	c.Republish = orElse(c.Republish, 12*time.Hour)
 	c.Grace = orElse(c.Grace, 72*time.Hour)
 	c.Collect = orElse(c.Collect, time.Hour)
+	c.Scrub, c.ScrubRate = orElse(c.Scrub, 7*24*time.Hour), orElse(c.ScrubRate, 2<<20)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -114,15 +129,19 @@ func (nowhere) GetRecord(context.Context, group.SlotKey) ([]byte, error) {
 
 // Holder serves the shard protocol. It is a service: New builds it, Run serves.
 type Holder struct {
-	host  host.Host
-	store Store
-	conf  Config
-	gate  *gate
-	room  *room
-	keep  *keeper
-	begin time.Time
+	host     host.Host
+	store    Store
+	conf     Config
+	gate     *gate
+	heavy    *gate // of the exchanges whose answers are made in memory
+	pace     *pace
+	accounts *accounts
+	room     *room
+	keep     *keeper
+	begin    time.Time
 
-	admitting sync.Mutex // one new group at a time, so that Config.Groups holds
+	admitting sync.Mutex   // one new group at a time, so that Config.Groups holds
+	ending    sync.RWMutex // no lease comes between seeing that one has ended and deleting
 
 	mu      sync.Mutex // guards closing
 	closing bool
@@ -136,7 +155,8 @@ func New(h host.Host, s Store, c Config) (*Holder, error) {
 	}
 	c = c.withDefaults()
 	return &Holder{
-		host: h, store: s, conf: c, gate: newGate(c.Requests, c.PeerRequests), room: newRoom(),
+		host: h, store: s, conf: c, gate: newGate(c.Requests, c.PeerRequests), heavy: newGate(heavyAll, heavyEach),
+		pace: newPace(c.Pace, c.PeerPace), accounts: newAccounts(), room: newRoom(),
 		keep: newKeeper(s, c), begin: c.Now(),
 	}, nil
 }
@@ -147,14 +167,22 @@ func (h *Holder) Run(ctx context.Context) error {
 	if err := h.keep.load(); err != nil {
 		return fmt.Errorf("holder: %w", err)
 	}
+	for _, id := range h.store.Holdings() {
+		if g, ok := h.store.Holding(id); ok {
+			h.accounts.add(id, g.From)
+		}
+	}
 	h.collect()
 	h.conf.Directory.Provide(h.held()...)
 	publish := repeat.New(h.conf.Republish, h.keep.republish)
 	h.keep.start(publish)
 
+	var scrubbing sync.WaitGroup
+	scrubbing.Go(func() { h.scrubUntil(ctx) })
 	h.host.SetStreamHandler(wire.Protocol, func(s network.Stream) { h.accept(ctx, s) })
 	h.collectUntil(ctx)
 
+	scrubbing.Wait()
 	h.host.RemoveStreamHandler(wire.Protocol)
 	h.mu.Lock()
 	h.closing = true
@@ -169,7 +197,7 @@ func (h *Holder) Run(ctx context.Context) error {
 func (h *Holder) held() []group.ID {
 	var ids []group.ID
 	for _, id := range h.store.Holdings() {
-		if g, ok := h.store.Holding(id); ok && !h.ended(&g) {
+		if g, ok := h.store.Holding(id); ok && !h.ended(&g) && g.Held.Count() > 0 {
 			ids = append(ids, id)
 		}
 	}
@@ -214,20 +242,29 @@ func (h *Holder) collectUntil(ctx context.Context) {
 // records at their end.
 func (h *Holder) collect() {
 	for _, id := range h.store.Holdings() {
-		g, ok := h.store.Holding(id)
-		if !ok || !h.ended(&g) {
-			continue
-		}
-		h.conf.Directory.StopProviding(id)
-		remove := h.store.Clear
-		if h.past(g.Last) {
-			remove = h.store.Drop
-		}
-		if err := remove(id); err != nil {
+		if err := h.collectGroup(id); err != nil {
 			h.conf.Log.Warn("group was not deleted", "group", id, "error", err)
 		}
 	}
 	h.keep.collect()
+}
+
+func (h *Holder) collectGroup(id group.ID) error {
+	h.ending.Lock()
+	defer h.ending.Unlock()
+	g, ok := h.store.Holding(id)
+	if !ok || !h.ended(&g) {
+		return nil
+	}
+	h.conf.Directory.StopProviding(id)
+	if !h.past(g.Last) {
+		return h.store.Clear(id)
+	}
+	if err := h.store.Drop(id); err != nil {
+		return err
+	}
+	h.accounts.remove(id)
+	return nil
 }
 
 // ended reports whether a group's lease ended, with its grace.

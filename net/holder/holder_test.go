@@ -72,12 +72,12 @@ func TestPutIsVerified(t *testing.T) {
 			t.Errorf("%s: %v", reason, err)
 		}
 	}
-	if err := put(t, ask, hold, good, 0); !refusedFor(err, "slot 1") {
-		t.Errorf("another slot: %v", err)
-	}
 	for n := range uint16(2) {
 		if err := put(t, ask, hold, o.Pack(t, n), 1); err != nil {
 			t.Fatal(err)
+		}
+		if err := put(t, ask, hold, good, 0); !refusedFor(err, "slot 1") {
+			t.Errorf("another slot: %v", err)
 		}
 	}
 	if err := put(t, ask, hold, o.Pack(t, 2), 1); !refusedFor(err, "budget") {

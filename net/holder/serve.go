@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 
@@ -21,10 +22,17 @@ import (
 
 // exchange is one request being served.
 type exchange struct {
-	from group.PeerKey
+	*pass
 	io.ReadWriter
 	body int // length of the request's body
 }
+
+// Exchanges whose answers are made in memory, some MiB each, at once in total
+// and for each peer.
+const (
+	heavyAll  = 8
+	heavyEach = 2
+)
 
 // serve reads one request and answers it. An error means that the stream is of
 // no more use.
@@ -33,11 +41,16 @@ func (h *Holder) serve(ctx context.Context, s network.Stream) error {
 	if err != nil {
 		return err
 	}
-	x := &exchange{from: from, ReadWriter: wire.Patient(s, h.conf.Patience)}
-	if !h.gate.enter(from) {
+	now := time.Now()
+	p := &pass{from: from, began: now, end: func() { _ = s.Reset() }}
+	x := &exchange{pass: p, ReadWriter: &metered{wire.Patient(s, h.conf.Patience), p}}
+	if !h.pace.take(from, now) {
+		return x.refuse(wire.Busy, "too many requests in a second")
+	}
+	if !h.gate.enter(p) {
 		return x.refuse(wire.Busy, "too many requests at once")
 	}
-	defer h.gate.leave(from)
+	defer h.gate.leave(p)
 	m, body, err := wire.ReadRequest(x)
 	if errors.Is(err, wire.ErrMalformed) {
 		return x.refuse(wire.Malformed, err.Error())
@@ -105,45 +118,62 @@ func (h *Holder) admit(x *exchange, m *wire.AdmitRequest) error {
 	if err != nil {
 		return x.refuse(wire.Malformed, err.Error())
 	}
-	if h.conf.Now().Unix() >= l.Until {
+	now := h.conf.Now()
+	switch {
+	case now.Unix() >= l.Until:
 		return x.refuse(wire.Refused, "the lease has ended")
+	case l.Until > now.Add(h.conf.KeepLease).Unix():
+		return x.refuse(wire.Refused, "the lease ends too far ahead")
 	}
-	if status, reason, err := h.take(x.from, l, m); err != nil {
+	g, refusal, err := h.take(x.from, l, m)
+	switch {
+	case err != nil:
 		return h.refuseStored(x, err)
-	} else if status != wire.Done {
-		return x.refuse(status, reason)
+	case refusal != nil:
+		return x.refuse(refusal.Status, refusal.Reason)
 	}
-	h.conf.Directory.Provide(l.Group)
-	return h.statement(x, l.Group)
+	if g.Held.Count() > 0 {
+		h.conf.Directory.Provide(l.Group)
+	}
+	return h.state(x, &g)
 }
 
 // take stores a checked lease, of a new group only if that is admissible.
-func (h *Holder) take(from group.PeerKey, l group.Lease, m *wire.AdmitRequest) (wire.Status, string, error) {
+func (h *Holder) take(from group.PeerKey, l group.Lease, m *wire.AdmitRequest) (group.Holding, *wire.Refusal, error) {
+	h.ending.RLock()
+	defer h.ending.RUnlock()
 	if _, known := h.store.Holding(l.Group); !known {
 		h.admitting.Lock()
 		defer h.admitting.Unlock()
-		if status, reason := h.admissible(from, l, m.Slot); status != wire.Done {
-			return status, reason, nil
+		if r := h.admissible(from, l, m.Slot); r != nil {
+			return group.Holding{}, r, nil
 		}
 	}
-	_, err := h.store.Admit(l, m.Lease, m.Slot)
-	return wire.Done, "", err
+	g, err := h.store.Admit(l, m.Lease, m.Slot, from)
+	if err == nil {
+		h.accounts.add(l.Group, g.From)
+	}
+	return g, nil, err
 }
 
-// admissible decides on a group that is new here.
-func (h *Holder) admissible(from group.PeerKey, l group.Lease, slot uint8) (wire.Status, string) {
+// admissible says why a group that is new here may not come, or nil.
+func (h *Holder) admissible(from group.PeerKey, l group.Lease, slot uint8) *wire.Refusal {
 	if h.conf.Admit != nil {
 		if err := h.conf.Admit(from, l, slot); err != nil {
-			return wire.Refused, err.Error()
+			return &wire.Refusal{Status: wire.Refused, Reason: err.Error()}
 		}
 	}
-	if len(h.store.Holdings()) >= h.conf.Groups {
-		return wire.Full, "too many groups"
+	all, theirs := h.accounts.count(from)
+	if all >= h.conf.Groups {
+		return &wire.Refusal{Status: wire.Full, Reason: "too many groups"}
+	}
+	if theirs >= h.conf.PeerGroups {
+		return &wire.Refusal{Status: wire.Full, Reason: "too many groups of this peer"}
 	}
 	if _, free := h.free(); free-h.room.reserved() < footprint(erasure.MinShard) {
-		return wire.Full, "no room"
+		return &wire.Refusal{Status: wire.Full, Reason: "no room"}
 	}
-	return wire.Done, ""
+	return nil
 }
 
 func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
@@ -179,6 +209,9 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 		return h.refuseStored(x, err)
 	}
 	release() // before the answer: the asker's next shard may need the room
+	if g.Held.Count() == 0 {
+		h.conf.Directory.Provide(word.Group)
+	}
 	return x.done(nil)
 }
 
@@ -189,7 +222,7 @@ func (h *Holder) placeable(m *group.Manifest, slot uint8, g group.Holding, known
 		return "no lease for this group"
 	case h.conf.Now().Unix() >= g.Lease.Until:
 		return "the lease has ended"
-	case int(slot) >= int(m.Coding.N) || slot != g.Slot:
+	case int(slot) >= int(m.Coding.N) || slot != g.Slot && g.Held.Count() > 0:
 		return fmt.Sprintf("the group is held in slot %d", g.Slot)
 	case m.Number >= g.Lease.Packs:
 		return "beyond the packs of the lease"
@@ -294,11 +327,12 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 func (h *Holder) prove(x *exchange, m *wire.ProveRequest) error {
-	if _, ok := h.shard(m.Group, m.Number, m.Slot); !ok {
+	g, ok := h.shard(m.Group, m.Number, m.Slot)
+	if !ok {
 		return x.refuse(wire.Absent, "")
 	}
-	var body bytes.Buffer
-	if err := h.store.WriteSamples(&body, m.Group, m.Number, m.Nonce, int(m.Count)); err != nil {
+	body := bytes.NewBuffer(make([]byte, 0, erasure.SamplesSize(g.ShardSize(), int(m.Count))))
+	if err := h.store.WriteSamples(body, m.Group, m.Number, m.Nonce, int(m.Count)); err != nil {
 		return h.broken(x, &counter{}, err)
 	}
 	return x.send(nil, body.Bytes())
@@ -318,6 +352,10 @@ func (h *Holder) manifests(x *exchange, m *wire.ManifestsRequest) error {
 	if !ok {
 		return x.refuse(wire.Absent, "")
 	}
+	if !h.heavy.enter(x.pass) {
+		return x.refuse(wire.Busy, "too many long answers at once")
+	}
+	defer h.heavy.leave(x.pass)
 	var words [][]byte
 	for number := range uint16(group.MaxPacks) {
 		if !m.Wanted.Has(number) || !g.Held.Has(number) {
@@ -338,7 +376,12 @@ func (h *Holder) statement(x *exchange, id group.ID) error {
 	if !ok {
 		return x.refuse(wire.Absent, "")
 	}
-	st := group.Statement{Group: id, Slot: g.Slot, Held: g.Held, Lease: g.Lease.Number, Time: h.conf.Now().Unix()}
+	return h.state(x, &g)
+}
+
+// state answers with a statement on a group.
+func (h *Holder) state(x *exchange, g *group.Holding) error {
+	st := group.Statement{Group: g.ID, Slot: g.Slot, Held: g.Held, Lease: g.Lease.Number, Time: h.conf.Now().Unix()}
 	return x.done(st.Sign(h.conf.Key))
 }
 

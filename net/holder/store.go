@@ -35,10 +35,13 @@ type Leases interface {
 	// Holding returns the account of a group, or false.
 	Holding(id group.ID) (group.Holding, bool)
 	// Admit merges a checked lease, given parsed and signed, into the account
-	// of its group, which it makes when it is new, and deletes the shards of
-	// packs that are dead now. A group that has shards in another slot gives
-	// group.ErrInvalid.
-	Admit(l group.Lease, word []byte, slot uint8) (group.Holding, error)
+	// of its group, which it makes when it is new, with from as who brought it,
+	// and deletes the shards of packs that are dead now. A group that has shards
+	// in another slot gives group.ErrInvalid; one without moves to this slot.
+	Admit(l group.Lease, word []byte, slot uint8, from group.PeerKey) (group.Holding, error)
+	// VerifyLease makes sure that the account of a group is on the disk as it
+	// is in memory.
+	VerifyLease(id group.ID) error
 	// Clear deletes the shards of a group and keeps its account.
 	Clear(id group.ID) error
 	// Drop deletes all of a group.
@@ -47,10 +50,11 @@ type Leases interface {
 
 // Shards are the shards of a store.
 type Shards interface {
-	// PutShard reads a shard of m.ShardSize() bytes and stores it. It keeps
-	// nothing and returns fs.ErrNotExist when the group has no lease,
-	// group.ErrInvalid when the pack is dead, slot, class or coding differ from
-	// the group's, or another manifest is there under its number,
+	// PutShard reads a shard of m.ShardSize() bytes and stores it; the first of
+	// a group decides its slot. It keeps nothing and returns fs.ErrNotExist when
+	// the group has no lease, group.ErrInvalid when the pack is dead, slot, class
+	// or coding differ from those of the shards that are there, or another
+	// manifest is there under its number,
 	// erasure.ErrProof when the bytes do not have the root, syscall.ENOSPC when
 	// the disk is full, or the error of shard. A shard that is there already is
 	// not read.
@@ -64,6 +68,9 @@ type Shards interface {
 	// WriteSamples writes the answer to an audit, as erasure.WriteSamples does,
 	// with errors as WriteSlice has them.
 	WriteSamples(w io.Writer, id group.ID, number uint16, nonce erasure.Nonce, count int) error
+	// Verify compares all of a shard with its root, as it is on the disk now. A
+	// damaged one is removed and gives fs.ErrNotExist.
+	Verify(id group.ID, number uint16) error
 }
 
 // Records are the slot records of a store.

@@ -29,7 +29,7 @@ func TestOnLoopback(t *testing.T) {
 	owner := storetest.NewOwner(31, erasure.MinClass+2, k, n)
 	a := &account{owner: owner, packs: map[uint16]storetest.Pack{}, held: make([]group.Bitmap, n),
 		group: group.Group{ID: owner.ID, Class: owner.Class, Coding: owner.Coding}}
-	a.give(1)
+	a.give(1, func(l *group.Lease) { l.Until = time.Now().Add(365 * 24 * time.Hour).Unix() })
 	known := peers.New(peers.Options{})
 	byKey := map[group.PeerKey]*simnet.Peer{}
 	for _, p := range all {

@@ -128,7 +128,7 @@ func (h *Holder) Bytes(k wire.Kind) int64 {
 func (h *Holder) Fill(lease []byte, p storetest.Pack, slot uint8) {
 	l, err := group.ParseLease(lease)
 	if err == nil {
-		if _, err = h.Store.Admit(l, lease, slot); err == nil {
+		if _, err = h.Store.Admit(l, lease, slot, group.PeerKey{}); err == nil {
 			err = h.Store.PutShard(&p.Manifest, p.Word, slot, bytes.NewReader(p.Shards[slot]))
 		}
 	}
@@ -228,7 +228,7 @@ func (s *Set) Admit(ctx context.Context, p group.PeerKey, lease []byte, slot uin
 		if how.Unwilled {
 			return &client.RefusedError{Reason: "no slot for strangers"}
 		}
-		g, err := h.Store.Admit(l, lease, slot)
+		g, err := h.Store.Admit(l, lease, slot, group.PeerKey{})
 		st = h.statement(g)
 		return err
 	})

@@ -98,6 +98,10 @@ func TestDirectoryOverLoopback(t *testing.T) {
 			if _, err := last.Client.Admit(ctx, first.Key, lease, 0); err != nil {
 				t.Fatal(err)
 			}
+			pack := o.Pack(t, 0) // nothing is announced before there is a shard
+			if err := last.Client.Put(ctx, first.Key, pack.Word, 0, pack.Shards[0]); err != nil {
+				t.Fatal(err)
+			}
 			if err := first.DHT.Announced(ctx); err != nil {
 				t.Fatal(err)
 			}

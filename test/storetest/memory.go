@@ -73,12 +73,12 @@ func (s *Memory) Holding(id group.ID) (group.Holding, bool) {
 }
 
 // Admit implements holder.Leases.
-func (s *Memory) Admit(l group.Lease, word []byte, slot uint8) (group.Holding, error) {
+func (s *Memory) Admit(l group.Lease, word []byte, slot uint8, from group.PeerKey) (group.Holding, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g, ok := s.groups[l.Group]
 	if !ok {
-		g = &memoryGroup{Holding: group.Holding{ID: l.Group}, shards: map[uint16]memoryShard{}}
+		g = &memoryGroup{Holding: group.Holding{ID: l.Group, From: from}, shards: map[uint16]memoryShard{}}
 	}
 	if g.Slot != slot && len(g.shards) > 0 {
 		return group.Holding{}, fmt.Errorf("slot %d: %w", slot, group.ErrInvalid)
@@ -152,7 +152,7 @@ func (s *Memory) PutShard(m *group.Manifest, word []byte, slot uint8, shard io.R
 	if !ok {
 		return fs.ErrNotExist
 	}
-	g.Class, g.Coding = m.Class, m.Coding
+	g.Class, g.Coding, g.Slot = m.Class, m.Coding, slot
 	g.shards[m.Number] = memoryShard{word: bytes.Clone(word), shard: b, outboard: outboard, root: root}
 	g.Held.Add(m.Number)
 	s.used += int64(len(b))
@@ -167,7 +167,7 @@ func (s *Memory) place(m *group.Manifest, word []byte, slot uint8) (held bool, e
 	switch {
 	case !ok:
 		return false, fs.ErrNotExist
-	case g.Dead.Has(m.Number), g.Slot != slot, int(slot) >= len(m.Roots), g.Class != 0 && (g.Class != m.Class || g.Coding != m.Coding):
+	case g.Dead.Has(m.Number), g.Slot != slot && len(g.shards) > 0, int(slot) >= len(m.Roots), g.Class != 0 && (g.Class != m.Class || g.Coding != m.Coding):
 		return false, group.ErrInvalid
 	}
 	sh, held := g.shards[m.Number]
@@ -213,6 +213,23 @@ func (s *Memory) WriteSamples(w io.Writer, id group.ID, number uint16, nonce era
 	}
 	return erasure.WriteSamples(w, bytes.NewReader(sh.shard), sh.outboard, nonce, sh.root, count)
 }
+
+// Verify implements holder.Shards.
+func (s *Memory) Verify(id group.ID, number uint16) error {
+	sh, err := s.shard(id, number)
+	if err != nil || erasure.RootOf(sh.shard) == sh.root {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g, ok := s.groups[id]; ok {
+		s.remove(g, number)
+	}
+	return fs.ErrNotExist
+}
+
+// VerifyLease implements holder.Leases.
+func (s *Memory) VerifyLease(group.ID) error { return nil }
 
 // PutRecord implements holder.Records.
 func (s *Memory) PutRecord(key group.SlotKey, word []byte, from group.PeerKey) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 
@@ -34,6 +35,8 @@ func Test(t *testing.T, open func(t *testing.T) holder.Store) {
 		"many":      testMany,
 		"slots":     testSlots,
 		"manifests": testManifests,
+		"verify":    testVerify,
+		"first":     testFirst,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, open(t)) })
 	}
@@ -42,7 +45,7 @@ func Test(t *testing.T, open func(t *testing.T) holder.Store) {
 func admit(t *testing.T, s holder.Store, o *Owner, slot uint8, number uint64, changes ...func(*group.Lease)) group.Holding {
 	t.Helper()
 	l, word := o.Lease(number, Until, changes...)
-	h, err := s.Admit(l, word, slot)
+	h, err := s.Admit(l, word, slot, group.PeerKey{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,10 +117,10 @@ func testRefusals(t *testing.T, s holder.Store) {
 		t.Errorf("without a lease: %v", err)
 	}
 	admit(t, s, o, 1, 1)
-	if err := putSlot(p, 2); !errors.Is(err, group.ErrInvalid) {
+	put(t, s, p, 1)
+	if err := putSlot(o.Pack(t, 1), 2); !errors.Is(err, group.ErrInvalid) {
 		t.Errorf("another slot: %v", err)
 	}
-	put(t, s, p, 1)
 	other := NewOwner(2, 18, 3, 4).Pack(t, 1)
 	if err := putSlot(other, 1); !errors.Is(err, group.ErrInvalid) {
 		t.Errorf("another coding: %v", err)
@@ -203,11 +206,11 @@ func testLeases(t *testing.T, s holder.Store) {
 	}
 	o := NewOwner(5, 17, 1, 3)
 	l, word := o.Lease(5, Until)
-	if _, err := s.Admit(l, word, 1); err != nil {
+	if _, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil {
 		t.Fatal(err)
 	}
 	older, olderWord := o.Lease(4, Until+10)
-	h, err := s.Admit(older, olderWord, 1)
+	h, err := s.Admit(older, olderWord, 1, group.PeerKey{})
 	if err != nil || h.Lease.Number != 5 || !bytes.Equal(h.Word, word) || h.Last != Until+10 {
 		t.Errorf("after an older lease: %+v, %v", h, err)
 	}
@@ -231,9 +234,16 @@ func testSlots(t *testing.T, s holder.Store) {
 	if h := admit(t, s, o, 2, 2); h.Slot != 2 { // nothing is held: the slot may change
 		t.Errorf("slot is %d", h.Slot)
 	}
+	put(t, s, o.Pack(t, 0), 1) // the first shard decides
+	if h, _ := s.Holding(o.ID); h.Slot != 1 {
+		t.Errorf("slot is %d", h.Slot)
+	}
+	if err := s.Clear(o.ID); err != nil {
+		t.Fatal(err)
+	}
 	put(t, s, o.Pack(t, 0), 2)
 	l, word := o.Lease(3, Until)
-	if _, err := s.Admit(l, word, 1); !errors.Is(err, group.ErrInvalid) {
+	if _, err := s.Admit(l, word, 1, group.PeerKey{}); !errors.Is(err, group.ErrInvalid) {
 		t.Errorf("another slot: %v", err)
 	}
 	Check(t, s, o.Pack(t, 0), 2)
@@ -312,6 +322,67 @@ func testRecords(t *testing.T, s holder.Store) {
 	}
 }
 
+// testVerify looks at all shards, none of which is damaged; and at none.
+func testVerify(t *testing.T, s holder.Store) {
+	o := NewOwner(10, 18, 2, 3)
+	admit(t, s, o, 2, 1)
+	for n := range uint16(3) {
+		put(t, s, o.Pack(t, n), 2)
+		if err := s.Verify(o.ID, n); err != nil {
+			t.Errorf("pack %d: %v", n, err)
+		}
+	}
+	if err := s.VerifyLease(o.ID); err != nil {
+		t.Errorf("lease: %v", err)
+	}
+	for _, err := range []error{s.Verify(o.ID, 9), s.Verify(group.ID{9}, 0)} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("absent shard: %v", err)
+		}
+	}
+	if err := s.VerifyLease(group.ID{9}); err != nil {
+		t.Errorf("no lease: %v", err)
+	}
+	Check(t, s, o.Pack(t, 1), 2)
+}
+
+// testFirst brings shards of several slots of a group at the same time, to a
+// store that has none of it: one slot wins, and keeps what was stored.
+func testFirst(t *testing.T, s holder.Store) {
+	o := NewOwner(11, 17, 1, 3)
+	admit(t, s, o, 0, 1)
+	p := o.Pack(t, 0)
+	var stored [3]atomic.Bool
+	var wg sync.WaitGroup
+	for i := range 12 {
+		slot := uint8(i % 3)
+		wg.Go(func() {
+			err := s.PutShard(&p.Manifest, p.Word, slot, bytes.NewReader(p.Shards[slot]))
+			if err != nil && !errors.Is(err, group.ErrInvalid) {
+				t.Error(err)
+			}
+			if err == nil {
+				stored[slot].Store(true)
+			}
+			l, word := o.Lease(uint64(2+i), Until)
+			if _, err := s.Admit(l, word, slot, group.PeerKey{}); err != nil && !errors.Is(err, group.ErrInvalid) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	h, _ := s.Holding(o.ID)
+	if h.Held.Count() != 1 {
+		t.Fatalf("%d shards", h.Held.Count())
+	}
+	for slot := range uint8(3) {
+		if stored[slot].Load() != (slot == h.Slot) {
+			t.Errorf("slot %d was stored: %v; the group is in slot %d", slot, stored[slot].Load(), h.Slot)
+		}
+	}
+	Check(t, s, p, h.Slot)
+}
+
 // testRaces brings the same packs from many sides while leases come and kill
 // some of them.
 func testRaces(t *testing.T, s holder.Store) {
@@ -335,7 +406,7 @@ func testRaces(t *testing.T, s holder.Store) {
 	for n := range uint16(3) {
 		wg.Go(func() {
 			l, word := o.Lease(uint64(2+n), Until, Dead(n))
-			if _, err := s.Admit(l, word, 0); err != nil {
+			if _, err := s.Admit(l, word, 0, group.PeerKey{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -356,7 +427,7 @@ func testMany(t *testing.T, s holder.Store) {
 		wg.Go(func() {
 			o := NewOwner(uint64(100+i), 16, 1, 2)
 			l, word := o.Lease(1, Until)
-			if _, err := s.Admit(l, word, uint8(i%2)); err != nil {
+			if _, err := s.Admit(l, word, uint8(i%2), group.PeerKey{}); err != nil {
 				t.Error(err)
 				return
 			}

@@ -6,40 +6,6 @@ import (
 	"skep/chunker/group"
 )
 
-// gate admits so many requests at once, in total and for each peer.
-type gate struct {
-	total, each int
-
-	mu     sync.Mutex // guards the fields below
-	count  int
-	byPeer map[group.PeerKey]int
-}
-
-func newGate(total, each int) *gate {
-	return &gate{total: total, each: each, byPeer: map[group.PeerKey]int{}}
-}
-
-// enter reports whether a request of a peer may begin; leave ends it.
-func (g *gate) enter(p group.PeerKey) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.count >= g.total || g.byPeer[p] >= g.each {
-		return false
-	}
-	g.count++
-	g.byPeer[p]++
-	return true
-}
-
-func (g *gate) leave(p group.PeerKey) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.count--
-	if g.byPeer[p]--; g.byPeer[p] == 0 {
-		delete(g.byPeer, p)
-	}
-}
-
 // room is what is promised to shards that are still arriving.
 type room struct {
 	mu      sync.Mutex // guards the fields below
