@@ -90,16 +90,17 @@ func (s *Store) write(name string, b []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// ReadAt fills p from offset off of a pack. A pack that is not kept is
-// fs.ErrNotExist; one that was cut short io.ErrUnexpectedEOF or io.EOF.
-func (s *Store) ReadAt(id group.ID, n uint16, p []byte, off int64) error {
+// Read returns length bytes from offset off of a pack. A pack that is not kept
+// is fs.ErrNotExist; one that was cut short io.ErrUnexpectedEOF or io.EOF.
+func (s *Store) Read(id group.ID, n uint16, off, length int) ([]byte, error) {
 	f, err := s.fs.Open(s.path(id, n), os.O_RDONLY)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	_, err = f.ReadAt(p, off)
-	return err
+	p := make([]byte, length)
+	_, err = f.ReadAt(p, int64(off))
+	return p, err
 }
 
 // Get returns a whole pack.

@@ -57,11 +57,10 @@ func TestPacks(t *testing.T) {
 	if got, err := s.Get(a, 255); err != nil || string(got) != "pack aa 255" {
 		t.Errorf("%q, %v", got, err)
 	}
-	p := make([]byte, 4)
-	if err := s.ReadAt(b, 17, p, 5); err != nil || string(p) != "bb 1" {
+	if p, err := s.Read(b, 17, 5, 4); err != nil || string(p) != "bb 1" {
 		t.Errorf("%q, %v", p, err)
 	}
-	if err := s.ReadAt(b, 17, p, 8); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := s.Read(b, 17, 8, 4); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("behind the end: %v", err)
 	}
 	if err := s.Put(b, 17, []byte("another")); err != nil {
@@ -78,7 +77,7 @@ func TestPacks(t *testing.T) {
 	if _, err := s.Get(a, 0); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("removed, and yet: %v", err)
 	}
-	if err := s.ReadAt(a, 0, p, 0); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.Read(a, 0, 0, 4); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("removed, and yet: %v", err)
 	}
 }

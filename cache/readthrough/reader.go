@@ -73,7 +73,7 @@ func (r *Reader) Commit() (*commit.Commit, commit.Locator) {
 
 // Get implements dag.Getter: it returns the plaintext of a block.
 func (r *Reader) Get(ctx context.Context, l link.Link) ([]byte, error) {
-	return r.find(ctx, l, func(ct []byte) ([]byte, error) { return block.Open(l, ct, nil) })
+	return r.find(ctx, l, func(ct []byte) ([]byte, error) { return block.Open(l, ct, ct) })
 }
 
 // Ciphertext returns a block as it is stored, checked against its link.
@@ -112,7 +112,7 @@ func (r *Reader) At(ctx context.Context, l commit.Locator) ([]byte, error) {
 		ref = known
 	}
 	place := blockindex.Place{Group: l.Group, Number: l.Number, Offset: l.Offset, Length: l.Length}
-	return r.read(ctx, ref, place, l.Link, func(ct []byte) ([]byte, error) { return block.Open(l.Link, ct, nil) })
+	return r.read(ctx, ref, place, l.Link, func(ct []byte) ([]byte, error) { return block.Open(l.Link, ct, ct) })
 }
 
 // ref gathers what the account knows of a pack.
@@ -137,11 +137,12 @@ func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place
 	if uint64(p.Offset)+uint64(p.Length) > uint64(ref.Class.Size()) || p.Length > block.MaxSealed {
 		return nil, fmt.Errorf("block %v: place outside its pack: %w", l, readerr.ErrCorrupt)
 	}
-	ct := make([]byte, p.Length)
-	if r.packs != nil && r.packs.ReadAt(p.Group, p.Number, ct, int64(p.Offset)) == nil {
-		if out, err := open(ct); err == nil {
-			return out, nil
-		} // a damaged file is passed over: the swarm has it too
+	if r.packs != nil {
+		if ct, err := r.packs.Read(p.Group, p.Number, int(p.Offset), int(p.Length)); err == nil {
+			if out, err := open(ct); err == nil {
+				return out, nil
+			} // a damaged file is passed over: the swarm has it too
+		}
 	}
 	if r.source == nil {
 		return nil, fmt.Errorf("block %v: %w", l, readerr.ErrUnreachable)

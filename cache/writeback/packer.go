@@ -159,7 +159,7 @@ func (p *packer) Get(ctx context.Context, l link.Link) ([]byte, error) {
 	}
 	p.mu.Unlock()
 	if ok {
-		return block.Open(l, ct, nil)
+		return block.Open(l, ct, ct)
 	}
 	return p.e.reader.Get(ctx, l)
 }

@@ -136,8 +136,8 @@ func HashOf(ciphertext []byte) link.Hash { return link.Hash(blake3.Sum256(cipher
 
 // Open checks that ciphertext is the block that l names, and returns its
 // plaintext, appended to dst[:0] where its capacity suffices. It does not alter
-// ciphertext. Anything else than the very bytes that were sealed gives
-// ErrCorrupt.
+// ciphertext, unless that is dst too: then the plaintext takes its place.
+// Anything else than the very bytes that were sealed gives ErrCorrupt.
 func Open(l link.Link, ciphertext, dst []byte) ([]byte, error) {
 	if len(ciphertext) > MaxSealed || len(ciphertext) < Overhead {
 		return nil, fmt.Errorf("%w: %v has %d bytes", ErrCorrupt, l, len(ciphertext))

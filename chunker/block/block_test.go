@@ -48,6 +48,9 @@ func TestSealOpen(t *testing.T) {
 		if !bytes.Equal(before, b.Ciphertext) {
 			t.Fatal("Open altered the ciphertext")
 		}
+		if got, err := Open(b.Link, before, before); err != nil || !bytes.Equal(got, plain) {
+			t.Fatalf("came back wrong in its own place: %v", err)
+		}
 		bad := bytes.Clone(b.Ciphertext)
 		bad[rapid.IntRange(0, len(bad)-1).Draw(t, "at")] ^= 1
 		if _, err := Open(b.Link, bad, nil); !errors.Is(err, ErrCorrupt) {
