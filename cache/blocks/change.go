@@ -3,6 +3,7 @@ package blocks
 import (
 	"skep/cache/state"
 	"skep/chunker/blockindex"
+	"skep/chunker/group"
 	"skep/chunker/link"
 )
 
@@ -12,10 +13,15 @@ type change struct {
 	b      state.Batch
 	blocks map[link.Hash]*Block
 	packs  map[string]*Pack
+	groups map[group.ID]group.Group // to be looked at only
+	// counting says that references are being counted anew.
+	counting bool
 }
 
-func (t *Table) begin() *change {
-	return &change{t: t, blocks: map[link.Hash]*Block{}, packs: map[string]*Pack{}}
+func (t *Table) begin() (*change, error) {
+	counted, err := t.Counted()
+	return &change{t: t, blocks: map[link.Hash]*Block{}, packs: map[string]*Pack{},
+		groups: map[group.ID]group.Group{}, counting: !counted}, err
 }
 
 // block returns a block's row to be altered, an empty one if there is none.
@@ -95,6 +101,7 @@ func (c *change) refer(l link.Link) error {
 		return nil
 	}
 	c.b.Delete(hashKey(tableOrphan, l.Hash))
+	c.visit(b)
 	return c.credit(b, true)
 }
 

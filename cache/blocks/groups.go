@@ -1,6 +1,7 @@
 package blocks
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"skep/cache/state"
@@ -31,6 +32,10 @@ func (t *Table) PutGroup(g group.Group) error {
 
 // UpdateGroup changes a group's account by fn.
 func (t *Table) UpdateGroup(id group.ID, fn func(*group.Group) error) error {
+	return t.updateGroup(id, func(g *group.Group, _ *state.Batch) error { return fn(g) })
+}
+
+func (t *Table) updateGroup(id group.ID, fn func(*group.Group, *state.Batch) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g, ok, err := t.Group(id)
@@ -40,12 +45,48 @@ func (t *Table) UpdateGroup(id group.ID, fn func(*group.Group) error) error {
 	if !ok {
 		return fmt.Errorf("group %v is not in the table", id)
 	}
-	if err := fn(&g); err != nil {
+	var b state.Batch
+	if err := fn(&g, &b); err != nil {
 		return err
 	}
-	var b state.Batch
 	b.Put(groupKey(id), record.Encode(g))
 	_, err = t.st.Apply(&b)
+	return err
+}
+
+// movedKey is where a number stands if slots have other holders than the newest
+// commit's group table says; it is another one after each such change.
+var movedKey = []byte("hmoved")
+
+// MoveSlot gives a slot of a group another holder.
+func (t *Table) MoveSlot(id group.ID, slot int, holder group.PeerKey) error {
+	return t.updateGroup(id, func(g *group.Group, b *state.Batch) error {
+		if slot >= len(g.Slots) {
+			return fmt.Errorf("group %v has no slot %d", id, slot)
+		}
+		g.Slots[slot] = holder
+		b.Put(movedKey, binary.BigEndian.AppendUint64(nil, t.st.Seq()+1))
+		return nil
+	})
+}
+
+// Moved tells the moves of slots that the newest commit does not say, zero for
+// none.
+func (t *Table) Moved() (uint64, error) {
+	b, ok, err := t.st.Get(movedKey)
+	if !ok || err != nil || len(b) != 8 {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+// Told adds to a batch that the commit says of all moves up to moved. It is
+// called within Turn.
+func (t *Table) Told(b *state.Batch, moved uint64) error {
+	now, err := t.Moved()
+	if err == nil && moved != 0 && now == moved {
+		b.Delete(movedKey)
+	}
 	return err
 }
 

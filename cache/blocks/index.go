@@ -54,17 +54,25 @@ func (t *Table) Indexed(entries []blockindex.Entry) error {
 }
 
 // Learn enters index entries that came from a commit's segments; blocks that
-// are known already keep what is known, and gain the place.
+// are known already keep what is known, and gain the place. Places in dead packs
+// are passed over.
 func (t *Table) Learn(entries []blockindex.Entry) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.begin()
+	c, err := t.begin()
+	if err != nil {
+		return err
+	}
 	for _, e := range entries {
 		b, err := c.block(e.Link)
 		if err != nil {
 			return err
 		}
-		if hasPlace(b, e.Place) {
+		dead, err := c.isDead(e.Place)
+		if err != nil {
+			return err
+		}
+		if dead || hasPlace(b, e.Place) {
 			continue
 		}
 		b.Link, b.Tag = e.Link, e.Tag
@@ -92,6 +100,19 @@ func (c *change) learned(b *Block, e blockindex.Entry) error {
 		p.Live += uint64(e.Place.Length)
 	}
 	return nil
+}
+
+// isDead reports whether a place is in a pack that was declared dead.
+func (c *change) isDead(p blockindex.Place) (bool, error) {
+	g, ok := c.groups[p.Group]
+	if !ok {
+		var err error
+		if g, _, err = c.t.Group(p.Group); err != nil {
+			return false, err
+		}
+		c.groups[p.Group] = g
+	}
+	return g.Dead.Has(p.Number), nil
 }
 
 func hasPlace(b *Block, p blockindex.Place) bool {

@@ -23,7 +23,10 @@ type Stored struct {
 func (t *Table) AddPack(p Pack, stored []Stored) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.begin()
+	c, err := t.begin()
+	if err != nil {
+		return err
+	}
 	p.Blocks, p.Total, p.Live = uint32(len(stored)), 0, 0
 	for _, s := range stored {
 		p.Total += uint64(s.Length)

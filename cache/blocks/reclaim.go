@@ -10,23 +10,13 @@ type Children func(l link.Link) ([]link.Link, error)
 // Reclaim drops up to n blocks that nothing refers to, counting their
 // children's references down. It reports whether there is more to do. No
 // commit may be under way: what that has stored is not referred to yet.
+// Children are read without holding anybody up.
 func (t *Table) Reclaim(n int, children Children) (more bool, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.begin()
-	orphans, err := t.some(tableOrphan, n)
+	orphans, err := t.settleOrphans(n)
 	if err != nil {
 		return false, err
 	}
-	for _, h := range orphans {
-		if err := c.settleOrphan(h); err != nil {
-			return false, err
-		}
-	}
-	if err := c.apply(); err != nil {
-		return false, err
-	}
-	dropped, err := t.some(tableDropped, max(1, n-len(orphans)))
+	dropped, err := t.some(tableDropped, max(1, n-orphans))
 	if err != nil {
 		return false, err
 	}
@@ -35,10 +25,30 @@ func (t *Table) Reclaim(n int, children Children) (more bool, err error) {
 			return false, err
 		}
 	}
-	return len(orphans)+len(dropped) >= n || len(dropped) > 0, nil
+	return orphans >= n || len(dropped) > 0, nil
 }
 
-// settleOrphan makes what was stored and never referred to a dropped block.
+// settleOrphans makes up to n blocks that were stored and never referred to
+// dropped ones.
+func (t *Table) settleOrphans(n int) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	orphans, err := t.some(tableOrphan, n)
+	if err != nil {
+		return 0, err
+	}
+	c, err := t.begin()
+	if err != nil {
+		return 0, err
+	}
+	for _, h := range orphans {
+		if err := c.settleOrphan(h); err != nil {
+			return 0, err
+		}
+	}
+	return len(orphans), c.apply()
+}
+
 func (c *change) settleOrphan(h link.Hash) error {
 	c.b.Delete(hashKey(tableOrphan, h))
 	b, ok, err := c.t.Get(h)
@@ -53,27 +63,45 @@ func (c *change) settleOrphan(h link.Hash) error {
 
 // expandDropped visits the children of one dropped block.
 func (t *Table) expandDropped(h link.Hash, children Children) error {
-	c := t.begin()
-	c.b.Delete(hashKey(tableDropped, h))
 	b, ok, err := t.Get(h)
 	if err != nil {
 		return err
 	}
+	var kids []link.Link
 	if ok && b.Refs == 0 && b.Expanded {
-		kids, err := children(b.Link)
-		if err != nil {
+		if kids, err = children(b.Link); err != nil {
 			return err
 		}
-		row, err := c.block(b.Link)
-		if err != nil {
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c, err := t.begin()
+	if err != nil {
+		return err
+	}
+	c.b.Delete(hashKey(tableDropped, h))
+	if b, ok, err = t.Get(h); err != nil {
+		return err
+	}
+	if ok && b.Refs == 0 && b.Expanded {
+		if err := c.dropKids(b.Link, kids); err != nil {
 			return err
-		}
-		row.Expanded = false
-		for _, k := range kids {
-			if err := c.drop(k); err != nil {
-				return err
-			}
 		}
 	}
 	return c.apply()
+}
+
+// dropKids counts the references of a dropped block down.
+func (c *change) dropKids(l link.Link, kids []link.Link) error {
+	row, err := c.block(l)
+	if err != nil {
+		return err
+	}
+	row.Expanded = false
+	for _, k := range kids {
+		if err := c.drop(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package blocks
 
 import (
 	"errors"
+	"fmt"
 
 	"skep/cache/state"
 	"skep/chunker/blockindex"
@@ -13,15 +14,32 @@ import (
 // while references are counted anew.
 const tableVisit = 'v'
 
-// ErrUnknownBlock says that the count came upon a block that no row names.
-var ErrUnknownBlock = errors.New("block has no row")
+// countedKey is where it says that the references of all stored blocks are
+// counted. Where it does not, nothing may be given up on the word of a count.
+var countedKey = []byte("hrefs")
+
+// SetCounted says that all references are counted: on a new drive there are
+// none.
+func SetCounted(b *state.Batch) { b.Put(countedKey, []byte{1}) }
+
+// Counted reports whether the references of all stored blocks are counted.
+func (t *Table) Counted() (bool, error) {
+	b, ok, err := t.st.Get(countedKey)
+	return ok && len(b) == 1 && b[0] == 1, err
+}
 
 // BeginRecount starts counting the references of everything that a commit
 // needs, on a device that has the commit but not the account: it joined the
 // drive, or lost its index. own are the blocks that are found by locators:
 // the commit's block itself, first, and those that it names. RecountStep does
-// the rest; commits may happen in between.
+// the rest; commits may happen in between. If it did not return, it has to be
+// called again.
 func (t *Table) BeginRecount(own []blockindex.Entry) error {
+	var b state.Batch
+	b.Delete(countedKey)
+	if _, err := t.st.Apply(&b); err != nil {
+		return err
+	}
 	if err := t.clear(); err != nil {
 		return err
 	}
@@ -39,11 +57,13 @@ func (t *Table) BeginRecount(own []blockindex.Entry) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.begin()
+	c, err := t.begin()
+	if err != nil {
+		return err
+	}
 	if err := c.refer(own[0].Link); err != nil {
 		return err
 	}
-	c.visit(own[0].Link)
 	return c.apply()
 }
 
@@ -92,15 +112,16 @@ func (t *Table) enterPacks(g group.Group) error {
 	return err
 }
 
-// visit notes that a block's children are to be counted.
-func (c *change) visit(l link.Link) {
-	if l.Codec != link.Raw {
-		c.b.Put(hashKey(tableVisit, l.Hash), l.Append(nil))
+// visit notes that the children of a block which gained its first reference
+// are to be counted, while all are counted anew.
+func (c *change) visit(b *Block) {
+	if c.counting && !b.Expanded && b.Link.Codec != link.Raw {
+		c.b.Put(hashKey(tableVisit, b.Link.Hash), b.Link.Append(nil))
 	}
 }
 
 // RecountStep counts the children of up to n blocks; more is false when all is
-// counted.
+// counted. By then the whole index of the newest commit has to be learned.
 func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 	var todo []link.Link
 	var bad error
@@ -122,30 +143,36 @@ func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 			return true, err
 		}
 	}
-	return len(todo) > 0, nil
+	if len(todo) > 0 {
+		return true, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var b state.Batch
+	SetCounted(&b)
+	_, err = t.st.Apply(&b)
+	return false, err
 }
 
+// expand counts the children of a block, unless that was done when it was
+// stored, or nothing refers to it any more.
 func (t *Table) expand(l link.Link, kids []link.Link) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.begin()
+	c, err := t.begin()
+	if err != nil {
+		return err
+	}
 	c.b.Delete(hashKey(tableVisit, l.Hash))
 	row, err := c.block(l)
 	if err != nil {
 		return err
 	}
-	if !row.Expanded {
+	if !row.Expanded && row.Refs > 0 {
 		row.Expanded = len(kids) > 0
 		for _, k := range kids {
 			if err := c.refer(k); err != nil {
-				return err
-			}
-			kid, err := c.block(k)
-			if err != nil {
-				return err
-			}
-			if !kid.Expanded {
-				c.visit(k)
+				return fmt.Errorf("block %v: %w", l, err)
 			}
 		}
 	}

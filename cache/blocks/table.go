@@ -53,22 +53,38 @@ func (t *Table) Find(tag block.Tag) (link.Link, bool, error) {
 		return link.Link{}, false, err
 	}
 	if b.Refs == 0 {
-		if _, fresh, err := t.st.Get(hashKey(tableOrphan, b.Link.Hash)); err != nil || !fresh {
+		if usable, err := t.unreferenced(b); err != nil || !usable {
 			return link.Link{}, false, err
 		}
 	}
 	return b.Link, true, nil
 }
 
-// Publish moves the one reference that a commit counts from the old to the new
-// one; either may be the zero link.
-func (t *Table) Publish(now, before link.Link) error {
+// unreferenced reports whether a block that nothing refers to may be referred
+// to again: one that was stored since the newest commit, or, while references
+// are counted anew and so nothing is given up, any that has no children.
+func (t *Table) unreferenced(b Block) (bool, error) {
+	_, fresh, err := t.st.Get(hashKey(tableOrphan, b.Link.Hash))
+	if fresh || err != nil || b.Link.Codec != link.Raw {
+		return fresh, err
+	}
+	counted, err := t.Counted()
+	return !counted, err
+}
+
+// Turn counts one reference to the commit that begins to be needed, and one less
+// to the one that is not needed any more; either may be the zero link. What with
+// adds to the batch becomes true at the same instant.
+func (t *Table) Turn(now, before link.Link, with func(*state.Batch) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now == before {
-		return nil
+	c, err := t.begin()
+	if err != nil {
+		return err
 	}
-	c := t.begin()
+	if err := with(&c.b); err != nil {
+		return err
+	}
 	if !now.IsZero() {
 		if err := c.refer(now); err != nil {
 			return err

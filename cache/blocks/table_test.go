@@ -192,7 +192,7 @@ func (d *drive) grow() link.Link {
 
 func (d *drive) commit() {
 	root := d.grow()
-	d.ok(d.table.Publish(root, d.root))
+	d.ok(d.table.Turn(root, d.root, func(*state.Batch) error { return nil }))
 	d.root = root
 }
 
@@ -278,15 +278,21 @@ func (d *drive) check() {
 	if len(live) > 0 {
 		d.t.Fatalf("packs %v are needed and not in the account", live)
 	}
+	var roots []link.Link
+	if !d.root.IsZero() {
+		roots = append(roots, d.root)
+	}
+	d.ok(d.table.Audit(roots, d.children, func(f Fault) { d.t.Fatalf("an audit finds: %v", f) }))
 }
 
-// recount begins the account anew, as a device does that joined the drive:
-// places are learned from the index, at any time.
+// recount begins the account anew, as a device does that joined the drive or
+// lost its index: places are learned from the index, at any time, those of blocks
+// among them that the newest commit does not need any more; and commits go on.
 func (d *drive) recount() {
-	d.reclaim() // a device that joins sees only what is published
 	if d.root.IsZero() {
 		return
 	}
+	d.fresh = nil // no index has heard of it
 	g := group.Group{ID: modelGroup, Class: 20, Kind: group.Content, Coding: erasure.NewCoding(1, 1), Slots: []group.PeerKey{{9}}, Packs: d.packs}
 	for n := range d.packs {
 		if _, ok, err := d.table.Pack(modelGroup, n); err != nil || !ok {
@@ -299,14 +305,20 @@ func (d *drive) recount() {
 		return blockindex.Entry{Link: l, Tag: block.Tag(l.Hash[16:]), Place: d.homes[l.Hash]}
 	}
 	var entries []blockindex.Entry
-	for _, l := range d.reachable() {
-		if l != d.root {
+	for _, l := range d.made {
+		if home, ok := d.homes[l.Hash]; ok && l != d.root && !g.Dead.Has(home.Number) {
 			entries = append(entries, entry(l))
 		}
 	}
 	slices.SortFunc(entries, blockindex.Compare)
 	d.ok(d.table.BeginRecount([]blockindex.Entry{entry(d.root)}))
+	commits := rapid.IntRange(0, 3).Draw(d.t, "commits meanwhile")
 	for more := true; more || len(entries) > 0; {
+		if commits > 0 && d.packs < group.MaxPacks-10 && rapid.Bool().Draw(d.t, "commit now") {
+			commits--
+			d.commit()
+			more = true
+		}
 		if n := min(len(entries), rapid.IntRange(0, 5).Draw(d.t, "learn")); n > 0 {
 			d.ok(d.table.Learn(entries[:n]))
 			entries = entries[n:]
@@ -317,8 +329,10 @@ func (d *drive) recount() {
 			d.ok(err)
 		}
 	}
-	d.check()
-	d.fresh = nil
+	if counted, err := d.table.Counted(); err != nil || !counted {
+		d.t.Fatalf("not counted: %v", err)
+	}
+	d.reclaim()
 }
 
 func (d *drive) restart() {

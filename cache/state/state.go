@@ -40,9 +40,13 @@ const (
 	overlayMax = 4
 )
 
-// seqKey holds, in leveldb only, the number of the last record it contains. No
-// table's key begins with a zero byte.
-var seqKey = []byte{0}
+// What only leveldb holds. No table's key begins with a zero byte.
+var (
+	// seqKey is the number of the last record that it contains.
+	seqKey = []byte{0}
+	// lostKey stands as long as rows are missing that an earlier one had.
+	lostKey = []byte{0, 1}
+)
 
 // ErrClosed says that the store was closed.
 var ErrClosed = errors.New("state is closed")
@@ -107,12 +111,19 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.rebuilt, err = db.Has(lostKey, nil); err != nil {
+		_ = db.Close()
+		return nil, fmt.Errorf("index: %w", err)
+	}
 	s.db, s.inDB, s.seq = db, seq, seq
 	first := uint64(0)
 	where := journal.Options{Disk: opt.Disk, SegmentSize: opt.SegmentSize}
 	s.journal, err = journal.Open(filepath.Join(dir, "journal"), where, func(n uint64, payload []byte) error {
 		if first == 0 {
 			first = n
+			if err := s.begin(n); err != nil {
+				return err
+			}
 		}
 		return s.replay(n, payload)
 	})
@@ -193,6 +204,19 @@ func readSeq(db *leveldb.DB) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
+// begin takes note, before anything gets into leveldb, that the journal begins
+// with record first: if leveldb is new and the journal is not, rows are missing.
+func (s *Store) begin(first uint64) error {
+	if s.inDB > 0 || first <= 1 {
+		return nil
+	}
+	s.rebuilt = true
+	if err := s.db.Put(lostKey, nil, &opt.WriteOptions{Sync: true}); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	return nil
+}
+
 // replay applies one record of the journal that leveldb does not have.
 func (s *Store) replay(n uint64, payload []byte) error {
 	if n <= s.inDB {
@@ -219,12 +243,11 @@ func (s *Store) replay(n uint64, payload []byte) error {
 func (s *Store) join(had, first uint64) error {
 	lagging := first > had+1
 	leading := had >= s.journal.Next()
-	if had == 0 && first > 1 {
-		s.rebuilt = true // a new index over a journal whose beginning was dropped
+	if had == 0 || !lagging && !leading {
 		return nil
 	}
-	if !lagging && !leading {
-		return nil
+	if s.journal.Next() == 1 {
+		return fmt.Errorf("%w: it is empty, and the index knows of %d records", journal.ErrDamaged, had)
 	}
 	if err := s.db.Close(); err != nil {
 		return err
@@ -245,8 +268,22 @@ func (s *Store) join(had, first uint64) error {
 }
 
 // Rebuilt reports whether the index had to be made anew from a journal that
-// does not reach back to the beginning: what it held from before is missing.
+// does not reach back to the beginning: what it held from before is missing. It
+// stays so, over ends of the process and of the power, until Restored is told.
 func (s *Store) Rebuilt() bool { return s.rebuilt }
+
+// Restored says that the batches which bring back what a lost index held are
+// applied.
+func (s *Store) Restored() error {
+	if err := s.Sync(); err != nil {
+		return err
+	}
+	if err := s.db.Delete(lostKey, &opt.WriteOptions{Sync: true}); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	s.rebuilt = false
+	return nil
+}
 
 // Apply makes the changes of b, all or none; when it returns, they survive the
 // end of the process. It returns the batch's sequence number.

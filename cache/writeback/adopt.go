@@ -40,40 +40,58 @@ func Adopt(st *state.Store, table *blocks.Table, h commit.Head, signed []byte, r
 	}
 	var b state.Batch
 	SaveCommit(&b, h, signed)
-	b.Delete(refsKey)
 	_, err = st.Apply(&b)
 	return err
 }
 
+// ErrNoState says that the tables hold nothing of a drive, not even that it is
+// new: journal and index are gone.
+var ErrNoState = errors.New("the local state of the drive is gone")
+
+// Check refuses tables that hold nothing of a drive.
+func Check(st *state.Store) error {
+	counted, err := blocks.New(st).Counted()
+	if err != nil || counted {
+		return err
+	}
+	if _, known, err := st.Get(commitKey); err != nil || known {
+		return err
+	}
+	return ErrNoState
+}
+
 // Restore brings back what the tables held before their index was lost: the
-// newest commit and what it had not taken are in the journal, the commit's
-// metadata in packs that are kept as files, and the rest comes when looked at.
-// The tree must not be open yet.
+// newest commit, or the one that was about to be, and what it had not taken are
+// in the journal, the commit's metadata in packs that are kept as files, and the
+// rest comes when looked at. The tree must not be open yet. If Restore does not
+// succeed, the index stays known as lost.
 func Restore(ctx context.Context, st *state.Store, table *blocks.Table, reader *readthrough.Reader) error {
-	c, at, ok, err := LoadCommit(st)
-	if err != nil {
+	if err := restore(ctx, st, table, reader); err != nil {
 		return fmt.Errorf("restore: %w", err)
+	}
+	return st.Restored()
+}
+
+func restore(ctx context.Context, st *state.Store, table *blocks.Table, reader *readthrough.Reader) error {
+	p, ok, err := load(st, intendedKey)
+	if err == nil && !ok {
+		p, ok, err = load(st, commitKey)
+	}
+	if err != nil {
+		return err
 	}
 	if !ok {
-		return errors.New("restore: the index is lost, and the journal names no commit")
+		return errors.New("the index is lost, and the journal names no commit")
 	}
-	root, err := c.RootRecord()
+	root, err := p.commit.RootRecord()
 	if err != nil {
-		return fmt.Errorf("restore: %w", err)
+		return err
 	}
-	if err := tree.Adopt(st, root, c.Files, c.Bytes); err != nil {
-		return fmt.Errorf("restore: %w", err)
+	if err := tree.Adopt(st, root, p.commit.Files, p.commit.Bytes); err != nil {
+		return err
 	}
 	read := func(l commit.Locator) ([]byte, error) { return reader.At(ctx, l) }
-	signed, err := read(at)
-	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	h := commit.Head{Drive: c.Drive, Device: c.Device, Number: c.Number, Time: c.Time, Commit: at}
-	if err := Adopt(st, table, h, signed, read); err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	return nil
+	return Adopt(st, table, p.head, p.signed, read)
 }
 
 func entryAt(l commit.Locator) blockindex.Entry {

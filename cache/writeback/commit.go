@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"skep/cache/state"
 	"skep/cache/tree"
 	"skep/chunker/blockindex"
 	"skep/chunker/commit"
@@ -20,46 +19,65 @@ func (e *Engine) commit(ctx context.Context) (err error) {
 	defer func() { e.end(err) }()
 	defer e.buffers.drain()
 
+	if err := e.publishIntended(ctx, 0); err != nil {
+		return err
+	}
 	cut, err := e.cfg.Tree.Cut()
 	if err != nil {
 		return err
 	}
 	defer cut.Close()
-	old, oldAt := e.reader.Commit()
-	changed, err := hasMarks(cut)
+	needed, err := e.isNeeded(cut)
 	if err != nil {
 		return err
 	}
-	moved := e.takeMoved()
-	if !changed && !moved && old != nil {
-		return e.afterwards(ctx, cut.Seq()) // reclaiming may be unfinished
+	if !needed { // giving back may be unfinished
+		return e.afterwards(ctx, cut.Seq())
 	}
-	defer func() {
-		if err != nil && moved {
-			e.mu.Lock()
-			e.moved = true
-			e.mu.Unlock()
-		}
-	}()
 	if err := e.foldSome(ctx); err != nil {
 		return fmt.Errorf("folding: %w", err)
 	}
 	w := newWork(ctx, e, cut)
-	next, err := w.build(ctx, old)
-	if err != nil {
-		return err
-	}
-	done, err := e.finish(ctx, w, next, old, oldAt)
-	if err != nil {
-		return err
-	}
-	if err := e.settle(ctx, w, done, oldAt); err != nil {
+	if err := e.make(ctx, w); err != nil {
 		return err
 	}
 	if err := e.afterwards(ctx, cut.Seq()); err != nil {
 		e.cfg.Log.Warn("reclaiming space was put off", "err", err)
 	}
 	return w.movingError()
+}
+
+// isNeeded reports whether there is something to commit.
+func (e *Engine) isNeeded(cut *tree.Cut) (bool, error) {
+	if old, _ := e.reader.Commit(); old == nil {
+		return true, nil
+	}
+	if moved, err := e.table.Moved(); err != nil || moved != 0 {
+		return true, err
+	}
+	return hasMarks(cut)
+}
+
+// make stores and publishes a new commit; when it returns, what the commit took
+// is clean.
+func (e *Engine) make(ctx context.Context, w *work) error {
+	moved, err := e.table.Moved()
+	if err != nil {
+		return err
+	}
+	old, oldAt := e.reader.Commit()
+	next, err := w.build(ctx, old)
+	if err != nil {
+		return err
+	}
+	indexed, err := e.finish(ctx, next, old, oldAt)
+	if err != nil {
+		return err
+	}
+	if err := e.publishIntended(ctx, moved); err != nil {
+		return err
+	}
+	return e.settle(ctx, w, indexed)
 }
 
 func (e *Engine) begin() {
@@ -129,77 +147,39 @@ func (w *work) build(ctx context.Context, old *commit.Commit) (commit.Commit, er
 	return c, nil
 }
 
-// published is a commit that is out.
-type published struct {
-	head    commit.Head
-	signed  []byte
-	commit  commit.Commit
-	indexed []blockindex.Entry
-}
-
 // finish writes the block index's new segment, the group table and the commit
-// into the last pack, and publishes the head.
-func (e *Engine) finish(ctx context.Context, w *work, c commit.Commit, old *commit.Commit, oldAt commit.Locator) (published, error) {
+// into the last pack, and intends the commit. It returns what the new segment has
+// that no older one had.
+func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) ([]blockindex.Entry, error) {
 	last := &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, e.buffers.get(metadataClass))}
 	tail := &tailWriter{e: e, f: last, ctx: ctx}
-	p := published{}
-	var err error
-	if p.indexed, err = tail.segments(&c, old, oldAt); err != nil {
-		return p, fmt.Errorf("block index: %w", err)
+	indexed, err := tail.segments(&c, old, oldAt)
+	if err != nil {
+		return nil, fmt.Errorf("block index: %w", err)
 	}
 	if err := tail.groups(&c); err != nil {
-		return p, fmt.Errorf("group table: %w", err)
+		return nil, fmt.Errorf("group table: %w", err)
 	}
 	if old != nil {
 		c.Parents = []link.Link{oldAt.Link}
 	}
-	p.signed = c.Sign(e.cfg.Device)
-	refs, err := c.Refs()
+	p, err := tail.commit(c)
 	if err != nil {
-		return p, err
+		return nil, fmt.Errorf("commit block: %w", err)
 	}
-	at, err := tail.put(p.signed, refs)
-	if err != nil {
-		return p, fmt.Errorf("commit block: %w", err)
-	}
-	packer := newPacker(ctx, e)
-	where, err := packer.sendNow(tail.f)
-	if err != nil {
-		return p, err
-	}
-	if p.commit, err = commit.Parse(p.signed); err != nil {
-		return p, fmt.Errorf("BUG: writeback: %w", err)
-	}
-	p.head = commit.Head{Drive: e.cfg.Drive, Device: p.commit.Device, Number: c.Number, Time: c.Time, Commit: at.In(where)}
-	if err := e.cfg.Publish(ctx, p.head); err != nil {
-		return p, fmt.Errorf("publish the head: %w", err)
-	}
-	return p, nil
+	return indexed, e.intend(p)
 }
 
-// settle makes the published commit the newest one here: what it took is clean.
-// Each step can be done again: a crash between them costs another commit.
-func (e *Engine) settle(ctx context.Context, w *work, p published, oldAt commit.Locator) error {
-	var b state.Batch
-	SaveCommit(&b, p.head, p.signed)
-	if _, err := e.cfg.State.Apply(&b); err != nil {
-		return err
-	}
-	e.reader.SetCommit(&p.commit, p.head.Commit)
-	if err := e.table.Publish(p.head.Commit.Link, oldAt.Link); err != nil {
-		return err
-	}
-	if err := e.table.Indexed(p.indexed); err != nil {
+// settle tells the tree and the account what the newest commit took. A crash
+// before its end costs another commit of the same: marks are cleared last, and
+// until there is a commit that was settled, or nothing is marked, nothing is given
+// up that rows of the tree may still name.
+func (e *Engine) settle(ctx context.Context, w *work, indexed []blockindex.Entry) error {
+	if err := e.table.Indexed(indexed); err != nil {
 		return err
 	}
 	if err := w.cut.Settle(ctx, w.done); err != nil {
 		return err
 	}
-	if err := w.cut.ClearMarks(w.keep); err != nil {
-		return err
-	}
-	e.mu.Lock()
-	e.progress.Number, e.progress.LastDone = p.commit.Number, e.now()
-	e.mu.Unlock()
-	return nil
+	return w.cut.ClearMarks(w.keep)
 }

@@ -70,7 +70,6 @@ type Engine struct {
 
 	mu       sync.Mutex // guards all below
 	progress Progress
-	moved    bool // the group table changed since the newest commit
 }
 
 // Progress tells how far write-back is.
@@ -135,22 +134,4 @@ func (e *Engine) Changed() {
 	case e.dirty <- struct{}{}:
 	default:
 	}
-}
-
-// GroupsChanged tells that slots have other holders than the newest commit's
-// group table says: the next commit writes it anew, even if nothing else did.
-func (e *Engine) GroupsChanged() {
-	e.mu.Lock()
-	e.moved = true
-	e.mu.Unlock()
-	e.Changed()
-}
-
-// takeMoved reports whether the group table changed, once.
-func (e *Engine) takeMoved() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	moved := e.moved
-	e.moved = false
-	return moved
 }

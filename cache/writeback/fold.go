@@ -13,7 +13,7 @@ import (
 // many have gathered, into new packs. The old ones die with the next commit
 // that is published.
 func (e *Engine) foldSome(ctx context.Context) error {
-	if ready, err := e.RefsReady(); err != nil || !ready {
+	if counted, err := e.table.Counted(); err != nil || !counted {
 		return err
 	}
 	chosen, err := e.chooseFolds()

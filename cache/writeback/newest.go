@@ -1,36 +1,58 @@
 package writeback
 
 import (
+	"context"
 	"errors"
+	"fmt"
 
 	"skep/cache/state"
 	"skep/chunker/commit"
+	"skep/chunker/link"
 )
 
-// commitKey is where the newest commit and its locator lie in the tables.
-var commitKey = []byte("hcommit")
+// Where commits lie in the tables.
+var (
+	// commitKey is the newest one.
+	commitKey = []byte("hcommit")
+	// intendedKey is the one that is to be the newest: complete and with
+	// holders, its head perhaps with some keepers already. Whatever comes
+	// between, it is published before another one is, and nothing that it
+	// needs is given up before.
+	intendedKey = []byte("hintended")
+)
 
 // LoadCommit reads the newest commit from the tables.
 func LoadCommit(st state.Reader) (c commit.Commit, at commit.Locator, ok bool, err error) {
-	b, ok, err := st.Get(commitKey)
-	if err != nil || !ok {
-		return c, at, false, err
-	}
-	head, body, err := splitCommit(b)
-	if err != nil {
-		return c, at, false, err
-	}
-	if c, err = commit.Parse(body); err != nil {
-		return c, at, false, err
-	}
-	return c, head.Commit, true, nil
+	p, ok, err := load(st, commitKey)
+	return p.commit, p.head.Commit, ok, err
 }
 
 // SaveCommit makes a commit the newest one in the tables.
-func SaveCommit(b *state.Batch, h commit.Head, signed []byte) {
+func SaveCommit(b *state.Batch, h commit.Head, signed []byte) { save(b, commitKey, h, signed) }
+
+// complete is a commit that lies with holders.
+type complete struct {
+	head   commit.Head
+	signed []byte
+	commit commit.Commit
+}
+
+func save(b *state.Batch, key []byte, h commit.Head, signed []byte) {
 	head := h.Encode()
 	v := append([]byte{byte(len(head) >> 8), byte(len(head))}, head...)
-	b.Put(commitKey, append(v, signed...))
+	b.Put(key, append(v, signed...))
+}
+
+func load(st state.Reader, key []byte) (p complete, ok bool, err error) {
+	b, ok, err := st.Get(key)
+	if err != nil || !ok {
+		return p, false, err
+	}
+	if p.head, p.signed, err = splitCommit(b); err != nil {
+		return p, false, err
+	}
+	p.commit, err = commit.Parse(p.signed)
+	return p, err == nil, err
 }
 
 func splitCommit(b []byte) (commit.Head, []byte, error) {
@@ -43,4 +65,48 @@ func splitCommit(b []byte) (commit.Head, []byte, error) {
 	}
 	h, err := commit.ParseHead(b[2 : 2+n])
 	return h, b[2+n:], err
+}
+
+// intend writes down, so that it survives power loss, that a commit is to be the
+// newest one. From now on it counts a reference.
+func (e *Engine) intend(p complete) error {
+	err := e.table.Turn(p.head.Commit.Link, link.Link{}, func(b *state.Batch) error {
+		save(b, intendedKey, p.head, p.signed)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return e.cfg.State.Sync()
+}
+
+// publishIntended publishes the intended commit, if there is one, and makes it
+// the newest one here, in one batch with what that means for the account. moved
+// are the moves of slots that it says.
+func (e *Engine) publishIntended(ctx context.Context, moved uint64) error {
+	p, ok, err := load(e.cfg.State, intendedKey)
+	if err != nil || !ok {
+		return err
+	}
+	if err := e.cfg.Publish(ctx, p.head); err != nil {
+		return fmt.Errorf("publish the head: %w", err)
+	}
+	_, oldAt := e.reader.Commit()
+	before := oldAt.Link
+	if before == p.head.Commit.Link {
+		before = link.Link{}
+	}
+	err = e.table.Turn(link.Link{}, before, func(b *state.Batch) error {
+		SaveCommit(b, p.head, p.signed)
+		b.Delete(intendedKey)
+		return e.table.Told(b, moved)
+	})
+	if err != nil {
+		return err
+	}
+	e.reader.SetCommit(&p.commit, p.head.Commit)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.progress.Number, e.progress.LastDone = p.commit.Number, e.now()
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"skep/cache/blocks"
-	"skep/cache/state"
 	"skep/chunker/blockindex"
 	"skep/chunker/commit"
 	"skep/chunker/dag"
@@ -25,9 +24,9 @@ const (
 
 // afterwards gives back what the newest commit does not need: blocks without
 // references are dropped, packs without live blocks are declared dead, and the
-// journal forgets what the commit has.
+// journal forgets what the commit has. What that commit took is settled.
 func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
-	if ready, err := e.RefsReady(); err != nil || !ready {
+	if counted, err := e.table.Counted(); err != nil || !counted {
 		return err
 	}
 	for more := true; more; {
@@ -95,6 +94,13 @@ func (e *Engine) buryDead(ctx context.Context) error {
 			}
 		}
 	}
+	if len(dead) == 0 {
+		return nil
+	}
+	// What holders delete no power loss may make needed again.
+	if err := e.cfg.State.Sync(); err != nil {
+		return err
+	}
 	for id, numbers := range dead {
 		if err := e.buryIn(ctx, id, numbers); err != nil {
 			return err
@@ -153,15 +159,3 @@ func Children(l link.Link, plain []byte) ([]link.Link, error) {
 	}
 	return dag.Refs(l.Codec, plain)
 }
-
-// RefsReady reports whether the references of all stored blocks are counted;
-// on a device that joined the drive they first have to be.
-func (e *Engine) RefsReady() (bool, error) {
-	b, ok, err := e.cfg.State.Get(refsKey)
-	return ok && len(b) == 1 && b[0] == 1, err
-}
-
-var refsKey = []byte("hrefs")
-
-// SetRefsReady says that the references of all stored blocks are counted.
-func SetRefsReady(b *state.Batch) { b.Put(refsKey, []byte{1}) }

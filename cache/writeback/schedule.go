@@ -45,76 +45,121 @@ func (e *Engine) Sync(ctx context.Context) error {
 	}
 }
 
+// schedule is when things are due. Zero times stand for nothing.
+type schedule struct {
+	t           Timing
+	first, last time.Time     // of the changes that no commit has taken
+	retry       time.Duration // since the commit failed that was tried last
+
+	counting   bool          // references are being counted anew
+	countAfter time.Time     // when to go on
+	countRetry time.Duration // since it failed
+}
+
+// changed takes note that something changed.
+func (s *schedule) changed(now time.Time) {
+	s.last = now
+	if s.first.IsZero() {
+		s.first = now
+	}
+}
+
+// committed takes note of how a commit ended. What would not come to rest is
+// tried again like any change.
+func (s *schedule) committed(now time.Time, err error) {
+	var moving *MovingError
+	switch {
+	case err == nil:
+		s.first, s.last, s.retry = time.Time{}, time.Time{}, 0
+	case errors.As(err, &moving):
+		s.first, s.last, s.retry = now, now, 0
+	default:
+		s.first, s.last, s.retry = now, now, min(max(2*s.retry, s.t.Retry), s.t.Most)
+	}
+}
+
+// counted takes note of how a step of counting ended.
+func (s *schedule) counted(now time.Time, more bool, err error) {
+	s.counting, s.countAfter = more, now
+	if err == nil {
+		s.countRetry = 0
+		return
+	}
+	s.countRetry = min(max(2*s.countRetry, s.t.Retry), s.t.Most)
+	s.countAfter = now.Add(s.countRetry)
+}
+
+// commitDue is when the next commit begins by itself; ok is false if none does.
+func (s *schedule) commitDue() (at time.Time, ok bool) {
+	if s.first.IsZero() {
+		return at, false
+	}
+	if s.retry > 0 {
+		return s.last.Add(s.retry), true
+	}
+	at = s.last.Add(s.t.Quiet)
+	if most := s.first.Add(s.t.Most); most.Before(at) {
+		at = most
+	}
+	return at, true
+}
+
+// wait is how long nothing is due.
+func (s *schedule) wait(now time.Time) time.Duration {
+	wait := time.Hour
+	if at, ok := s.commitDue(); ok {
+		wait = min(wait, at.Sub(now))
+	}
+	if s.counting {
+		wait = min(wait, s.countAfter.Sub(now))
+	}
+	return max(0, wait)
+}
+
 // Run makes commits until ctx ends: some time after the last change, at most
 // some time after the first, and at once for Sync. One that failed is tried
-// again.
+// again. Between them, references are counted where they have to be.
 func (e *Engine) Run(ctx context.Context) error {
-	var first, last time.Time // of the changes not taken; zero: none
-	var retry time.Duration
+	s := &schedule{t: e.cfg.Timing, counting: true}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	// What an earlier run left is taken soon.
-	e.Changed()
-	counting := true
+	e.Changed() // what an earlier run left is taken soon
 	for {
-		var waiting []*request
-		if counting {
-			counting = e.recountSome(ctx)
-		}
-		timer.Reset(e.delay(first, last, retry))
-		if counting && first.IsZero() {
-			timer.Reset(0)
-		}
+		timer.Reset(s.wait(e.now()))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-e.dirty:
-			last = e.now()
-			if first.IsZero() {
-				first = last
-			}
-			continue
+			s.changed(e.now())
 		case r := <-e.asked:
-			waiting = append(waiting, r)
+			r.done <- e.commitNow(ctx, s)
 		case <-timer.C:
-			if first.IsZero() {
-				continue
+			if at, ok := s.commitDue(); ok && !e.now().Before(at) {
+				_ = e.commitNow(ctx, s) // the failure is in the schedule
+			} else if s.counting {
+				e.countSome(ctx, s)
 			}
-		}
-		select { // what was told until now is in the cut
-		case <-e.dirty:
-		default:
-		}
-		err := e.commit(ctx)
-		var moving *MovingError
-		if err == nil || errors.As(err, &moving) {
-			first, last, retry = time.Time{}, time.Time{}, 0
-			if moving != nil {
-				first, last = e.now(), e.now()
-			}
-		} else if ctx.Err() == nil {
-			e.cfg.Log.Warn("a commit failed and will be tried again", "err", err)
-			retry = min(max(2*retry, e.cfg.Timing.Retry), e.cfg.Timing.Most)
-			first = e.now()
-			last = first
-		}
-		for _, r := range waiting {
-			r.done <- err
 		}
 	}
 }
 
-// delay is how long to wait for the next commit.
-func (e *Engine) delay(first, last time.Time, retry time.Duration) time.Duration {
-	if first.IsZero() {
-		return time.Hour
+func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
+	select { // what was told until now is in the cut
+	case <-e.dirty:
+	default:
 	}
-	if retry > 0 {
-		return max(0, last.Add(retry).Sub(e.now()))
+	err := e.commit(ctx)
+	s.committed(e.now(), err)
+	if s.retry > 0 && ctx.Err() == nil {
+		e.cfg.Log.Warn("a commit failed and will be tried again", "err", err)
 	}
-	due := last.Add(e.cfg.Timing.Quiet)
-	if most := first.Add(e.cfg.Timing.Most); most.Before(due) {
-		due = most
+	return err
+}
+
+func (e *Engine) countSome(ctx context.Context, s *schedule) {
+	more, err := e.recountSome(ctx)
+	s.counted(e.now(), more, err)
+	if err != nil && ctx.Err() == nil {
+		e.cfg.Log.Info("counting references is put off", "err", err)
 	}
-	return max(0, due.Sub(e.now()))
 }

@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"skep/chunker/commit"
 	"skep/chunker/group"
@@ -35,6 +36,29 @@ func (t *tailWriter) put(plain []byte, refs []link.Link) (commit.Locator, error)
 	}
 	t.f.refs = append(t.f.refs, refs)
 	return commit.Locator{Offset: off, Length: uint32(len(s.Ciphertext)), Link: s.Link}, nil
+}
+
+// commit adds the signed commit and sends the pack.
+func (t *tailWriter) commit(c commit.Commit) (complete, error) {
+	p := complete{signed: c.Sign(t.e.cfg.Device)}
+	var err error
+	if p.commit, err = commit.Parse(p.signed); err != nil {
+		return p, fmt.Errorf("BUG: writeback: %w", err)
+	}
+	refs, err := p.commit.Refs()
+	if err != nil {
+		return p, err
+	}
+	at, err := t.put(p.signed, refs)
+	if err != nil {
+		return p, err
+	}
+	where, err := newPacker(t.ctx, t.e).sendNow(t.f)
+	if err != nil {
+		return p, err
+	}
+	p.head = commit.Head{Drive: t.e.cfg.Drive, Device: p.commit.Device, Number: c.Number, Time: c.Time, Commit: at.In(where)}
+	return p, nil
 }
 
 // pieces stores blocks that the commit names by locator. As many as fit go

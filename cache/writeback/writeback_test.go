@@ -46,17 +46,26 @@ type device struct {
 	packs  *packfiles.Store
 	engine *writeback.Engine
 	stop   func()
+	// Where packs and heads go to and come from; the swarm, unless a test puts
+	// something between.
+	sink    writeback.Sink
+	publish writeback.Publisher
+	source  readthrough.Source
+	lost    bool // the index was, before it was opened
 }
 
 func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
 	d := &device{t: t, dir: t.TempDir(), swarm: swarm}
-	d.open(func(st *state.Store) {
-		var b state.Batch
-		writeback.SetRefsReady(&b)
-		_, _ = st.Apply(&b)
-	})
+	d.open(newDrive)
 	t.Cleanup(func() { d.close() })
 	return d
+}
+
+// newDrive prepares the tables of a drive of which nothing is stored yet.
+func newDrive(st *state.Store) {
+	var b state.Batch
+	blocks.SetCounted(&b)
+	_, _ = st.Apply(&b)
 }
 
 func must[T any](v T, err error) T {
@@ -68,21 +77,27 @@ func must[T any](v T, err error) T {
 
 func (d *device) open(prepare func(*state.Store)) {
 	d.t.Helper()
+	if d.sink == nil {
+		d.sink, d.publish = d.swarm, d.swarm.Publish
+	}
+	if d.source == nil {
+		d.source = d.swarm
+	}
 	d.st = must(state.Open(filepath.Join(d.dir, "state")))
 	if prepare != nil {
 		prepare(d.st)
 	}
 	d.packs = must(packfiles.Open(filepath.Join(d.dir, "packs")))
 	d.table = blocks.New(d.st)
-	d.reader = readthrough.New(d.table, d.packs, d.swarm, names)
-	if d.st.Rebuilt() {
+	d.reader = readthrough.New(d.table, d.packs, d.source, names)
+	if d.lost = d.st.Rebuilt(); d.lost {
 		if err := writeback.Restore(ctx, d.st, d.table, d.reader); err != nil {
 			d.t.Fatal(err)
 		}
 	}
 	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.Open(filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1}))
 	d.engine = must(writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.swarm, Publish: d.swarm.Publish,
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: deviceKey, Root: rootKey, Names: names, Read: read, Convergence: convergence,
 		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
 		Now: time.Now, Log: slog.New(slog.DiscardHandler),
@@ -428,80 +443,6 @@ func TestManySmallCommitsStayCompact(t *testing.T) {
 	t.Logf("%d bytes in %d shards for %d bytes", n, shards, 10*2000)
 	if n > 24<<20 {
 		t.Errorf("%d bytes are held for %d", n, 10*2000)
-	}
-}
-
-// The device goes on after its index was lost: from the newest commit and the
-// journal, without any peer for what it wrote itself.
-func TestLostIndex(t *testing.T) {
-	swarm := memswarm.New(9, 4, 7)
-	d := newDevice(t, swarm)
-	want := map[string]string{"dir/": "", "dir/sub/": "", "new/": ""}
-	put := func(path string, content []byte) {
-		d.put(path, content)
-		want[path] = string(content)
-	}
-	for i := range 300 {
-		put(fmt.Sprintf("dir/sub/f%d", i), random(uint64(i), 3000))
-	}
-	put("dir/large", random(1000, 2<<20))
-	d.sync()
-	put("dir/sub/f7", []byte("changed after the commit"))
-	put("new/file", random(1001, 50_000))
-	put("dir/sub/added", []byte("x"))
-	sub, _ := d.parent("dir/sub/x")
-	if err := d.tree.Unlink(ctx, sub, "f9"); err != nil {
-		t.Fatal(err)
-	}
-	delete(want, "dir/sub/f9")
-	if err := d.tree.Rename(ctx, sub, "f10", tree.Root, "renamed", 0); err != nil {
-		t.Fatal(err)
-	}
-	want["renamed"] = want["dir/sub/f10"]
-	delete(want, "dir/sub/f10")
-	d.forgetJournal()
-	d.close()
-	if err := os.RemoveAll(filepath.Join(d.dir, "state", "index")); err != nil {
-		t.Fatal(err)
-	}
-	d.open(nil)
-	if !d.st.Rebuilt() {
-		t.Fatal("the test did not lose anything")
-	}
-	check(t, d.listTree(), want)
-	d.sync()
-	check(t, d.committed(), want)
-	d.put("dir/after", []byte("y"))
-	want["dir/after"] = "y"
-	d.sync()
-	check(t, d.committed(), want)
-}
-
-// forgetJournal fills the journal until its first segments, which the newest
-// commit has made dispensable, are dropped.
-func (d *device) forgetJournal() {
-	d.t.Helper()
-	var b state.Batch
-	b.Put([]byte("qfill"), make([]byte, 8<<20))
-	for range 4 {
-		if _, err := d.st.Apply(&b); err != nil {
-			d.t.Fatal(err)
-		}
-	}
-	b.Reset()
-	b.Delete([]byte("qfill"))
-	if _, err := d.st.Apply(&b); err != nil {
-		d.t.Fatal(err)
-	}
-	before := d.st.Seq()
-	if err := d.tree.Carry(); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := d.table.Carry(); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := d.st.Forget(before); err != nil {
-		d.t.Fatal(err)
 	}
 }
 

@@ -173,7 +173,7 @@ func wholePipeline() (float64, error) {
 	}
 	defer t.Close()
 	var b state.Batch
-	writeback.SetRefsReady(&b)
+	blocks.SetCounted(&b)
 	if _, err := st.Apply(&b); err != nil {
 		return 0, err
 	}

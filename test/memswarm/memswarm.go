@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"skep/cache/readerr"
@@ -51,6 +53,43 @@ func New(peers, k, n int) *Swarm {
 			shards: map[shardKey][]byte{}, leases: map[group.ID]group.Lease{}})
 	}
 	return s
+}
+
+// Clone returns a swarm that is as this one is now.
+func (s *Swarm) Clone() *Swarm {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := &Swarm{K: s.K, N: s.N, heads: slices.Clone(s.heads), reads: s.reads}
+	for _, h := range s.holders {
+		out.holders = append(out.holders, &Holder{Key: h.Key, Down: h.Down, Lying: h.Lying,
+			shards: maps.Clone(h.shards), leases: maps.Clone(h.leases)})
+	}
+	return out
+}
+
+// Packs are the packs of which any holder has a shard.
+func (s *Swarm) Packs() []group.PackRef {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := map[shardKey]bool{}
+	var out []group.PackRef
+	for _, h := range s.holders {
+		for k := range h.shards {
+			k.slot = 0
+			if !seen[k] {
+				seen[k] = true
+				out = append(out, group.PackRef{Group: k.group, Number: k.number})
+			}
+		}
+	}
+	return out
+}
+
+// Published is how many heads were.
+func (s *Swarm) Published() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.heads)
 }
 
 // Set changes holder i.

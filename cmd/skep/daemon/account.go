@@ -96,14 +96,8 @@ func (a account) Pack(id group.ID, number uint16) ([]byte, error) { return a.d.p
 
 // Moved takes note that a slot has a new holder.
 func (a account) Moved(id group.ID, slot uint8, holder group.PeerKey) error {
-	defer a.d.engine.GroupsChanged()
-	return a.d.table.UpdateGroup(id, func(g *group.Group) error {
-		if int(slot) >= len(g.Slots) {
-			return fmt.Errorf("group %v has no slot %d", id, slot)
-		}
-		g.Slots[slot] = holder
-		return nil
-	})
+	defer a.d.engine.Changed()
+	return a.d.table.MoveSlot(id, int(slot), holder)
 }
 
 // Acked takes note of what was found, and not, in a slot.

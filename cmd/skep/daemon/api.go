@@ -168,7 +168,7 @@ func (d *Daemon) driveStatus(_ context.Context, s *control.Status, shards map[gr
 	if s.PendingFiles, s.PendingBytes, err = dr.tree.Pending(); err != nil {
 		return err
 	}
-	if s.Read, err = dr.engine.RefsReady(); err != nil {
+	if s.Read, err = dr.table.Counted(); err != nil {
 		return err
 	}
 	p := dr.engine.Progress()

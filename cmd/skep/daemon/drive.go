@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -144,16 +145,29 @@ func (d *drive) openTables() (err error) {
 		return err
 	}
 	d.table = blocks.New(d.st)
-	return nil
+	return writeback.Check(d.st)
 }
+
+// restorePatience is how long opening a drive waits for peers, where what brings
+// a lost index back is not here any more.
+const restorePatience = time.Minute
 
 // afterLoss brings back what a lost index held.
 func (d *drive) afterLoss() error {
 	if !d.st.Rebuilt() {
 		return nil
 	}
-	d.log.Warn("the local index was damaged and is made anew from the newest commit and the journal")
-	return writeback.Restore(context.Background(), d.st, d.table, d.reader)
+	d.log.Warn("the local index was lost and is made anew from the newest commit and the journal")
+	ctx, cancel := context.WithTimeout(context.Background(), restorePatience)
+	defer cancel()
+	err := writeback.Restore(ctx, d.st, d.table, d.reader)
+	if err == nil {
+		return nil
+	}
+	if jerr := d.net.join(ctx); jerr != nil {
+		return errors.Join(err, jerr)
+	}
+	return writeback.Restore(ctx, d.st, d.table, d.reader)
 }
 
 // capacity is what df tells: the room on this device, which every write needs

@@ -61,18 +61,26 @@ func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error)
 	if err != nil {
 		return entropy, err
 	}
-	if err := createDrive(h, s, keys, ring, rec, passphrase); err != nil {
+	if h.Exists() {
+		return entropy, fmt.Errorf("%w: %s", home.ErrExists, h)
+	}
+	if err := newTables(h); err != nil {
 		return entropy, err
 	}
-	// Nothing is stored yet, so that all references are counted.
+	return entropy, createDrive(h, s, keys, ring, rec, passphrase)
+}
+
+// newTables writes the tables of a drive of which nothing is stored yet, so that
+// all references are counted.
+func newTables(h home.Dir) error {
 	st, err := state.Open(h.Path("state"))
 	if err != nil {
-		return entropy, err
+		return err
 	}
 	var b state.Batch
-	writeback.SetRefsReady(&b)
+	blocks.SetCounted(&b)
 	_, err = st.Apply(&b)
-	return entropy, errors.Join(err, st.Close())
+	return errors.Join(err, st.Close())
 }
 
 func certify(keys keyring.Local, prefix uint32) keyring.Certificate {
@@ -258,7 +266,7 @@ func (f *foundDrive) adopt(ctx context.Context, h home.Dir, n *network) error {
 func (f *foundDrive) adoptInto(ctx context.Context, st *state.Store, h home.Dir, n *network) error {
 	if f.empty {
 		var b state.Batch
-		writeback.SetRefsReady(&b)
+		blocks.SetCounted(&b)
 		_, err := st.Apply(&b)
 		return err
 	}

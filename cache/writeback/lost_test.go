@@ -1,0 +1,264 @@
+package writeback_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"skep/cache/blocks"
+	"skep/cache/packfiles"
+	"skep/cache/readerr"
+	"skep/cache/readthrough"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/group"
+	"skep/test/memswarm"
+)
+
+// The device goes on after its index was lost: from the newest commit and the
+// journal, without any peer for what it wrote itself.
+func TestLostIndex(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := map[string]string{"dir/": "", "dir/sub/": "", "new/": ""}
+	put := func(path string, content []byte) {
+		d.put(path, content)
+		want[path] = string(content)
+	}
+	for i := range 300 {
+		put(fmt.Sprintf("dir/sub/f%d", i), random(uint64(i), 3000))
+	}
+	put("dir/large", random(1000, 2<<20))
+	d.sync()
+	put("dir/sub/f7", []byte("changed after the commit"))
+	put("new/file", random(1001, 50_000))
+	put("dir/sub/added", []byte("x"))
+	sub, _ := d.parent("dir/sub/x")
+	if err := d.tree.Unlink(ctx, sub, "f9"); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "dir/sub/f9")
+	if err := d.tree.Rename(ctx, sub, "f10", tree.Root, "renamed", 0); err != nil {
+		t.Fatal(err)
+	}
+	want["renamed"] = want["dir/sub/f10"]
+	delete(want, "dir/sub/f10")
+	d.forgetJournal()
+	d.close()
+	if err := os.RemoveAll(filepath.Join(d.dir, "state", "index")); err != nil {
+		t.Fatal(err)
+	}
+	d.open(nil)
+	if !d.lost {
+		t.Fatal("the test did not lose anything")
+	}
+	check(t, d.listTree(), want)
+	d.sync()
+	check(t, d.committed(), want)
+	d.put("dir/after", []byte("y"))
+	want["dir/after"] = "y"
+	d.sync()
+	check(t, d.committed(), want)
+}
+
+// loseIndex ends a device and throws its index away.
+func (d *device) loseIndex() {
+	d.t.Helper()
+	d.close()
+	if err := os.RemoveAll(filepath.Join(d.dir, "state", "index")); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// counted waits until all references are counted.
+func (d *device) counted() {
+	d.t.Helper()
+	for end := time.Now().Add(time.Minute); ; d.sync() {
+		done, err := d.table.Counted()
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		if done {
+			return
+		}
+		if time.Now().After(end) {
+			d.t.Fatal("references are not counted after a minute")
+		}
+	}
+}
+
+// A lost index stays known as lost until all is back, whatever comes between;
+// then it is as it was.
+func TestLostIndexOverMoreCrashes(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := map[string]string{"dir/": ""}
+	put := func(path string, content []byte) {
+		d.put(path, content)
+		want[path] = string(content)
+	}
+	for i := range 40 {
+		put(fmt.Sprintf("dir/f%d", i), random(uint64(i), 20_000))
+	}
+	put("large", random(99, 3<<20))
+	d.sync()
+	put("dir/f3", []byte("changed"))
+	d.forgetJournal()
+	d.loseIndex()
+
+	// The way back breaks off: nothing can be read that it needs.
+	st := must(state.Open(filepath.Join(d.dir, "state")))
+	table := blocks.New(st)
+	none := must(packfiles.Open(t.TempDir()))
+	if err := writeback.Restore(ctx, st, table, readthrough.New(table, none, nil, names)); err == nil {
+		t.Fatal("restored from nothing")
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	for round := range 3 {
+		if round > 0 {
+			put(fmt.Sprintf("dir/new%d", round), random(uint64(100+round), 30_000))
+			if round == 2 {
+				d.sync()
+			}
+			d.loseIndex()
+		}
+		d.open(nil)
+		if !d.lost {
+			t.Fatalf("round %d: the index counts as whole", round)
+		}
+		check(t, d.listTree(), want)
+	}
+	d.counted()
+	d.sync()
+	check(t, d.committed(), want)
+	d.audit()
+	d.close()
+	if d.open(nil); d.lost {
+		t.Error("the index counts as lost although all is back")
+	}
+}
+
+// What is known only by the index is found again after its loss: a file that is
+// there under another name is not stored a second time, nor is one that was only
+// touched.
+func TestDuplicatesAreFoundAfterALoss(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	content := random(1, 6<<20)
+	d.put("a", content)
+	d.sync()
+	d.forgetJournal()
+	d.loseIndex()
+	d.open(nil)
+	d.counted()
+	before, _ := swarm.Bytes()
+	d.put("b", content)
+	d.put("a", content)
+	d.sync()
+	if after, _ := swarm.Bytes(); after-before > 1<<20 {
+		t.Errorf("%d bytes were stored that were there", after-before)
+	}
+	check(t, d.committed(), map[string]string{"a": string(content), "b": string(content)})
+	d.audit()
+}
+
+// partly is a source that refuses to read some packs.
+type partly struct {
+	*memswarm.Swarm
+	refuse atomic.Pointer[func(group.PackRef) bool]
+}
+
+func (p *partly) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
+	if f := p.refuse.Load(); f != nil && (*f)(ref) {
+		return nil, fmt.Errorf("pack %d: %w", ref.Number, readerr.ErrUnreachable)
+	}
+	return p.Swarm.ReadRange(ctx, ref, off, n)
+}
+
+// As long as not all references are counted, nothing is given up on their word.
+func TestNothingIsGivenUpBeforeAllIsCounted(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm}
+	source := &partly{Swarm: swarm}
+	d.source = source
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	d.put("quiet/f", random(1, 2<<20))
+	d.sync()
+	quiet := swarm.Head().Commit // the quiet directory is in a pack of metadata before it
+	d.put("busy/f", random(2, 2<<20))
+	d.sync()
+	d.forgetJournal()
+	d.loseIndex()
+	for n := range quiet.Number {
+		if err := must(packfiles.Open(filepath.Join(d.dir, "packs"))).Remove(quiet.Group, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuse := func(ref group.PackRef) bool { return ref.Group == quiet.Group && ref.Number < quiet.Number }
+	source.refuse.Store(&refuse)
+	for range 2 {
+		d.open(nil)
+		busy, _ := d.parent("busy/f")
+		_ = d.tree.Unlink(ctx, busy, "f")
+		before, _ := swarm.Bytes()
+		d.sync()
+		d.put("other", random(3, 1000))
+		d.sync()
+		if after, _ := swarm.Bytes(); after < before {
+			t.Fatalf("%d bytes became %d though nobody knew what is needed", before, after)
+		}
+		if counted, err := d.table.Counted(); err != nil || counted {
+			t.Fatalf("counted %v without reading it: %v", counted, err)
+		}
+		d.close()
+	}
+	source.refuse.Store(nil)
+	d.open(nil)
+	d.counted()
+	before, _ := swarm.Bytes()
+	d.put("other", random(4, 1000))
+	d.sync()
+	d.sync()
+	if after, _ := swarm.Bytes(); after > before-3<<20 {
+		t.Errorf("%d bytes became %d when all was counted", before, after)
+	}
+	check(t, d.committed(), map[string]string{"quiet/": "", "quiet/f": string(random(1, 2<<20)), "busy/": "", "other": string(random(4, 1000))})
+	d.audit()
+}
+
+// forgetJournal fills the journal until its first segments, which the newest
+// commit has made dispensable, are dropped.
+func (d *device) forgetJournal() {
+	d.t.Helper()
+	var b state.Batch
+	b.Put([]byte("qfill"), make([]byte, 8<<20))
+	for range 4 {
+		if _, err := d.st.Apply(&b); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	b.Reset()
+	b.Delete([]byte("qfill"))
+	if _, err := d.st.Apply(&b); err != nil {
+		d.t.Fatal(err)
+	}
+	before := d.st.Seq()
+	if err := d.tree.Carry(); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.table.Carry(); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.st.Forget(before); err != nil {
+		d.t.Fatal(err)
+	}
+}
