@@ -38,6 +38,9 @@ func (b *Batch) Len() int { return b.n }
 // Size is the length of the batch's encoding, in bytes.
 func (b *Batch) Size() int { return len(b.buf) }
 
+// Cap is the memory that the batch keeps, in bytes.
+func (b *Batch) Cap() int { return cap(b.buf) }
+
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() { *b = Batch{buf: b.buf[:0]} }
 

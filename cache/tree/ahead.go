@@ -25,9 +25,7 @@ func (t *Tree) readAhead(in *inode, i int64) {
 	last := (in.row.contentSize + dag.ChunkSize - 1) / dag.ChunkSize
 	for j := max(i, in.ahead) + 1; j <= i+aheadChunks && j < last; j++ {
 		in.ahead = j
-		t.cacheMu.Lock()
-		in.refs++
-		t.cacheMu.Unlock()
+		in.hold()
 		t.aheads.Go(func() {
 			defer t.release(in)
 			in.mu.Lock()

@@ -22,13 +22,8 @@ func attrOfRow(ino Ino, r *row) Attr {
 
 // attrOf returns the attributes of an inode without keeping it in memory.
 func (t *Tree) attrOf(ctx context.Context, ino Ino) (Attr, error) {
-	t.cacheMu.Lock()
-	in, ok := t.inodes[ino]
-	if ok {
-		in.refs++
-	}
-	t.cacheMu.Unlock()
-	if !ok {
+	in, _ := t.inodes.find(ino)
+	if in == nil {
 		r, err := t.readRow(ctx, ino)
 		if err != nil {
 			return Attr{}, err
@@ -36,14 +31,26 @@ func (t *Tree) attrOf(ctx context.Context, ino Ino) (Attr, error) {
 		return attrOfRow(ino, &r), nil
 	}
 	defer t.release(in)
+	return t.attrIn(in), nil
+}
+
+// attrIn returns the attributes of an inode that the caller has a reference of.
+func (t *Tree) attrIn(in *inode) Attr {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t.refresh(in)
-	return in.attr(), nil
+	return in.attr()
 }
 
 // Attr returns the attributes of an inode.
-func (t *Tree) Attr(ctx context.Context, ino Ino) (Attr, error) { return t.attrOf(ctx, ino) }
+func (t *Tree) Attr(ctx context.Context, ino Ino) (Attr, error) {
+	in, err := t.acquire(ctx, ino)
+	if err != nil {
+		return Attr{}, err
+	}
+	defer t.release(in)
+	return t.attrIn(in), nil
+}
 
 // refresh takes size and times of a passed-through file from its backing file,
 // which the kernel writes without asking; in.mu is held.
@@ -116,7 +123,7 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (Attr, error) {
 	if err := c.apply(); err != nil {
 		return Attr{}, err
 	}
-	return t.attrOf(ctx, ino)
+	return t.attrIn(in), nil
 }
 
 func (c *change) setAttr(e *edit, s SetAttr) {

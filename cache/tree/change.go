@@ -1,7 +1,9 @@
 package tree
 
 import (
+	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"skep/cache/state"
 )
@@ -9,15 +11,21 @@ import (
 // change is one operation in the making: a batch and the inodes that it alters.
 // It holds the gate from begin to apply or abandon, and the lock of every inode
 // that was edited. Nothing in memory is altered unless the batch was applied.
+// It ends with apply, applyLocked or abandon, and so do its edits.
 type change struct {
 	t     *Tree
 	b     state.Batch
 	now   Time
 	epoch uint64
-	edits []*edit
 	seq   uint64 // after apply
 
+	edits   [4]edit // of them, n are in use: a rename has the most
+	n       int
+	entries []entryChange
+
 	files, bytes int64 // what the operation adds
+
+	key, value []byte // scratch for a row
 }
 
 // edit is the new row of an inode within a change.
@@ -30,22 +38,49 @@ type edit struct {
 	drop bool
 }
 
+// changes keeps those that ended, for their memory.
+var changes = sync.Pool{New: func() any { return new(change) }}
+
+// keepBatch is up to which size the memory of a batch is kept.
+const keepBatch = 64 << 10
+
+func (t *Tree) newChange() *change {
+	c := changes.Get().(*change)
+	c.t, c.now, c.epoch = t, t.now(), t.epoch.Load()
+	return c
+}
+
+func (c *change) recycle() {
+	clear(c.edits[:c.n])
+	clear(c.entries)
+	c.b.Reset()
+	*c = change{b: c.b, entries: c.entries[:0], key: c.key[:0], value: c.value[:0]}
+	if c.b.Cap() <= keepBatch {
+		changes.Put(c)
+	}
+}
+
 // begin starts a change.
 func (t *Tree) begin() *change {
 	t.gate.RLock()
-	return &change{t: t, now: t.now(), epoch: t.epoch.Load()}
+	return t.newChange()
 }
 
 // edit locks an inode, once, and returns its row to be changed.
 func (c *change) edit(in *inode) *edit {
-	for _, e := range c.edits {
-		if e.in == in {
-			return e
+	for i := range c.n {
+		if c.edits[i].in == in {
+			return &c.edits[i]
 		}
 	}
 	in.mu.Lock()
-	e := &edit{in: in, row: in.row}
-	c.edits = append(c.edits, e)
+	return c.addEdit(in)
+}
+
+func (c *change) addEdit(in *inode) *edit {
+	e := &c.edits[c.n]
+	c.n++
+	e.in, e.row = in, in.row
 	return e
 }
 
@@ -61,9 +96,33 @@ func (e *edit) local() *row {
 	return &e.row
 }
 
+// ownKey is the key of an inode's row in a table, until the next of its kind.
+func (c *change) ownKey(table byte, ino Ino) []byte {
+	c.key = appendKey(c.key[:0], table, ino)
+	return c.key
+}
+
+// nameKey is the key of a row that belongs to a name, until the next of its kind.
+func (c *change) nameKey(table byte, dir Ino, name string) []byte {
+	c.key = append(appendKey(c.key[:0], table, dir), name...)
+	return c.key
+}
+
+// uint64Value is a row's value, until the next.
+func (c *change) uint64Value(v uint64) []byte {
+	c.value = binary.BigEndian.AppendUint64(c.value[:0], v)
+	return c.value
+}
+
+// putRow writes the inode's row.
+func (c *change) putRow(e *edit) {
+	c.value = e.row.append(c.value[:0])
+	c.b.Put(c.ownKey(tableInode, e.in.ino), c.value)
+}
+
 // mark records that the entry changed.
 func (c *change) mark(dir Ino, name string) {
-	c.b.Put(markKey(dir, name), uint64Value(c.epoch))
+	c.b.Put(c.nameKey(tableMark, dir, name), c.uint64Value(c.epoch))
 }
 
 // markInode records that the inode's record changed, where that lies.
@@ -83,48 +142,67 @@ func linkName(ino Ino) string { return fmt.Sprintf("%016x", uint64(ino)) }
 
 // putEntry adds a name to a directory whose edit is given.
 func (c *change) putEntry(dir *edit, name string, ino Ino, mode uint32) {
-	cookie := dir.row.cookie
+	e := entry{ino: ino, typ: mode & modeType, cookie: dir.row.cookie}
 	dir.local().cookie++
-	e := entry{ino: ino, typ: mode & modeType, cookie: cookie}
-	c.b.Put(entryKey(dir.in.ino, name), e.encode())
-	c.b.Put(cookieKey(dir.in.ino, cookie), append(e.encode(), name...))
+	c.value = e.append(c.value[:0])
+	c.b.Put(c.nameKey(tableEntry, dir.in.ino, name), c.value)
+	c.value = append(c.value, name...)
+	c.b.Put(c.cookieKey(dir.in.ino, e.cookie), c.value)
 	c.mark(dir.in.ino, name)
+	c.entries = append(c.entries, entryChange{dir: dir.in, name: name, to: e})
 }
 
-// deleteEntry removes a name from a directory.
-func (c *change) deleteEntry(dir Ino, name string, e entry) {
-	c.b.Delete(entryKey(dir, name))
-	c.b.Delete(cookieKey(dir, e.cookie))
-	c.mark(dir, name)
+// deleteEntry removes a name from a directory whose edit is given.
+func (c *change) deleteEntry(dir *edit, name string, e entry) {
+	c.b.Delete(c.nameKey(tableEntry, dir.in.ino, name))
+	c.b.Delete(c.cookieKey(dir.in.ino, e.cookie))
+	c.mark(dir.in.ino, name)
+	c.entries = append(c.entries, entryChange{dir: dir.in, name: name, gone: true})
+}
+
+func (c *change) cookieKey(dir Ino, cookie uint64) []byte {
+	c.key = binary.BigEndian.AppendUint64(appendKey(c.key[:0], tableCookie, dir), cookie)
+	return c.key
 }
 
 // apply writes the batch and, if that succeeds, makes the edits those of the
 // inodes in memory. It ends the change either way.
 func (c *change) apply() error {
-	for _, e := range c.edits {
+	t := c.t
+	err := c.write()
+	c.abandon()
+	if err != nil {
+		return noSpace(err)
+	}
+	t.changed()
+	return nil
+}
+
+// write completes the batch by the rows that were edited, and applies it.
+func (c *change) write() error {
+	for i := range c.n {
+		e := &c.edits[i]
 		if e.mark && e.in.markedEpoch != c.epoch {
 			c.markInode(e)
 		}
 		if e.touch && !e.in.orphan && !e.drop {
-			c.b.Put(key(tableInode, e.in.ino), e.row.encode())
+			c.putRow(e)
 		}
 	}
-	var err error
 	if c.b.Len() > 0 {
-		c.seq, err = c.t.st.Apply(&c.b)
-	}
-	if err == nil {
-		for _, e := range c.edits {
-			c.settle(e)
+		var err error
+		if c.seq, err = c.t.st.Apply(&c.b); err != nil {
+			return err
 		}
-		c.t.files64.Add(c.files)
-		c.t.bytes64.Add(c.bytes)
 	}
-	c.end()
-	if err != nil {
-		return noSpace(err)
+	for _, e := range c.entries {
+		c.t.settleEntry(e)
 	}
-	c.t.changed()
+	for i := range c.n {
+		c.settle(&c.edits[i])
+	}
+	c.t.files64.Add(c.files)
+	c.t.bytes64.Add(c.bytes)
 	return nil
 }
 
@@ -145,12 +223,32 @@ func (c *change) settle(e *edit) {
 }
 
 // abandon ends a change that is not applied.
-func (c *change) abandon() { c.end() }
-
-func (c *change) end() {
-	for _, e := range c.edits {
-		e.in.mu.Unlock()
+func (c *change) abandon() {
+	t := c.t
+	for i := range c.n {
+		c.edits[i].in.mu.Unlock()
 	}
-	c.edits = nil
-	c.t.gate.RUnlock()
+	c.recycle()
+	t.gate.RUnlock()
+}
+
+// lockedChange is a change of one inode whose lock, and the gate, are held
+// already. It ends with applyLocked.
+func (t *Tree) lockedChange(in *inode) (*change, *edit) {
+	c := t.newChange()
+	return c, c.addEdit(in)
+}
+
+// applyLocked is apply for a lockedChange: it lets go of no lock.
+func (c *change) applyLocked() error {
+	e := &c.edits[0]
+	if e.in.orphan {
+		c.b.Reset()
+	}
+	err := c.write()
+	c.recycle()
+	if err != nil {
+		return noSpace(err)
+	}
+	return nil
 }

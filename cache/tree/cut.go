@@ -67,13 +67,7 @@ func (c *Cut) flushSoft() error {
 	var b state.Batch
 	b.Put(singleKey("epoch"), uint64Value(c.epoch+1))
 	t.saveUsage(&b)
-	t.cacheMu.Lock()
-	all := make([]*inode, 0, len(t.inodes))
-	for _, in := range t.inodes {
-		in.refs++
-		all = append(all, in)
-	}
-	t.cacheMu.Unlock()
+	all := t.inodes.all()
 	var soft []*inode
 	for _, in := range all {
 		in.mu.Lock()

@@ -19,8 +19,8 @@ func (t *Tree) ReadDir(ctx context.Context, dir Ino, cookie uint64, fn func(DirE
 		return err
 	}
 	defer t.release(d)
-	for {
-		batch, err := t.readEntries(dir, cookie, 128)
+	for n := 32; ; n = min(2*n, 512) {
+		batch, err := t.readEntries(dir, cookie, n)
 		if err != nil || len(batch) == 0 {
 			return err
 		}
@@ -42,9 +42,7 @@ func (t *Tree) ReadDir(ctx context.Context, dir Ino, cookie uint64, fn func(DirE
 
 // readEntries reads up to n entries after cookie; only Ino is set in Attr.
 func (t *Tree) readEntries(dir Ino, cookie uint64, n int) ([]DirEntry, error) {
-	t.names.RLock()
-	defer t.names.RUnlock()
-	var out []DirEntry
+	out := make([]DirEntry, 0, n)
 	var bad error
 	err := t.st.Scan(cookieKey(dir, cookie+1), key(tableCookie, dir+1), func(_, v []byte) bool {
 		e, name, err := decodeCookie(v)

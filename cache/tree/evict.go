@@ -57,7 +57,7 @@ func (t *Tree) Residents(from uint64, n int, fn func(Resident)) (next uint64, er
 // resident describes the file that a backing file belongs to, without bringing
 // its inode into memory.
 func (t *Tree) resident(ino Ino, number uint64) (Resident, bool) {
-	in := t.inMemory(ino)
+	in, _ := t.inodes.find(ino)
 	if in == nil {
 		r, err := t.rowNow(ino)
 		if err != nil || r.backing != number {
@@ -73,17 +73,6 @@ func (t *Tree) resident(ino Ino, number uint64) (Resident, bool) {
 		return Resident{}, false
 	}
 	return Resident{Ino: ino, Local: in.row.local, Used: in.lastUse(), Kept: in.mustStay() != nil || t.Pinned(ino)}, true
-}
-
-// inMemory returns the inode with a reference if it is in memory, else nil.
-func (t *Tree) inMemory(ino Ino) *inode {
-	t.cacheMu.Lock()
-	defer t.cacheMu.Unlock()
-	in := t.inodes[ino]
-	if in != nil {
-		in.refs++
-	}
-	return in
 }
 
 // lastUse is when an inode was read, written or opened last, as far as memory

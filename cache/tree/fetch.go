@@ -201,7 +201,7 @@ func (t *Tree) markedFile(m Mark) (row, bool) {
 	if !ok {
 		return row{}, false
 	}
-	if in := t.inMemory(ino); in != nil {
+	if in, _ := t.inodes.find(ino); in != nil {
 		defer t.release(in)
 		in.mu.Lock()
 		defer in.mu.Unlock()
@@ -221,9 +221,7 @@ func (t *Tree) markedInode(m Mark) (ino Ino, ok bool) {
 		_, err := fmt.Sscanf(m.Name, "%016x", (*uint64)(&ino))
 		return ino, err == nil
 	}
-	t.names.RLock()
-	e, err := t.findEntry(m.Dir, m.Name)
-	t.names.RUnlock()
+	e, err := t.readEntry(m.Dir, m.Name)
 	if err != nil {
 		return 0, false
 	}

@@ -45,7 +45,8 @@ func isWritable(flags int) bool { return flags&accessModes != os.O_RDONLY }
 // Create makes and opens a regular file. Name must not exist.
 func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, flags int, o Owner) (*File, Attr, error) {
 	var bf disk.File
-	fill := func(c *change, in *inode) {
+	fill := func(c *change, e *edit) {
+		in := e.in
 		if !t.mayPass(flags) {
 			return
 		}
@@ -56,11 +57,11 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 		}
 		bf = file
 		in.file, in.passthrough, in.writing = file, true, true
-		in.row.flags = in.row.flags&^flagInline | flagBacking
-		in.row.backing = n
+		e.row.flags = e.row.flags&^flagInline | flagBacking
+		e.row.backing = n
 		in.whole = true
-		c.b.Put(backingKey(n), uint64Value(uint64(in.ino)))
-		c.b.Put(key(tableWriting, in.ino), nil)
+		c.b.Put(c.ownKey(tableBacking, Ino(n)), c.uint64Value(uint64(in.ino)))
+		c.b.Put(c.ownKey(tableWriting, in.ino), nil)
 	}
 	in, a, err := t.make(ctx, dir, name, mode&^modeType|modeReg, 0, o, fill)
 	if err != nil {
@@ -104,7 +105,7 @@ func (t *Tree) Tmpfile(ctx context.Context, dir Ino, mode uint32, flags int, o O
 	defer c.abandon()
 	de := c.edit(d)
 	ino := t.newIno(&c.b)
-	in := &inode{ino: ino, refs: 2, orphan: true, xattrsRead: true, ranged: true, xattrs: map[string][]byte{}}
+	in := &inode{ino: ino, orphan: true, xattrsRead: true, ranged: true, xattrs: map[string][]byte{}}
 	in.row = c.newInode(de, "", mode&^modeType|modeReg, 0, o)
 	in.row.nlink, in.row.parent = 0, 0
 	if c.b.Len() > 0 { // a run of inode numbers was reserved
@@ -112,9 +113,8 @@ func (t *Tree) Tmpfile(ctx context.Context, dir Ino, mode uint32, flags int, o O
 			return nil, Attr{}, noSpace(err)
 		}
 	}
-	t.cacheMu.Lock()
-	t.inodes[ino] = in
-	t.cacheMu.Unlock()
+	t.inodes.add(in)
+	in.hold() // for the orphan that it is
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return t.handle(in, flags), in.attr(), nil
@@ -253,8 +253,8 @@ func (t *Tree) settleClosed(in *inode) {
 		in.passthrough = false
 		return
 	}
-	c := &change{t: t, now: t.now(), epoch: t.epoch.Load()}
-	e := &edit{in: in, row: in.row}
+	c, e := t.lockedChange(in)
+	defer c.recycle()
 	if err := c.closeFile(e); err != nil {
 		t.log.Warn("closing a file", "path", t.Path(in.ino), "err", err)
 	}
@@ -292,11 +292,11 @@ func (c *change) closeFile(e *edit) error {
 			t.syncBeforeJournal(in, in.row.backing) // what the ranges call valid must be on the disk first
 		}
 	}
-	c.b.Delete(key(tableWriting, in.ino))
+	c.b.Delete(c.ownKey(tableWriting, in.ino))
 	if e.mark {
 		c.markInode(e)
 	}
-	c.b.Put(key(tableInode, in.ino), e.row.encode())
+	c.putRow(e)
 	seq, err := t.st.Apply(&c.b)
 	if err != nil {
 		return noSpace(err)

@@ -113,9 +113,7 @@ func readFull(f disk.File, p []byte, off int64) error {
 
 // froze notes that an inode's content was set aside.
 func (c *Cut) froze(in *inode) {
-	c.t.cacheMu.Lock()
-	in.refs++
-	c.t.cacheMu.Unlock()
+	in.hold()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.frozen = append(c.frozen, in)

@@ -25,18 +25,6 @@ func checkName(name string) error {
 	return nil
 }
 
-// findEntry returns the row of a name; t.names is held.
-func (t *Tree) findEntry(dir Ino, name string) (entry, error) {
-	b, ok, err := t.st.Get(entryKey(dir, name))
-	if err != nil {
-		return entry{}, err
-	}
-	if !ok {
-		return entry{}, ErrNotFound
-	}
-	return decodeEntry(b)
-}
-
 // directory returns a loaded directory with a reference. The caller holds no
 // lock.
 func (t *Tree) directory(ctx context.Context, ino Ino) (*inode, error) {
@@ -71,17 +59,22 @@ func (t *Tree) Lookup(ctx context.Context, dir Ino, name string) (Attr, error) {
 		return Attr{}, err
 	}
 	defer t.release(d)
-	t.names.RLock()
-	e, err := t.findEntry(dir, name)
-	t.names.RUnlock()
+	e, err := t.lockedEntry(d, name)
 	if err != nil {
 		return Attr{}, err
 	}
-	a, err := t.attrOf(ctx, e.ino)
+	a, err := t.Attr(ctx, e.ino)
 	if errors.Is(err, ErrStale) {
 		return Attr{}, ErrNotFound // removed meanwhile
 	}
 	return a, err
+}
+
+// lockedEntry is findEntry for who does not hold d.mu.
+func (t *Tree) lockedEntry(d *inode, name string) (entry, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return t.findEntry(d, name)
 }
 
 // Parent returns the directory above dir; the root is its own.
@@ -120,7 +113,7 @@ func (c *change) newInode(dir *edit, name string, mode, rdev uint32, o Owner) ro
 
 // make adds a new inode under a name. fill may complete its row and the batch;
 // the inode comes back with a reference.
-func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32, o Owner, fill func(*change, *inode)) (*inode, Attr, error) {
+func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32, o Owner, fill func(*change, *edit)) (*inode, Attr, error) {
 	if err := checkName(name); err != nil {
 		return nil, Attr{}, err
 	}
@@ -130,44 +123,49 @@ func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32
 	}
 	defer t.release(d)
 	c := t.begin()
-	t.names.Lock()
-	defer t.names.Unlock()
-	if _, err := t.findEntry(dir, name); err != ErrNotFound {
+	t.names.RLock()
+	defer t.names.RUnlock()
+	de := c.edit(d)
+	if err := t.mayAdd(d, name); err != nil {
 		c.abandon()
-		if err == nil {
-			err = ErrExists
-		}
 		return nil, Attr{}, err
 	}
-	de := c.edit(d)
-	if d.orphan {
-		c.abandon()
-		return nil, Attr{}, ErrNotFound
+	in := &inode{ino: t.newIno(&c.b), markedEpoch: c.epoch, ranged: true}
+	e := c.edit(in)
+	e.row = c.newInode(de, name, mode, rdev, o)
+	e.local()
+	if e.row.isDir() {
+		in.known.all = true
+		de.row.nlink++
 	}
-	ino := t.newIno(&c.b)
-	in := &inode{ino: ino, refs: 1, markedEpoch: c.epoch, ranged: true}
-	in.row = c.newInode(de, name, mode, rdev, o)
 	if fill != nil {
-		fill(c, in)
+		fill(c, e)
 	}
-	c.putEntry(de, name, ino, mode)
+	c.putEntry(de, name, in.ino, mode)
 	dr := de.local()
 	dr.mtime, dr.ctime = c.now, c.now
-	if in.row.isDir() {
-		dr.nlink++
-	}
-	c.b.Put(key(tableInode, ino), in.row.encode())
-	c.files, c.bytes = 1, in.row.size
+	c.files, c.bytes = 1, e.row.size
+	a := attrOfRow(in.ino, &e.row)
+	t.inodes.add(in) // before its name can be found
 	if err := c.apply(); err != nil {
+		t.inodes.remove(in)
 		return nil, Attr{}, err
 	}
-	in.seq = c.seq
-	t.recharge(in)
-	a := in.attr() // before anybody else can find it
-	t.cacheMu.Lock()
-	t.inodes[ino] = in
-	t.cacheMu.Unlock()
 	return in, a, nil
+}
+
+// mayAdd reports whether a name may be added to a directory; d.mu is held.
+func (t *Tree) mayAdd(d *inode, name string) error {
+	_, err := t.findEntry(d, name)
+	switch {
+	case err == nil:
+		return ErrExists
+	case err != ErrNotFound:
+		return err
+	case d.orphan:
+		return ErrNotFound
+	}
+	return nil
 }
 
 // Mknod makes a regular file, fifo, socket or device.
@@ -202,9 +200,9 @@ func (t *Tree) Symlink(ctx context.Context, dir Ino, name, target string, o Owne
 	if len(target) > 4095 {
 		return Attr{}, ErrNameTooLong
 	}
-	in, a, err := t.make(ctx, dir, name, modeLnk|0o777, 0, o, func(c *change, in *inode) {
-		in.row.size = int64(len(target))
-		c.b.Put(key(tableInline, in.ino), []byte(target))
+	in, a, err := t.make(ctx, dir, name, modeLnk|0o777, 0, o, func(c *change, e *edit) {
+		e.row.size = int64(len(target))
+		c.b.Put(c.ownKey(tableInline, e.in.ino), []byte(target))
 	})
 	if err != nil {
 		return Attr{}, err
@@ -257,7 +255,7 @@ func (t *Tree) Link(ctx context.Context, ino, dir Ino, name string) (Attr, error
 
 func (c *change) link(in, d *inode, name string) error {
 	de, e := c.edit(d), c.edit(in)
-	_, err := c.t.findEntry(d.ino, name)
+	_, err := c.t.findEntry(d, name)
 	switch {
 	case e.row.isDir():
 		return ErrPerm
@@ -313,9 +311,7 @@ func (c *change) adopt(e *edit, dir Ino, name string) error {
 	in.orphan, in.markedEpoch = false, 0
 	in.inline = nil
 	c.files, c.bytes = 1, r.size
-	c.t.cacheMu.Lock()
-	in.refs-- // the reference that kept the orphan; the caller holds another
-	c.t.cacheMu.Unlock()
+	c.t.release(in) // the reference that kept the orphan; the caller holds another
 	return nil
 }
 
@@ -339,7 +335,7 @@ func (t *Tree) remove(ctx context.Context, dir Ino, name string, wantDir bool) e
 	}
 	defer t.release(d)
 	for {
-		in, err := t.victim(ctx, dir, name)
+		in, err := t.victim(ctx, d, name)
 		if err != nil {
 			return err
 		}
@@ -353,10 +349,8 @@ func (t *Tree) remove(ctx context.Context, dir Ino, name string, wantDir bool) e
 
 // victim returns the inode that a name leads to, loaded if it is a directory,
 // so that it can be told whether it is empty.
-func (t *Tree) victim(ctx context.Context, dir Ino, name string) (*inode, error) {
-	t.names.RLock()
-	e, err := t.findEntry(dir, name)
-	t.names.RUnlock()
+func (t *Tree) victim(ctx context.Context, d *inode, name string) (*inode, error) {
+	e, err := t.lockedEntry(d, name)
 	if err != nil {
 		return nil, err
 	}
@@ -370,15 +364,16 @@ func (t *Tree) victim(ctx context.Context, dir Ino, name string) (*inode, error)
 func (t *Tree) removeInode(d *inode, name string, in *inode, wantDir bool) (done bool, err error) {
 	c := t.begin()
 	c.b.Freeing()
-	t.names.Lock()
-	defer t.names.Unlock()
-	e, err := t.findEntry(d.ino, name)
+	t.names.RLock()
+	defer t.names.RUnlock()
+	de := c.edit(d) // the directory first: see the package comment
+	e, err := t.findEntry(d, name)
 	if err == nil && e.ino != in.ino {
 		c.abandon()
 		return false, nil
 	}
 	if err == nil {
-		err = c.unlink(c.edit(d), name, e, c.edit(in), wantDir)
+		err = c.unlink(de, name, e, c.edit(in), wantDir)
 	}
 	if err != nil {
 		c.abandon()
@@ -396,13 +391,13 @@ func (c *change) unlink(de *edit, name string, ent entry, e *edit, wantDir bool)
 		return ErrIsDir
 	}
 	if wantDir {
-		if empty, err := c.t.isEmpty(e.in.ino); err != nil {
+		if empty, err := c.t.isEmpty(e.in); err != nil {
 			return err
 		} else if !empty {
 			return ErrNotEmpty
 		}
 	}
-	c.deleteEntry(de.in.ino, name, ent)
+	c.deleteEntry(de, name, ent)
 	dr := de.local()
 	dr.mtime, dr.ctime = c.now, c.now
 	r := e.touched()
@@ -430,9 +425,9 @@ func (c *change) dropLast(e *edit) error {
 	if err := c.t.keepForOrphan(in); err != nil {
 		return err
 	}
-	for _, table := range []byte{tableInode, tableInline, tableXattrs, tableRanges, tableWriting} {
+	for _, table := range [...]byte{tableInode, tableInline, tableXattrs, tableRanges, tableWriting} {
 		if c.t.mayHave(in, table) {
-			c.b.Delete(key(table, in.ino))
+			c.b.Delete(c.ownKey(table, in.ino))
 		}
 	}
 	if in.row.has(flagBacking) {
@@ -477,17 +472,5 @@ func (t *Tree) keepForOrphan(in *inode) error {
 // until it is forgotten. in.mu is held.
 func (t *Tree) orphaned(in *inode) {
 	in.orphan = true
-	t.cacheMu.Lock()
-	in.refs++
-	t.cacheMu.Unlock()
-}
-
-// isEmpty reports whether a loaded directory has no entry; t.names is held.
-func (t *Tree) isEmpty(dir Ino) (bool, error) {
-	empty := true
-	err := t.st.Scan(key(tableEntry, dir), key(tableEntry, dir+1), func(_, v []byte) bool {
-		empty = false
-		return false
-	})
-	return empty, err
+	in.hold()
 }

@@ -53,11 +53,11 @@ type rename struct {
 // tryRename acquires what the names lead to, without locks, and moves if they
 // still do afterwards; else done is false.
 func (t *Tree) tryRename(ctx context.Context, r rename) (done bool, err error) {
-	if r.moved, err = t.victim(ctx, r.from.ino, r.name); err != nil {
+	if r.moved, err = t.victim(ctx, r.from, r.name); err != nil {
 		return false, err
 	}
 	defer t.release(r.moved)
-	r.victim, err = t.victim(ctx, r.to.ino, r.newName)
+	r.victim, err = t.victim(ctx, r.to, r.newName)
 	if err == nil {
 		defer t.release(r.victim)
 	} else if err != ErrNotFound {
@@ -66,12 +66,14 @@ func (t *Tree) tryRename(ctx context.Context, r rename) (done bool, err error) {
 	c := t.begin()
 	t.names.Lock()
 	defer t.names.Unlock()
-	src, err := t.findEntry(r.from.ino, r.name)
+	c.edit(r.from)
+	src, err := t.findEntry(r.from, r.name)
 	if err != nil {
 		c.abandon()
 		return false, err
 	}
-	dst, err := t.findEntry(r.to.ino, r.newName)
+	c.edit(r.to)
+	dst, err := t.findEntry(r.to, r.newName)
 	if err != nil && err != ErrNotFound {
 		c.abandon()
 		return false, err
@@ -103,11 +105,11 @@ func (c *change) rename(r rename, src, dst entry) error {
 	case r.victim != nil && r.flags&unix.RENAME_NOREPLACE != 0:
 		return ErrExists
 	}
-	if err := c.noLoop(r.moved, r.to); err != nil {
+	if err := c.noLoop(src.typ, r.moved, r.to); err != nil {
 		return err
 	}
 	if exchange {
-		if err := c.noLoop(r.victim, r.from); err != nil {
+		if err := c.noLoop(dst.typ, r.victim, r.from); err != nil {
 			return err
 		}
 	}
@@ -131,10 +133,10 @@ func (c *change) rename(r rename, src, dst entry) error {
 			c.t.syncBeforeJournal(r.moved, r.moved.row.backing) // replace by rename: the new content before the new name
 		}
 	}
-	c.deleteEntry(r.from.ino, r.name, src)
+	c.deleteEntry(from, r.name, src)
 	if exchange {
 		v := c.edit(r.victim)
-		c.deleteEntry(r.to.ino, r.newName, dst)
+		c.deleteEntry(to, r.newName, dst)
 		c.place(v, to, from, r.name)
 	}
 	c.place(m, from, to, r.newName)
@@ -157,8 +159,11 @@ func (c *change) place(e *edit, old, dir *edit, name string) {
 	}
 }
 
-// noLoop refuses to move a directory below itself; t.names is held.
-func (c *change) noLoop(moved, to *inode) error {
+// noLoop refuses to move a directory below itself; t.names is held exclusively.
+func (c *change) noLoop(typ uint32, moved, to *inode) error {
+	if typ != modeDir {
+		return nil
+	}
 	for in := to.ino; ; {
 		if in == moved.ino {
 			return ErrInvalid

@@ -69,18 +69,20 @@ func (r *row) isDir() bool       { return r.mode&modeType == modeDir }
 func (r *row) isFile() bool      { return r.mode&modeType == modeReg }
 func (r *row) has(f uint32) bool { return r.flags&f != 0 }
 
-func (r *row) encode() []byte {
-	b := make([]byte, 0, 160+len(r.name))
+func (r *row) encode() []byte { return r.append(make([]byte, 0, 160+len(r.name))) }
+
+// append writes the row behind b.
+func (r *row) append(b []byte) []byte {
 	b = append(b, rowVersion)
-	for _, v := range []uint32{r.flags, r.mode, r.nlink, r.uid, r.gid, r.rdev} {
+	for _, v := range [...]uint32{r.flags, r.mode, r.nlink, r.uid, r.gid, r.rdev} {
 		b = binary.AppendUvarint(b, uint64(v))
 	}
 	b = binary.AppendUvarint(b, uint64(r.size))
-	for _, t := range []Time{r.atime, r.mtime, r.ctime, r.btime} {
+	for _, t := range [...]Time{r.atime, r.mtime, r.ctime, r.btime} {
 		b = binary.AppendVarint(b, t.Sec)
 		b = binary.AppendUvarint(b, uint64(t.Nsec))
 	}
-	for _, v := range []uint64{uint64(r.parent), r.backing, r.cookie, uint64(r.contentSize), r.dirtyEpoch,
+	for _, v := range [...]uint64{uint64(r.parent), r.backing, r.cookie, uint64(r.contentSize), r.dirtyEpoch,
 		uint64(r.local), uint64(r.room)} {
 		b = binary.AppendUvarint(b, v)
 	}
@@ -99,11 +101,11 @@ func decodeRow(b []byte) (row, error) {
 		return r, errRow
 	}
 	d := rowDecoder{b: b[1:]}
-	for _, p := range []*uint32{&r.flags, &r.mode, &r.nlink, &r.uid, &r.gid, &r.rdev} {
+	for _, p := range [...]*uint32{&r.flags, &r.mode, &r.nlink, &r.uid, &r.gid, &r.rdev} {
 		*p = uint32(d.uvarint())
 	}
 	r.size = int64(d.uvarint())
-	for _, p := range []*Time{&r.atime, &r.mtime, &r.ctime, &r.btime} {
+	for _, p := range [...]*Time{&r.atime, &r.mtime, &r.ctime, &r.btime} {
 		p.Sec = d.varint()
 		p.Nsec = uint32(d.uvarint())
 	}
@@ -165,8 +167,11 @@ type entry struct {
 	cookie uint64
 }
 
-func (e entry) encode() []byte {
-	b := binary.AppendUvarint(nil, uint64(e.ino))
+func (e entry) encode() []byte { return e.append(nil) }
+
+// append writes the entry behind b.
+func (e entry) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(e.ino))
 	b = binary.AppendUvarint(b, uint64(e.typ>>12))
 	return binary.AppendUvarint(b, e.cookie)
 }
@@ -180,8 +185,10 @@ func decodeEntry(b []byte) (entry, error) {
 	return e, nil
 }
 
-func key(table byte, ino Ino) []byte {
-	return binary.BigEndian.AppendUint64([]byte{table}, uint64(ino))
+func key(table byte, ino Ino) []byte { return appendKey(nil, table, ino) }
+
+func appendKey(b []byte, table byte, ino Ino) []byte {
+	return binary.BigEndian.AppendUint64(append(b, table), uint64(ino))
 }
 
 func entryKey(dir Ino, name string) []byte { return append(key(tableEntry, dir), name...) }

@@ -12,10 +12,13 @@
 // ones name, from a view of the tables that does not change: see Cut.
 //
 // Locks, in the order in which they may be taken: gate (shared by every
-// change, exclusive for the instant of a cut), names (who holds it exclusively
-// may change directories), inode.mu (attributes and content of one inode),
-// cacheMu. Nothing waits for the network while holding any of them but the
-// inode's own fetch of a missing range.
+// change, exclusive for the instant of a cut), names (shared by who adds a name
+// or takes one away, exclusive for who moves one or gives an inode a second),
+// inode.mu (attributes and content of one inode, and the names of a directory).
+// While names is held the tree keeps its shape, so that several inodes are
+// locked from the top down: a directory before what is in it. Nothing waits for
+// the network while holding any of them but the inode's own fetch of a missing
+// range.
 package tree
 
 import (
@@ -76,9 +79,6 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// maxInodes is how many inodes are kept in memory beside those in use.
-const maxInodes = 32 << 10
-
 // Tree is an open tree, safe for concurrent use.
 type Tree struct {
 	st      *state.Store
@@ -91,8 +91,7 @@ type Tree struct {
 	names sync.RWMutex
 	epoch atomic.Uint64
 
-	cacheMu sync.Mutex // guards inodes and every inode's refs
-	inodes  map[Ino]*inode
+	inodes inodeTable
 
 	loading flights // directories being loaded
 
@@ -126,17 +125,16 @@ type removal struct {
 // inode is one inode in memory. It exists while somebody holds a reference and
 // for some time after.
 type inode struct {
-	ino Ino
-	// Guarded by Tree.cacheMu.
-	refs  int
-	ended bool // an orphan that was forgotten
+	ino  Ino
+	refs refs
 
 	mu          sync.Mutex // guards all below
 	row         row
-	orphan      bool   // no name leads to it and no row holds it
-	stale       bool   // gone: an orphan that was forgotten
-	seq         uint64 // batch of the last change of the row
-	markedEpoch uint64 // in which its entry was marked last
+	orphan      bool       // no name leads to it and no row holds it
+	stale       bool       // gone: an orphan that was forgotten
+	seq         uint64     // batch of the last change of the row
+	markedEpoch uint64     // in which its entry was marked last
+	known       knownNames // of a directory
 
 	opens, writers int
 	writing        bool          // the mark "open for writing" stands
@@ -161,7 +159,8 @@ type inode struct {
 	soft    bool    // size and times in memory are newer than the row in the tables
 	seen    Time    // modification time of the backing file when it was looked at last
 	seenSet bool
-	taken   *unix.Stat_t // of a passed-through file: as the last commit took it
+
+	taken *unix.Stat_t // of a passed-through file: as the last commit took it
 }
 
 // Open opens the tree over its tables, making the root directory if there is
@@ -169,8 +168,9 @@ type inode struct {
 func Open(opt Options) (*Tree, error) {
 	t := &Tree{
 		st: opt.State, files: opt.Backing, content: opt.Content, opt: opt, log: opt.Log,
-		inodes: map[Ino]*inode{}, preSync: map[uint64]*inode{},
+		preSync: map[uint64]*inode{},
 	}
+	t.inodes.init()
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	if t.opt.Now == nil {
 		t.opt.Now = time.Now
@@ -245,31 +245,6 @@ func (t *Tree) newIno(b *state.Batch) Ino {
 	return Ino(uint64(t.opt.Device)<<40 | n)
 }
 
-// acquire returns the inode with a reference; the caller releases it.
-func (t *Tree) acquire(ctx context.Context, ino Ino) (*inode, error) {
-	t.cacheMu.Lock()
-	if in, ok := t.inodes[ino]; ok {
-		in.refs++
-		t.cacheMu.Unlock()
-		return in, nil
-	}
-	t.cacheMu.Unlock()
-	r, err := t.readRow(ctx, ino)
-	if err != nil {
-		return nil, err
-	}
-	t.cacheMu.Lock()
-	defer t.cacheMu.Unlock()
-	if in, ok := t.inodes[ino]; ok { // somebody was faster
-		in.refs++
-		return in, nil
-	}
-	in := &inode{ino: ino, refs: 1, row: r}
-	in.charged = in.charge()
-	t.inodes[ino] = in
-	return in, nil
-}
-
 // readRow reads an inode's row; that of an inode with several links may still
 // have to come from the commit.
 func (t *Tree) readRow(ctx context.Context, ino Ino) (row, error) {
@@ -285,64 +260,6 @@ func (t *Tree) readRow(ctx context.Context, ino Ino) (row, error) {
 		return t.loadLinked(ctx, ino)
 	}
 	return r, err
-}
-
-// release gives a reference back.
-func (t *Tree) release(in *inode) {
-	t.cacheMu.Lock()
-	defer t.cacheMu.Unlock()
-	in.refs--
-	if in.refs > 0 {
-		return
-	}
-	if in.ended || len(t.inodes) > maxInodes {
-		delete(t.inodes, in.ino)
-		t.evictSome()
-	}
-}
-
-// evictSome drops a few inodes that nobody uses, in no particular order;
-// t.cacheMu is held. It makes up for those that were in use at their release.
-func (t *Tree) evictSome() {
-	tries := 8
-	for ino, in := range t.inodes {
-		if len(t.inodes) <= maxInodes {
-			return
-		}
-		if in.refs == 0 {
-			delete(t.inodes, ino)
-		}
-		if tries--; tries == 0 {
-			return
-		}
-	}
-}
-
-// Forget tells that the kernel dropped the inode: an unlinked one that is not
-// open ends now.
-func (t *Tree) Forget(ino Ino) {
-	t.cacheMu.Lock()
-	in, ok := t.inodes[ino]
-	if !ok {
-		t.cacheMu.Unlock()
-		return
-	}
-	in.refs++
-	t.cacheMu.Unlock()
-	in.mu.Lock()
-	end := in.orphan && in.opens == 0 && !in.stale
-	if end {
-		in.stale = true
-		t.dropContent(in)
-	}
-	in.mu.Unlock()
-	if end {
-		t.cacheMu.Lock()
-		in.ended = true
-		t.cacheMu.Unlock()
-		t.release(in) // the reference that kept the orphan
-	}
-	t.release(in)
 }
 
 // dropContent lets go of the backing file of an inode that ended; in.mu is

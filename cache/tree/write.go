@@ -61,34 +61,6 @@ func killPrivOf(in *inode) uint32 {
 	return m
 }
 
-// lockedChange is a change of one inode whose lock, and the gate, are held
-// already.
-func (t *Tree) lockedChange(in *inode) (*change, *edit) {
-	e := &edit{in: in, row: in.row}
-	return &change{t: t, now: t.now(), epoch: t.epoch.Load(), edits: []*edit{e}}, e
-}
-
-// applyLocked is apply for a lockedChange: it lets go of nothing.
-func (c *change) applyLocked() error {
-	e := c.edits[0]
-	if e.mark && e.in.markedEpoch != c.epoch {
-		c.markInode(e)
-	}
-	if e.touch && !e.in.orphan {
-		c.b.Put(key(tableInode, e.in.ino), e.row.encode())
-	}
-	if c.b.Len() > 0 && !e.in.orphan {
-		seq, err := c.t.st.Apply(&c.b)
-		if err != nil {
-			return noSpace(err)
-		}
-		c.seq = seq
-	}
-	c.settle(e)
-	c.t.bytes64.Add(c.bytes)
-	return nil
-}
-
 // written makes the row of a file whose content changed up to end.
 func (c *change) written(e *edit, end int64) *row {
 	r := e.touched()
@@ -105,7 +77,7 @@ func (c *change) written(e *edit, end int64) *row {
 func (t *Tree) writeInline(in *inode, p []byte, off int64) (int, error) {
 	c, e := t.lockedChange(in)
 	c.written(e, off+int64(len(p)))
-	c.b.Patch(key(tableInline, in.ino), int(off), p)
+	c.b.Patch(c.ownKey(tableInline, in.ino), int(off), p)
 	if err := c.applyLocked(); err != nil {
 		return 0, err
 	}
@@ -267,7 +239,7 @@ func (t *Tree) beginWriting(in *inode) error {
 	r := e.touched()
 	r.flags |= flagDirty
 	r.dirtyEpoch = epoch
-	c.b.Put(key(tableWriting, in.ino), nil)
+	c.b.Put(c.ownKey(tableWriting, in.ino), nil)
 	if err := c.applyLocked(); err != nil {
 		return err
 	}
