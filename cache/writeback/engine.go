@@ -65,7 +65,7 @@ type Engine struct {
 	groupMu sync.Mutex // guards current, and the founding of groups
 	current map[groupKind]group.Group
 
-	dirty chan struct{} // something changed
+	dirty notice        // something changed
 	asked chan *request // Sync
 
 	mu       sync.Mutex // guards all below
@@ -90,7 +90,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0),
-		current: map[groupKind]group.Group{}, dirty: make(chan struct{}, 1), asked: make(chan *request),
+		current: map[groupKind]group.Group{}, dirty: newNotice(), asked: make(chan *request),
 	}
 	if err := e.loadGroups(); err != nil {
 		return nil, fmt.Errorf("write-back: %w", err)
@@ -129,9 +129,4 @@ func (e *Engine) Progress() Progress {
 }
 
 // Changed tells that there is something to commit. It never blocks.
-func (e *Engine) Changed() {
-	select {
-	case e.dirty <- struct{}{}:
-	default:
-	}
-}
+func (e *Engine) Changed() { e.dirty.tell() }

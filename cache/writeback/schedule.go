@@ -49,6 +49,7 @@ func (e *Engine) Sync(ctx context.Context) error {
 type schedule struct {
 	t           Timing
 	first, last time.Time     // of the changes that no commit has taken
+	look        look          // for changes
 	retry       time.Duration // since the commit failed that was tried last
 
 	counting   bool          // references are being counted anew
@@ -107,6 +108,9 @@ func (s *schedule) commitDue() (at time.Time, ok bool) {
 // wait is how long nothing is due.
 func (s *schedule) wait(now time.Time) time.Duration {
 	wait := time.Hour
+	if !s.look.at.IsZero() {
+		wait = min(wait, s.look.at.Sub(now))
+	}
 	if at, ok := s.commitDue(); ok {
 		wait = min(wait, at.Sub(now))
 	}
@@ -129,25 +133,39 @@ func (e *Engine) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-e.dirty:
-			s.changed(e.now())
+		case <-e.dirty.wake:
+			e.sawChange(s)
 		case r := <-e.asked:
 			r.done <- e.commitNow(ctx, s)
 		case <-timer.C:
+			e.lookForChanges(s)
 			if at, ok := s.commitDue(); ok && !e.now().Before(at) {
 				_ = e.commitNow(ctx, s) // the failure is in the schedule
-			} else if s.counting {
+			} else if s.counting && !e.now().Before(s.countAfter) {
 				e.countSome(ctx, s)
 			}
 		}
 	}
 }
 
-func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
-	select { // what was told until now is in the cut
-	case <-e.dirty:
-	default:
+// looks is how often, in the quiet before a commit, the loop looks whether
+// there was another change.
+const looks = 4
+
+func (e *Engine) sawChange(s *schedule) {
+	s.changed(e.now())
+	s.look.again(&e.dirty, e.now().Add(s.t.Quiet/looks))
+}
+
+func (e *Engine) lookForChanges(s *schedule) {
+	if due := s.look.at; !due.IsZero() && !e.now().Before(due) && s.look.more(&e.dirty) {
+		e.sawChange(s)
 	}
+}
+
+func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
+	e.dirty.take() // what was told until now is in the cut
+	s.look.at = time.Time{}
 	err := e.commit(ctx)
 	s.committed(e.now(), err)
 	if s.retry > 0 && ctx.Err() == nil {
