@@ -37,6 +37,10 @@ func TestLargeRanges(t *testing.T) {
 		if err != nil || !bytes.Equal(got, p.Shards[1][r[0]:r[0]+r[1]]) {
 			t.Fatalf("range %v: %v", r, err)
 		}
+		b.Reset()
+		if err := s.WriteRange(&b, o.ID, 0, r[0], r[1]); err != nil || !bytes.Equal(b.Bytes(), p.Shards[1][r[0]:r[0]+r[1]]) {
+			t.Fatalf("bare range %v: %v", r, err)
+		}
 	}
 	for _, fromEnd := range []int{1, size / 2, size} {
 		file := shardFiles(t, dir)[0]

@@ -252,6 +252,34 @@ func (s *Store) manifest(id group.ID, number uint16) ([]byte, error) {
 // was removed: what was written of it is right as far as it goes. A range
 // outside the shard gives group.ErrInvalid; other errors are those of w.
 func (s *Store) WriteSlice(w io.Writer, id group.ID, number uint16, offset, length int) error {
+	return s.readRange(id, number, offset, length, func(sh *shardFile) error {
+		return erasure.WriteSlice(w, sh, sh.head.outboard, offset, length)
+	})
+}
+
+// WriteRange writes the bytes of a range of a shard to w, unchecked, with
+// errors as WriteSlice has them. Nothing is written before the first of them
+// could be read.
+func (s *Store) WriteRange(w io.Writer, id group.ID, number uint16, offset, length int) error {
+	return s.readRange(id, number, offset, length, func(sh *shardFile) error {
+		buf := windows.Get().(*[window]byte)
+		defer windows.Put(buf)
+		for length > 0 {
+			p := buf[:min(length, window)]
+			if _, err := sh.ReadAt(p, int64(offset)); err != nil {
+				return cutShort(err)
+			}
+			if _, err := w.Write(p); err != nil {
+				return err
+			}
+			offset, length = offset+len(p), length-len(p)
+		}
+		return nil
+	})
+}
+
+// readRange is read for a range, which it finds inside the shard.
+func (s *Store) readRange(id group.ID, number uint16, offset, length int, use func(*shardFile) error) error {
 	return s.read(id, number, func(sh *shardFile) error {
 		if offset < 0 || length <= 0 || length > sh.size-offset {
 			return fmt.Errorf("range %d+%d of %d bytes: %w", offset, length, sh.size, errRange)
@@ -259,8 +287,16 @@ func (s *Store) WriteSlice(w io.Writer, id group.ID, number uint16, offset, leng
 		if length >= directRead {
 			sh.direct = s.openDirect(sh.name, os.O_RDONLY)
 		}
-		return erasure.WriteSlice(w, sh, sh.head.outboard, offset, length)
+		return use(sh)
 	})
+}
+
+// cutShort makes the end of a file before its time a damage.
+func cutShort(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: cut short", ErrDamaged)
+	}
+	return err
 }
 
 // WriteSamples writes the answer to an audit of a shard to w, with errors as
@@ -368,10 +404,7 @@ func (s *Store) keepHead(id group.ID, number uint16, hd head) {
 func (sh *shardFile) readHead(id group.ID, number uint16, slot uint8) error {
 	b := make([]byte, sh.start)
 	if _, err := sh.f.ReadAt(b, 0); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: cut short", ErrDamaged)
-		}
-		return err
+		return cutShort(err)
 	}
 	return sh.takeHead(b, id, number, slot)
 }

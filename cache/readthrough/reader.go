@@ -3,8 +3,8 @@
 // A block is looked up in the account of blocks or, where that has not heard of
 // it, in the segments of the newest commit's index; its bytes come from a pack
 // kept here, from memory, or from the swarm. Nothing is returned that was not
-// checked against the link. Ranges asked of the swarm are whole units, so that
-// holders do not see where blocks begin and end.
+// checked against the link. Small blocks come in whole units with what lies
+// beside them, large ones alone.
 package readthrough
 
 import (
@@ -29,8 +29,13 @@ import (
 type Source interface {
 	// ReadRange returns n bytes at off of a pack, proved against its
 	// manifest, from whichever holders have them. Its errors are those of
-	// package readerr. The caller may keep the slice.
+	// package readerr. The slice is the caller's.
 	ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error)
+	// ReadKnown is ReadRange for bytes of which fits tells whether they are
+	// right: that spares holders and readers the proof. fitted says that they
+	// passed it; otherwise they are proved, and the caller has to look. fits
+	// may be called from several goroutines, also after the return.
+	ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) (b []byte, fitted bool, err error)
 }
 
 // Reader is safe for concurrent use.
@@ -73,17 +78,39 @@ func (r *Reader) Commit() (*commit.Commit, commit.Locator) {
 
 // Get implements dag.Getter: it returns the plaintext of a block.
 func (r *Reader) Get(ctx context.Context, l link.Link) ([]byte, error) {
-	return r.find(ctx, l, func(ct []byte) ([]byte, error) { return block.Open(l, ct, ct) })
+	return r.find(ctx, l, open(l))
 }
 
 // Ciphertext returns a block as it is stored, checked against its link.
 func (r *Reader) Ciphertext(ctx context.Context, l link.Link) ([]byte, error) {
-	return r.find(ctx, l, func(ct []byte) ([]byte, error) { return ct, matches(l, ct) })
+	return r.find(ctx, l, func(ct []byte, hashed bool) ([]byte, error) {
+		if hashed || matches(l, ct) {
+			return ct, nil
+		}
+		return nil, block.ErrCorrupt
+	})
 }
+
+// opener makes something of a ciphertext, which is its own from then on. hashed
+// says that the ciphertext is known to have the hash of its link.
+type opener func(ct []byte, hashed bool) ([]byte, error)
+
+// open is the opener that makes it the plaintext.
+func open(l link.Link) opener {
+	return func(ct []byte, hashed bool) ([]byte, error) {
+		if hashed {
+			return block.OpenHashed(l, ct, ct)
+		}
+		return block.Open(l, ct, ct)
+	}
+}
+
+// matches reports whether a ciphertext has the hash of its link.
+func matches(l link.Link, ct []byte) bool { return block.HashOf(ct) == l.Hash }
 
 // find returns what open makes of a block's ciphertext, from the first place
 // where it is the right one.
-func (r *Reader) find(ctx context.Context, l link.Link, open func([]byte) ([]byte, error)) ([]byte, error) {
+func (r *Reader) find(ctx context.Context, l link.Link, open opener) ([]byte, error) {
 	places, err := r.places(ctx, l)
 	if err != nil {
 		return nil, err
@@ -112,7 +139,7 @@ func (r *Reader) At(ctx context.Context, l commit.Locator) ([]byte, error) {
 		ref = known
 	}
 	place := blockindex.Place{Group: l.Group, Number: l.Number, Offset: l.Offset, Length: l.Length}
-	return r.read(ctx, ref, place, l.Link, func(ct []byte) ([]byte, error) { return block.Open(l.Link, ct, ct) })
+	return r.read(ctx, ref, place, l.Link, open(l.Link))
 }
 
 // ref gathers what the account knows of a pack.
@@ -133,13 +160,13 @@ func (r *Reader) ref(p blockindex.Place) (group.PackRef, error) {
 }
 
 // read opens the ciphertext at a place, from here if it is kept here.
-func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link, open func([]byte) ([]byte, error)) ([]byte, error) {
+func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link, open opener) ([]byte, error) {
 	if uint64(p.Offset)+uint64(p.Length) > uint64(ref.Class.Size()) || p.Length > block.MaxSealed {
 		return nil, fmt.Errorf("block %v: place outside its pack: %w", l, readerr.ErrCorrupt)
 	}
 	if r.packs != nil {
 		if ct, err := r.packs.Read(p.Group, p.Number, int(p.Offset), int(p.Length)); err == nil {
-			if out, err := open(ct); err == nil {
+			if out, err := open(ct, false); err == nil {
 				return out, nil
 			} // a damaged file is passed over: the swarm has it too
 		}
@@ -147,23 +174,30 @@ func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place
 	if r.source == nil {
 		return nil, fmt.Errorf("block %v: %w", l, readerr.ErrUnreachable)
 	}
-	ct, err := r.units.read(ctx, r.source, ref, int(p.Offset), int(p.Length))
+	ct, hashed, err := r.fetch(ctx, ref, p, l)
 	if err != nil {
 		return nil, fmt.Errorf("block %v: %w", l, err)
 	}
-	out, err := open(ct)
+	out, err := open(ct, hashed)
 	if err != nil {
 		return nil, fmt.Errorf("block %v: pack %d of group %v holds something else: %w: %w", l, p.Number, p.Group, readerr.ErrCorrupt, err)
 	}
 	return out, nil
 }
 
-// matches checks a ciphertext against its link.
-func matches(l link.Link, ct []byte) error {
-	if block.HashOf(ct) != l.Hash {
-		return block.ErrCorrupt
+// large is from how many bytes on a block is fetched by itself: it is checked
+// by its own hash, and nothing that lies beside it is kept. Smaller ones come
+// with their neighbours, in units that are proved.
+const large = 384 << 10
+
+// fetch brings the ciphertext at a place from the swarm.
+func (r *Reader) fetch(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link) (ct []byte, hashed bool, err error) {
+	off, n := int(p.Offset), int(p.Length)
+	if n < large {
+		ct, err = r.units.read(ctx, r.source, ref, off, n)
+		return ct, false, err
 	}
-	return nil
+	return r.source.ReadKnown(ctx, ref, off, n, func(b []byte) bool { return matches(l, b) })
 }
 
 // places returns where a block lies.

@@ -48,12 +48,21 @@ type packs struct {
 }
 
 func (p *packs) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
+	if size := ref.Class.Size(); off%erasure.Unit != 0 || n%erasure.Unit != 0 && off+n != size {
+		return nil, fmt.Errorf("a range of %d at %d shows where blocks lie", n, off)
+	}
+	return p.read(ctx, ref, off, n)
+}
+
+func (p *packs) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) ([]byte, bool, error) {
+	b, err := p.read(ctx, ref, off, n)
+	return b, err == nil && fits(b), err
+}
+
+func (p *packs) read(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
 	p.mu.Lock()
 	b, hold, err, lie := p.bytes[ref.Number], p.hold, p.err, p.lie
 	p.asked = append(p.asked, fmt.Sprintf("%d:%d+%d", ref.Number, off/erasure.Unit, (n+erasure.Unit-1)/erasure.Unit))
-	if off%erasure.Unit != 0 || n%erasure.Unit != 0 && off+n != len(b) {
-		err = fmt.Errorf("a range of %d at %d shows where blocks lie", n, off)
-	}
 	p.mu.Unlock()
 	if hold != nil {
 		select {
@@ -246,18 +255,25 @@ func TestOtherPlaces(t *testing.T) {
 func TestErrors(t *testing.T) {
 	swarm := newSwarm()
 	d := newDevice(t, swarm)
-	_, entries := swarm.pack(t, 1, 3000)
+	_, entries := swarm.pack(t, 1, 3000, 500_000)
 	d.account(1, entries)
-	l := entries[0].Link
+	l, large := entries[0].Link, entries[1].Link
 	for _, want := range []error{readerr.ErrLost, readerr.ErrUnreachable, readerr.ErrCorrupt} {
 		swarm.set(func(p *packs) { p.err = fmt.Errorf("pack 1: %w", want) })
-		if _, err := d.reader.Get(t.Context(), l); !errors.Is(err, want) {
-			t.Errorf("%v, want %v", err, want)
+		for _, l := range []link.Link{l, large} {
+			if _, err := d.reader.Get(t.Context(), l); !errors.Is(err, want) {
+				t.Errorf("%v, want %v", err, want)
+			}
 		}
 	}
 	swarm.set(func(p *packs) { p.err, p.lie = nil, true })
-	if got, err := d.reader.Get(t.Context(), l); !errors.Is(err, readerr.ErrCorrupt) || got != nil {
-		t.Errorf("wrong bytes: %d bytes, %v", len(got), err)
+	for _, l := range []link.Link{l, large} {
+		if got, err := d.reader.Get(t.Context(), l); !errors.Is(err, readerr.ErrCorrupt) || got != nil {
+			t.Errorf("wrong bytes: %d bytes, %v", len(got), err)
+		}
+		if got, err := d.reader.Ciphertext(t.Context(), l); !errors.Is(err, readerr.ErrCorrupt) || got != nil {
+			t.Errorf("wrong ciphertext: %d bytes, %v", len(got), err)
+		}
 	}
 	stranger := link.Link{Codec: link.Raw, Hash: link.Hash{9}}
 	if _, err := d.reader.Get(t.Context(), stranger); !errors.Is(err, readerr.ErrAbsent) {

@@ -15,9 +15,6 @@ const (
 	// maxAhead is how many units are fetched at once for a reader that goes
 	// through a pack in order.
 	maxAhead = 32
-	// direct is from how many units on the inner ones are not kept: they
-	// belong to one large block.
-	direct = 6
 )
 
 // unitCache keeps units of packs that were read, so that small blocks which lie
@@ -117,7 +114,7 @@ func (u *unitCache) get(ctx context.Context, src Source, ref group.PackRef, k un
 	if err != nil {
 		return nil, 0, err
 	}
-	u.keep(k, b, last)
+	u.keep(k, b)
 	return b, off, nil
 }
 
@@ -145,22 +142,14 @@ func (u *unitCache) plan(ref group.PackRef, k unitKey, last int) int {
 	return n
 }
 
-// keep puts fetched units into memory; of a large block only the first and the
-// last, which it shares with its neighbours. u.mu is held.
-func (u *unitCache) keep(k unitKey, b []byte, last int) {
+// keep puts fetched units into memory. u.mu is held.
+func (u *unitCache) keep(k unitKey, b []byte) {
 	n := (len(b) + erasure.Unit - 1) / erasure.Unit
-	large := last-k.index+1 >= direct
 	for i := range n {
-		if large && i > 0 && k.index+i < last {
-			continue
-		}
 		part := b[i*erasure.Unit : min((i+1)*erasure.Unit, len(b))]
 		key := unitKey{k.packKey, k.index + i}
 		if _, ok := u.byKey[key]; ok {
 			continue
-		}
-		if large {
-			part = append([]byte(nil), part...) // do not hold the whole range in memory
 		}
 		u.byKey[key] = u.lru.PushFront(&unit{key, part})
 		u.size += len(part)

@@ -139,11 +139,16 @@ func HashOf(ciphertext []byte) link.Hash { return link.Hash(blake3.Sum256(cipher
 // ciphertext, unless that is dst too: then the plaintext takes its place.
 // Anything else than the very bytes that were sealed gives ErrCorrupt.
 func Open(l link.Link, ciphertext, dst []byte) ([]byte, error) {
-	if len(ciphertext) > MaxSealed || len(ciphertext) < Overhead {
-		return nil, fmt.Errorf("%w: %v has %d bytes", ErrCorrupt, l, len(ciphertext))
-	}
 	if HashOf(ciphertext) != l.Hash {
 		return nil, fmt.Errorf("%w: %v does not have its hash", ErrCorrupt, l)
+	}
+	return OpenHashed(l, ciphertext, dst)
+}
+
+// OpenHashed is Open for a ciphertext that is known to have the link's hash.
+func OpenHashed(l link.Link, ciphertext, dst []byte) ([]byte, error) {
+	if len(ciphertext) > MaxSealed || len(ciphertext) < Overhead {
+		return nil, fmt.Errorf("%w: %v has %d bytes", ErrCorrupt, l, len(ciphertext))
 	}
 	msg, err := secret.OpenOnce(l.Key, dst, ciphertext)
 	if err != nil {

@@ -95,6 +95,7 @@ func TestLies(t *testing.T) {
 	c := asker(t, client.Options{Find: found(info)})
 	ctx := t.Context()
 	get := func() error { b, err := c.Get(ctx, hold, &p.Manifest, 0, 0, 10); return orBytes(b, err) }
+	bare := func() error { b, err := c.GetBare(ctx, hold, &p.Manifest, 0, 0, 10); return orBytes(b, err) }
 	prove := func() error { return c.Prove(ctx, hold, &p.Manifest, 0, erasure.Nonce{}, 2) }
 	manifests := func() error { m, err := c.Manifests(ctx, hold, o.ID, wanted); return orBytes(m[1], err) }
 	statement := func() error { _, err := c.Statement(ctx, hold, o.ID); return err }
@@ -109,6 +110,8 @@ func TestLies(t *testing.T) {
 		"get too short":            {get, nil, slice[:100]},
 		"get of nothing":           {get, nil, nil},
 		"get with a header":        {get, []byte{1}, slice},
+		"bare get of a slice":      {bare, nil, slice},
+		"bare get of nothing":      {bare, nil, nil},
 		"proof of another pack":    {prove, nil, append(bytes.Clone(slice), slice...)},
 		"proof too short":          {prove, nil, []byte{1}},
 		"manifest not asked for":   {manifests, nil, wire.EncodeManifests([][]byte{other.Word})},

@@ -206,6 +206,7 @@ func TestMalformed(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"noise":     []byte("GET / HTTP/1.1\r\n\r\n"),
 		"unaligned": wire.AppendRequest(nil, &wire.GetRequest{Group: o.ID, Slot: 1, Length: 5}, 0),
+		"bare, too": wire.AppendRequest(nil, &wire.GetRequest{Group: o.ID, Slot: 1, Length: 5, Bare: true}, 0),
 	} {
 		s, err := ask.Host.NewStream(t.Context(), hold.Host.ID(), wire.Protocol)
 		if err != nil {

@@ -282,6 +282,9 @@ func (h *Holder) get(x *exchange, m *wire.GetRequest) error {
 	if !wire.Aligned(size, off, n) {
 		return x.refuse(wire.Malformed, "range is not aligned")
 	}
+	if m.Bare {
+		return h.getBare(x, m)
+	}
 	// The answer begins in a buffer, so that damage seen before it overflows
 	// is still an honest Absent; later it ends the stream.
 	w := answers.Get().(*bufio.Writer)
@@ -293,6 +296,34 @@ func (h *Holder) get(x *exchange, m *wire.GetRequest) error {
 		return h.broken(x, out, err)
 	}
 	return w.Flush()
+}
+
+// getBare answers with the bytes of a range alone. It begins with the first
+// bytes that could be read, so that before it can still be a refusal.
+func (h *Holder) getBare(x *exchange, m *wire.GetRequest) error {
+	n := int(m.Length)
+	out := &counter{w: &headed{w: x, head: wire.AppendAnswer(nil, nil, n)}}
+	if err := h.store.WriteRange(out, m.Group, m.Number, int(m.Offset), n); err != nil {
+		return h.broken(x, out, err)
+	}
+	return nil
+}
+
+// headed writes a head before the first bytes.
+type headed struct {
+	w    io.Writer
+	head []byte
+}
+
+// Write implements io.Writer.
+func (h *headed) Write(p []byte) (int, error) {
+	if h.head != nil {
+		if _, err := h.w.Write(h.head); err != nil {
+			return 0, err
+		}
+		h.head = nil
+	}
+	return h.w.Write(p)
 }
 
 // broken ends an exchange whose answer the store could not complete.

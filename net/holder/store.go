@@ -65,6 +65,10 @@ type Shards interface {
 	// be damaged is removed and gives fs.ErrNotExist, also when part of the
 	// slice was written.
 	WriteSlice(w io.Writer, id group.ID, number uint16, offset, length int) error
+	// WriteRange writes the bytes of a range alone, unchecked: the asker can
+	// tell, and asks for a slice if they are wrong. Its errors are those of
+	// WriteSlice; nothing is written before the shard is known to be there.
+	WriteRange(w io.Writer, id group.ID, number uint16, offset, length int) error
 	// WriteSamples writes the answer to an audit, as erasure.WriteSamples does,
 	// with errors as WriteSlice has them.
 	WriteSamples(w io.Writer, id group.ID, number uint16, nonce erasure.Nonce, count int) error

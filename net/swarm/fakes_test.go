@@ -29,11 +29,13 @@ const (
 	lying
 	full
 	busy
-	moods // how many there are
+	twoFaced // right with proof only
+	rotten   // wrong without proof, with it sees that it has nothing
+	moods    // how many there are
 )
 
 func (m mood) String() string {
-	return [...]string{"right", "slow", "gone", "absent", "lying", "full", "busy"}[m]
+	return [...]string{"right", "slow", "gone", "absent", "lying", "full", "busy", "two-faced", "rotten"}[m]
 }
 
 type shardKey struct {
@@ -113,6 +115,10 @@ func (f *swarmOf) call(ctx context.Context, kind wire.Kind, p group.PeerKey) (*h
 		}
 	case gone:
 		return fail(client.ErrUnreachable)
+	case rotten:
+		if kind == wire.KindGet {
+			return fail(client.ErrAbsent)
+		}
 	case absent:
 		if kind != wire.KindPut && kind != wire.KindAdmit {
 			return fail(client.ErrAbsent)
@@ -185,6 +191,28 @@ func (f *swarmOf) Get(ctx context.Context, p group.PeerKey, m *group.Manifest, s
 		return nil, client.ErrAbsent
 	}
 	return append([]byte(nil), shard[off:][:n]...), nil
+}
+
+// kindBare counts the calls of GetBare.
+const kindBare = wire.Kind(100)
+
+// GetBare returns wrong bytes, of those who do not send the right
+// ones.
+func (f *swarmOf) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
+	f.mu.Lock()
+	h := f.peers[p]
+	if h == nil || h.mood != lying && h.mood != twoFaced && h.mood != rotten {
+		f.mu.Unlock()
+		return f.Get(ctx, p, m, slot, off, n)
+	}
+	defer f.mu.Unlock()
+	h.calls[kindBare]++
+	b := make([]byte, n)
+	copy(b, h.shards[shardKey{packKey{m.Group, m.Number}, slot}][off:])
+	for i := range b {
+		b[i] ^= 1
+	}
+	return b, nil
 }
 
 func (f *swarmOf) Manifests(ctx context.Context, p group.PeerKey, id group.ID, wanted group.Bitmap) (map[uint16][]byte, error) {

@@ -1,8 +1,10 @@
 package swarm
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -26,6 +28,9 @@ type gathering struct {
 	from  int // the range that is asked for, in whole units
 	to    int
 	usual time.Duration // by when k others would have it here
+	// fits reports whether a piece is the one that the caller knows; nil if he
+	// cannot tell.
+	fits func([]byte) bool
 
 	ends   chan gathered
 	queue  []source // not asked yet, in order
@@ -33,6 +38,7 @@ type gathering struct {
 	scouts int // asked because somebody was late, and it may have been our own line
 
 	have   map[uint8][]byte
+	fitted bool            // the piece's own is here, and fits
 	no     map[source]bool // holders that said, or showed, that they have no such shard
 	silent int             // further ones, whose slots nobody knows
 	last   error           // of a holder
@@ -55,8 +61,9 @@ type flight struct {
 
 type gathered struct {
 	source
-	b   []byte
-	err error
+	b      []byte
+	fitted bool
+	err    error
 }
 
 // newGathering returns one that has asked nobody yet. heard is called with each
@@ -301,7 +308,7 @@ func (g *gathering) fetch(ctx context.Context, src source, f *flight) {
 		f.got.Add(int64(n))
 		s.line.came(n, now())
 	})
-	b, err := s.c.Holders.Get(watched, src.peer, g.m, src.slot, g.from, g.to-g.from)
+	b, fitted, err := g.get(watched, src)
 	took := now().Sub(f.begin)
 	if ctx.Err() == nil || err == nil {
 		s.note(src.peer, err, took)
@@ -314,10 +321,36 @@ func (g *gathering) fetch(ctx context.Context, src source, f *flight) {
 		s.measured(src.peer, g.to-g.from, first, took)
 	}
 	select {
-	case g.ends <- gathered{src, b, err}:
+	case g.ends <- gathered{src, b, fitted, err}:
 	case <-ctx.Done():
 	}
 }
+
+// get returns the range, proved or, where the caller knows the piece, fitting.
+// Bytes that do not fit are asked for again with proof: a holder that proves
+// others has lied, one whose disk altered them finds that out itself.
+func (g *gathering) get(ctx context.Context, src source) (b []byte, fitted bool, err error) {
+	holders, n := g.s.c.Holders, g.to-g.from
+	if g.fits == nil || src.slot != g.p.slot {
+		b, err = holders.Get(ctx, src.peer, g.m, src.slot, g.from, n)
+		return b, false, err
+	}
+	bare, err := holders.GetBare(ctx, src.peer, g.m, src.slot, g.from, n)
+	if err != nil || g.fits(g.within(bare)) {
+		return bare, err == nil, err
+	}
+	b, err = holders.Get(ctx, src.peer, g.m, src.slot, g.from, n)
+	if err == nil && !bytes.Equal(b, bare) {
+		g.s.note(src.peer, errTwoFaced, 0)
+	}
+	return b, false, err
+}
+
+// errTwoFaced says that a holder sent other bytes without proof than with it.
+var errTwoFaced = fmt.Errorf("%w: other bytes without proof than with it", client.ErrLied)
+
+// within is the piece in the range that was asked for.
+func (g *gathering) within(b []byte) []byte { return b[g.p.off-g.from:][:g.p.n:g.p.n] }
 
 // took takes an answer, and reports whether others are to be asked at once: it
 // is none, or it came in time from another slot, whose holders then are better.
@@ -329,6 +362,7 @@ func (g *gathering) took(e gathered) bool {
 	}
 	if e.err == nil {
 		g.have[e.slot] = e.b
+		g.fitted = g.fitted || e.fitted
 		return e.slot != g.p.slot && g.s.c.Now().Sub(f.begin) <= g.wait()
 	}
 	g.last = e.err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,7 +57,7 @@ func (c *trial) good() (n int) {
 	return n
 }
 
-func answers(m mood) bool { return m == right || m == full }
+func answers(m mood) bool { return m == right || m == full || m == twoFaced }
 
 func (c *trial) swarm() *swarmOf {
 	n := len(c.pack.shards)
@@ -89,6 +90,12 @@ func (c *trial) run(t *testing.T) error {
 		got, err := s.ReadRange(t.Context(), ref, r[0], r[1])
 		if err := c.judge(got, err, c.pack.bytes[r[0]:][:r[1]], time.Since(begin)); err != nil {
 			return fmt.Errorf("range %d+%d: %w", r[0], r[1], err)
+		}
+		want := c.pack.bytes[r[0]:][:r[1]]
+		begin = time.Now()
+		got, _, err = s.ReadKnown(t.Context(), ref, r[0], r[1], func(b []byte) bool { return bytes.Equal(b, want) })
+		if err := c.judge(got, err, want, time.Since(begin)); err != nil {
+			return fmt.Errorf("known range %d+%d: %w", r[0], r[1], err)
 		}
 	}
 	_, shards, err := s.ReadShards(t.Context(), ref)
@@ -130,7 +137,7 @@ func (c *trial) waits() bool {
 
 // left is how many slots have a holder that may have its shard.
 func (c *trial) left() (n int) {
-	lost := func(m mood) bool { return m == absent || m == lying }
+	lost := func(m mood) bool { return m == absent || m == lying || m == rotten }
 	for i := range c.pack.shards {
 		first, second := c.moods[i], c.moods[i+len(c.pack.shards)]
 		if c.table && !lost(first) || c.finder && !lost(second) {
@@ -190,7 +197,7 @@ func (c *trial) store(t *testing.T, enough int) error {
 	acked, err := s.Store(t.Context(), g, c.pack.lease, c.pack.Manifest, c.pack.shards, enough)
 	takes := 0
 	for i := range c.pack.shards {
-		takes += rank(c.moods[i] == right || c.moods[i] == absent)
+		takes += rank(slices.Contains([]mood{right, absent, twoFaced, rotten}, c.moods[i]))
 		_, has := f.peers[peerKey(i)].shards[shardKey{packKey{c.pack.Group, 0}, uint8(i)}]
 		if acked.Has(i) && !has {
 			return fmt.Errorf("slot %d is acknowledged and empty", i)

@@ -13,26 +13,41 @@ import (
 // ends when nothing has come for Config.Silence, or with Config.Timeout; what
 // was missing then, a *MissingError says.
 func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
+	b, _, err := s.ReadKnown(ctx, ref, off, n, nil)
+	return b, err
+}
+
+// ReadKnown is ReadRange for bytes of which the caller can tell by himself
+// whether they are right. It saves proving and hashing where they come from one
+// holder. fits reports whether they are right; it alters nothing, and may be
+// called from several goroutines, also when ReadKnown has returned. If fitted is
+// true, they passed it; if not, they are proved, and the caller has to look.
+func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) (b []byte, fitted bool, err error) {
 	if off < 0 || n < 0 || n > ref.Class.Size() || off > ref.Class.Size()-n || !ref.Coding.Valid(ref.Class) {
-		return nil, fmt.Errorf("range %d+%d of a pack of %v: outside", off, n, ref.Class)
+		return nil, false, fmt.Errorf("range %d+%d of a pack of %v: outside", off, n, ref.Class)
 	}
 	ctx, heard, cancel := s.listen(ctx, ref.Group, s.c.Timeout)
 	defer cancel()
 	m, err := s.Manifest(ctx, ref)
 	if err != nil {
-		return nil, counted(ctx, ref, err)
+		return nil, false, counted(ctx, ref, err)
 	}
-	pieces := cut(m, off, n)
-	if len(pieces) == 1 {
-		b, err := s.readPiece(ctx, ref, m, pieces[0], heard)
-		return b, counted(ctx, ref, err)
+	if pieces := cut(m, off, n); len(pieces) == 1 {
+		b, fitted, err = s.readPiece(ctx, ref, m, pieces[0], fits, heard)
+	} else {
+		b, err = s.readPieces(ctx, ref, m, pieces, n, heard)
 	}
+	return b, fitted, counted(ctx, ref, err)
+}
+
+// readPieces reads a range of n bytes that is in pieces.
+func (s *Swarm) readPieces(ctx context.Context, ref group.PackRef, m *group.Manifest, pieces []piece, n int, heard func()) ([]byte, error) {
 	out := make([]byte, n)
 	errs := make([]error, len(pieces))
 	var wg sync.WaitGroup
 	for i, p := range pieces {
 		wg.Go(func() {
-			b, err := s.readPiece(ctx, ref, m, p, heard)
+			b, _, err := s.readPiece(ctx, ref, m, p, nil, heard)
 			copy(out[p.at:], b)
 			errs[i] = err
 		})
@@ -40,7 +55,7 @@ func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {
-			return nil, counted(ctx, ref, err)
+			return nil, err
 		}
 	}
 	return out, nil
@@ -68,16 +83,18 @@ func cut(m *group.Manifest, off, n int) []piece {
 
 // readPiece reads a piece from its holder or, should that be slow, gone or
 // wrong, rebuilds it from the same range of others.
-func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece, heard func()) ([]byte, error) {
+func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece, fits func([]byte) bool, heard func()) (b []byte, fitted bool, err error) {
 	from, err := s.holdersOf(ctx, ref, false)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	g := s.newGathering(ref, m, p, from, heard)
+	g.fits = fits
 	if err := g.gather(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return g.piece()
+	b, err = g.piece()
+	return b, g.fitted, err
 }
 
 // piece returns the piece of a gathering that is complete.
@@ -92,7 +109,7 @@ func (g *gathering) piece() ([]byte, error) {
 		}
 		b = shards[g.p.slot]
 	}
-	return b[g.p.off-g.from:][:g.p.n:g.p.n], nil
+	return g.within(b), nil
 }
 
 // shards are the ranges that have come, by slot.

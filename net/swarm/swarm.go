@@ -27,6 +27,8 @@ type Holders interface {
 	Admit(ctx context.Context, p group.PeerKey, lease []byte, slot uint8) (group.Statement, error)
 	Put(ctx context.Context, p group.PeerKey, manifest []byte, slot uint8, shard []byte) error
 	Get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error)
+	// GetBare returns what the peer says, unchecked.
+	GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error)
 	Manifests(ctx context.Context, p group.PeerKey, id group.ID, wanted group.Bitmap) (map[uint16][]byte, error)
 	Statement(ctx context.Context, p group.PeerKey, id group.ID) (group.Statement, error)
 }

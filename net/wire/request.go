@@ -94,7 +94,7 @@ type PutRequest struct {
 
 // GetRequest asks for a range of a shard. Offset is a multiple of erasure.Unit
 // and the range's end is one too, or the shard's end. The answer's body is the
-// Bao slice of the range.
+// Bao slice of the range or, of a bare get, its bytes alone.
 type GetRequest struct {
 	_      struct{} `cbor:",toarray"`
 	Group  group.ID
@@ -102,6 +102,7 @@ type GetRequest struct {
 	Slot   uint8
 	Offset uint32
 	Length uint32
+	Bare   bool
 }
 
 // ManifestsRequest asks for the signed manifests of these packs of a group. The

@@ -23,6 +23,7 @@ func samples() []Request {
 		&AdmitRequest{Lease: []byte{1, 2}, Slot: 3},
 		&PutRequest{Manifest: []byte{4, 5}, Slot: 6},
 		&GetRequest{Group: group.ID{7}, Number: 8, Slot: 9, Offset: erasure.Unit, Length: 10},
+		&GetRequest{Group: group.ID{7}, Number: 8, Slot: 9, Offset: erasure.Unit, Length: 10, Bare: true},
 		&ManifestsRequest{Group: group.ID{11}, Wanted: group.Bitmap{12}},
 		&StatementRequest{Group: group.ID{13}},
 		&ProveRequest{Group: group.ID{14}, Number: 15, Slot: 16, Nonce: erasure.Nonce{17}, Count: 2},

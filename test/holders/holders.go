@@ -290,9 +290,26 @@ func (s *Set) Get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot 
 	return dst[off-from:][:n:n], nil
 }
 
+// GetBare implements the call of net/client.
+func (s *Set) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
+	from, to := wire.Align(m.ShardSize(), off, n)
+	var sent bytes.Buffer
+	err := s.call(ctx, p, wire.KindGet, n, func(h *Holder, how Behaviour) error {
+		if !h.Holds(m.Group, m.Number, slot) {
+			return fs.ErrNotExist
+		}
+		defer how.spoil(&sent)
+		return h.Store.WriteRange(&sent, m.Group, m.Number, from, to-from)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sent.Bytes()[off-from:][:n:n], nil
+}
+
 // spoil flips a bit of what a liar sends.
 func (b Behaviour) spoil(sent *bytes.Buffer) {
-	if b.Flips {
+	if b.Flips && sent.Len() > 0 {
 		sent.Bytes()[sent.Len()/2] ^= 1
 	}
 }

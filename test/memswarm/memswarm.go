@@ -239,6 +239,12 @@ func (s *Swarm) Head() commit.Head {
 	return s.heads[len(s.heads)-1]
 }
 
+// ReadKnown implements readthrough.Source.
+func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) ([]byte, bool, error) {
+	b, err := s.ReadRange(ctx, ref, off, n)
+	return b, err == nil && fits(b), err
+}
+
 // ReadRange implements readthrough.Source, from any k holders.
 func (s *Swarm) ReadRange(_ context.Context, ref group.PackRef, off, n int) ([]byte, error) {
 	s.mu.Lock()

@@ -65,6 +65,10 @@ func TestShardsOverLoopback(t *testing.T) {
 			if err != nil || !bytes.Equal(got, pack.Shards[slot][r[0]:r[0]+r[1]]) {
 				t.Fatalf("get %v: %v", r, err)
 			}
+			got, err = asker.GetBare(ctx, p, &pack.Manifest, slot, r[0], r[1])
+			if err != nil || !bytes.Equal(got, pack.Shards[slot][r[0]:r[0]+r[1]]) {
+				t.Fatalf("bare get %v: %v", r, err)
+			}
 		}
 		if err := asker.Prove(ctx, p, &pack.Manifest, slot, erasure.Nonce{slot}, 8); err != nil {
 			t.Fatal(err)
@@ -82,6 +86,9 @@ func TestShardsOverLoopback(t *testing.T) {
 		absent := o.Pack(t, 6)
 		if _, err := asker.Get(ctx, p, &absent.Manifest, slot, 0, 1); !errors.Is(err, client.ErrAbsent) {
 			t.Fatalf("absent pack: %v", err)
+		}
+		if _, err := asker.GetBare(ctx, p, &absent.Manifest, slot, 0, 1); !errors.Is(err, client.ErrAbsent) {
+			t.Fatalf("absent pack, bare: %v", err)
 		}
 	}
 }

@@ -205,6 +205,19 @@ func (s *Memory) WriteSlice(w io.Writer, id group.ID, number uint16, offset, len
 	return erasure.WriteSlice(w, bytes.NewReader(sh.shard), sh.outboard, offset, length)
 }
 
+// WriteRange implements holder.Shards.
+func (s *Memory) WriteRange(w io.Writer, id group.ID, number uint16, offset, length int) error {
+	sh, err := s.shard(id, number)
+	if err != nil {
+		return err
+	}
+	if offset < 0 || length <= 0 || length > len(sh.shard)-offset {
+		return group.ErrInvalid
+	}
+	_, err = w.Write(sh.shard[offset:][:length])
+	return err
+}
+
 // WriteSamples implements holder.Shards.
 func (s *Memory) WriteSamples(w io.Writer, id group.ID, number uint16, nonce erasure.Nonce, count int) error {
 	sh, err := s.shard(id, number)

@@ -73,6 +73,10 @@ func Check(t *testing.T, s holder.Store, p Pack, slot uint8) {
 		if err != nil || !bytes.Equal(got, p.Shards[slot][r[0]:r[0]+r[1]]) {
 			t.Fatalf("range %v of pack %d: %v", r, m.Number, err)
 		}
+		b.Reset()
+		if err := s.WriteRange(&b, m.Group, m.Number, r[0], r[1]); err != nil || !bytes.Equal(b.Bytes(), p.Shards[slot][r[0]:r[0]+r[1]]) {
+			t.Fatalf("bare range %v of pack %d: %v", r, m.Number, err)
+		}
 	}
 	var b bytes.Buffer
 	nonce := erasure.Nonce{1, 2, 3}

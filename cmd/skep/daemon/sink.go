@@ -128,17 +128,26 @@ type source struct{ n *network }
 
 // ReadRange implements readthrough.Source.
 func (s source) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
+	b, _, err := s.ReadKnown(ctx, ref, off, n, nil)
+	return b, err
+}
+
+// ReadKnown implements readthrough.Source.
+func (s source) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) ([]byte, bool, error) {
 	s.n.first.wait(ctx) // a drive that was just mounted is not told to be out of reach
-	b, err := s.n.swarm.ReadRange(ctx, ref, off, n)
+	b, fitted, err := s.n.swarm.ReadKnown(ctx, ref, off, n, fits)
+	return b, fitted, unread(err)
+}
+
+// unread makes an error of the swarm one of package readerr.
+func unread(err error) error {
 	switch {
-	case err == nil:
-		return b, nil
 	case errors.Is(err, swarm.ErrLost):
-		return nil, fmt.Errorf("%w: %w", readerr.ErrLost, err)
+		return fmt.Errorf("%w: %w", readerr.ErrLost, err)
 	case errors.Is(err, swarm.ErrAbsent):
-		return nil, fmt.Errorf("%w: %w", readerr.ErrAbsent, err)
+		return fmt.Errorf("%w: %w", readerr.ErrAbsent, err)
 	case errors.Is(err, swarm.ErrUnreachable):
-		return nil, fmt.Errorf("%w: %w", readerr.ErrUnreachable, err)
+		return fmt.Errorf("%w: %w", readerr.ErrUnreachable, err)
 	}
-	return nil, err
+	return err
 }
