@@ -208,3 +208,41 @@ func BenchmarkAppendSync(b *testing.B) {
 		_ = j.Sync()
 	}
 }
+
+// Segments without anything that is wanted are not read: a start takes no longer
+// for what is long in the index.
+func TestUnwantedSegmentsAreNotRead(t *testing.T) {
+	dir := t.TempDir()
+	j, err := Open(dir, Options{SegmentSize: 4096}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		appendAll(t, j, "some record of some length")
+	}
+	first, last := j.segments[0].first, j.segments[len(j.segments)-1].first
+	if len(j.segments) < 2 || first != 1 {
+		t.Fatalf("%d segments", len(j.segments))
+	}
+	for _, s := range j.segments[:len(j.segments)-1] {
+		if err := os.WriteFile(s.path, []byte("cannot be read"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Open(dir, Options{SegmentSize: 4096, After: last - 2}, func(uint64, []byte) error { return nil }); err == nil {
+		t.Error("a segment with a record that is wanted was not read")
+	}
+	got := uint64(0)
+	again, err := Open(dir, Options{SegmentSize: 4096, After: last - 1}, func(seq uint64, _ []byte) error {
+		if got == 0 {
+			got = seq
+		}
+		return nil
+	})
+	if err != nil || got != last || again.Next() != 101 {
+		t.Errorf("began with %d, want %d; %v", got, last, err)
+	}
+	if err := again.DropBefore(last); err != nil || len(again.segments) != 1 {
+		t.Errorf("%d segments are left, %v", len(again.segments), err)
+	}
+}

@@ -143,7 +143,8 @@ func (r *reader) bytes() []byte {
 
 // apply makes b's changes in the overlay; s.mu is held, or nobody else is there.
 func (s *Store) apply(b *Batch, mem *memdb.DB) error {
-	var scratch []byte
+	scratch := s.scratch
+	defer func() { s.scratch = scratch[:0] }()
 	return b.each(func(op byte, key []byte, offset int, value []byte) error {
 		scratch = scratch[:0]
 		switch op {

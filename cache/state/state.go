@@ -60,14 +60,17 @@ type Store struct {
 	db      *leveldb.DB
 	rebuilt bool
 
-	mu     sync.RWMutex // guards the overlays and seq
-	active *memdb.DB
-	frozen []overlay // oldest first: on their way into leveldb
-	seq    uint64    // the last record applied
-	cuts   int       // cuts begun whose snapshot is not taken yet
-	room   *sync.Cond
-	closed bool
-	err    error // sticky failure of leveldb
+	applyMu sync.Mutex // held by who applies a batch: the journal and the overlays have one order
+
+	mu      sync.RWMutex // guards the overlays and seq
+	active  *memdb.DB
+	frozen  []overlay // oldest first: on their way into leveldb
+	seq     uint64    // the last record applied
+	cuts    int       // cuts begun whose snapshot is not taken yet
+	room    *sync.Cond
+	scratch []byte // for one value
+	closed  bool
+	err     error // sticky failure of leveldb
 
 	flushMu sync.Mutex // held while overlays move into leveldb
 	inDB    uint64     // guarded by flushMu: last record in leveldb
@@ -117,7 +120,7 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 	}
 	s.db, s.inDB, s.seq = db, seq, seq
 	first := uint64(0)
-	where := journal.Options{Disk: opt.Disk, SegmentSize: opt.SegmentSize}
+	where := journal.Options{Disk: opt.Disk, SegmentSize: opt.SegmentSize, After: seq}
 	s.journal, err = journal.Open(filepath.Join(dir, "journal"), where, func(n uint64, payload []byte) error {
 		if first == 0 {
 			first = n
@@ -286,23 +289,20 @@ func (s *Store) Restored() error {
 }
 
 // Apply makes the changes of b, all or none; when it returns, they survive the
-// end of the process. It returns the batch's sequence number.
+// end of the process. It returns the batch's sequence number. Readers do not
+// wait for the journal.
 func (s *Store) Apply(b *Batch) (uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.waiting() > overlayMax*int(s.opt.OverlaySize) && s.err == nil && !s.closed {
-		s.room.Wait()
-	}
-	if s.closed {
-		return 0, ErrClosed
-	}
-	if s.err != nil {
-		return 0, s.err
+	s.applyMu.Lock()
+	defer s.applyMu.Unlock()
+	if err := s.waitForRoom(); err != nil {
+		return 0, err
 	}
 	seq, err := s.journal.Append(b.buf, b.freeing)
 	if err != nil {
 		return 0, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.apply(b, s.active); err != nil {
 		s.err = err // journal and memory differ: nothing more may be promised
 		return 0, err
@@ -313,6 +313,19 @@ func (s *Store) Apply(b *Batch) (uint64, error) {
 		s.flushSoon()
 	}
 	return seq, nil
+}
+
+// waitForRoom returns when the overlays may grow.
+func (s *Store) waitForRoom() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.waiting() > overlayMax*int(s.opt.OverlaySize) && s.err == nil && !s.closed {
+		s.room.Wait()
+	}
+	if s.closed {
+		return ErrClosed
+	}
+	return s.err
 }
 
 // waiting is the size of all overlays; s.mu is held.
