@@ -116,12 +116,6 @@ type Tree struct {
 	aheads sync.WaitGroup
 }
 
-// removal is a backing file that may go once the batch seq is on the disk.
-type removal struct {
-	number, seq uint64
-	unread      bool // no commit under way can want to read it
-}
-
 // inode is one inode in memory. It exists while somebody holds a reference and
 // for some time after.
 type inode struct {
@@ -260,122 +254,6 @@ func (t *Tree) readRow(ctx context.Context, ino Ino) (row, error) {
 		return t.loadLinked(ctx, ino)
 	}
 	return r, err
-}
-
-// dropContent lets go of the backing file of an inode that ended; in.mu is
-// held.
-func (t *Tree) dropContent(in *inode) {
-	if in.file != nil && (in.frozen == nil || in.frozen.file != in.file) {
-		_ = in.file.Close()
-	}
-	in.file = nil
-	if in.row.has(flagBacking) {
-		t.removeBacking(in.row.backing, in.seq)
-		in.row.flags &^= flagBacking
-	}
-	in.inline = nil
-	in.row.local = 0
-	t.recharge(in)
-}
-
-// removeBacking deletes a backing file as soon as the batch seq is on the disk
-// and no commit reads from it.
-func (t *Tree) removeBacking(number, seq uint64) {
-	t.removeMu.Lock()
-	t.removals = append(t.removals, removal{number: number, seq: seq})
-	t.removeMu.Unlock()
-}
-
-// runRemovals deletes what may go by now.
-func (t *Tree) runRemovals() {
-	t.cutMu.Lock()
-	busy := t.cutting != nil
-	t.cutMu.Unlock()
-	t.removeMu.Lock()
-	var keep, gone []removal
-	for _, r := range t.removals {
-		if t.st.Durable(r.seq) && (r.unread || !busy) {
-			gone = append(gone, r)
-		} else {
-			keep = append(keep, r)
-		}
-	}
-	t.removals = keep
-	t.removeMu.Unlock()
-	for _, r := range gone {
-		if err := t.files.Remove(r.number); err != nil {
-			t.log.Warn("cannot delete a backing file", "err", err)
-		}
-	}
-}
-
-// Sync returns when all that was done before the call survives power loss, as
-// far as a local filesystem would promise it without fsync of the files.
-func (t *Tree) Sync() error {
-	if err := t.syncFirst(); err != nil {
-		return err
-	}
-	if err := t.st.Sync(); err != nil {
-		return err
-	}
-	t.runRemovals()
-	return nil
-}
-
-// syncFirst flushes the backing files whose content must be on the disk before
-// the journal says that it is theirs: content that was safe in the journal
-// before, or in the file that a rename replaced, or that was brought here. It
-// takes no inode's lock: callers hold some.
-func (t *Tree) syncFirst() error {
-	t.firstMu.Lock() // who comes later waits for what is being flushed
-	defer t.firstMu.Unlock()
-	t.removeMu.Lock()
-	todo := t.preSync
-	t.preSync = map[uint64]*inode{}
-	t.removeMu.Unlock()
-	var first error
-	for n, in := range todo {
-		err := t.files.Sync(n)
-		if err == nil && in.named.Load() != n {
-			if err = t.files.SyncName(n); err == nil {
-				in.named.Store(n)
-			}
-		}
-		if err != nil && !absent(err) && first == nil { // what was removed since is of no interest
-			first = noSpace(err)
-		}
-	}
-	return first
-}
-
-// syncBeforeJournal makes the next Sync flush in's backing file n first.
-func (t *Tree) syncBeforeJournal(in *inode, n uint64) {
-	if n == 0 {
-		return
-	}
-	t.removeMu.Lock()
-	defer t.removeMu.Unlock()
-	t.preSync[n] = in
-}
-
-// Run flushes the journal a second after a change at the latest, until ctx
-// ends; the kernel does not tell of sync and syncfs.
-func (t *Tree) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second / 2)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return t.Sync()
-		case <-tick.C:
-		}
-		if !t.st.Durable(t.st.Seq()) {
-			if err := t.Sync(); err != nil {
-				t.log.Error("flushing the journal failed", "err", err)
-			}
-		}
-		t.runRemovals()
-	}
 }
 
 // StatFS tells the size and the room of the drive.

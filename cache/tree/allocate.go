@@ -1,0 +1,70 @@
+package tree
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Allocate reserves, zeroes or punches out a range, as fallocate.
+func (f *File) Allocate(_ context.Context, off, n int64, mode uint32) error {
+	in, t := f.in, f.t
+	const known = unix.FALLOC_FL_KEEP_SIZE | unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_ZERO_RANGE
+	switch {
+	case !f.writable:
+		return ErrPerm
+	case off < 0 || n <= 0:
+		return ErrInvalid
+	case off+n > MaxSize:
+		return ErrFileTooBig
+	case mode&^known != 0:
+		return ErrUnsupported
+	}
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	defer t.changed()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t.refresh(in)
+	if !in.row.has(flagBacking) {
+		if err := t.moveToBacking(in); err != nil {
+			return err
+		}
+	}
+	return t.allocate(in, off, off+n, mode)
+}
+
+func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
+	if err := t.beginWriting(in); err != nil {
+		return err
+	}
+	if err := t.openBacking(in); err != nil {
+		return err
+	}
+	zeroes := mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_ZERO_RANGE) != 0
+	if zeroes {
+		if err := t.preserve(in, from, min(to, in.row.size)); err != nil {
+			return err
+		}
+	}
+	if err := in.file.Allocate(mode, from, to-from); err != nil {
+		if err == unix.EOPNOTSUPP {
+			return ErrUnsupported
+		}
+		return noSpace(fmt.Errorf("%s: allocate: %w", t.Path(in.ino), err))
+	}
+	t.countLocal(in)
+	in.soft = true
+	end := in.row.size
+	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
+		end = max(end, to)
+	}
+	if zeroes && from < min(to, end) {
+		return t.noteWrite(in, from, min(to, end))
+	}
+	if end > in.row.size {
+		return t.noteWrite(in, in.row.size, end)
+	}
+	return nil
+}

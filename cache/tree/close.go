@@ -1,0 +1,117 @@
+package tree
+
+import "fmt"
+
+// Release ends the handle. The last one of an inode brings its row up to date.
+func (f *File) Release() {
+	t, in := f.t, f.in
+	t.gate.RLock()
+	in.mu.Lock()
+	t.refresh(in)
+	in.opens--
+	if f.writable {
+		in.writers--
+	}
+	if in.opens == 0 {
+		t.settleClosed(in)
+	}
+	in.mu.Unlock()
+	t.gate.RUnlock()
+	t.release(in)
+}
+
+// settleClosed brings the tables up to date with an inode that nobody has open
+// any more; the gate and in.mu are held.
+func (t *Tree) settleClosed(in *inode) {
+	if in.orphan {
+		if in.file != nil {
+			_ = in.file.Close()
+			in.file = nil
+		}
+		in.passthrough = false
+		return
+	}
+	c, e := t.lockedChange(in)
+	defer c.recycle()
+	if err := c.closeFile(e); err != nil {
+		t.log.Warn("closing a file", "path", t.Path(in.ino), "err", err)
+	}
+	if in.frozen == nil && in.file != nil {
+		_ = in.file.Close()
+		in.file = nil
+	}
+	in.passthrough, in.seenSet = false, false
+}
+
+// closeFile writes what a closed file's rows must say: size and times that were
+// only in memory, the ranges, and no more that it is open for writing. A small
+// file leaves its backing file for a row.
+func (c *change) closeFile(e *edit) error {
+	in, t := e.in, c.t
+	if !in.writing && !in.soft && !in.gained {
+		return nil
+	}
+	if in.passthrough && in.writing {
+		e.row.flags |= flagDirty
+		e.row.dirtyEpoch = c.epoch
+		e.mark = true
+	}
+	inlined, err := c.inlineAgain(e)
+	if err != nil {
+		return err
+	}
+	if !inlined && in.row.has(flagBacking) {
+		t.countLocal(in)
+		e.row.local = in.row.local
+	}
+	if !inlined && in.row.has(flagBacking) && (in.row.has(flagPartial) || !in.whole) {
+		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+		if in.gained {
+			t.syncBeforeJournal(in, in.row.backing) // what the ranges call valid must be on the disk first
+		}
+	}
+	c.b.Delete(c.ownKey(tableWriting, in.ino))
+	if e.mark {
+		c.markInode(e)
+	}
+	c.putRow(e)
+	seq, err := t.st.Apply(&c.b)
+	if err != nil {
+		return noSpace(err)
+	}
+	old := in.row
+	in.row, in.seq, in.soft, in.writing, in.gained = e.row, seq, false, false, false
+	if e.mark {
+		in.markedEpoch = c.epoch
+	}
+	t.recharge(in)
+	if inlined {
+		t.removeBacking(old.backing, seq)
+		if in.file != nil {
+			_ = in.file.Close()
+			in.file = nil
+		}
+	}
+	t.changed()
+	return nil
+}
+
+// inlineAgain moves the content of a small, wholly resident file into a row.
+func (c *change) inlineAgain(e *edit) (bool, error) {
+	in := e.in
+	if !e.row.has(flagBacking) || e.row.has(flagPartial) || e.row.size > InlineMax || in.frozen != nil || in.file == nil {
+		return false, nil
+	}
+	b := make([]byte, e.row.size)
+	if n, err := in.file.ReadAt(b, 0); n < len(b) {
+		return false, fmt.Errorf("%d of %d bytes: %w", n, len(b), err)
+	}
+	if len(b) > 0 {
+		c.b.Put(key(tableInline, in.ino), b)
+	}
+	c.b.Delete(backingKey(e.row.backing))
+	c.b.Delete(key(tableRanges, in.ino))
+	e.row.flags = e.row.flags&^flagBacking | flagInline
+	e.row.backing, e.row.local = 0, 0
+	return true, nil
+}

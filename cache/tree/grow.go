@@ -1,0 +1,68 @@
+package tree
+
+import "fmt"
+
+// moveToBacking gives an inode a backing file: one with its content if that is
+// inline, an empty, partial one if its content is not here.
+func (t *Tree) moveToBacking(in *inode) error {
+	var content []byte
+	if in.row.has(flagInline) {
+		b, err := t.inlineContent(in)
+		if err != nil {
+			return err
+		}
+		content = b
+	}
+	c, e := t.lockedChange(in)
+	if err := c.giveBacking(e, content); err != nil {
+		return err
+	}
+	return c.applyLocked()
+}
+
+// giveBacking makes a backing file for an inode that has none.
+func (c *change) giveBacking(e *edit, content []byte) error {
+	in, t := e.in, c.t
+	n, f, err := t.files.Create()
+	if err != nil {
+		return noSpace(err)
+	}
+	if len(content) > 0 {
+		if _, err := f.WriteAt(content, 0); err != nil {
+			_ = f.Close()
+			_ = t.files.Remove(n)
+			return noSpace(fmt.Errorf("backing file: %w", err))
+		}
+	}
+	if err := f.Truncate(e.row.size); err != nil {
+		_ = f.Close()
+		_ = t.files.Remove(n)
+		return noSpace(fmt.Errorf("backing file: %w", err))
+	}
+	r := e.local()
+	wasInline := r.has(flagInline)
+	r.backing = n
+	r.flags = r.flags&^flagInline | flagBacking
+	r.local = wholePages(int64(len(content)))
+	if !wasInline && r.size > 0 {
+		r.flags |= flagPartial
+	}
+	in.file = f
+	in.valid.Clear()
+	in.dirty.Clear()
+	in.ranged, in.whole = true, wasInline
+	if !in.orphan {
+		c.b.Put(backingKey(n), uint64Value(uint64(in.ino)))
+		if len(content) > 0 {
+			c.b.Delete(key(tableInline, in.ino))
+			if t.st.Durable(in.seq) {
+				t.syncBeforeJournal(in, n) // what was safe in the journal stays safe
+			}
+		}
+		if r.has(flagPartial) {
+			c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+		}
+	}
+	in.inline = nil
+	return nil
+}

@@ -1,0 +1,139 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"skep/chunker/dag"
+)
+
+// ReadAt reads up to len(p) bytes at off; fewer, even none, only at the end of
+// the file. What is not on this device is fetched.
+func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	in, t := f.in, f.t
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	t.refresh(in)
+	t.touchAtime(in)
+	n := min(int64(len(p)), in.row.size-off)
+	if n <= 0 {
+		return 0, nil
+	}
+	p = p[:n]
+	t.readAhead(in, off/dag.ChunkSize)
+	err := t.fetch(ctx, in, off, off+n)
+	if errors.Is(err, ErrNoSpace) {
+		return t.readThrough(ctx, in, p, off) // no room to keep it, but it can be read
+	}
+	if err != nil {
+		return 0, err
+	}
+	if in.row.has(flagInline) {
+		b, err := t.inlineContent(in)
+		if err != nil {
+			return 0, err
+		}
+		clear(p[copy(p, b[min(off, int64(len(b))):]):])
+		return len(p), nil
+	}
+	return t.readBacking(in, p, off)
+}
+
+// readThrough reads without keeping what has to be fetched; in.mu is held, but
+// for the waits.
+func (t *Tree) readThrough(ctx context.Context, in *inode, p []byte, off int64) (int, error) {
+	f, at := in.committed(), off
+	for rest := p; len(rest) > 0; {
+		end := min(at+int64(len(rest)), (at/dag.ChunkSize+1)*dag.ChunkSize)
+		piece := rest[:end-at]
+		if in.row.has(flagBacking) && in.valid.Contains(at, end) {
+			if _, err := t.readBacking(in, piece, at); err != nil {
+				return 0, err
+			}
+		} else {
+			in.mu.Unlock()
+			chunk, err := t.content.ReadChunk(ctx, f, at/dag.ChunkSize)
+			in.mu.Lock()
+			if err != nil {
+				return 0, fmt.Errorf("%s: %w", t.Path(in.ino), err)
+			}
+			clear(piece[copy(piece, chunk[min(at%dag.ChunkSize, int64(len(chunk))):]):])
+			for _, r := range in.valid.Within(at, end) {
+				if _, err := t.readBacking(in, piece[r.From-at:r.To-at], r.From); err != nil {
+					return 0, err
+				}
+			}
+		}
+		rest, at = rest[end-at:], end
+	}
+	return len(p), nil
+}
+
+// readBacking reads what is known to be in the backing file; in.mu is held.
+func (t *Tree) readBacking(in *inode, p []byte, off int64) (int, error) {
+	if err := t.openBacking(in); err != nil {
+		return 0, err
+	}
+	n, err := in.file.ReadAt(p, off)
+	if err == io.EOF {
+		clear(p[n:]) // a hole at the end
+		n, err = len(p), nil
+	}
+	if err != nil {
+		return n, fmt.Errorf("%s: %w", t.Path(in.ino), err)
+	}
+	return n, nil
+}
+
+// touchAtime moves the access time as relatime does; it stays on this device,
+// in memory until the row is written for another reason.
+func (t *Tree) touchAtime(in *inode) {
+	now := t.now()
+	a := in.row.atime
+	in.used = now
+	if newer(in.row.mtime, a) || newer(in.row.ctime, a) || a == in.row.mtime || now.Sec-a.Sec >= 24*3600 {
+		in.row.atime = now
+	}
+}
+
+// inlineContent returns the content row of an inode; in.mu is held. The caller
+// must not change it.
+func (t *Tree) inlineContent(in *inode) ([]byte, error) {
+	if in.orphan {
+		return in.inline, nil
+	}
+	b, _, err := t.st.Get(key(tableInline, in.ino))
+	return b, err
+}
+
+// Seek finds data or a hole, as lseek with SEEK_DATA and SEEK_HOLE.
+func (f *File) Seek(ctx context.Context, off int64, whence int) (int64, error) {
+	in := f.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	f.t.refresh(in)
+	if off < 0 || off >= in.row.size {
+		return 0, ErrNoRange
+	}
+	if !in.row.has(flagBacking) || in.row.has(flagPartial) {
+		if whence == unix.SEEK_HOLE {
+			return in.row.size, nil
+		}
+		return off, nil // what is not here may be data
+	}
+	if err := f.t.openBacking(in); err != nil {
+		return 0, err
+	}
+	n, err := in.file.Seek(off, whence)
+	if err == unix.ENXIO && whence == unix.SEEK_DATA {
+		return 0, ErrNoRange
+	}
+	if err != nil {
+		return 0, fmt.Errorf("seek: %w", err)
+	}
+	return min(n, in.row.size), nil
+}

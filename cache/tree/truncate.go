@@ -1,0 +1,146 @@
+package tree
+
+import (
+	"context"
+	"fmt"
+
+	"skep/chunker/dag"
+)
+
+// truncate sets the size of a file.
+func (t *Tree) truncate(_ context.Context, in *inode, size int64) error {
+	if size < 0 {
+		return ErrInvalid
+	}
+	if size > MaxSize {
+		return ErrFileTooBig
+	}
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	switch {
+	case in.row.isDir():
+		return ErrIsDir
+	case !in.row.isFile():
+		return ErrInvalid
+	}
+	t.refresh(in)
+	defer t.changed()
+	switch {
+	case size == 0 && !(in.passthrough && in.opens > 0):
+		return t.empty(in)
+	case in.row.has(flagInline) && size <= InlineMax:
+		return t.truncateInline(in, size)
+	}
+	if !in.row.has(flagBacking) {
+		if err := t.moveToBacking(in); err != nil {
+			return err
+		}
+	}
+	err := t.truncateBacking(in, size)
+	if in.opens == 0 {
+		t.settleClosed(in) // nobody will close it
+	}
+	return err
+}
+
+// empty makes a file empty. A backing file that it had is let go of, not
+// overwritten: a commit may still read it, and power loss may bring it back.
+func (t *Tree) empty(in *inode) error {
+	if err := t.readRanges(in); err != nil {
+		return err
+	}
+	if in.row.has(flagDirty) && in.row.dirtyEpoch < t.epoch.Load() {
+		t.freeze(in)
+	}
+	c, e := t.lockedChange(in)
+	r := c.written(e, 0)
+	c.bytes -= r.size
+	r.size = 0
+	had := in.row.has(flagBacking)
+	if in.row.has(flagInline) && in.row.size > 0 {
+		c.b.Delete(key(tableInline, in.ino))
+	}
+	if had {
+		c.b.Delete(backingKey(in.row.backing))
+		c.b.Delete(key(tableRanges, in.ino))
+		c.b.Delete(key(tableWriting, in.ino))
+	}
+	number := in.row.backing
+	r.backing, r.local, r.room = 0, 0, 0
+	r.flags = r.flags&^(flagBacking|flagPartial) | flagInline
+	if err := c.applyLocked(); err != nil {
+		return err
+	}
+	in.inline = nil
+	if had {
+		if in.file != nil && (in.frozen == nil || in.frozen.file != in.file) {
+			_ = in.file.Close()
+		}
+		in.file, in.writing = nil, false
+		in.valid.Clear()
+		in.dirty.Clear()
+		t.removeBacking(number, in.seq)
+	}
+	in.whole, in.ranged = true, true
+	return nil
+}
+
+func (t *Tree) truncateInline(in *inode, size int64) error {
+	b, err := t.inlineContent(in)
+	if err != nil {
+		return err
+	}
+	nb := make([]byte, size)
+	copy(nb, b)
+	c, e := t.lockedChange(in)
+	r := c.written(e, size)
+	c.bytes = size - in.row.size
+	r.size = size
+	c.b.Put(key(tableInline, in.ino), nb)
+	if err := c.applyLocked(); err != nil {
+		return err
+	}
+	if in.orphan {
+		in.inline = nb
+	}
+	return nil
+}
+
+func (t *Tree) truncateBacking(in *inode, size int64) error {
+	if err := t.beginWriting(in); err != nil {
+		return err
+	}
+	if err := t.openBacking(in); err != nil {
+		return err
+	}
+	old := in.row.size
+	if err := t.preserve(in, min(size, old), old); err != nil {
+		return err
+	}
+	if err := in.file.Truncate(size); err != nil {
+		return noSpace(fmt.Errorf("%s: truncate: %w", t.Path(in.ino), err))
+	}
+	if size > old {
+		in.valid.Add(old, size)
+	} else {
+		in.valid.Remove(size, 1<<62)
+		in.dirty.Remove(size, 1<<62)
+	}
+	if !in.whole {
+		// The last chunk of the committed version changes its length too.
+		from := min(old, size) / dag.ChunkSize * dag.ChunkSize
+		in.dirty.Add(from, max(from, size))
+	}
+	t.countLocal(in)
+	c, e := t.lockedChange(in)
+	r := c.written(e, size)
+	c.bytes = size - old
+	r.size = size
+	if in.row.has(flagPartial) && !in.orphan {
+		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+		t.syncBeforeJournal(in, in.row.backing)
+	}
+	return c.applyLocked()
+}
