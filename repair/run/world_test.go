@@ -31,6 +31,8 @@ type account struct {
 	wanted group.Bitmap
 	local  group.Bitmap
 	held   []group.Bitmap
+	said   []group.Bitmap // held, as Groups gave it last
+	blind  bool           // something was called gone that Groups did not say was there
 	lease  []byte
 	number uint64
 	moves  int
@@ -45,6 +47,7 @@ func (a *account) Groups() ([]run.Group, error) {
 	defer a.mu.Unlock()
 	g := a.group
 	g.Slots = append([]group.PeerKey(nil), g.Slots...)
+	a.said = append([]group.Bitmap(nil), a.held...)
 	out := []run.Group{{Group: g, Wanted: a.wanted, Held: append([]group.Bitmap(nil), a.held...), Local: a.local}}
 	if fn := a.onRead; fn != nil {
 		a.onRead = nil
@@ -92,6 +95,7 @@ func (a *account) Moved(_ group.ID, slot uint8, holder group.PeerKey) error {
 func (a *account) Acked(_ group.ID, slot uint8, there, gone group.Bitmap) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.blind = a.blind || !a.said[slot].Contains(gone)
 	for i := range there {
 		a.held[slot][i] = a.held[slot][i]&^gone[i] | there[i]
 	}
