@@ -105,25 +105,30 @@ func (s *Store) Remove(n uint64) error {
 	return nil
 }
 
-// Sync flushes the content of a backing file to the disk.
-func (s *Store) Sync(n uint64) error {
-	f, err := s.Open(n)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Datasync(); err != nil {
-		return fmt.Errorf("backing file %x: flush: %w", n, err)
-	}
-	return nil
-}
-
 // SyncName makes the existence of backing file n survive power loss.
 func (s *Store) SyncName(n uint64) error {
 	if err := s.fs.SyncDir(filepath.Dir(s.path(n))); err != nil {
 		return fmt.Errorf("backing file %x: %w", n, err)
 	}
 	return nil
+}
+
+// SyncAll makes the content and the existence of all backing files survive power
+// loss, in one flush of the whole disk.
+func (s *Store) SyncAll() error {
+	if err := s.fs.SyncAll(s.dir); err != nil {
+		return fmt.Errorf("backing files: %w", err)
+	}
+	return nil
+}
+
+// Renew makes backing file n anew, empty, in place of one that is gone.
+func (s *Store) Renew(n uint64) (disk.File, error) {
+	f, err := s.fs.Open(s.path(n), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return nil, fmt.Errorf("backing file %x: %w", n, err)
+	}
+	return f, nil
 }
 
 // Scratch returns a file without a name, for content that ends with the

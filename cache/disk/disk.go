@@ -12,7 +12,6 @@ package disk
 import (
 	"io"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +56,8 @@ type FS interface {
 	Remove(name string) error
 	RemoveAll(name string) error
 	SyncDir(dir string) error
+	// SyncAll flushes everything on the filesystem that a directory is on.
+	SyncAll(dir string) error
 	// Room is the size of the filesystem that a directory is on, and what is
 	// left, in bytes.
 	Room(dir string) (total, avail int64, err error)
@@ -118,12 +119,24 @@ func (local) Remove(name string) error     { return os.Remove(name) }
 func (local) RemoveAll(name string) error  { return os.RemoveAll(name) }
 
 func (local) SyncDir(dir string) error {
-	d, err := os.Open(filepath.Clean(dir))
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+func (local) SyncAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return &os.PathError{Op: "syncfs", Path: dir, Err: err}
+	}
+	return nil
 }
 
 func (local) Room(dir string) (total, avail int64, err error) {

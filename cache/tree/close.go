@@ -36,19 +36,25 @@ func (t *Tree) settleClosed(in *inode) {
 	if err := c.closeFile(e); err != nil {
 		t.log.Warn("closing a file", "path", t.Path(in.ino), "err", err)
 	}
-	if in.frozen == nil && in.file != nil {
-		_ = in.file.Close()
-		in.file = nil
-	}
+	t.closeBacking(in)
 	in.passthrough, in.seenSet = false, false
 }
 
+// closeBacking closes the backing file of an inode if nobody needs it open;
+// in.mu is held.
+func (t *Tree) closeBacking(in *inode) {
+	if in.opens == 0 && in.frozen == nil {
+		in.closeFile()
+	}
+}
+
 // closeFile writes what a closed file's rows must say: size and times that were
-// only in memory, the ranges, and no more that it is open for writing. A small
-// file leaves its backing file for a row.
+// only in memory, and the ranges. A small file leaves its backing file for a
+// row. That it was open for writing stays known until a flush: after power loss,
+// the backing file need not be what the row says.
 func (c *change) closeFile(e *edit) error {
 	in, t := e.in, c.t
-	if !in.writing && !in.soft && !in.gained {
+	if !in.writing && !in.soft {
 		return nil
 	}
 	if in.passthrough && in.writing {
@@ -64,13 +70,14 @@ func (c *change) closeFile(e *edit) error {
 		t.countLocal(in)
 		e.row.local = in.row.local
 	}
-	if !inlined && in.row.has(flagBacking) && (in.row.has(flagPartial) || !in.whole) {
+	switch {
+	case inlined:
+		c.b.Delete(key(tableWriting, in.ino))
+	case in.gained:
+		// The ranges follow when what was fetched is on the disk.
+	case in.row.has(flagBacking) && (in.row.has(flagPartial) || !in.whole):
 		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
-		if in.gained {
-			t.syncBeforeJournal(in, in.row.backing) // what the ranges call valid must be on the disk first
-		}
 	}
-	c.b.Delete(c.ownKey(tableWriting, in.ino))
 	if e.mark {
 		c.markInode(e)
 	}
@@ -80,7 +87,10 @@ func (c *change) closeFile(e *edit) error {
 		return noSpace(err)
 	}
 	old := in.row
-	in.row, in.seq, in.soft, in.writing, in.gained = e.row, seq, false, false, false
+	in.row, in.seq, in.soft, in.writing = e.row, seq, false, false
+	if inlined {
+		in.loose = seq
+	}
 	if e.mark {
 		in.markedEpoch = c.epoch
 	}

@@ -25,74 +25,57 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	return t.Sync()
 }
 
-// syncBacking flushes an inode's backing file and its name; in.mu is held.
+// syncBacking flushes an inode's backing file and its name; in.mu is held. A
+// flush that failed may have lost what was written before it, and the kernel
+// tells of that once: here every later flush fails, too, until the file is
+// emptied.
 func (t *Tree) syncBacking(in *inode) error {
-	if !in.row.has(flagBacking) {
+	if !in.row.has(flagBacking) || in.flushed && in.named {
 		return nil
+	}
+	if in.flushErr != nil {
+		return in.flushErr
 	}
 	if err := t.openBacking(in); err != nil {
 		return err
 	}
 	if err := in.file.Datasync(); err != nil {
-		return fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
+		in.flushErr = fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
+		return in.flushErr
 	}
-	if in.named.Load() == in.row.backing {
+	in.flushed = !in.passthrough || in.writers == 0
+	if in.named {
 		return nil
 	}
 	if err := t.files.SyncName(in.row.backing); err != nil {
 		return err
 	}
-	in.named.Store(in.row.backing)
+	in.named = true
 	return nil
 }
 
-// Sync returns when all that was done before the call survives power loss, as
-// far as a local filesystem would promise it without fsync of the files.
-func (t *Tree) Sync() error {
-	if err := t.syncFirst(); err != nil {
-		return err
+// flushContent flushes the content of a file that a commit has still to take.
+func (t *Tree) flushContent(in *inode) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.row.has(flagBacking) || !in.row.has(flagDirty) {
+		return nil
 	}
+	err := t.syncBacking(in)
+	t.closeBacking(in)
+	return err
+}
+
+// Sync returns when all that was done before the call survives power loss, as
+// far as a local filesystem would promise it without fsync of the files. The
+// caller holds no inode's lock.
+func (t *Tree) Sync() error {
+	t.recordFetched()
 	if err := t.st.Sync(); err != nil {
 		return err
 	}
 	t.runRemovals()
 	return nil
-}
-
-// syncFirst flushes the backing files whose content must be on the disk before
-// the journal says that it is theirs: content that was safe in the journal
-// before, or in the file that a rename replaced, or that was brought here. It
-// takes no inode's lock: callers hold some.
-func (t *Tree) syncFirst() error {
-	t.firstMu.Lock() // who comes later waits for what is being flushed
-	defer t.firstMu.Unlock()
-	t.removeMu.Lock()
-	todo := t.preSync
-	t.preSync = map[uint64]*inode{}
-	t.removeMu.Unlock()
-	var first error
-	for n, in := range todo {
-		err := t.files.Sync(n)
-		if err == nil && in.named.Load() != n {
-			if err = t.files.SyncName(n); err == nil {
-				in.named.Store(n)
-			}
-		}
-		if err != nil && !absent(err) && first == nil { // what was removed since is of no interest
-			first = noSpace(err)
-		}
-	}
-	return first
-}
-
-// syncBeforeJournal makes the next Sync flush in's backing file n first.
-func (t *Tree) syncBeforeJournal(in *inode, n uint64) {
-	if n == 0 {
-		return
-	}
-	t.removeMu.Lock()
-	defer t.removeMu.Unlock()
-	t.preSync[n] = in
 }
 
 // Run flushes the journal a second after a change at the latest, until ctx
@@ -106,7 +89,7 @@ func (t *Tree) Run(ctx context.Context) error {
 			return t.Sync()
 		case <-tick.C:
 		}
-		if !t.st.Durable(t.st.Seq()) {
+		if !t.st.Durable(t.st.Seq()) || t.hasFetched() {
 			if err := t.Sync(); err != nil {
 				t.log.Error("flushing the journal failed", "err", err)
 			}

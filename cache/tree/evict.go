@@ -226,6 +226,12 @@ func (t *Tree) letGo(in *inode, ranges []backing.Range) (int64, error) {
 	if left.Empty() {
 		return t.letGoWhole(in)
 	}
+	if in.gained { // what stays was fetched, and no row says so yet
+		if err := t.syncBacking(in); err != nil {
+			return 0, err
+		}
+		defer t.closeBacking(in)
+	}
 	freed := int64(0)
 	for _, r := range ranges {
 		freed += r.To - r.From

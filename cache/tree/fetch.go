@@ -79,9 +79,6 @@ func (t *Tree) keepChunk(in *inode, i int64, chunk []byte) error {
 			return err
 		}
 	}
-	if in.valid.Contains(0, in.row.size) {
-		return t.nowWhole(in)
-	}
 	return nil
 }
 
@@ -94,8 +91,70 @@ func (t *Tree) keepRange(in *inode, p []byte, at int64) error {
 		t.occupied(in, int64(len(p)))
 	}
 	in.valid.Add(at, at+int64(len(p)))
-	in.gained = true
+	in.flushed = false
+	t.noteFetched(in)
 	return nil
+}
+
+// noteFetched takes note that the ranges of a file grew. The row that says so
+// follows at the next Sync, when what was fetched is on the disk; should the
+// process end before, it is fetched again. in.mu is held.
+func (t *Tree) noteFetched(in *inode) {
+	if in.gained {
+		return
+	}
+	in.gained = true
+	t.removeMu.Lock()
+	defer t.removeMu.Unlock()
+	in.hold()
+	t.fetched[in] = struct{}{}
+}
+
+// hasFetched reports whether recordFetched has something to do.
+func (t *Tree) hasFetched() bool {
+	t.removeMu.Lock()
+	defer t.removeMu.Unlock()
+	return len(t.fetched) > 0
+}
+
+// recordFetched flushes what was fetched since it was called last, and writes
+// the rows that say so.
+func (t *Tree) recordFetched() {
+	t.removeMu.Lock()
+	todo := t.fetched
+	if len(todo) > 0 {
+		t.fetched = map[*inode]struct{}{}
+	}
+	t.removeMu.Unlock()
+	for in := range todo {
+		if err := t.recordRanges(in); err != nil {
+			t.log.Warn("what was fetched will be fetched again", "path", t.Path(in.ino), "err", err)
+		}
+		t.release(in)
+	}
+}
+
+func (t *Tree) recordRanges(in *inode) error {
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.gained || in.orphan || in.stale || !in.row.has(flagPartial) {
+		in.gained = false
+		return nil
+	}
+	in.gained = false
+	defer t.closeBacking(in)
+	if err := t.syncBacking(in); err != nil {
+		return err
+	}
+	if in.valid.Contains(0, in.row.size) {
+		return t.nowWhole(in)
+	}
+	c, e := t.lockedChange(in)
+	e.local()
+	c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+	return c.applyLocked()
 }
 
 var zeros [4096]byte
@@ -117,9 +176,7 @@ func (t *Tree) keepInline(in *inode, content []byte) error {
 	return c.applyLocked()
 }
 
-// nowWhole takes note that a partial file has become wholly resident. Its
-// content came from peers and may be fetched again, so that nothing has to be
-// flushed; but the row must not be on the disk before the content.
+// nowWhole takes note that a partial file is wholly resident, and on the disk.
 func (t *Tree) nowWhole(in *inode) error {
 	t.countLocal(in)
 	c, e := t.lockedChange(in)
@@ -129,8 +186,6 @@ func (t *Tree) nowWhole(in *inode) error {
 	} else {
 		c.b.Delete(key(tableRanges, in.ino))
 	}
-	t.syncBeforeJournal(in, in.row.backing)
-	in.gained = false
 	return c.applyLocked()
 }
 

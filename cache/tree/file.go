@@ -202,7 +202,7 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 		if err := t.beginWriting(in); err != nil {
 			return nil, err
 		}
-		in.whole = true
+		in.whole, in.flushed = true, false
 	}
 	return t.handle(in, flags), nil
 }
@@ -213,10 +213,45 @@ func (t *Tree) openBacking(in *inode) error {
 		return nil
 	}
 	f, err := t.files.Open(in.row.backing)
+	if absent(err) && t.isCommitted(in) {
+		return t.renewBacking(in)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", t.Path(in.ino), ErrCorrupt, err)
 	}
 	in.file = f
+	return nil
+}
+
+// isCommitted reports whether a commit has all that is in a file; in.mu is held.
+func (t *Tree) isCommitted(in *inode) bool {
+	return !in.orphan && !in.row.has(flagDirty) && !in.row.content.IsZero()
+}
+
+// renewBacking makes an empty backing file in place of one that is gone: what
+// was in it is fetched again. Power loss can do that to one that was made to
+// fetch into; so can somebody who deletes what is only a cache. in.mu is held.
+func (t *Tree) renewBacking(in *inode) error {
+	f, err := t.files.Renew(in.row.backing)
+	if err != nil {
+		return noSpace(err)
+	}
+	c, e := t.lockedChange(in)
+	r := e.local()
+	r.flags |= flagPartial
+	r.local = 0
+	in.valid.Clear()
+	in.dirty.Clear()
+	in.whole, in.ranged = false, true
+	c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+	if err = f.Truncate(in.row.size); err == nil {
+		err = c.applyLocked()
+	}
+	if err != nil {
+		_ = f.Close()
+		return noSpace(err)
+	}
+	in.file, in.named, in.flushed = f, false, false
 	return nil
 }
 

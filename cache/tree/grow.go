@@ -1,6 +1,20 @@
 package tree
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// noContent, as inode.loose, says that the inline row is empty.
+const noContent = 1<<64 - 1
+
+// holdsLoose takes note that a batch put content into the inline row; in.mu is
+// held.
+func (in *inode) holdsLoose(seq uint64) {
+	if in.loose == noContent {
+		in.loose = seq
+	}
+}
 
 // moveToBacking gives an inode a backing file: one with its content if that is
 // inline, an empty, partial one if its content is not here.
@@ -39,6 +53,14 @@ func (c *change) giveBacking(e *edit, content []byte) error {
 		_ = t.files.Remove(n)
 		return noSpace(fmt.Errorf("backing file: %w", err))
 	}
+	if len(content) > 0 && !in.orphan && (in.loose == 0 || t.st.Durable(in.loose)) {
+		// What is safe in the journal stays safe.
+		if err := errors.Join(f.Datasync(), t.files.SyncName(n)); err != nil {
+			_ = f.Close()
+			_ = t.files.Remove(n)
+			return noSpace(fmt.Errorf("backing file: %w", err))
+		}
+	}
 	r := e.local()
 	wasInline := r.has(flagInline)
 	r.backing = n
@@ -47,17 +69,17 @@ func (c *change) giveBacking(e *edit, content []byte) error {
 	if !wasInline && r.size > 0 {
 		r.flags |= flagPartial
 	}
-	in.file = f
+	in.file, in.named, in.flushed, in.flushErr = f, false, false, nil
 	in.valid.Clear()
 	in.dirty.Clear()
 	in.ranged, in.whole = true, wasInline
 	if !in.orphan {
 		c.b.Put(backingKey(n), uint64Value(uint64(in.ino)))
+		if wasInline { // until it is flushed, the file may be missing after power loss
+			c.b.Put(key(tableWriting, in.ino), nil)
+		}
 		if len(content) > 0 {
 			c.b.Delete(key(tableInline, in.ino))
-			if t.st.Durable(in.seq) {
-				t.syncBeforeJournal(in, n) // what was safe in the journal stays safe
-			}
 		}
 		if r.has(flagPartial) {
 			c.b.Put(key(tableRanges, in.ino), in.encodeRanges())

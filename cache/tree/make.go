@@ -44,7 +44,7 @@ func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32
 		c.abandon()
 		return nil, Attr{}, err
 	}
-	in := &inode{ino: t.newIno(&c.b), markedEpoch: c.epoch, ranged: true}
+	in := &inode{ino: t.newIno(&c.b), markedEpoch: c.epoch, ranged: true, loose: noContent}
 	e := c.edit(in)
 	e.row = c.newInode(de, name, mode, rdev, o)
 	e.local()

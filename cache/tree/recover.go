@@ -54,7 +54,7 @@ func (t *Tree) recoverFile(ino Ino) error {
 		in.noteBacking(st, t)
 	case !absent(err):
 		return err
-	case r.content.IsZero():
+	case !r.has(flagPartial):
 		// The power went before the file's name was on the disk, and nobody
 		// had asked for that: an empty file, as a local filesystem leaves it.
 		in.row.size, in.row.local, in.row.room = 0, 0, 0

@@ -50,6 +50,11 @@ type rename struct {
 	moved, victim *inode // victim is nil where nothing is there
 }
 
+// replaces reports whether one is about to take another's place.
+func (r *rename) replaces() bool {
+	return r.victim != nil && r.victim != r.moved && r.flags == 0
+}
+
 // tryRename acquires what the names lead to, without locks, and moves if they
 // still do afterwards; else done is false.
 func (t *Tree) tryRename(ctx context.Context, r rename) (done bool, err error) {
@@ -62,6 +67,13 @@ func (t *Tree) tryRename(ctx context.Context, r rename) (done bool, err error) {
 		defer t.release(r.victim)
 	} else if err != ErrNotFound {
 		return false, err
+	}
+	if r.replaces() {
+		// The new content before the new name: the journal's record of the
+		// move may get to the disk at any time.
+		if err := t.flushContent(r.moved); err != nil {
+			return false, err
+		}
 	}
 	c := t.begin()
 	t.names.Lock()
@@ -128,9 +140,6 @@ func (c *change) rename(r rename, src, dst entry) error {
 		}
 		if err := c.unlink(to, r.newName, dst, v, v.row.isDir()); err != nil {
 			return err
-		}
-		if m.row.has(flagBacking) && m.row.has(flagDirty) {
-			c.t.syncBeforeJournal(r.moved, r.moved.row.backing) // replace by rename: the new content before the new name
 		}
 	}
 	c.deleteEntry(from, r.name, src)

@@ -17,12 +17,60 @@ type Settled struct {
 // what did not change since the cut is clean. It is called when the commit is
 // published, for some inodes at a time.
 func (c *Cut) Settle(ctx context.Context, done []Settled) error {
+	if err := c.flush(ctx, done); err != nil {
+		return err
+	}
 	for _, s := range done {
 		if err := c.settle(ctx, s); err != nil && !isStale(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// flushedAlone is how many files are flushed one by one; more, with the whole
+// disk.
+const flushedAlone = 8
+
+// flush makes the backing files of these inodes survive power loss, so that
+// they need no longer be looked at after one.
+func (c *Cut) flush(ctx context.Context, done []Settled) error {
+	t := c.t
+	var todo []*inode
+	defer func() {
+		for _, in := range todo {
+			t.release(in)
+		}
+	}()
+	for _, s := range done {
+		in, err := t.acquire(ctx, s.Ino)
+		if isStale(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if in.needsFlush() {
+			todo = append(todo, in)
+		} else {
+			t.release(in)
+		}
+	}
+	if len(todo) > flushedAlone {
+		return t.files.SyncAll()
+	}
+	for _, in := range todo {
+		if err := t.flushContent(in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (in *inode) needsFlush() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.row.has(flagBacking) && in.row.has(flagDirty) && !(in.flushed && in.named)
 }
 
 func (c *Cut) settle(ctx context.Context, s Settled) error {
@@ -46,6 +94,9 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 	clean := r.isFile() && r.dirtyEpoch <= c.epoch && !(in.passthrough && in.writers > 0)
 	if clean {
 		r.flags &^= flagDirty
+		if r.has(flagBacking) {
+			ch.b.Delete(key(tableWriting, in.ino))
+		}
 		if r.has(flagBacking) && !r.has(flagPartial) {
 			ch.b.Delete(key(tableRanges, in.ino))
 		}
@@ -54,6 +105,7 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 		return err
 	}
 	if clean {
+		in.writing = false
 		in.dirty.Clear()
 		in.whole, in.ranged = false, true
 	}

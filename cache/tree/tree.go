@@ -102,11 +102,10 @@ type Tree struct {
 	cutMu   sync.Mutex // guards cutting
 	cutting *Cut       // the commit under way
 
-	firstMu  sync.Mutex        // held while backing files are flushed before the journal
-	removeMu sync.Mutex        // guards the next three
-	removals []removal         // backing files to delete once it is safe
-	punches  []punch           // ranges to free once it is safe
-	preSync  map[uint64]*inode // backing files to flush before the journal
+	removeMu sync.Mutex          // guards the next three
+	removals []removal           // backing files to delete once it is safe
+	punches  []punch             // ranges to free once it is safe
+	fetched  map[*inode]struct{} // files of which no row says yet what was fetched
 
 	files64, bytes64    atomic.Int64 // how many files and bytes the tree holds
 	local64, unsynced64 atomic.Int64 // bytes of backing files, and of those that no commit has taken
@@ -131,11 +130,14 @@ type inode struct {
 	known       knownNames // of a directory
 
 	opens, writers int
-	writing        bool          // the mark "open for writing" stands
-	file           disk.File     // open backing file, while opens > 0 or a change is under way
-	named          atomic.Uint64 // the backing file whose name is on the disk
-	passthrough    bool          // handles of this inode bypass the daemon
-	inline         []byte        // content of an orphan without backing file
+	writing        bool      // the mark "open for writing" stands
+	file           disk.File // open backing file, while opens > 0 or a change is under way
+	named          bool      // the backing file's name is on the disk
+	flushed        bool      // … and its content, as far as is known
+	flushErr       error     // of a flush that failed: what it lost stays lost
+	loose          uint64    // batch that first put content into the inline row; 0: it may be on the disk
+	passthrough    bool      // handles of this inode bypass the daemon
+	inline         []byte    // content of an orphan without backing file
 	xattrs         map[string][]byte
 	xattrsRead     bool
 
@@ -162,7 +164,7 @@ type inode struct {
 func Open(opt Options) (*Tree, error) {
 	t := &Tree{
 		st: opt.State, files: opt.Backing, content: opt.Content, opt: opt, log: opt.Log,
-		preSync: map[uint64]*inode{},
+		fetched: map[*inode]struct{}{},
 	}
 	t.inodes.init()
 	t.ctx, t.cancel = context.WithCancel(context.Background())

@@ -78,12 +78,12 @@ func (t *Tree) empty(in *inode) error {
 		if in.file != nil && (in.frozen == nil || in.frozen.file != in.file) {
 			_ = in.file.Close()
 		}
-		in.file, in.writing = nil, false
+		in.file, in.writing, in.named, in.flushErr = nil, false, false, nil
 		in.valid.Clear()
 		in.dirty.Clear()
 		t.removeBacking(number, in.seq)
 	}
-	in.whole, in.ranged = true, true
+	in.whole, in.ranged, in.loose = true, true, noContent
 	return nil
 }
 
@@ -102,6 +102,7 @@ func (t *Tree) truncateInline(in *inode, size int64) error {
 	if err := c.applyLocked(); err != nil {
 		return err
 	}
+	in.holdsLoose(in.seq)
 	if in.orphan {
 		in.inline = nb
 	}
@@ -119,6 +120,7 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 	if err := t.preserve(in, min(size, old), old); err != nil {
 		return err
 	}
+	in.flushed = false
 	if err := in.file.Truncate(size); err != nil {
 		return noSpace(fmt.Errorf("%s: truncate: %w", t.Path(in.ino), err))
 	}
@@ -139,8 +141,10 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 	c.bytes = size - old
 	r.size = size
 	if in.row.has(flagPartial) && !in.orphan {
+		if err := t.syncBacking(in); err != nil {
+			return err
+		}
 		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
-		t.syncBeforeJournal(in, in.row.backing)
 	}
 	return c.applyLocked()
 }

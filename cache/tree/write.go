@@ -77,6 +77,7 @@ func (t *Tree) writeInline(in *inode, p []byte, off int64) (int, error) {
 	if err := c.applyLocked(); err != nil {
 		return 0, err
 	}
+	in.holdsLoose(in.seq)
 	if in.orphan {
 		in.inline = patched(in.inline, int(off), p)
 	}
@@ -102,6 +103,7 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 	if err := t.preserve(in, off, end); err != nil {
 		return 0, err
 	}
+	in.flushed = false
 	n, err := in.file.WriteAt(p, off)
 	if n > 0 {
 		if nerr := t.noteWrite(in, off, off+int64(n)); nerr != nil {
@@ -135,17 +137,26 @@ func (t *Tree) noteWrite(in *inode, from, to int64) error {
 	if !in.row.has(flagPartial) {
 		return nil
 	}
-	in.valid.Add(from, to)
 	if to > old && from > old {
-		in.valid.Add(old, from) // the hole between is zeros, whatever the commit says
+		from = old // the hole between is zeros, whatever the commit says
 	}
+	if in.valid.Contains(from, to) {
+		return nil
+	}
+	if !in.orphan {
+		// What the ranges call valid must be on the disk first, or a crash shows
+		// a hole where the commit has content.
+		if err := t.syncBacking(in); err != nil {
+			return err
+		}
+	}
+	in.valid.Add(from, to)
 	if in.orphan {
 		return nil
 	}
 	c, e := t.lockedChange(in)
 	e.local()
 	c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
-	t.syncBeforeJournal(in, in.row.backing) // what the ranges call valid must be on the disk first
 	return c.applyLocked()
 }
 
@@ -171,12 +182,18 @@ func (t *Tree) beginWriting(in *inode) error {
 	r.flags |= flagDirty
 	r.dirtyEpoch = epoch
 	c.b.Put(c.ownKey(tableWriting, in.ino), nil)
+	if wasClean && in.row.has(flagPartial) {
+		// Its size is that of the backing file from now on.
+		if err := t.syncBacking(in); err != nil {
+			return err
+		}
+	}
 	if err := c.applyLocked(); err != nil {
 		return err
 	}
 	in.writing = true
 	if wasClean {
-		return t.Sync()
+		return t.st.Sync()
 	}
 	return nil
 }
