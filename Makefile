@@ -6,6 +6,7 @@ DIR       ?= drive
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
 SOAKTIME  ?= 1h
+CRASHTIME ?= 10m
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -17,7 +18,7 @@ FS = ./fs/... ./test/posix/...
 # Programs that tests run, and the Debian packages that have them.
 DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr setfacl:acl sqlite3:sqlite3
 
-.PHONY: build demo test vet test-race test-all test-fs lint bench soak fuzz install clean deps staticcheck
+.PHONY: build demo test vet test-race test-all test-fs lint bench soak crash fuzz install clean deps staticcheck
 
 build:
 	$(GO) build -trimpath -o bin/skep ./cmd/skep
@@ -62,6 +63,11 @@ bench: build
 # Every test again and again, with new seeds, until one fails or SOAKTIME is over.
 soak: deps
 	timeout --foreground $(SOAKTIME) sh -c 'while SKEP_SOAK=10 $(GO) test -count=1 -timeout 1h ./...; do :; done; exit 1' || [ $$? -eq 124 ]
+
+# Every pair of operations with a crash at every moment, then random ones for
+# CRASHTIME.
+crash:
+	SKEP_CRASH=$(CRASHTIME) $(GO) test -count=1 -timeout 3h -v ./test/crash
 
 # Each fuzz target for FUZZTIME.
 fuzz:

@@ -75,7 +75,7 @@ var libraries = []library{
 	{"github.com/hanwen/go-fuse/", []string{"fs"}, "FUSE is what the fs layer hides"},
 	{"github.com/libp2p/", []string{"net", "cmd/skep/daemon", "test"}, "the network is what the net layer hides"},
 	{"github.com/multiformats/go-multiaddr", []string{"net", "cmd/skep", "test"}, "the network is what the net layer hides"},
-	{"github.com/syndtr/goleveldb/", []string{"cache/state"}, "it is an index behind the journal, and only state knows how far it is to be trusted"},
+	{"github.com/syndtr/goleveldb/", []string{"cache/state", "test/crash"}, "it is an index behind the journal, and only state knows how far it is to be trusted"},
 	{"github.com/ipfs/go-log", []string{"net/host", "test"}, "we log by log/slog; it is there to be silenced"},
 	{"github.com/ipfs/go-datastore", []string{"net/dht"}, "only the DHT asks for one"},
 	{"github.com/ipfs/go-cid", []string{"chunker", "net"}, "CIDs are a form of links, not our way to name things"},

@@ -1,0 +1,212 @@
+package crash
+
+import (
+	"errors"
+	"fmt"
+
+	"skep/cache/tree"
+	"skep/test/model"
+)
+
+// History is what a sequence of operations did, and what was promised of it. A
+// moment is a number of operations that were acknowledged.
+type History struct {
+	states []model.Listing // after so many operations
+	notes  []note
+}
+
+// note is what an operation promised.
+type note struct {
+	names   bool                // all names and attributes so far are safe
+	flushed uint64              // this file is safe: content, and what is said of it
+	moved   uint64              // this file replaced another
+	small   bool                // small files are safe, too: they are in the journal
+	changed map[uint64]struct{} // files of which something other than content changed
+}
+
+// NewHistory begins with a tree that is wholly safe.
+func NewHistory(begin model.Listing) *History {
+	return &History{states: []model.Listing{begin}, notes: []note{{names: true, small: true}}}
+}
+
+// Add takes down an operation that was acknowledged, and the tree after it.
+func (h *History) Add(op model.Op, r model.Result, after model.Listing) {
+	before := h.states[len(h.states)-1]
+	n := note{changed: map[uint64]struct{}{}}
+	if r.Errno == 0 {
+		switch op.Kind {
+		case model.Sync:
+			n.names, n.small = true, true
+		case model.SyncDir:
+			n.names = true
+		case model.Fsync, model.Fdatasync:
+			n.flushed = before[op.Path].File
+		case model.Write:
+			if op.Flags != 0 {
+				n.flushed = before[op.Path].File
+			}
+		case model.Rename:
+			if _, there := before[op.To]; there && before[op.Path].IsFile() {
+				n.moved = before[op.Path].File
+			}
+		}
+	}
+	for path, e := range after {
+		if b, there := before[path]; !there || b.File != e.File || b.DifferApart(e) != nil || b.Size != e.Size {
+			n.changed[e.File] = struct{}{}
+		}
+	}
+	h.states, h.notes = append(h.states, after), append(h.notes, n)
+}
+
+// AfterKill says whether a tree may be found when the process ended after k
+// operations were acknowledged, while the next was under way: nil if so.
+func (h *History) AfterKill(got model.Listing, k int) error {
+	err := model.Differ(got, h.states[k])
+	if err == nil || k+1 == len(h.states) {
+		return err
+	}
+	if model.Differ(got, h.states[k+1]) == nil || h.names(got, k+1) == nil && h.contents(got, k+1, func(uint64) int { return k }, k+1) == nil {
+		return nil
+	}
+	return err
+}
+
+// AfterPowerLoss says whether a tree may be found when the power went after k
+// operations were acknowledged: names and attributes are as they were at one
+// moment since the last that was promised; and each byte of a file, and its
+// size, is one that it had since it was flushed.
+func (h *History) AfterPowerLoss(got model.Listing, k int) error {
+	last := min(k+1, len(h.states)-1)
+	var errs []error
+	for i := last; i >= h.safeNames(k); i-- {
+		err := h.names(got, i)
+		if err == nil {
+			err = h.contents(got, i, func(file uint64) int { return h.safeContent(file, k, i) }, last)
+		}
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("as of operation %d: %w", i, err))
+	}
+	return errors.Join(errs...)
+}
+
+// safeNames is the last moment whose names and attributes were promised to
+// survive, when k operations were acknowledged.
+func (h *History) safeNames(k int) int {
+	safe := 0
+	for j := 0; j <= k; j++ {
+		if h.notes[j].names {
+			safe = max(safe, j)
+		}
+		if f := h.notes[j].flushed; f != 0 {
+			safe = max(safe, h.lastChange(f, j))
+		}
+	}
+	return safe
+}
+
+func (h *History) lastChange(file uint64, upTo int) int {
+	for j := upTo; j > 0; j-- {
+		if _, changed := h.notes[j].changed[file]; changed {
+			return j
+		}
+	}
+	return 0
+}
+
+// safeContent is the last moment whose content of a file was promised to
+// survive, if names are as of moment i.
+func (h *History) safeContent(file uint64, k, i int) int {
+	safe := 0
+	for j := 0; j <= k; j++ {
+		n := h.notes[j]
+		if n.flushed == file || n.moved == file && j <= i || n.small && h.isSmall(file, j) {
+			safe = j
+		}
+	}
+	if i == k+1 && h.notes[i].moved == file { // under way, but there
+		safe = i
+	}
+	return safe
+}
+
+func (h *History) isSmall(file uint64, at int) bool {
+	e, there := find(h.states[at], file)
+	return there && (e.Size <= tree.InlineMax || at == 0)
+}
+
+func find(l model.Listing, file uint64) (model.Entry, bool) {
+	for _, e := range l {
+		if e.File == file {
+			return e, true
+		}
+	}
+	return model.Entry{}, false
+}
+
+// names compares all but what is in files with moment i.
+func (h *History) names(got model.Listing, i int) error {
+	bare := func(l model.Listing) model.Listing {
+		out := model.Listing{}
+		for path, e := range l {
+			e.Content, e.Mtime = nil, 0
+			if e.IsFile() {
+				e.Size = 0
+			}
+			out[path] = e
+		}
+		return out
+	}
+	return model.Differ(bare(got), bare(h.states[i]))
+}
+
+// contents says whether each byte of each file was there at some moment since
+// the one that since tells, up to last.
+func (h *History) contents(got model.Listing, i int, since func(file uint64) int, last int) error {
+	for path, e := range h.states[i] {
+		if !e.IsFile() {
+			continue
+		}
+		from := since(e.File)
+		var versions [][]byte
+		for j := from; j <= last; j++ {
+			if v, there := find(h.states[j], e.File); there {
+				versions = append(versions, v.Content)
+			} else if j < i {
+				versions = append(versions, nil) // not made yet
+			}
+		}
+		if err := among(got[path].Content, versions); err != nil {
+			return fmt.Errorf("%q, safe since operation %d: %w", path, from, err)
+		}
+	}
+	return nil
+}
+
+// among says whether each byte of b, and its length, is from one of versions.
+func among(b []byte, versions [][]byte) error {
+	least, most := len(versions[0]), 0
+	for _, v := range versions {
+		least, most = min(least, len(v)), max(most, len(v))
+	}
+	if len(b) < least || len(b) > most {
+		return fmt.Errorf("%d bytes, want %d to %d", len(b), least, most)
+	}
+	for x, got := range b {
+		if !possible(versions, x, got) {
+			return fmt.Errorf("byte %d of %d is %#x, which was never there", x, len(b), got)
+		}
+	}
+	return nil
+}
+
+func possible(versions [][]byte, x int, b byte) bool {
+	for _, v := range versions {
+		if x < len(v) && v[x] == b || x >= len(v) && b == 0 {
+			return true
+		}
+	}
+	return false
+}

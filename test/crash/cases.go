@@ -1,0 +1,105 @@
+package crash
+
+import (
+	"os"
+
+	"skep/test/model"
+)
+
+// setup is what is there before a case: a small file, whose content is in the
+// journal, a larger one, which has a backing file, and an empty directory.
+var setup = []model.Op{
+	{Kind: model.Mkdir, Path: "A"},
+	{Kind: model.Mkdir, Path: "B"},
+	{Kind: model.Create, Path: "A/f"},
+	{Kind: model.Write, Path: "A/f", Len: 100, Fill: 1},
+	{Kind: model.Create, Path: "A/g"},
+	{Kind: model.Write, Path: "A/g", Len: 20000, Fill: 2},
+}
+
+// changes are the operations that pairs are made of.
+var changes = []model.Op{
+	{Kind: model.Create, Path: "n"},
+	{Kind: model.Create, Path: "A/f"},
+	{Kind: model.Mkdir, Path: "C"},
+	{Kind: model.Symlink, Path: "B/s", To: "nowhere"},
+	{Kind: model.Mkfifo, Path: "B/p"},
+	{Kind: model.Write, Path: "A/f", Off: 50, Len: 100, Fill: 3},
+	{Kind: model.Write, Path: "A/f", Len: 18000, Fill: 4},
+	{Kind: model.Write, Path: "A/g", Off: 100, Len: 1500, Fill: 5},
+	{Kind: model.Write, Path: "A/g", Off: 19000, Len: 5000, Fill: 6},
+	{Kind: model.Write, Path: "n", Len: 300, Fill: 7},
+	{Kind: model.Write, Path: "n", Len: 17000, Fill: 8},
+	{Kind: model.Write, Path: "A/f", Off: 10, Len: 20, Fill: 9, Flags: os.O_SYNC},
+	{Kind: model.Write, Path: "A/g", Off: 4000, Len: 200, Fill: 10, Flags: os.O_SYNC},
+	{Kind: model.Append, Path: "A/f", Len: 100, Fill: 11},
+	{Kind: model.Append, Path: "A/f", Len: 16384, Fill: 12},
+	{Kind: model.Append, Path: "A/g", Len: 100, Fill: 13},
+	{Kind: model.Truncate, Path: "A/f", Len: 10},
+	{Kind: model.Truncate, Path: "A/f", Len: 30000},
+	{Kind: model.Truncate, Path: "A/g"},
+	{Kind: model.Truncate, Path: "A/g", Len: 100},
+	{Kind: model.Truncate, Path: "A/g", Len: 50000},
+	{Kind: model.Empty, Path: "A/f"},
+	{Kind: model.Empty, Path: "A/g"},
+	{Kind: model.Punch, Path: "A/f", Off: 20, Len: 30},
+	{Kind: model.Punch, Path: "A/g", Off: 4096, Len: 4096},
+	{Kind: model.Zero, Path: "A/g", Off: 18000, Len: 4000},
+	{Kind: model.Allocate, Path: "A/g", Off: 20000, Len: 10000},
+	{Kind: model.Store, Path: "A/g", Off: 100, Len: 300, Fill: 14},
+	{Kind: model.Link, Path: "A/f", To: "B/l"},
+	{Kind: model.Link, Path: "A/g", To: "n"},
+	{Kind: model.Unlink, Path: "A/f"},
+	{Kind: model.Unlink, Path: "A/g"},
+	{Kind: model.Rmdir, Path: "B"},
+	{Kind: model.Rename, Path: "A/f", To: "A/g"},
+	{Kind: model.Rename, Path: "A/g", To: "A/f"},
+	{Kind: model.Rename, Path: "n", To: "A/f"},
+	{Kind: model.Rename, Path: "A/f", To: "B/n"},
+	{Kind: model.Rename, Path: "A/g", To: "n"},
+	{Kind: model.Rename, Path: "A", To: "C"},
+	{Kind: model.Rename, Path: "A", To: "B"},
+	{Kind: model.Exchange, Path: "A/f", To: "A/g"},
+	{Kind: model.Exchange, Path: "A", To: "B"},
+	{Kind: model.SetXattr, Path: "A/f", Name: "user.x", Len: 10, Fill: 15},
+	{Kind: model.SetXattr, Path: "A/g", Name: "user.x", Len: 3000, Fill: 16},
+	{Kind: model.Chmod, Path: "A/g", Mode: 0o600},
+	{Kind: model.Touch, Path: "A/g", Len: 12345},
+}
+
+// Pairs yields all pairs of operations, with and without a flush between and
+// after them.
+func Pairs(yield func(Case) bool) {
+	for _, a := range changes {
+		for _, b := range changes {
+			if !pair(a, b, yield) {
+				return
+			}
+		}
+	}
+}
+
+func pair(a, b model.Op, yield func(Case) bool) bool {
+	a2, b2 := flushOf(a), flushOf(b)
+	for _, ops := range [][]model.Op{{a, b, b2}, {a, a2, b}, {a, {Kind: model.Sync}, b, b2}} {
+		for _, pass := range []bool{false, true} {
+			if !yield(Case{Passthrough: pass, Setup: setup, Ops: ops}) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// flushOf is what a program would flush after an operation.
+func flushOf(op model.Op) model.Op {
+	switch op.Kind {
+	case model.Mkdir, model.Rmdir, model.Unlink, model.Mkfifo, model.Symlink:
+		dir, _ := model.Split(op.Path)
+		return model.Op{Kind: model.SyncDir, Path: dir}
+	case model.Link, model.Rename, model.Exchange:
+		dir, _ := model.Split(op.To)
+		return model.Op{Kind: model.SyncDir, Path: dir}
+	}
+	return model.Op{Kind: model.Fsync, Path: op.Path}
+}

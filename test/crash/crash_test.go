@@ -1,0 +1,151 @@
+package crash
+
+import (
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"skep/test/memdisk"
+	"skep/test/model"
+)
+
+// longEnv, set to a duration, makes the tests of this package try everything,
+// and go on with cases at random for so long.
+const longEnv = "SKEP_CRASH"
+
+func long(t *testing.T) time.Duration {
+	t.Helper()
+	v := os.Getenv(longEnv)
+	if v == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		t.Fatalf("%s: %v", longEnv, err)
+	}
+	return d
+}
+
+// try runs cases on all processors. The first that fails is made shorter and
+// reported.
+func try(t *testing.T, seed uint64, cases func(yield func(Case) bool)) {
+	t.Helper()
+	todo := make(chan Case)
+	var mu sync.Mutex // guards the next two
+	var failed bool
+	var total Tester
+	var wg sync.WaitGroup
+	for worker := range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			x := &Tester{Rand: rand.New(rand.NewPCG(seed, uint64(worker))), Random: 2}
+			for c := range todo {
+				if err := x.Run(c); err != nil {
+					mu.Lock()
+					if !failed {
+						c, err = x.Shrink(c, err)
+						t.Errorf("%v\n%v", c, err)
+					}
+					failed = true
+					mu.Unlock()
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			total.add(x)
+		})
+	}
+	cases(func(c Case) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if failed {
+			return false
+		}
+		mu.Unlock()
+		todo <- c
+		mu.Lock()
+		return true
+	})
+	close(todo)
+	wg.Wait()
+	t.Logf("%d cases, crashed at %d moments, %d states looked at", total.Cases, total.Moments, total.States)
+}
+
+// TestPairs tries pairs of operations: a few, another few at each run, or all.
+func TestPairs(t *testing.T) {
+	seed := newSeed(t)
+	r := rand.New(rand.NewPCG(seed, 0))
+	all := long(t) > 0
+	try(t, seed, func(yield func(Case) bool) {
+		for c := range Pairs {
+			if (all || r.IntN(200) == 0) && !yield(c) {
+				return
+			}
+		}
+	})
+}
+
+// seedEnv replays what a seed made.
+const seedEnv = "SKEP_SEED"
+
+func newSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if v := os.Getenv(seedEnv); v != "" {
+		var err error
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatalf("%s: %v", seedEnv, err)
+		}
+	}
+	t.Logf("%s=%d replays this", seedEnv, seed)
+	return seed
+}
+
+// TestBroken leaves out flushes of one kind each: the tester has to see it.
+func TestBroken(t *testing.T) {
+	f, g := "A/f", "A/g"
+	sync := model.Op{Kind: model.Sync}
+	fill := func(b byte) model.Op { // five of them need a new segment
+		return model.Op{Kind: model.Write, Path: f, Len: 15000, Fill: b}
+	}
+	for name, b := range map[string]struct {
+		without func(memdisk.Event) bool
+		ops     []model.Op
+	}{
+		"journal":              {flushOfFile("/state/journal"), []model.Op{{Kind: model.Create, Path: "n"}, sync}},
+		"names of the journal": {flushOfDir("/state/journal"), []model.Op{fill(3), fill(4), fill(5), fill(6), fill(7), sync}},
+		"backing files": {flushOfFile("/files"),
+			[]model.Op{{Kind: model.Write, Path: g, Off: 10, Len: 20, Fill: 3}, {Kind: model.Fsync, Path: g}}},
+		"names of backing files": {flushOfDir("/files"),
+			[]model.Op{{Kind: model.Write, Path: f, Len: 18000, Fill: 3}, {Kind: model.Fsync, Path: f}}},
+		"what a small file leaves the journal for": {flushOfFile("/files"),
+			[]model.Op{{Kind: model.Fsync, Path: f}, {Kind: model.Append, Path: f, Len: 18000, Fill: 3}}},
+		"what replaces another": {flushOfFile("/files"),
+			[]model.Op{{Kind: model.Write, Path: g, Off: 10, Len: 20, Fill: 3}, {Kind: model.Rename, Path: g, To: f}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 1}
+			c := Case{Setup: setup, Ops: b.ops}
+			if err := x.Run(c); err != nil {
+				t.Fatalf("with all flushes: %v", err)
+			}
+			x.Without = b.without
+			if err := x.Run(c); err == nil {
+				t.Error("nobody noticed")
+			} else {
+				t.Logf("seen: %v", err)
+			}
+		})
+	}
+}
+
+func flushOfFile(dir string) func(memdisk.Event) bool {
+	return func(e memdisk.Event) bool { return e.Kind == memdisk.Flush && e.Below(dir) }
+}
+
+func flushOfDir(dir string) func(memdisk.Event) bool {
+	return func(e memdisk.Event) bool { return e.Kind == memdisk.FlushDir && e.Below(dir) }
+}

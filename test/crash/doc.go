@@ -1,0 +1,12 @@
+// Package crash takes the process, and the power, away from a drive at every
+// moment, and looks at what is there afterwards.
+//
+// A case is a short sequence of operations. It is done on a tree whose disk is
+// test/memdisk, which keeps every write and every flush in order. Then, for
+// each moment, the disk is put into the states that a crash at that moment can
+// leave, the tree is opened on it, and what it holds is compared with what
+// test/model allows: see Allowed. All pairs of operations over a few files are
+// tried, in the manner of B3 (Mohan et al., OSDI 2018), and longer sequences at
+// random. A case that fails is made shorter before it is reported, with the
+// seed that replays it.
+package crash

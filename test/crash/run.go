@@ -1,0 +1,217 @@
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"skep/cache/backing"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/test/memdisk"
+	"skep/test/model"
+)
+
+// segmentSize makes journals that rotate within a case.
+const segmentSize = 64 << 10
+
+// Case is what is done before the crash.
+type Case struct {
+	Passthrough bool
+	Setup, Ops  []model.Op
+}
+
+func (c Case) String() string {
+	s := ""
+	if c.Passthrough {
+		s = "passed through: "
+	}
+	for i, op := range c.Ops {
+		s += fmt.Sprintf("%d. %v; ", i+1, op)
+	}
+	return s
+}
+
+// drive is a tree on a disk in memory.
+type drive struct {
+	model.Drive
+	disk *memdisk.Disk
+	st   *state.Store
+}
+
+var ctx = context.Background()
+
+var errRebuilt = errors.New("the index was lost, and what it held with it")
+
+func open(d *memdisk.Disk, passthrough bool) (*drive, error) {
+	st, err := state.OpenWith("/state", state.Options{Disk: d, Index: openIndex(d), SegmentSize: segmentSize, OverlaySize: 128 << 10})
+	if err != nil {
+		return nil, err
+	}
+	if st.Rebuilt() {
+		return nil, errors.Join(errRebuilt, st.Close())
+	}
+	files, err := backing.OpenOn(d, "/files")
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	t, err := tree.Open(tree.Options{State: st, Backing: files, Device: 1, Passthrough: passthrough, Now: d.Now})
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	drv := &drive{disk: d, st: st}
+	drv.Tree = t
+	drv.Backing = func(fd int) model.Writer { return d.Descriptor(uintptr(fd)) }
+	return drv, nil
+}
+
+func (d *drive) close() {
+	d.CloseAll()
+	d.Tree.Close()
+	_ = d.st.Close()
+}
+
+// Tester tries cases.
+type Tester struct {
+	Rand *rand.Rand
+	// Random is how many losses at random are tried at each moment, beside
+	// those that are tried always.
+	Random int
+	// Without, if it is set, tells flushes that succeed and have no effect from
+	// the end of the preparations on.
+	Without func(memdisk.Event) bool
+
+	// What was done so far.
+	Cases, Moments, States int
+
+	seen map[uint64]bool
+}
+
+// Run does one case and crashes at every moment. It returns the first state
+// that is not allowed.
+func (x *Tester) Run(c Case) error {
+	x.Cases++
+	d := memdisk.New()
+	run, err := x.prepare(d, c)
+	if err != nil {
+		return err
+	}
+	d.Ignore = x.Without
+	ends := []int{d.Len()}
+	m := model.New()
+	for _, op := range c.Setup {
+		m.Do(op)
+	}
+	h := NewHistory(m.Listing())
+	for i, op := range c.Ops {
+		want := m.Do(op)
+		if got := run.Do(op); got.Errno != want.Errno {
+			run.close()
+			return fmt.Errorf("operation %d: %v, want %v", i+1, got, want)
+		}
+		h.Add(op, want, m.Listing())
+		ends = append(ends, d.Len())
+	}
+	n := d.Len()
+	run.close()
+	return x.crashAll(d, c, h, ends, n)
+}
+
+func (x *Tester) add(o *Tester) {
+	x.Cases += o.Cases
+	x.Moments += o.Moments
+	x.States += o.States
+}
+
+// Shrink leaves out operations as long as the case goes on failing.
+func (x *Tester) Shrink(c Case, err error) (Case, error) {
+	for i := len(c.Ops) - 1; i >= 0; i-- {
+		shorter := c
+		shorter.Ops = slices.Delete(slices.Clone(c.Ops), i, i+1)
+		if serr := x.Run(shorter); serr != nil {
+			c, err = shorter, serr
+		}
+	}
+	return c, err
+}
+
+// prepare makes what is there before the case, safely.
+func (x *Tester) prepare(d *memdisk.Disk, c Case) (*drive, error) {
+	run, err := open(d, c.Passthrough)
+	if err != nil {
+		return nil, err
+	}
+	for _, op := range c.Setup {
+		if r := run.Do(op); r.Errno != 0 {
+			return nil, fmt.Errorf("preparing: %v: %v", op, r)
+		}
+	}
+	for _, op := range c.Setup {
+		if op.Kind == model.Create {
+			run.Do(model.Op{Kind: model.Fsync, Path: op.Path})
+		}
+	}
+	return run, run.Tree.Sync()
+}
+
+// crashAll crashes at every moment from the first end on, in every way.
+func (x *Tester) crashAll(d *memdisk.Disk, c Case, h *History, ends []int, n int) error {
+	k := 0
+	for p := ends[0]; p <= n; p++ {
+		for k+1 < len(ends) && ends[k+1] <= p {
+			k++
+			x.seen = map[uint64]bool{}
+		}
+		if p == ends[0] {
+			x.seen = map[uint64]bool{}
+		}
+		x.Moments++
+		if err := x.try(d.Kill(p), c, 1, func(l model.Listing) error { return h.AfterKill(l, k) }); err != nil {
+			return fmt.Errorf("killed %s: %w", moment(d, p, k), err)
+		}
+		for _, loss := range d.Losses(p, x.Rand, x.Random) {
+			if err := x.try(d.PowerLoss(p, loss), c, 0, func(l model.Listing) error { return h.AfterPowerLoss(l, k) }); err != nil {
+				return fmt.Errorf("power lost %s, losing %s: %w", moment(d, p, k), loss.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func moment(d *memdisk.Disk, p, k int) string {
+	return fmt.Sprintf("after operation %d and %v", k, d.Log()[p-1])
+}
+
+// try opens the tree on a disk after a crash, twice, and judges what is there.
+func (x *Tester) try(d *memdisk.Disk, c Case, kind uint64, judge func(model.Listing) error) error {
+	if hash := d.Hash() ^ kind; x.seen[hash] {
+		return nil
+	} else { // each kind of crash is judged by itself
+		x.seen[hash] = true
+	}
+	x.States++
+	for _, when := range []string{"", "opened again: "} {
+		if err := look(d, c, judge); err != nil {
+			return fmt.Errorf("%s%w", when, err)
+		}
+	}
+	return nil
+}
+
+func look(d *memdisk.Disk, c Case, judge func(model.Listing) error) error {
+	run, err := open(d, c.Passthrough)
+	if err != nil {
+		return fmt.Errorf("does not open: %w", err)
+	}
+	defer run.close()
+	if err := run.Tree.Sweep(ctx); err != nil {
+		return err
+	}
+	l, err := run.List()
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	return judge(l)
+}

@@ -1,0 +1,222 @@
+// Package memdisk is a local filesystem in memory that remembers every change
+// and every flush in order, so that a test can go back to any moment and take
+// the power away: what no flush had ordered to the disk by then is kept,
+// dropped or torn as the test likes.
+//
+// It keeps what POSIX promises and nothing else: a file's content and size are
+// safe after a flush of the file, a name after a flush of its directory; the
+// rest may reach the disk in any order.
+package memdisk
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"skep/cache/backing"
+)
+
+// Disk is a disk.FS in memory.
+type Disk struct {
+	mu    sync.Mutex // guards all below
+	now   image
+	owned map[uint64]bool // inodes of now that no other image shares
+	base  image           // what was there when the events began
+	log   []Event
+	next  uint64 // number of the next file
+	open  map[uintptr]*file
+	clock int64
+
+	// Fail, if it is set, is asked before each event and may make it fail; an
+	// event that fails does not happen. It is called with the disk locked.
+	Fail func(Event) error
+	// Ignore, if it is set, is asked of each flush, and may make it succeed
+	// without having any effect.
+	Ignore func(Event) bool
+}
+
+// Kind is what an Event does.
+type Kind int
+
+// The kinds of events.
+const (
+	Write    Kind = iota
+	Resize        // to Size bytes, by truncation or allocation
+	Clear         // [Off, Off+Size) to a hole
+	Link          // Name in directory File leads to Target; the old one, if any, is replaced
+	Unlink        // Name in directory File
+	Rename        // Name in directory File to To in the same one
+	Flush         // content and size of File
+	FlushDir      // names of directory File
+	FlushAll      // the whole disk
+)
+
+// Event is a change of the disk, or a flush.
+type Event struct {
+	Kind     Kind
+	File     uint64 // file, or directory
+	Path     string // by which it was opened, for people and tests
+	Off      int64
+	Size     int64
+	Data     []byte
+	Name, To string
+	Target   uint64
+	dir      bool  // Target is a directory
+	at       int64 // when, by the disk's clock
+}
+
+func (e Event) isFlush() bool { return e.Kind >= Flush }
+
+func (e Event) String() string {
+	k := [...]string{"write", "resize", "clear", "link", "unlink", "rename", "flush", "flush dir", "flush all"}[e.Kind]
+	switch e.Kind {
+	case Write:
+		return fmt.Sprintf("%s %s at %d, %d bytes", k, e.Path, e.Off, len(e.Data))
+	case Resize:
+		return fmt.Sprintf("%s %s to %d", k, e.Path, e.Size)
+	case Clear:
+		return fmt.Sprintf("%s %s at %d, %d bytes", k, e.Path, e.Off, e.Size)
+	case Link, Unlink:
+		return fmt.Sprintf("%s %s/%s", k, e.Path, e.Name)
+	case Rename:
+		return fmt.Sprintf("%s %s/%s to %s", k, e.Path, e.Name, e.To)
+	}
+	return fmt.Sprintf("%s %s", k, e.Path)
+}
+
+// image is the state of a disk: inodes by number. Inodes are shared between
+// images and copied when they change.
+type image map[uint64]*inode
+
+type inode struct {
+	dir   bool
+	kids  map[string]uint64
+	b     []byte
+	there backing.Ranges // where data was written; the rest is holes
+	mtime int64
+}
+
+const rootFile = 1
+
+// New returns an empty disk.
+func New() *Disk { return from(image{rootFile: {dir: true}}, rootFile+1, 0) }
+
+func from(base image, next uint64, clock int64) *Disk {
+	return &Disk{base: base, now: maps.Clone(base), owned: map[uint64]bool{}, next: next, clock: clock, open: map[uintptr]*file{}}
+}
+
+// apply makes an event's change.
+func (m image) apply(e Event, owned map[uint64]bool) {
+	old, ok := m[e.File]
+	if !ok {
+		old = &inode{}
+	}
+	n := old
+	if !owned[e.File] {
+		n = old.clone()
+		m[e.File], owned[e.File] = n, true
+	}
+	n.mtime = e.at
+	switch e.Kind {
+	case Write:
+		end := e.Off + int64(len(e.Data))
+		n.resize(max(end, int64(len(n.b))))
+		copy(n.b[e.Off:], e.Data)
+		n.there.Add(e.Off, end)
+	case Resize:
+		n.resize(e.Size)
+		n.there.Remove(e.Size, 1<<62)
+	case Clear:
+		if end := min(e.Off+e.Size, int64(len(n.b))); e.Off < end {
+			clear(n.b[e.Off:end])
+		}
+		n.there.Remove(e.Off, e.Off+e.Size)
+	case Link:
+		n.kids[e.Name] = e.Target
+		if _, ok := m[e.Target]; !ok {
+			m[e.Target] = &inode{dir: e.dir, mtime: e.at}
+		}
+	case Unlink:
+		delete(n.kids, e.Name)
+	case Rename:
+		if k, ok := n.kids[e.Name]; ok {
+			n.kids[e.To] = k
+			delete(n.kids, e.Name)
+		}
+	}
+}
+
+func (n *inode) clone() *inode {
+	c := &inode{dir: n.dir, b: slices.Clone(n.b), there: n.there.Clone(), mtime: n.mtime, kids: make(map[string]uint64, len(n.kids)+1)}
+	for k, v := range n.kids {
+		c.kids[k] = v
+	}
+	return c
+}
+
+func (n *inode) resize(size int64) {
+	if size <= int64(len(n.b)) {
+		clear(n.b[size:])
+		n.b = n.b[:size]
+		return
+	}
+	n.b = append(n.b, make([]byte, size-int64(len(n.b)))...)
+}
+
+// lookup finds a path.
+func (d *Disk) lookup(path string) (uint64, *inode, error) {
+	at := uint64(rootFile)
+	for name := range strings.SplitSeq(strings.Trim(filepath.Clean(path), "/"), "/") {
+		if name == "" || name == "." {
+			continue
+		}
+		next, ok := d.now[at].kids[name]
+		if !ok {
+			return 0, nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		}
+		at = next
+	}
+	return at, d.now[at], nil
+}
+
+// do makes an event happen; d.mu is held.
+func (d *Disk) do(e Event) error {
+	if d.Fail != nil {
+		if err := d.Fail(e); err != nil {
+			return &fs.PathError{Op: e.String(), Path: e.Path, Err: err}
+		}
+	}
+	if d.Ignore != nil && e.isFlush() && d.Ignore(e) {
+		return nil
+	}
+	d.clock++
+	e.at = d.clock
+	d.log = append(d.log, e)
+	if !e.isFlush() {
+		d.now.apply(e, d.owned)
+	}
+	return nil
+}
+
+// Len is how many events there were so far.
+func (d *Disk) Len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.log)
+}
+
+// Log returns the events so far.
+func (d *Disk) Log() []Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.log)
+}
+
+// Below reports whether the event is of a directory or of what is in it.
+func (e Event) Below(dir string) bool {
+	return e.Path == dir || strings.HasPrefix(e.Path, dir+"/")
+}
