@@ -64,8 +64,5 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 	if zeroes && from < min(to, end) {
 		return t.noteWrite(in, from, min(to, end))
 	}
-	if end > in.row.size {
-		return t.noteWrite(in, in.row.size, end)
-	}
-	return nil
+	return t.noteWrite(in, in.row.size, end)
 }

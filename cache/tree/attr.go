@@ -70,7 +70,8 @@ func (t *Tree) refresh(in *inode) {
 // inode's own meanwhile.
 func (in *inode) noteBacking(st unix.Stat_t, t *Tree) {
 	m := Time{st.Mtim.Sec, uint32(st.Mtim.Nsec)}
-	written := newer(m, in.backingTime())
+	empty := st.Size == 0 && in.row.size == 0 // its backing file is a moment younger than itself
+	written := newer(m, in.backingTime()) && !empty
 	if in.seenSet {
 		written = m != in.seen
 	}
@@ -119,35 +120,43 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (Attr, error) {
 	e := c.edit(in)
 	t.refresh(in)
 	e.row = in.row
-	c.setAttr(e, s)
+	if err := c.setAttr(e, s); err != nil {
+		c.abandon()
+		return Attr{}, err
+	}
 	if err := c.apply(); err != nil {
 		return Attr{}, err
 	}
 	return t.attrIn(in), nil
 }
 
-func (c *change) setAttr(e *edit, s SetAttr) {
-	if s.Mode == nil && s.UID == nil && s.GID == nil && s.Mtime == nil && s.Ctime == nil && !s.KillPriv {
-		if s.Atime != nil { // both stay on this device
-			e.local().atime = *s.Atime
-			e.local().ctime = c.now
-		}
-		return
+// setAttr edits an inode's row. Times of access stay on this device.
+func (c *change) setAttr(e *edit, s SetAttr) error {
+	var r *row
+	switch {
+	case s.Mode != nil || s.UID != nil || s.GID != nil || s.Mtime != nil || s.Ctime != nil || s.KillPriv:
+		r = e.touched()
+	case s.Atime != nil:
+		r = e.local()
+	default:
+		return nil
 	}
-	r := e.touched()
-	r.ctime = c.now
-	if s.Mode != nil {
+	c.setTimes(r, s)
+	setOwner(r, s)
+	switch {
+	case s.Mode != nil:
 		r.mode = r.mode&modeType | *s.Mode&0o7777
-	}
-	if s.UID != nil {
-		r.uid = *s.UID
-	}
-	if s.GID != nil {
-		r.gid = *s.GID
-	}
-	if s.KillPriv && s.Mode == nil {
+		return c.chmodList(e)
+	case s.KillPriv && (s.UID != nil || s.GID != nil):
+		r.mode = killOwner(r.mode)
+	case s.KillPriv:
 		r.mode = killPriv(r.mode)
 	}
+	return nil
+}
+
+func (c *change) setTimes(r *row, s SetAttr) {
+	r.ctime = c.now
 	if s.Atime != nil {
 		r.atime = *s.Atime
 	}
@@ -159,16 +168,31 @@ func (c *change) setAttr(e *edit, s SetAttr) {
 	}
 }
 
-// killPriv clears what a write by somebody unprivileged clears.
+func setOwner(r *row, s SetAttr) {
+	if s.UID != nil {
+		r.uid = *s.UID
+	}
+	if s.GID != nil {
+		r.gid = *s.GID
+	}
+}
+
+// killPriv clears what a write by somebody unprivileged clears. Set-group-id
+// without the right to execute, which says nothing, would stay for members of
+// the group; nobody tells us who is one.
 func killPriv(mode uint32) uint32 {
-	if mode&modeType != modeReg {
+	if mode&modeType == modeDir {
 		return mode
 	}
-	mode &^= modeSUID
-	if mode&modeXGrp != 0 {
-		mode &^= modeSGID
+	return mode &^ (modeSUID | modeSGID)
+}
+
+// killOwner clears what a change of owner clears.
+func killOwner(mode uint32) uint32 {
+	if mode&modeXGrp == 0 {
+		return mode&modeSGID | killPriv(mode)
 	}
-	return mode
+	return killPriv(mode)
 }
 
 // absent reports whether an error says that a file is not there.

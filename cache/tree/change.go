@@ -34,6 +34,8 @@ type edit struct {
 	row   row
 	touch bool // the row is to be written
 	mark  bool // the inode's entry is to be marked
+	// xattrs are the attributes that the inode is to have; nil: as before.
+	xattrs map[string][]byte
 	// drop says that the inode loses its last name.
 	drop bool
 }
@@ -187,6 +189,9 @@ func (c *change) write() error {
 		}
 		if e.touch && !e.in.orphan && !e.drop {
 			c.putRow(e)
+			if e.xattrs != nil {
+				c.putXattrs(e.in.ino, e.xattrs)
+			}
 		}
 	}
 	if c.b.Len() > 0 {
@@ -215,6 +220,9 @@ func (c *change) settle(e *edit) {
 	in.row, in.seq, in.soft = e.row, max(in.seq, c.seq), false
 	if e.mark {
 		in.markedEpoch = c.epoch
+	}
+	if e.xattrs != nil {
+		in.xattrs, in.xattrsRead = e.xattrs, true
 	}
 	if e.drop {
 		c.t.orphaned(in)

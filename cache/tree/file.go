@@ -43,7 +43,7 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 	var bf disk.File
 	fill := func(c *change, e *edit) {
 		in := e.in
-		if !t.mayPass(flags) {
+		if !t.mayPass(flags, e.row.mode) {
 			return
 		}
 		n, file, err := t.files.Create()
@@ -72,9 +72,9 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 }
 
 // mayPass reports whether a file that is created or truncated with these flags
-// may be written by the kernel alone.
-func (t *Tree) mayPass(flags int) bool {
-	return t.opt.Passthrough && isWritable(flags) && flags&(os.O_APPEND|os.O_SYNC|unix.O_DSYNC) == 0
+// may be written by the kernel alone. That would not take set-user-id away.
+func (t *Tree) mayPass(flags int, mode uint32) bool {
+	return t.opt.Passthrough && mode&(modeSUID|modeSGID) == 0 && isWritable(flags) && flags&(os.O_APPEND|os.O_SYNC|unix.O_DSYNC) == 0
 }
 
 // handle makes a handle of an inode of which the caller passes on a reference;
@@ -101,8 +101,12 @@ func (t *Tree) Tmpfile(ctx context.Context, dir Ino, mode uint32, flags int, o O
 	defer c.abandon()
 	de := c.edit(d)
 	ino := t.newIno(&c.b)
-	in := &inode{ino: ino, orphan: true, xattrsRead: true, ranged: true, xattrs: map[string][]byte{}}
-	in.row = c.newInode(de, "", mode&^modeType|modeReg, 0, o)
+	in := &inode{ino: ino, orphan: true, xattrsRead: true, ranged: true}
+	e := edit{in: in}
+	if err := c.newInode(&e, de, "", mode&^modeType|modeReg, 0, o); err != nil {
+		return nil, Attr{}, err
+	}
+	in.row, in.xattrs = e.row, e.xattrs
 	in.row.nlink, in.row.parent = 0, 0
 	if c.b.Len() > 0 { // a run of inode numbers was reserved
 		if _, err := t.st.Apply(&c.b); err != nil {
@@ -132,7 +136,7 @@ func (t *Tree) Open(ctx context.Context, ino Ino, flags int) (*File, error) {
 
 func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {
 	in.mu.Lock()
-	first := in.opens == 0
+	first, mode := in.opens == 0, in.row.mode
 	isFile, gone := in.row.isFile(), in.stale
 	in.mu.Unlock()
 	if gone {
@@ -147,7 +151,7 @@ func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {
 			return nil, err
 		}
 	}
-	if first && trunc && t.mayPass(flags) {
+	if first && trunc && t.mayPass(flags, mode) {
 		if err := t.makePassed(in); err != nil {
 			return nil, err
 		}

@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newInode is the row of an inode that is being made in a directory.
-func (c *change) newInode(dir *edit, name string, mode, rdev uint32, o Owner) row {
+// newInode gives an inode that is being made in a directory its row and its
+// attributes.
+func (c *change) newInode(e, dir *edit, name string, mode, rdev uint32, o Owner) (err error) {
 	r := row{mode: mode, nlink: 1, uid: o.UID, gid: o.GID, rdev: rdev,
 		atime: c.now, mtime: c.now, ctime: c.now, btime: c.now, parent: dir.in.ino, name: name}
 	if dir.row.mode&modeSGID != 0 {
@@ -22,7 +23,9 @@ func (c *change) newInode(dir *edit, name string, mode, rdev uint32, o Owner) ro
 	case r.isFile():
 		r.flags, r.dirtyEpoch = flagInline|flagDirty, c.epoch
 	}
-	return r
+	e.xattrs, err = c.inherit(dir, &r, o.Umask)
+	e.row = r
+	return err
 }
 
 // make adds a new inode under a name. fill may complete its row and the batch;
@@ -44,9 +47,12 @@ func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32
 		c.abandon()
 		return nil, Attr{}, err
 	}
-	in := &inode{ino: t.newIno(&c.b), markedEpoch: c.epoch, ranged: true, loose: noContent}
+	in := &inode{ino: t.newIno(&c.b), markedEpoch: c.epoch, ranged: true, xattrsRead: true, loose: noContent}
 	e := c.edit(in)
-	e.row = c.newInode(de, name, mode, rdev, o)
+	if err := c.newInode(e, de, name, mode, rdev, o); err != nil {
+		c.abandon()
+		return nil, Attr{}, err
+	}
 	e.local()
 	if e.row.isDir() {
 		in.known.all = true

@@ -47,8 +47,9 @@ type Attr struct {
 	Atime, Mtime, Ctime, Btime Time
 }
 
-// Owner is whom a new inode belongs to.
-type Owner struct{ UID, GID uint32 }
+// Owner is whom a new inode belongs to. Umask are the permissions that its maker
+// withholds, where the directory has no default access control list.
+type Owner struct{ UID, GID, Umask uint32 }
 
 // SetAttr says what to change; nil leaves a field alone.
 type SetAttr struct {

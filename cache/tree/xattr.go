@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -93,7 +94,8 @@ func (t *Tree) ListXattr(ctx context.Context, ino Ino) (names []string, err erro
 	return names, err
 }
 
-// SetXattr sets an extended attribute; flags as in setxattr(2).
+// SetXattr sets an extended attribute; flags as in setxattr(2). Access control
+// lists are for SetACL.
 func (t *Tree) SetXattr(ctx context.Context, ino Ino, name string, value []byte, flags int) error {
 	switch {
 	case name == "" || len(name) > xattrNameMax:
@@ -101,7 +103,7 @@ func (t *Tree) SetXattr(ctx context.Context, ino Ino, name string, value []byte,
 	case len(value) > xattrValueMax:
 		return ErrTooBig
 	}
-	return t.changeXattrs(ctx, ino, func(m map[string][]byte) error {
+	return t.changeXattrs(ctx, ino, func(_ *row, m map[string][]byte) error {
 		_, there := m[name]
 		if flags&unix.XATTR_CREATE != 0 && there {
 			return ErrExists
@@ -116,7 +118,7 @@ func (t *Tree) SetXattr(ctx context.Context, ino Ino, name string, value []byte,
 
 // RemoveXattr removes an extended attribute.
 func (t *Tree) RemoveXattr(ctx context.Context, ino Ino, name string) error {
-	return t.changeXattrs(ctx, ino, func(m map[string][]byte) error {
+	return t.changeXattrs(ctx, ino, func(_ *row, m map[string][]byte) error {
 		if _, ok := m[name]; !ok {
 			return ErrNoAttr
 		}
@@ -125,7 +127,9 @@ func (t *Tree) RemoveXattr(ctx context.Context, ino Ino, name string) error {
 	})
 }
 
-func (t *Tree) changeXattrs(ctx context.Context, ino Ino, fn func(map[string][]byte) error) error {
+// changeXattrs has fn change the attributes of an inode, and its mode if need
+// be. What says the same as before is no change.
+func (t *Tree) changeXattrs(ctx context.Context, ino Ino, fn func(*row, map[string][]byte) error) error {
 	in, err := t.acquire(ctx, ino)
 	if err != nil {
 		return err
@@ -133,35 +137,48 @@ func (t *Tree) changeXattrs(ctx context.Context, ino Ino, fn func(map[string][]b
 	defer t.release(in)
 	c := t.begin()
 	e := c.edit(in)
-	if err := t.readXattrs(in); err != nil {
+	if err := c.editXattrs(e, fn); err != nil {
 		c.abandon()
 		return err
 	}
-	m := maps.Clone(in.xattrs)
-	if err := fn(m); err != nil {
-		c.abandon()
+	return c.apply()
+}
+
+func (c *change) editXattrs(e *edit, fn func(*row, map[string][]byte) error) error {
+	if err := c.t.readXattrs(e.in); err != nil {
 		return err
 	}
-	enc := encodeXattrs(m)
-	if len(enc) > xattrTotalMax {
-		c.abandon()
+	m := map[string][]byte{}
+	maps.Copy(m, e.in.xattrs)
+	mode := e.row.mode
+	if err := fn(&e.row, m); err != nil {
+		return err
+	}
+	if e.row.mode == mode && maps.EqualFunc(m, e.in.xattrs, bytes.Equal) {
+		return nil
+	}
+	if xattrsSize(m) > xattrTotalMax {
 		return ErrNoSpace
 	}
 	e.touched().ctime = c.now
-	switch {
-	case in.orphan:
-	case len(m) == 0:
-		c.b.Delete(key(tableXattrs, ino))
-	default:
-		c.b.Put(key(tableXattrs, ino), enc)
-	}
-	old := in.xattrs
-	in.xattrs = m
-	if err := c.apply(); err != nil {
-		in.mu.Lock()
-		in.xattrs = old
-		in.mu.Unlock()
-		return err
-	}
+	e.xattrs = m
 	return nil
+}
+
+// putXattrs writes the row of an inode's attributes.
+func (c *change) putXattrs(ino Ino, m map[string][]byte) {
+	if len(m) == 0 {
+		c.b.Delete(key(tableXattrs, ino))
+		return
+	}
+	c.b.Put(key(tableXattrs, ino), encodeXattrs(m))
+}
+
+// xattrsSize is about how much room attributes take, in bytes.
+func xattrsSize(m map[string][]byte) int {
+	n := 0
+	for name, value := range m {
+		n += len(name) + len(value) + 4
+	}
+	return n
 }

@@ -122,4 +122,6 @@ func nodeOf(ino tree.Ino) uint64 { return uint64(ino) }
 func inoOf(node uint64) tree.Ino { return tree.Ino(node) }
 
 // ownerOf is whom an inode that a request makes belongs to.
-func ownerOf(h *fuse.InHeader) tree.Owner { return tree.Owner{UID: h.Uid, GID: h.Gid} }
+func ownerOf(h *fuse.InHeader, umask uint32) tree.Owner {
+	return tree.Owner{UID: h.Uid, GID: h.Gid, Umask: umask}
+}

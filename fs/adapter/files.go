@@ -13,7 +13,7 @@ import (
 // it is opened, unless the caller insisted on O_EXCL.
 func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	ctx, dir, flags := call{cancel}, inoOf(in.NodeId), int(in.Flags)
-	h, a, err := f.tree.Create(ctx, dir, name, in.Mode, flags, ownerOf(&in.InHeader))
+	h, a, err := f.tree.Create(ctx, dir, name, in.Mode, flags, ownerOf(&in.InHeader, in.Umask))
 	if errors.Is(err, tree.ErrExists) && flags&unix.O_EXCL == 0 {
 		h, a, err = f.openExisting(ctx, dir, name, flags, in.OpenFlags)
 	}
@@ -40,7 +40,7 @@ func (f *FS) openExisting(ctx call, dir tree.Ino, name string, flags int, how ui
 
 // Tmpfile makes a file without a name and opens it.
 func (f *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
-	h, a, err := f.tree.Tmpfile(call{cancel}, inoOf(in.NodeId), in.Mode, int(in.Flags), ownerOf(&in.InHeader))
+	h, a, err := f.tree.Tmpfile(call{cancel}, inoOf(in.NodeId), in.Mode, int(in.Flags), ownerOf(&in.InHeader, in.Umask))
 	return f.created("tmpfile", in, h, a, err, out)
 }
 
@@ -151,7 +151,11 @@ func (f *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 	if !ok {
 		return fuse.EBADF
 	}
-	err := h.Allocate(call{cancel}, int64(in.Offset), int64(in.Length), in.Mode)
+	ctx := call{cancel}
+	err := h.Allocate(ctx, int64(in.Offset), int64(in.Length), in.Mode)
+	if err == nil && in.Uid != 0 { // the request has no flag for it, as that of a write has
+		_, err = f.tree.SetAttr(ctx, h.Ino(), tree.SetAttr{KillPriv: true})
+	}
 	return f.status("fallocate", in.NodeId, err)
 }
 

@@ -35,19 +35,19 @@ func (f *FS) Forget(node, _ uint64) { f.tree.Forget(inoOf(node)) }
 
 // Mknod makes a file that is not opened at once, a pipe, a socket or a device.
 func (f *FS) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	a, err := f.tree.Mknod(call{cancel}, inoOf(in.NodeId), name, in.Mode, in.Rdev, ownerOf(&in.InHeader))
+	a, err := f.tree.Mknod(call{cancel}, inoOf(in.NodeId), name, in.Mode, in.Rdev, ownerOf(&in.InHeader, in.Umask))
 	return f.made("mknod", in.NodeId, a, err, out)
 }
 
 // Mkdir makes a directory.
 func (f *FS) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	a, err := f.tree.Mkdir(call{cancel}, inoOf(in.NodeId), name, in.Mode, ownerOf(&in.InHeader))
+	a, err := f.tree.Mkdir(call{cancel}, inoOf(in.NodeId), name, in.Mode, ownerOf(&in.InHeader, in.Umask))
 	return f.made("mkdir", in.NodeId, a, err, out)
 }
 
 // Symlink makes a symbolic link.
 func (f *FS) Symlink(cancel <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	a, err := f.tree.Symlink(call{cancel}, inoOf(in.NodeId), name, target, ownerOf(in))
+	a, err := f.tree.Symlink(call{cancel}, inoOf(in.NodeId), name, target, ownerOf(in, 0))
 	return f.made("symlink", in.NodeId, a, err, out)
 }
 

@@ -5,27 +5,37 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"skep/cache/acl"
 )
 
-// stored are the name spaces of extended attributes that a drive keeps. Access
-// control lists (system.posix_acl_*) are not among them: they would look as if
-// they were in force.
+// stored are the name spaces of extended attributes that a drive keeps, beside
+// access control lists.
 var stored = []string{"user.", "trusted.", "security."}
 
-func isStored(name string) bool {
+func isACL(name string) bool { return name == acl.Access || name == acl.Default }
+
+// check tells whether a drive keeps an attribute of this name.
+func check(name string) fuse.Status {
+	if isACL(name) {
+		return fuse.OK
+	}
 	for _, space := range stored {
-		if strings.HasPrefix(name, space) && len(name) > len(space) {
-			return true
+		if name == space {
+			return fuse.EINVAL
+		}
+		if strings.HasPrefix(name, space) {
+			return fuse.OK
 		}
 	}
-	return false
+	return fuse.Status(unix.EOPNOTSUPP)
 }
 
 // GetXAttr reads an extended attribute. With an empty dest only its size is
 // asked for.
 func (f *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
-	if !isStored(name) {
-		return 0, fuse.Status(unix.EOPNOTSUPP)
+	if st := check(name); !st.Ok() {
+		return 0, st
 	}
 	v, err := f.tree.GetXattr(call{cancel}, inoOf(in.NodeId), name)
 	if err != nil {
@@ -63,17 +73,26 @@ func (f *FS) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte) (
 
 // SetXAttr sets an extended attribute.
 func (f *FS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
-	if !isStored(name) {
-		return fuse.Status(unix.EOPNOTSUPP)
+	if st := check(name); !st.Ok() {
+		return st
 	}
-	err := f.tree.SetXattr(call{cancel}, inoOf(in.NodeId), name, value, int(in.Flags))
+	var err error
+	if isACL(name) {
+		err = f.tree.SetACL(call{cancel}, inoOf(in.NodeId), name, value, in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0)
+	} else {
+		err = f.tree.SetXattr(call{cancel}, inoOf(in.NodeId), name, value, int(in.Flags))
+	}
 	return f.status("setxattr", in.NodeId, err)
 }
 
 // RemoveXAttr removes an extended attribute.
 func (f *FS) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	if !isStored(name) {
-		return fuse.Status(unix.EOPNOTSUPP)
+	if st := check(name); !st.Ok() {
+		return st
 	}
-	return f.status("removexattr", in.NodeId, f.tree.RemoveXattr(call{cancel}, inoOf(in.NodeId), name))
+	remove := f.tree.RemoveXattr
+	if isACL(name) {
+		remove = f.tree.RemoveACL
+	}
+	return f.status("removexattr", in.NodeId, remove(call{cancel}, inoOf(in.NodeId), name))
 }

@@ -65,7 +65,10 @@ func protocol(opt Options, log *slog.Logger) *fuse.MountOptions {
 		// page cache need not be dropped because a time moved.
 		ExplicitDataCacheControl: true,
 		EnableSymlinkCaching:     true, // a link's target never changes
+		EnableAcl:                true, // in force, as permissions are
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | // O_TRUNC arrives with the open
+			fuse.CAP_DONT_MASK | // a default access control list stands in for the umask
+			fuse.CAP_SETXATTR_EXT | // who sets a list may lose set-group-id
 			fuse.CAP_HANDLE_KILLPRIV_V2 | // else a GETXATTR before every write
 			fuse.CAP_READDIRPLUS_AUTO | // attributes with names while somebody asks for them
 			fuse.CAP_NO_OPENDIR_SUPPORT | // listings without OPENDIR and RELEASEDIR, kept by the kernel

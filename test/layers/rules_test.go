@@ -40,7 +40,7 @@ var order = map[string][][]string{
 		{"pack", "blockindex", "commit"},
 	},
 	"cache": {
-		{"readerr", "disk", "hosted"},
+		{"acl", "readerr", "disk", "hosted"},
 		{"journal", "backing", "packfiles"},
 		{"state"},
 		{"blocks", "tree"},

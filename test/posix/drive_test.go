@@ -36,6 +36,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if os.Getenv(scriptEnv) != "" {
+		if err := interpret(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(ordinary.Main(m))
 }
 
@@ -242,11 +249,27 @@ func countTrace(trace string) map[string]int {
 // the daemon; as an ordinary user, the kernel refuses the former, which must
 // make no difference.
 func variants(t *testing.T, test func(t *testing.T, d *drive)) {
+	t.Helper()
+	withOptions(t, "", test)
+}
+
+// sharedVariants lets other users in, if this one is root.
+func sharedVariants(t *testing.T, test func(t *testing.T, d *drive)) {
+	t.Helper()
+	options := ""
+	if os.Geteuid() == 0 {
+		options = "allow_other"
+	}
+	withOptions(t, options, test)
+}
+
+func withOptions(t *testing.T, options string, test func(t *testing.T, d *drive)) {
+	t.Helper()
 	offered := "passed"
 	if !mount.MayPassthrough() {
 		offered = "refused"
 	}
-	for name, c := range map[string]config{offered: {Passthrough: true}, "through": {}} {
+	for name, c := range map[string]config{offered: {Passthrough: true, Options: options}, "through": {Options: options}} {
 		t.Run(name, func(t *testing.T) { test(t, newDrive(t, c)) })
 	}
 }
