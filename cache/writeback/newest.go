@@ -27,6 +27,13 @@ func LoadCommit(st state.Reader) (c commit.Commit, at commit.Locator, ok bool, e
 	return p.commit, p.head.Commit, ok, err
 }
 
+// LoadHead reads the head of the newest commit from the tables, as the device
+// that made the commit published it.
+func LoadHead(st state.Reader) (h commit.Head, ok bool, err error) {
+	p, ok, err := load(st, commitKey)
+	return p.head, ok, err
+}
+
 // SaveCommit makes a commit the newest one in the tables.
 func SaveCommit(b *state.Batch, h commit.Head, signed []byte) { save(b, commitKey, h, signed) }
 

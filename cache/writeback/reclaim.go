@@ -110,24 +110,15 @@ func (e *Engine) buryDead(ctx context.Context) error {
 }
 
 func (e *Engine) buryIn(ctx context.Context, id group.ID, numbers []uint16) error {
-	var g group.Group
-	e.groupMu.Lock()
-	err := e.table.UpdateGroup(id, func(row *group.Group) error {
+	g, err := e.change(id, func(row *group.Group) {
 		for _, n := range numbers {
 			row.Dead.Add(n)
 		}
-		row.Lease++
-		g = *row
-		return nil
 	})
-	if k := (groupKind{g.Class, g.Kind}); err == nil && e.current[k].ID == id {
-		e.current[k] = g
-	}
-	e.groupMu.Unlock()
 	if err != nil {
 		return err
 	}
-	if _, err := e.cfg.Sink.Lease(ctx, g, e.lease(g)); err != nil {
+	if _, err := e.cfg.Sink.Lease(ctx, g, e.LeaseOf(g)); err != nil {
 		// Holders that are away learn it when they are back: their statements
 		// name the lease that they know.
 		e.cfg.Log.Info("some holders do not know yet what was deleted", "err", err)

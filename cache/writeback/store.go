@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"time"
 
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -27,9 +26,6 @@ type Sink interface {
 
 // ErrTooFew says that too few holders took their shard.
 var ErrTooFew = errors.New("too few holders")
-
-// leaseTime is how long a group is wanted without another word of its owner.
-const leaseTime = 365 * 24 * time.Hour
 
 // placement is where a pack came to lie.
 type placement struct {
@@ -81,7 +77,7 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 		}
 	}
 	var err error
-	p.acked, err = e.cfg.Sink.Store(ctx, g, e.lease(g), p.manifest, shards)
+	p.acked, err = e.cfg.Sink.Store(ctx, g, e.LeaseOf(g), p.manifest, shards)
 	if err != nil {
 		return p, fmt.Errorf("pack %d of a group of %v, %v: %w", number, g.Class, g.Coding, err)
 	}
@@ -107,6 +103,9 @@ func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group
 	err := e.table.UpdateGroup(g.ID, func(row *group.Group) error {
 		number = row.Packs
 		row.Packs++
+		if leaseDue(*row, e.now()) {
+			row.Lease = leaseNumber(*row, e.now())
+		}
 		g = *row
 		return nil
 	})
@@ -138,10 +137,11 @@ func (e *Engine) found(ctx context.Context, k groupKind) (group.Group, error) {
 	if err != nil {
 		return group.Group{}, err
 	}
-	g := group.Group{Founder: e.self(), Class: k.class, Kind: k.kind, Coding: coding, Slots: slots, Lease: 1}
+	g := group.Group{Founder: e.self(), Class: k.class, Kind: k.kind, Coding: coding, Slots: slots}
+	g.Lease = leaseNumber(g, e.now())
 	_, _ = rand.Read(g.Nonce[:])
 	g.ID = group.IDOf(group.KeyOf(e.cfg.Root, g.Nonce))
-	if _, err := e.cfg.Sink.Lease(ctx, g, e.lease(g)); err != nil {
+	if _, err := e.cfg.Sink.Lease(ctx, g, e.LeaseOf(g)); err != nil {
 		return group.Group{}, fmt.Errorf("new group of %v, %v: %w", k.class, coding, err)
 	}
 	return g, e.table.PutGroup(g)
@@ -151,16 +151,6 @@ func (e *Engine) found(ctx context.Context, k groupKind) (group.Group, error) {
 func (e *Engine) self() group.PeerKey {
 	return group.PeerKey(e.cfg.Device.Public().(ed25519.PublicKey))
 }
-
-// lease is the newest lease of a group, signed.
-func (e *Engine) lease(g group.Group) []byte {
-	l := group.Lease{Number: g.Lease, Until: e.now().Add(leaseTime).Unix(), Packs: group.MaxPacks,
-		Bytes: int64(g.ShardSize()) * group.MaxPacks, Dead: g.Dead}
-	return l.Sign(group.KeyOf(e.cfg.Root, g.Nonce))
-}
-
-// LeaseOf returns the newest lease of a group, for those who move its slots.
-func (e *Engine) LeaseOf(g group.Group) []byte { return e.lease(g) }
 
 // loadGroups finds, after a start, the groups that packs can still be added to.
 func (e *Engine) loadGroups() error {

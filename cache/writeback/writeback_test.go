@@ -52,6 +52,8 @@ type device struct {
 	publish writeback.Publisher
 	source  readthrough.Source
 	lost    bool // the index was, before it was opened
+
+	now func() time.Time // nil: time.Now
 }
 
 func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
@@ -96,11 +98,15 @@ func (d *device) open(prepare func(*state.Store)) {
 		}
 	}
 	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.Open(filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1}))
+	now := time.Now
+	if d.now != nil {
+		now = d.now
+	}
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: deviceKey, Root: rootKey, Names: names, Read: read, Convergence: convergence,
 		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
-		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
 	run, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

@@ -106,7 +106,7 @@ func (k *keeper) forget(key group.SlotKey) {
 }
 
 // put keeps a record whose signature was checked. One that is kept already
-// costs nothing; one that counts less than what is kept gives errRecord.
+// costs nothing, and is kept as long again; one that counts less than what is kept gives errRecord.
 func (k *keeper) put(r *group.SlotRecord, word []byte, from group.PeerKey) error {
 	if k.conf.Now().Unix() >= r.Until {
 		return fmt.Errorf("%w: it has ended", errRecord)
@@ -115,8 +115,12 @@ func (k *keeper) put(r *group.SlotRecord, word []byte, from group.PeerKey) error
 	defer k.mu.Unlock()
 	key := r.Key()
 	same, err := k.compare(key, r, word)
-	if same || err != nil {
+	if err != nil {
 		return err
+	}
+	if same {
+		k.remember(key, kept{until: k.end(r), from: k.kept[key].from}) // it is wanted from now on again
+		return nil
 	}
 	if err := k.fits(key, from); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"skep/net/client"
+	"skep/net/dht"
 	"skep/net/holder"
 	"skep/test/simnet"
 	"skep/test/storetest"
@@ -79,6 +80,34 @@ func TestKeeperAdoptsNewer(t *testing.T) {
 		time.Sleep(13 * time.Hour)
 		if got, _, err := owner.Client.GetRecord(ctx, keeper.Key, r.Key()); err != nil || got.Number != 2 {
 			t.Errorf("the keeper has %+v, %v", got, err)
+		}
+	})
+}
+
+// A record that its owner brings again and again is kept on and on; one that he
+// does not is kept for so long.
+func TestRecordThatIsBroughtAgainIsKept(t *testing.T) {
+	const day = 24 * time.Hour
+	c := simnet.Config{DHT: dht.Config{Refresh: -1}, Holder: holder.Config{KeepRecords: 10 * day, Republish: 20 * day}}
+	simnet.Simulate(t, 2, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		ctx := t.Context()
+		keeper, owner := s.Peers[0], s.Peers[1]
+		again, word := storetest.Record(1, 1, until(), 100)
+		once, other := storetest.Record(2, 1, until(), 100)
+		if err := owner.Client.PutRecord(ctx, keeper.Key, other); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := owner.Client.PutRecord(ctx, keeper.Key, word); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(7 * day)
+		}
+		if _, _, err := owner.Client.GetRecord(ctx, keeper.Key, again.Key()); err != nil {
+			t.Errorf("the record that was brought a week ago: %v", err)
+		}
+		if _, _, err := owner.Client.GetRecord(ctx, keeper.Key, once.Key()); !errors.Is(err, client.ErrAbsent) {
+			t.Errorf("the record that was brought two weeks ago: %v", err)
 		}
 	})
 }

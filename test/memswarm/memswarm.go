@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"skep/cache/readerr"
 	"skep/cache/writeback"
@@ -21,7 +22,8 @@ import (
 // Swarm is a set of holders. It satisfies writeback.Sink and
 // readthrough.Source.
 type Swarm struct {
-	K, N int // coding of classes that allow it
+	K, N int              // coding of classes that allow it
+	Now  func() time.Time // by which leases end; nil: they do not
 
 	mu      sync.Mutex // guards all below
 	holders []*Holder
@@ -117,6 +119,20 @@ func (s *Swarm) Bytes() (n int64, shards int) {
 	return n, shards
 }
 
+// Collect deletes the shards of groups whose leases have ended three days ago
+// or before, as holders do.
+func (s *Swarm) Collect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.holders {
+		for key := range h.shards {
+			if s.Now().Unix() >= h.leases[key.group].Until+3*24*3600 {
+				delete(h.shards, key)
+			}
+		}
+	}
+}
+
 // Contains reports whether any holder has these bytes in any shard.
 func (s *Swarm) Contains(p []byte) bool {
 	s.mu.Lock()
@@ -180,7 +196,9 @@ func (s *Swarm) Lease(_ context.Context, g group.Group, lease []byte) (group.Slo
 		if h == nil || h.Down {
 			continue
 		}
-		h.leases[l.Group] = l
+		if old, ok := h.leases[l.Group]; !ok || l.Number >= old.Number {
+			h.leases[l.Group] = l
+		}
 		for key := range h.shards {
 			if key.group == l.Group && l.Dead.Has(key.number) {
 				delete(h.shards, key)
@@ -212,7 +230,7 @@ func (s *Swarm) Store(_ context.Context, g group.Group, _, manifest []byte, shar
 		if erasure.RootOf(shards[i]) != m.Roots[i] {
 			return out, fmt.Errorf("shard %d does not have its root", i)
 		}
-		if _, ok := h.leases[m.Group]; !ok {
+		if l, ok := h.leases[m.Group]; !ok || s.Now != nil && s.Now().Unix() >= l.Until {
 			return out, fmt.Errorf("group %v has no lease", m.Group)
 		}
 		h.shards[key] = bytes.Clone(shards[i])

@@ -150,7 +150,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.drive != nil {
 		serve("journal", d.drive.tree.Run)
 		serve("write-back", d.drive.engine.Run)
-		serve("recovery record", d.drive.publishRecovery)
+		serve("records", d.drive.keepFindable)
+		serve("leases", d.drive.keepWanted)
 		serve("sweep", func(ctx context.Context) error {
 			if err := d.drive.tree.Sweep(ctx); err != nil && ctx.Err() == nil {
 				d.log.Warn("sweeping backing files", "err", err)

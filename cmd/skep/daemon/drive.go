@@ -29,10 +29,10 @@ type drive struct {
 	keys    keyring.Local
 	ring    keyring.Keyring
 	epoch   keyring.Epoch
-	slots   []keyring.Slot // of this device's head
 	net     *network
 	sink    *sink
 	st      *state.Store
+	newest  func() (commit.Head, bool, error) // of the newest commit in st
 	files   *backing.Store
 	tree    *tree.Tree
 	table   *blocks.Table
@@ -45,12 +45,6 @@ type drive struct {
 
 	recoveryOut atomic.Bool // keepers have the recovery record
 }
-
-// How long slot records are wanted without another word of their owner.
-const (
-	headTime     = 400 * 24 * time.Hour
-	recoveryTime = 50 * 365 * 24 * time.Hour // keepers bound it; devices put it again
-)
 
 func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (_ *drive, err error) {
 	d := &drive{keys: keys, net: n, home: h, log: log, sink: &sink{n: n}}
@@ -128,7 +122,6 @@ func (d *drive) openKeys(id string) error {
 		return fmt.Errorf("the keyring does not have drive %v", d.id)
 	}
 	d.epoch = own.Newest()
-	d.slots = keyring.HeadSlots(d.keys.Root, d.id, d.net.self, d.epoch)
 	d.recover, err = loadRecovery(d.home)
 	d.recoveryOut.Store(d.recover.Out)
 	return err
@@ -138,6 +131,7 @@ func (d *drive) openTables() (err error) {
 	if d.st, err = state.Open(d.home.Path("state")); err != nil {
 		return err
 	}
+	d.newest = func() (commit.Head, bool, error) { return writeback.LoadHead(d.st) }
 	if d.files, err = backing.Open(d.home.Path("files")); err != nil {
 		return err
 	}
@@ -182,15 +176,6 @@ func (d *drive) capacity() (total, avail int64) {
 		avail = min(avail, room)
 	}
 	return files + avail, avail
-}
-
-// publishHead is the writeback.Publisher of the drive.
-func (d *drive) publishHead(ctx context.Context, h commit.Head) error {
-	words, err := keyring.SealHead(d.slots, h.Number, time.Now().Add(headTime).Unix(), h.Encode())
-	if err != nil {
-		return err
-	}
-	return d.net.records.Put(ctx, words)
 }
 
 // close ends what openDrive began.

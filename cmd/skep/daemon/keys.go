@@ -109,48 +109,6 @@ func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.K
 	return h.Create(s, keys, passphrase)
 }
 
-// publishRecovery brings the recovery record and the keyring to keepers, at
-// once after they changed, and again every so often, until ctx ends.
-func (d *drive) publishRecovery(ctx context.Context) error {
-	const again = 7 * 24 * time.Hour
-	wait := time.Duration(0)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-		if err := d.publishRecoveryOnce(ctx); err != nil {
-			d.log.Info("the recovery record is not out yet", "err", err)
-			wait = min(max(2*wait, time.Second), time.Minute)
-			continue
-		}
-		wait = again
-	}
-}
-
-func (d *drive) publishRecoveryOnce(ctx context.Context) error {
-	if len(d.net.candidates()) == 0 {
-		return errors.New("no peer is known")
-	}
-	if err := d.net.records.Put(ctx, d.recover.Recovery); err != nil {
-		return err
-	}
-	sealed, err := keyring.SealKeyring(d.keys.Root, d.ring, time.Now().Add(headTime).Unix())
-	if err != nil {
-		return err
-	}
-	if err := d.net.records.Put(ctx, sealed); err != nil {
-		return err
-	}
-	d.recoveryOut.Store(true)
-	if d.recover.Out {
-		return nil
-	}
-	d.recover.Out = true
-	return d.recover.save(d.home)
-}
-
 // Recover makes the home of a drive that its words bring back, as a new device.
 // tell, if not nil, is told of each step.
 func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Entropy, passphrase []byte, tell func(string)) error {
@@ -234,7 +192,9 @@ func (n *network) findHead(ctx context.Context, f *foundDrive) error {
 			slots := keyring.HeadSlots(f.root, f.drive.ID, dev.Key, f.drive.Epochs[i])
 			opened, err := keyring.OpenHead(slots, n.records.Get(ctx, slotKeys(slots)), 0)
 			if err != nil {
-				last = err
+				if !errors.Is(err, keyring.ErrAbsent) {
+					last = err
+				}
 				continue
 			}
 			h, err := commit.ParseHead(opened.Value)
@@ -247,7 +207,7 @@ func (n *network) findHead(ctx context.Context, f *foundDrive) error {
 			}
 		}
 	}
-	if f.empty && last != nil && !errors.Is(last, keyring.ErrAbsent) {
+	if f.empty {
 		return last
 	}
 	return nil
