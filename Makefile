@@ -78,8 +78,13 @@ fuzz:
 		done; \
 	done
 
+# The program, what mount(8) and /etc/fstab call, and a unit for
+# "systemctl --user enable --now skep".
 install: build
 	install -D -m 755 bin/skep $(DESTDIR)$(PREFIX)/bin/skep
+	install -d $(DESTDIR)/sbin
+	ln -sf $(PREFIX)/bin/skep $(DESTDIR)/sbin/mount.fuse.skep
+	install -D -m 644 cmd/skep/systemd/skep.service $(DESTDIR)$(PREFIX)/lib/systemd/user/skep.service
 
 clean:
 	rm -rf bin

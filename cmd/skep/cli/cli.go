@@ -43,15 +43,19 @@ type app struct {
 // usageError marks a wrong use of the command line.
 type usageError struct{ error }
 
-// Main runs the command line and returns the exit status.
-func Main(args []string) int {
+// Main runs the command line, argv[0] being the program's name, and returns the
+// exit status.
+func Main(argv []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	skephost.Quiet()
 	a := &app{out: os.Stdout, errOut: os.Stderr}
-	root := a.root()
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	args, err := command(argv)
+	if err == nil && args != nil {
+		root := a.root()
+		root.SetArgs(args)
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return exitOK
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"skep/chunker/keyring"
@@ -34,7 +35,11 @@ what it holds for others stays up (skep down ends it). With --foreground, this
 process is the daemon, and ends with the mount.`,
 		Example: `  skep mount ~/drive
   skep mount ~/drive -o ro,allow_other
-  skep mount --foreground /mnt/drive`,
+  skep mount --foreground /mnt/drive
+
+In /etc/fstab, with the home of the drive in front:
+
+  /var/lib/skep  /mnt/drive  fuse.skep  allow_other,nofail,_netdev  0  0`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, argv []string) error {
 			dir, err := filepath.Abs(argv[0])
@@ -79,6 +84,10 @@ func (a *app) mountHere(ctx context.Context, dir, options string, bootstrap []st
 	if err != nil {
 		cancel()
 		return errors.Join(err, <-ran)
+	}
+	if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
+		cancel()
+		return errors.Join(fmt.Errorf("tell systemd that the drive is mounted: %w", err), <-ran)
 	}
 	select {
 	case <-gone:

@@ -1,0 +1,27 @@
+package cli
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestHelperCommand(t *testing.T) {
+	for _, tt := range []struct{ argv, want []string }{
+		{[]string{"/opt/bin/skep", "status"}, []string{"status"}},
+		{[]string{"/sbin/mount.fuse.skep", "/var/lib/skep", "/mnt", "-o", "rw,nofail,_netdev"},
+			[]string{"mount", "/mnt", "--home", "/var/lib/skep", "-o", "rw,nofail,_netdev"}},
+		{[]string{"mount.fuse.skep", "skep", "/mnt", "-sv", "-t", "fuse.skep"}, []string{"mount", "/mnt"}},
+		{[]string{"mount.fuse.skep", "/h", "/mnt", "-o", "passphrase-file=/etc/pw,ro", "-o", "bootstrap=/ip4/1.2.3.4/tcp/1/p2p/x"},
+			[]string{"mount", "/mnt", "--home", "/h", "--passphrase-file", "/etc/pw", "--bootstrap", "/ip4/1.2.3.4/tcp/1/p2p/x", "-o", "ro"}},
+		{[]string{"mount.fuse.skep", "-f", "/h", "/mnt"}, nil},
+	} {
+		if got, err := command(tt.argv); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, %v", tt.argv, got, err)
+		}
+	}
+	for _, argv := range [][]string{{"mount.fuse.skep", "/h"}, {"mount.fuse.skep", "/h", "/mnt", "-o"}, {"mount.fuse.skep", "a", "b", "c"}} {
+		if got, err := command(argv); err == nil {
+			t.Errorf("%q: %q", argv, got)
+		}
+	}
+}
