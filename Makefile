@@ -18,7 +18,7 @@ FS = ./fs/... ./test/posix/...
 # Programs that tests run, and the Debian packages that have them.
 DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr setfacl:acl sqlite3:sqlite3
 
-.PHONY: build demo test vet test-race test-all test-fs lint bench soak crash fuzz install clean deps staticcheck
+.PHONY: build demo test vet test-race test-all test-fs test-stock lint bench soak crash fuzz install clean deps staticcheck
 
 build:
 	$(GO) build -trimpath -o bin/skep ./cmd/skep
@@ -42,6 +42,10 @@ test-all:
 
 test-fs:
 	GOMAXPROCS=1 $(GO) test -short -timeout 10m $(FS)
+
+# The tests of the mount with go-fuse's own request loop in place of ours.
+test-stock:
+	SKEP_TEST_STOCK=1 $(GO) test -timeout 10m ./test/posix/...
 
 lint: staticcheck
 	@unformatted=$$(gofmt -l cmd fs net chunker repair cache test); \

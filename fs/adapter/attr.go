@@ -58,7 +58,7 @@ func (f *FS) attrs(out *fuse.AttrOut, a tree.Attr) fuse.Status {
 
 // GetAttr answers stat.
 func (f *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	a, err := f.tree.Attr(call{cancel}, inoOf(in.NodeId))
+	a, err := f.tree.Attr(f.call(cancel), inoOf(in.NodeId))
 	if err != nil {
 		return f.status("getattr", in.NodeId, err)
 	}
@@ -67,7 +67,7 @@ func (f *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrO
 
 // Statx answers statx where the time of birth was asked for.
 func (f *FS) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
-	a, err := f.tree.Attr(call{cancel}, inoOf(in.NodeId))
+	a, err := f.tree.Attr(f.call(cancel), inoOf(in.NodeId))
 	if err != nil {
 		return f.status("statx", in.NodeId, err)
 	}
@@ -86,7 +86,7 @@ func sxTime(t tree.Time) fuse.SxTime { return fuse.SxTime{Sec: uint64(t.Sec), Ns
 
 // SetAttr answers chmod, chown, truncate and utimes.
 func (f *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
-	a, err := f.tree.SetAttr(call{cancel}, inoOf(in.NodeId), f.wanted(in))
+	a, err := f.tree.SetAttr(f.call(cancel), inoOf(in.NodeId), f.wanted(in))
 	if err != nil {
 		return f.status("setattr", in.NodeId, err)
 	}
@@ -136,7 +136,7 @@ func wantedTime(set, toNow bool, now tree.Time, sec uint64, nsec uint32) *tree.T
 
 // StatFs answers df. It never waits.
 func (f *FS) StatFs(cancel <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	s, err := f.tree.StatFS(call{cancel})
+	s, err := f.tree.StatFS(f.call(cancel))
 	if err != nil {
 		return f.status("statfs", in.NodeId, err)
 	}

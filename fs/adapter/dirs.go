@@ -52,7 +52,7 @@ func (f *FS) list(cancel <-chan struct{}, in *fuse.ReadIn, add func(string, uint
 		return fuse.OK
 	}
 	if after < cookieParent {
-		up, err := f.tree.Parent(call{cancel}, dir)
+		up, err := f.tree.Parent(f.call(cancel), dir)
 		if err != nil {
 			return f.status("readdir", in.NodeId, err)
 		}
@@ -60,7 +60,7 @@ func (f *FS) list(cancel <-chan struct{}, in *fuse.ReadIn, add func(string, uint
 			return fuse.OK
 		}
 	}
-	err := f.tree.ReadDir(call{cancel}, dir, max(after, cookieParent), func(e tree.DirEntry) bool {
+	err := f.tree.ReadDir(f.call(cancel), dir, max(after, cookieParent), func(e tree.DirEntry) bool {
 		return add(e.Name, e.Cookie, e.Attr)
 	})
 	return f.status("readdir", in.NodeId, err)
@@ -68,5 +68,5 @@ func (f *FS) list(cancel <-chan struct{}, in *fuse.ReadIn, add func(string, uint
 
 // FsyncDir returns when the names of a directory survive power loss.
 func (f *FS) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	return f.status("fsyncdir", in.NodeId, f.tree.SyncDir(call{cancel}, inoOf(in.NodeId)))
+	return f.status("fsyncdir", in.NodeId, f.tree.SyncDir(f.call(cancel), inoOf(in.NodeId)))
 }

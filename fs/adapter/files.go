@@ -12,7 +12,7 @@ import (
 // Create makes a regular file and opens it. If somebody was faster to make it,
 // it is opened, unless the caller insisted on O_EXCL.
 func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
-	ctx, dir, flags := call{cancel}, inoOf(in.NodeId), int(in.Flags)
+	ctx, dir, flags := f.call(cancel), inoOf(in.NodeId), int(in.Flags)
 	h, a, err := f.tree.Create(ctx, dir, name, in.Mode, flags, ownerOf(&in.InHeader, in.Umask))
 	if errors.Is(err, tree.ErrExists) && flags&unix.O_EXCL == 0 {
 		h, a, err = f.openExisting(ctx, dir, name, flags, in.OpenFlags)
@@ -40,7 +40,7 @@ func (f *FS) openExisting(ctx call, dir tree.Ino, name string, flags int, how ui
 
 // Tmpfile makes a file without a name and opens it.
 func (f *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
-	h, a, err := f.tree.Tmpfile(call{cancel}, inoOf(in.NodeId), in.Mode, int(in.Flags), ownerOf(&in.InHeader, in.Umask))
+	h, a, err := f.tree.Tmpfile(f.call(cancel), inoOf(in.NodeId), in.Mode, int(in.Flags), ownerOf(&in.InHeader, in.Umask))
 	return f.created("tmpfile", in, h, a, err, out)
 }
 
@@ -54,7 +54,7 @@ func (f *FS) created(op string, in *fuse.CreateIn, h *tree.File, a tree.Attr, er
 
 // Open opens a regular file.
 func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	h, err := f.open(call{cancel}, inoOf(in.NodeId), int(in.Flags), in.Mode)
+	h, err := f.open(f.call(cancel), inoOf(in.NodeId), int(in.Flags), in.Mode)
 	if err != nil {
 		return f.status("open", in.NodeId, err)
 	}
@@ -99,15 +99,24 @@ func (f *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 
 // Read reads from a file.
 func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	h, ok := f.files.get(in.Fh)
-	if !ok {
-		return nil, fuse.EBADF
-	}
-	n, err := h.ReadAt(call{cancel}, buf[:min(len(buf), int(in.Size))], int64(in.Offset))
-	if err != nil {
-		return nil, f.status("read", in.NodeId, err)
+	n, st := f.ReadInto(cancel, in, buf[:min(len(buf), int(in.Size))])
+	if st != fuse.OK {
+		return nil, st
 	}
 	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// ReadInto reads from a file into buf. The request loop prefers it to Read.
+func (f *FS) ReadInto(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
+	h, ok := f.files.get(in.Fh)
+	if !ok {
+		return 0, fuse.EBADF
+	}
+	n, err := h.ReadAt(f.call(cancel), buf, int64(in.Offset))
+	if err != nil {
+		return 0, f.status("read", in.NodeId, err)
+	}
+	return n, fuse.OK
 }
 
 // Write writes to a file. Some of it may have been written when it fails; then
@@ -117,7 +126,7 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 	if !ok {
 		return 0, fuse.EBADF
 	}
-	n, err := h.WriteAt(call{cancel}, data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+	n, err := h.WriteAt(f.call(cancel), data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
 	if err != nil && n == 0 {
 		return 0, f.status("write", in.NodeId, err)
 	}
@@ -130,7 +139,7 @@ func (f *FS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if !ok {
 		return fuse.EBADF
 	}
-	return f.status("flush", in.NodeId, h.Flush(call{cancel}))
+	return f.status("flush", in.NodeId, h.Flush(f.call(cancel)))
 }
 
 // syncData is the flag of an fsync request that leaves times alone.
@@ -142,7 +151,7 @@ func (f *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if !ok {
 		return fuse.EBADF
 	}
-	return f.status("fsync", in.NodeId, h.Sync(call{cancel}, in.FsyncFlags&syncData != 0))
+	return f.status("fsync", in.NodeId, h.Sync(f.call(cancel), in.FsyncFlags&syncData != 0))
 }
 
 // Fallocate reserves, zeroes or punches out a range.
@@ -151,7 +160,7 @@ func (f *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 	if !ok {
 		return fuse.EBADF
 	}
-	ctx := call{cancel}
+	ctx := f.call(cancel)
 	err := h.Allocate(ctx, int64(in.Offset), int64(in.Length), in.Mode)
 	if err == nil && in.Uid != 0 { // the request has no flag for it, as that of a write has
 		_, err = f.tree.SetAttr(ctx, h.Ino(), tree.SetAttr{KillPriv: true})
@@ -168,7 +177,7 @@ func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut)
 	if in.Whence != unix.SEEK_DATA && in.Whence != unix.SEEK_HOLE {
 		return fuse.EINVAL
 	}
-	off, err := h.Seek(call{cancel}, int64(in.Offset), int(in.Whence))
+	off, err := h.Seek(f.call(cancel), int64(in.Offset), int(in.Whence))
 	if err != nil {
 		return f.status("lseek", in.NodeId, err)
 	}

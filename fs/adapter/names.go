@@ -11,7 +11,7 @@ import (
 // Lookup finds a name. That there is none is an answer too, which the kernel
 // may remember.
 func (f *FS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	a, err := f.tree.Lookup(call{cancel}, inoOf(in.NodeId), name)
+	a, err := f.tree.Lookup(f.call(cancel), inoOf(in.NodeId), name)
 	if errors.Is(err, tree.ErrNotFound) {
 		out.NodeId = 0
 		out.SetEntryTimeout(remember)
@@ -35,25 +35,25 @@ func (f *FS) Forget(node, _ uint64) { f.tree.Forget(inoOf(node)) }
 
 // Mknod makes a file that is not opened at once, a pipe, a socket or a device.
 func (f *FS) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	a, err := f.tree.Mknod(call{cancel}, inoOf(in.NodeId), name, in.Mode, in.Rdev, ownerOf(&in.InHeader, in.Umask))
+	a, err := f.tree.Mknod(f.call(cancel), inoOf(in.NodeId), name, in.Mode, in.Rdev, ownerOf(&in.InHeader, in.Umask))
 	return f.made("mknod", in.NodeId, a, err, out)
 }
 
 // Mkdir makes a directory.
 func (f *FS) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	a, err := f.tree.Mkdir(call{cancel}, inoOf(in.NodeId), name, in.Mode, ownerOf(&in.InHeader, in.Umask))
+	a, err := f.tree.Mkdir(f.call(cancel), inoOf(in.NodeId), name, in.Mode, ownerOf(&in.InHeader, in.Umask))
 	return f.made("mkdir", in.NodeId, a, err, out)
 }
 
 // Symlink makes a symbolic link.
 func (f *FS) Symlink(cancel <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	a, err := f.tree.Symlink(call{cancel}, inoOf(in.NodeId), name, target, ownerOf(in, 0))
+	a, err := f.tree.Symlink(f.call(cancel), inoOf(in.NodeId), name, target, ownerOf(in, 0))
 	return f.made("symlink", in.NodeId, a, err, out)
 }
 
 // Readlink tells where a symbolic link points. The kernel asks once.
 func (f *FS) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
-	target, err := f.tree.Readlink(call{cancel}, inoOf(in.NodeId))
+	target, err := f.tree.Readlink(f.call(cancel), inoOf(in.NodeId))
 	if err != nil {
 		return nil, f.status("readlink", in.NodeId, err)
 	}
@@ -62,22 +62,22 @@ func (f *FS) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.S
 
 // Link gives an inode a further name.
 func (f *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	a, err := f.tree.Link(call{cancel}, inoOf(in.Oldnodeid), inoOf(in.NodeId), name)
+	a, err := f.tree.Link(f.call(cancel), inoOf(in.Oldnodeid), inoOf(in.NodeId), name)
 	return f.made("link", in.NodeId, a, err, out)
 }
 
 // Unlink removes a name of a file.
 func (f *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	return f.status("unlink", in.NodeId, f.tree.Unlink(call{cancel}, inoOf(in.NodeId), name))
+	return f.status("unlink", in.NodeId, f.tree.Unlink(f.call(cancel), inoOf(in.NodeId), name))
 }
 
 // Rmdir removes an empty directory.
 func (f *FS) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	return f.status("rmdir", in.NodeId, f.tree.Rmdir(call{cancel}, inoOf(in.NodeId), name))
+	return f.status("rmdir", in.NodeId, f.tree.Rmdir(f.call(cancel), inoOf(in.NodeId), name))
 }
 
 // Rename moves a name; the flags are those of renameat2.
 func (f *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, name, newName string) fuse.Status {
-	err := f.tree.Rename(call{cancel}, inoOf(in.NodeId), name, inoOf(in.Newdir), newName, in.Flags)
+	err := f.tree.Rename(f.call(cancel), inoOf(in.NodeId), name, inoOf(in.Newdir), newName, in.Flags)
 	return f.status("rename", in.NodeId, err)
 }

@@ -37,7 +37,7 @@ func (f *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, de
 	if st := check(name); !st.Ok() {
 		return 0, st
 	}
-	v, err := f.tree.GetXattr(call{cancel}, inoOf(in.NodeId), name)
+	v, err := f.tree.GetXattr(f.call(cancel), inoOf(in.NodeId), name)
 	if err != nil {
 		return 0, f.status("getxattr", in.NodeId, err)
 	}
@@ -57,7 +57,7 @@ func fill(dest, value []byte) (uint32, fuse.Status) {
 // ListXAttr lists the names of extended attributes, each ended by a zero byte.
 // The trusted ones are root's to know.
 func (f *FS) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
-	names, err := f.tree.ListXattr(call{cancel}, inoOf(in.NodeId))
+	names, err := f.tree.ListXattr(f.call(cancel), inoOf(in.NodeId))
 	if err != nil {
 		return 0, f.status("listxattr", in.NodeId, err)
 	}
@@ -78,9 +78,9 @@ func (f *FS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, 
 	}
 	var err error
 	if isACL(name) {
-		err = f.tree.SetACL(call{cancel}, inoOf(in.NodeId), name, value, in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0)
+		err = f.tree.SetACL(f.call(cancel), inoOf(in.NodeId), name, value, in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0)
 	} else {
-		err = f.tree.SetXattr(call{cancel}, inoOf(in.NodeId), name, value, int(in.Flags))
+		err = f.tree.SetXattr(f.call(cancel), inoOf(in.NodeId), name, value, int(in.Flags))
 	}
 	return f.status("setxattr", in.NodeId, err)
 }
@@ -94,5 +94,5 @@ func (f *FS) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string)
 	if isACL(name) {
 		remove = f.tree.RemoveACL
 	}
-	return f.status("removexattr", in.NodeId, remove(call{cancel}, inoOf(in.NodeId), name))
+	return f.status("removexattr", in.NodeId, remove(f.call(cancel), inoOf(in.NodeId), name))
 }

@@ -5,8 +5,8 @@
 // daemon left there is cleaned up on the way. Then the kernel is asked to
 // attach: by mount(2) where we may, which also allows passthrough, else by the
 // setuid program fusermount3; either way the result is a descriptor of
-// /dev/fuse. Last, a request loop takes the descriptor over. It is hidden behind
-// Server, so that another loop can take its place without anybody noticing.
+// /dev/fuse. Last, a request loop takes the descriptor over: fs/loop, or go-fuse's
+// own for comparison. It is hidden behind Server.
 //
 // Unmounting is polite or forced. Polite refuses while programs use the drive,
 // and names them. Forced detaches the drive at once and ends the system calls
@@ -47,6 +47,7 @@ type FileSystem interface {
 type Kernel interface {
 	Backer
 	Invalidator
+	Waiter
 }
 
 // Backer lets the kernel read and write files of ours by itself.
@@ -68,6 +69,13 @@ type Invalidator interface {
 	InvalidateInode(node uint64, off, n int64) error
 	// InvalidateEntry drops a name of a directory.
 	InvalidateEntry(dir uint64, name string) error
+}
+
+// Waiter hears which requests hold others up.
+type Waiter interface {
+	// Waits says that the request with this cancel channel is about to wait for
+	// something that may take long, such as peers. It may be said more than once.
+	Waits(cancel <-chan struct{})
 }
 
 // Server is a mounted filesystem.

@@ -35,6 +35,9 @@ type Options struct {
 	// Trace logs every request, at debug level. It shows names, but no content
 	// beyond the first bytes; it is slow.
 	Trace bool
+	// Stock has go-fuse's own request loop serve the drive. It is there to be
+	// compared with.
+	Stock bool
 }
 
 // flagOptions are the options without a value.

@@ -53,6 +53,7 @@ var order = map[string][][]string{
 		{"swarm"},
 	},
 	"fs": {
+		{"loop"},
 		{"mount"},
 		{"adapter"},
 	},

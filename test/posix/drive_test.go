@@ -51,6 +51,7 @@ type config struct {
 	Dir, Home   string
 	Options     string // as after -o
 	Passthrough bool
+	Stock       bool   // go-fuse's own request loop
 	Trace       string // file that takes the requests; empty: none
 }
 
@@ -61,7 +62,7 @@ func serve(conf string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	opt := mount.Options{Home: c.Home, Log: log}
+	opt := mount.Options{Home: c.Home, Log: log, Stock: c.Stock}
 	if err := opt.Parse(c.Options); err != nil {
 		return err
 	}
@@ -120,6 +121,7 @@ func newDrive(t *testing.T, c config) *drive {
 	base, err := os.MkdirTemp("", "skep-posix-")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(base) })
+	c.Stock = c.Stock || os.Getenv(stockEnv) != ""
 	c.Dir, c.Home = filepath.Join(base, "drive"), filepath.Join(base, "home")
 	must(t, os.Mkdir(c.Dir, 0o755))
 	must(t, os.Mkdir(c.Home, 0o700))
@@ -244,6 +246,9 @@ func countTrace(trace string) map[string]int {
 	}
 	return n
 }
+
+// stockEnv has go-fuse's own request loop serve all drives, for comparison.
+const stockEnv = "SKEP_TEST_STOCK"
 
 // variants runs a test with files passed through and with files that go through
 // the daemon; as an ordinary user, the kernel refuses the former, which must

@@ -1,0 +1,30 @@
+// Package loop serves a mounted filesystem: it reads the kernel's requests from
+// /dev/fuse, has a fuse.RawFileSystem answer them, and writes the answers back.
+//
+// # Why not go-fuse's own
+//
+// A request is a way to this process and back, and most of what it costs is
+// waking threads. Here a request is handled by the goroutine that read it, and
+// that goroutine tries to read the next one for a moment (spinTime) before it
+// sleeps, so that a program that makes one request after the other finds
+// somebody awake each time. How long it tries follows what trying brought
+// lately: a drive that nobody uses costs nothing.
+//
+// # Who reads
+//
+// Workers read and handle requests. Those that are at it are the readers; there
+// is always at least one, and the last of them sleeps when nothing comes. More
+// join, up to one for each core, when requests are found waiting again and
+// again, and go when there are none.
+//
+// A request that waits must not keep the others waiting, so its worker stops
+// being a reader and, if it was the last, another worker takes its place. That
+// happens at once for requests that wait by their nature (fsync, locks), and
+// when the filesystem calls Waits; and after a moment (patience) for any other.
+//
+// # Interrupts
+//
+// A worker handles one request at a time and offers it a channel, which is
+// closed when the caller was killed or interrupted, or when the connection has
+// ended.
+package loop

@@ -1,0 +1,249 @@
+package loop
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Options say how to speak with the kernel.
+type Options struct {
+	// Capabilities are the FUSE_INIT flags that are asked for; those that the
+	// kernel does not know are left out.
+	Capabilities uint64
+	// MaxIO is the largest read or write, in bytes.
+	MaxIO int
+	// MaxBackground is how many requests that nobody waits for (such as reading
+	// ahead) the kernel may have under way.
+	MaxBackground int
+	// MaxStackDepth is how many stacked filesystems may lie below a file that is
+	// passed through.
+	MaxStackDepth int
+	// Log takes faults; nil discards them.
+	Log *slog.Logger
+	// Trace logs every request and its answer, at debug level.
+	Trace bool
+}
+
+// Loop serves one mount, once.
+type Loop struct {
+	fs     fuse.RawFileSystem
+	direct readerInto // fs, if it can; else nil
+	opt    Options
+	log    *slog.Logger
+	caps   uint64 // what was agreed on with the kernel
+
+	device device
+
+	readers atomic.Int32 // workers that read
+	most    int32        // how many readers there may be
+	spin    atomic.Int64 // how long the last reader tries before it sleeps, in nanoseconds
+
+	alone bool // Go runs one thread at a time
+
+	watching atomic.Bool // the timer runs
+	watcher  *time.Timer
+
+	over    atomic.Bool // no request comes any more
+	mu      sync.Mutex  // guards all, resting and setting over
+	all     map[*worker]struct{}
+	resting []*worker
+	workers sync.WaitGroup
+}
+
+// readerInto is what a filesystem may have in place of Read: it reads straight
+// into the answer.
+type readerInto interface {
+	ReadInto(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (n int, st fuse.Status)
+}
+
+// New takes over fd, a descriptor of /dev/fuse that is mounted already, and
+// agrees with the kernel on how to speak. The filesystem's Init is not called.
+// On failure fd is closed.
+func New(fd int, fs fuse.RawFileSystem, opt Options) (*Loop, error) {
+	l := &Loop{fs: fs, opt: opt, log: opt.Log, most: mostReaders(), alone: runtime.GOMAXPROCS(0) == 1, all: map[*worker]struct{}{}}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	l.direct, _ = fs.(readerInto)
+	l.device.fd = fd
+	l.spin.Store(l.longest())
+	l.watcher = time.AfterFunc(time.Hour, l.watch)
+	l.watcher.Stop()
+	if err := l.greet(); err != nil {
+		l.device.close()
+		return nil, fmt.Errorf("greeting the kernel: %w", err)
+	}
+	return l, nil
+}
+
+// mostReaders is how many workers read at most. One that spins needs a core
+// beside that of the program that it waits for.
+func mostReaders() int32 { return int32(min(max(runtime.GOMAXPROCS(0), 2), 8)) }
+
+// Serve answers requests until the mount is gone. It calls OnUnmount after the
+// last one. It is called once.
+func (l *Loop) Serve() error {
+	if err := unix.SetNonblock(l.device.fd, true); err != nil {
+		return err
+	}
+	if err := l.enlist(); err != nil {
+		return err
+	}
+	l.workers.Wait()
+	l.watcher.Stop()
+	l.fs.OnUnmount()
+	l.device.close()
+	return nil
+}
+
+// enlist has one more worker read.
+func (l *Loop) enlist() error {
+	l.readers.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over.Load() {
+		return nil
+	}
+	if n := len(l.resting); n > 0 {
+		w := l.resting[n-1]
+		l.resting = l.resting[:n-1]
+		w.reads.Store(true)
+		w.wake <- struct{}{}
+		return nil
+	}
+	w, err := newWorker(l)
+	if err != nil {
+		l.readers.Add(-1)
+		return err
+	}
+	w.reads.Store(true)
+	l.all[w] = struct{}{}
+	l.workers.Add(1)
+	go w.run()
+	return nil
+}
+
+// mayRest is how many workers are kept for when they are needed again.
+const mayRest = 8
+
+// rest waits until w is to read again; false says that it is not needed.
+func (l *Loop) rest(w *worker) bool {
+	l.mu.Lock()
+	if l.over.Load() || len(l.resting) >= mayRest {
+		delete(l.all, w)
+		l.mu.Unlock()
+		return false
+	}
+	l.resting = append(l.resting, w)
+	l.mu.Unlock()
+	_, ok := <-w.wake
+	return ok
+}
+
+// end ends all workers: no request comes any more, and nobody waits for the
+// answers to those that are being handled.
+func (l *Loop) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over.Load() {
+		return
+	}
+	l.over.Store(true)
+	for _, w := range l.resting {
+		close(w.wake)
+	}
+	l.resting = nil
+	for w := range l.all {
+		w.interrupt(w.busy.Load())
+	}
+}
+
+// Waits says that the request with this channel is about to wait, so that
+// others are not held up by it. Any request's handling may call it, any number
+// of times.
+func (l *Loop) Waits(cancel <-chan struct{}) {
+	l.mu.Lock()
+	var of *worker
+	for w := range l.all {
+		if w.cancel == cancel {
+			of = w
+		}
+	}
+	l.mu.Unlock()
+	if of != nil {
+		of.leave()
+	}
+}
+
+// interrupt closes the channel of the request with this number; false says that
+// nobody handles it.
+func (l *Loop) interrupt(unique uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for w := range l.all {
+		if w.interrupt(unique) {
+			return true
+		}
+	}
+	return false
+}
+
+// patience is how long one request may keep its reader from the others.
+const patience = time.Millisecond
+
+// watch takes from among the readers those that are stuck in a request. It runs
+// every so often while requests come.
+func (l *Loop) watch() {
+	if l.look() {
+		l.watcher.Reset(patience)
+		return
+	}
+	l.watching.Store(false)
+	if l.anyBusy() { // it began after the look and saw that somebody watches
+		l.watched()
+	}
+}
+
+// watched makes sure that somebody watches.
+func (l *Loop) watched() {
+	if !l.watching.Load() && l.watching.CompareAndSwap(false, true) {
+		l.watcher.Reset(patience)
+	}
+}
+
+// look reports whether requests were handled since the last look.
+func (l *Loop) look() (active bool) {
+	l.mu.Lock()
+	var stuck []*worker
+	for w := range l.all {
+		n, busy := w.began.Load(), w.busy.Load() != 0
+		if busy && n == w.seen && w.reads.Load() {
+			stuck = append(stuck, w)
+		}
+		active = active || n != w.seen || busy && w.reads.Load()
+		w.seen = n
+	}
+	l.mu.Unlock()
+	for _, w := range stuck {
+		w.leave()
+	}
+	return active
+}
+
+func (l *Loop) anyBusy() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for w := range l.all {
+		if w.busy.Load() != 0 && w.reads.Load() {
+			return true
+		}
+	}
+	return false
+}
