@@ -17,8 +17,10 @@ FS = ./fs/... ./test/posix/...
 
 # Programs that tests run, and the Debian packages that have them.
 DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr setfacl:acl sqlite3:sqlite3
+# What make posix runs besides.
+DEPS_POSIX = fio:fio stress-ng:stress-ng
 
-.PHONY: build demo test vet test-race test-all test-fs test-stock lint bench soak crash fuzz install clean deps staticcheck
+.PHONY: build demo test vet test-race test-all test-fs test-stock lint bench soak crash posix fuzz install clean deps staticcheck
 
 build:
 	$(GO) build -trimpath -o bin/skep ./cmd/skep
@@ -72,6 +74,12 @@ soak: deps
 # CRASHTIME.
 crash:
 	SKEP_CRASH=$(CRASHTIME) $(GO) test -count=1 -timeout 3h -v ./test/crash
+
+# The mount at length: every call on every target beside ext4, and programs made
+# to find faults in filesystems.
+posix: deps
+	$(MAKE) -s deps DEPS="$(DEPS_POSIX)"
+	SKEP_POSIX=all $(GO) test -count=1 -timeout 3h -v ./test/posix
 
 # Each fuzz target for FUZZTIME.
 fuzz:
