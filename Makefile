@@ -18,7 +18,7 @@ FS = ./fs/... ./test/posix/...
 # Programs that tests run, and the Debian packages that have them.
 DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr setfacl:acl sqlite3:sqlite3
 # What make posix runs besides.
-DEPS_POSIX = fio:fio stress-ng:stress-ng
+DEPS_POSIX = fio:fio stress-ng:stress-ng Xvfb:xvfb pcmanfm:pcmanfm xdotool:xdotool gio:libglib2.0-bin dbus-run-session:dbus
 
 .PHONY: build demo test vet test-race test-all test-fs test-stock lint bench soak crash posix fuzz install clean deps staticcheck
 
