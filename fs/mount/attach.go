@@ -44,15 +44,17 @@ func attachDirect(dir string, opt Options) (int, error) {
 
 // kernelFlags are the options that every filesystem has.
 func (o *Options) kernelFlags() uintptr {
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-	if o.ReadOnly {
-		flags |= unix.MS_RDONLY
-	}
-	if o.NoAtime {
-		flags |= unix.MS_NOATIME
-	}
-	if o.NoExec {
-		flags |= unix.MS_NOEXEC
+	var flags uintptr
+	for _, f := range []struct {
+		flag uintptr
+		on   bool
+	}{
+		{unix.MS_NOSUID, !o.SetUser}, {unix.MS_NODEV, !o.Devices},
+		{unix.MS_RDONLY, o.ReadOnly}, {unix.MS_NOATIME, o.NoAtime}, {unix.MS_NOEXEC, o.NoExec},
+	} {
+		if f.on {
+			flags |= f.flag
+		}
 	}
 	return flags
 }
@@ -80,6 +82,9 @@ func directProblem(dir string, err error) error {
 // attachHelper has fusermount3 call mount(2). It hands the descriptor back
 // through a socket.
 func attachHelper(dir string, opt Options) (int, error) {
+	if opt.SetUser || opt.Devices {
+		return -1, &PointError{"mount", dir, ErrPermission, "leave suid and dev out, or mount as root", nil}
+	}
 	path, err := helper()
 	if err != nil {
 		return -1, &PointError{"mount", dir, ErrNoHelper, "install the package fuse3 of your system, or mount as root", nil}

@@ -9,9 +9,9 @@ import (
 
 // Options say how to mount. The zero value is a private, writable mount.
 //
-// Permissions are always checked by the kernel, from the owner and mode of each
-// file; and the mount never honours set-user-id bits and device files, which
-// come from where the drive's other devices are.
+// Permissions are always checked by the kernel, from the owner, mode and access
+// control list of each file. Set-user-id bits and device files, which come from
+// where the drive's other devices are, are not honoured unless root says so.
 type Options struct {
 	// Home is the daemon's state directory. Neither may the mount hide it nor
 	// may it lie in there. Empty: not checked.
@@ -25,6 +25,9 @@ type Options struct {
 	NoAtime bool
 	// NoExec refuses to run programs from the drive.
 	NoExec bool
+	// SetUser honours set-user-id and set-group-id bits, Devices lets device
+	// files be opened. Only root may ask for them.
+	SetUser, Devices bool
 	// NonEmpty allows to mount over a directory that has entries; they are
 	// hidden while the drive is mounted.
 	NonEmpty bool
@@ -51,8 +54,10 @@ var flagOptions = map[string]func(*Options){
 	"exec":                func(o *Options) { o.NoExec = false },
 	"nonempty":            func(o *Options) { o.NonEmpty = true },
 	"default_permissions": func(*Options) {}, // always so
-	"nosuid":              func(*Options) {}, // always so
-	"nodev":               func(*Options) {}, // always so
+	"suid":                func(o *Options) { o.SetUser = true },
+	"nosuid":              func(o *Options) { o.SetUser = false },
+	"dev":                 func(o *Options) { o.Devices = true },
+	"nodev":               func(o *Options) { o.Devices = false },
 }
 
 // valueOptions are the options with a value.
@@ -93,8 +98,6 @@ func (o *Options) parseOne(opt string) error {
 	switch {
 	case opt == "", slices.Contains(fstabOptions, opt), strings.HasPrefix(opt, "x-"), name == "comment":
 		return nil
-	case opt == "suid" || opt == "dev":
-		return &OptionError{opt, ErrOptionValue, "a drive is always mounted with nosuid and nodev: leave it out"}
 	}
 	return &OptionError{opt, ErrUnknownOption, "known are " + strings.Join(knownOptions(), ", ")}
 }

@@ -19,6 +19,8 @@ func TestParseOptions(t *testing.T) {
 		{"ro,allow_other", Options{ReadOnly: true, AllowOther: true}},
 		{"ro,rw", Options{}},
 		{"noatime, noexec,nonempty", Options{NoAtime: true, NoExec: true, NonEmpty: true}},
+		{"suid,dev", Options{SetUser: true, Devices: true}},
+		{"suid,dev,nosuid,nodev", Options{}},
 		{"uid=1000,gid=0", Options{UID: id(1000), GID: id(0)}},
 		{"defaults,_netdev,noauto,x-systemd.automount,comment=hi,nosuid,nodev,default_permissions", Options{}},
 	} {
@@ -43,8 +45,6 @@ func TestParseRefuses(t *testing.T) {
 		{"gid=-1", "gid=1000", ErrOptionValue},
 		{"uid=4294967296", "uid=1000", ErrOptionValue},
 		{"ro=1", "takes no value", ErrOptionValue},
-		{"suid", "nosuid", ErrOptionValue},
-		{"dev", "nodev", ErrOptionValue},
 	} {
 		var o Options
 		err := o.Parse(tt.list)

@@ -53,7 +53,9 @@ func TestGIO(t *testing.T) {
 	needs(t, "gio", "dbus-run-session")
 	d := newDrive(t, config{Passthrough: true})
 	must(t, os.WriteFile(d.path("file"), bytes.Repeat([]byte("x"), 100_000), 0o644))
-	gio := func(args ...string) string { return d.run("dbus-run-session", append([]string{"--", "gio"}, args...)...) }
+	gio := func(args ...string) string {
+		return d.run("dbus-run-session", append([]string{"--", "gio"}, args...)...)
+	}
 	if out := gio("info", "-f", "."); !strings.Contains(out, "filesystem::free: ") || strings.Contains(out, "filesystem::free: 0\n") {
 		t.Errorf("room: %s", out)
 	}

@@ -358,3 +358,29 @@ func TestSpecialFiles(t *testing.T) {
 	}
 	asUser(t)
 }
+
+// TestTrustedMount: root may have devices opened and set-user-id bits honoured.
+func TestTrustedMount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	for _, tt := range []struct {
+		options string
+		opens   error
+	}{{"", unix.EACCES}, {"dev,suid", nil}} {
+		d := newDrive(t, config{Options: tt.options})
+		must(t, unix.Mknod(d.path("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+		f, err := os.OpenFile(d.path("null"), os.O_WRONLY, 0)
+		if !errors.Is(err, tt.opens) {
+			t.Errorf("options %q: opening a device: %v", tt.options, err)
+		}
+		if err == nil {
+			must(t, f.Close())
+		}
+		var st unix.Statfs_t
+		must(t, unix.Statfs(d.root, &st))
+		if got := st.Flags&unix.ST_NOSUID == 0; got != (tt.options != "") {
+			t.Errorf("options %q: set-user-id honoured: %v", tt.options, got)
+		}
+	}
+}

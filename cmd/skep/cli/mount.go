@@ -58,7 +58,7 @@ In /etc/fstab, with the home of the drive in front:
 	f := cmd.Flags()
 	f.BoolVar(&foreground, "foreground", false, "stay in the foreground and end with the mount")
 	f.StringArrayVar(&bootstrap, "bootstrap", nil, "full address of one more peer to join the swarm by; can be repeated")
-	f.StringVarP(&options, "options", "o", "", "mount options: ro, allow_other, noatime, noexec, nonempty, uid=N, gid=N")
+	f.StringVarP(&options, "options", "o", "", "mount options: ro, allow_other, noatime, noexec, suid, dev, nonempty, uid=N, gid=N")
 	return cmd
 }
 
