@@ -173,7 +173,8 @@ func (s *Store) checkOffer() error {
 	if err := unix.Fstatfs(int(s.lock.Fd()), &st); err != nil {
 		return fmt.Errorf("free space: %w", err)
 	}
-	free := int64(min(st.Bavail, 1<<62/uint64(st.Bsize))) * st.Bsize
+	block := max(1, st.Bsize) // some file systems do not say
+	free := int64(min(st.Bavail, 1<<62/uint64(block))) * block
 	if s.offer > s.used+free {
 		return fmt.Errorf("%w: %d bytes offered, %d free and %d already taken", ErrOffer, s.offer, free, s.used)
 	}

@@ -76,9 +76,18 @@ type Pack struct {
 // Pack returns the pack of this number.
 func (o *Owner) Pack(t testing.TB, number uint16) Pack {
 	t.Helper()
+	p, err := o.MakePack(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// MakePack is Pack outside of a test.
+func (o *Owner) MakePack(number uint16) (Pack, error) {
 	shards := o.Coding.Split(o.Class, Bytes(o.seed<<16|uint64(number), o.Class.Size()))
 	if err := o.Coding.Encode(shards); err != nil {
-		t.Fatal(err)
+		return Pack{}, err
 	}
 	m := group.Manifest{Number: number, Class: o.Class, Coding: o.Coding}
 	for _, s := range shards {
@@ -86,10 +95,7 @@ func (o *Owner) Pack(t testing.TB, number uint16) Pack {
 	}
 	word := m.Sign(o.Key)
 	m, err := group.ParseManifest(word)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Pack{Manifest: m, Word: word, Shards: shards}
+	return Pack{Manifest: m, Word: word, Shards: shards}, err
 }
 
 // Record returns a signed slot record under the key that follows from a seed.
