@@ -71,26 +71,19 @@ func (b *bench) memory(home string) {
 	b.r.line("peak memory", "daemon %d MiB, largest peer %d MiB", peak(b.daemonOf(home)), b.largestPeer())
 }
 
-// large measures one large file.
+// large measures one large file: written, out to the swarm, read where it is.
+// It goes out right after it was written, before a commit begins by itself.
 func (b *bench) large(ctx context.Context) error {
 	b.r.section(fmt.Sprintf("One file of %d MiB, %d peers", b.c.size>>20, b.c.peers))
-	if err := b.writeLarge(); err != nil {
-		return err
-	}
-	if err := b.readWarm(); err != nil {
-		return err
-	}
-	return b.syncLarge(ctx)
-}
-
-// writeLarge writes a file into the mount, between two into the bare directory.
-func (b *bench) writeLarge() error {
-	mb := float64(b.c.size) / 1e6
 	first, err := timed(func() error { return writeFile(filepath.Join(b.bare, "large"), b.c.size) })
 	if err != nil {
 		return err
 	}
-	in, err := b.timed("home", func() error { return writeFile(filepath.Join(b.drive, "large"), b.c.size) })
+	var in, out cost
+	stream, err := b.stream.around(ctx, func() (err error) {
+		in, out, err = b.writeAndSync(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -99,15 +92,50 @@ func (b *bench) writeLarge() error {
 	if err != nil {
 		return err
 	}
-	onDisk := (first + second) / 2
-	b.r.rate("write + fsync, bare directory", mb/onDisk, 0, "")
-	b.r.rate("write + fsync, mount", mb/in.time, mb/onDisk, "the bare directory")
-	return os.Remove(other)
+	b.compare("write + fsync", in.time, first, second)
+	if err := b.synced(ctx, out, stream); err != nil {
+		return err
+	}
+	if err := os.Remove(other); err != nil {
+		return err
+	}
+	return b.readWarm()
+}
+
+func (b *bench) writeAndSync(ctx context.Context) (in, out cost, err error) {
+	in, err = b.timed("home", func() error { return writeFile(filepath.Join(b.drive, "large"), b.c.size) })
+	if err != nil {
+		return in, out, err
+	}
+	out, err = b.timed("home", func() error { return b.skep(ctx, "home", "sync") })
+	return in, out, err
+}
+
+// compare prints what the mount took for the large file beside what the bare
+// directory took before and after.
+func (b *bench) compare(what string, mount, before, after float64) {
+	mb, bare := float64(b.c.size)/1e6, (before+after)/2
+	b.r.rate(what+", bare directory", mb/bare, 0, "")
+	b.r.rate(what+", mount", mb/mount, mb/bare, "the bare directory")
+}
+
+// synced prints what getting the large file out took.
+func (b *bench) synced(ctx context.Context, out cost, stream float64) error {
+	s, err := b.status(ctx, "home")
+	if err != nil {
+		return err
+	}
+	expansion := float64(s.StoredBytes) / float64(b.c.size)
+	b.r.line("stored at holders", "%.2f bytes for each byte", expansion)
+	b.r.line("a bare libp2p stream", "%.0f MB/s, mean of before and after", stream)
+	b.r.rate("sync to the swarm", float64(b.c.size)/1e6/out.time, stream/expansion, "a bare stream divided by the expansion")
+	b.r.line("", "%s", out.perGiB(b.c.size))
+	b.memory("home")
+	return nil
 }
 
 // readWarm reads what was written, as it is in memory.
 func (b *bench) readWarm() error {
-	mb := float64(b.c.size) / 1e6
 	bare := func() error { return readFile(filepath.Join(b.bare, "large")) }
 	first, err := timed(bare)
 	if err != nil {
@@ -121,31 +149,7 @@ func (b *bench) readWarm() error {
 	if err != nil {
 		return err
 	}
-	onDisk := (first + second) / 2
-	b.r.rate("read warm, bare directory", mb/onDisk, 0, "")
-	b.r.rate("read warm, mount", mb/mount, mb/onDisk, "the bare directory")
-	return nil
-}
-
-func (b *bench) syncLarge(ctx context.Context) error {
-	var out cost
-	stream, err := b.stream.around(ctx, func() (err error) {
-		out, err = b.timed("home", func() error { return b.skep(ctx, "home", "sync") })
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	s, err := b.status(ctx, "home")
-	if err != nil {
-		return err
-	}
-	expansion := float64(s.StoredBytes) / float64(b.c.size)
-	b.r.line("stored at holders", "%.2f bytes for each byte", expansion)
-	b.r.line("a bare libp2p stream", "%.0f MB/s, mean of before and after", stream)
-	b.r.rate("sync to the swarm", float64(b.c.size)/1e6/out.time, stream/expansion, "a bare stream divided by the expansion")
-	b.r.line("", "%s", out.perGiB(b.c.size))
-	b.memory("home")
+	b.compare("read warm", mount, first, second)
 	return nil
 }
 
