@@ -1,40 +1,35 @@
 package writeback
 
-import (
-	"sync"
+import "sync"
 
-	"skep/chunker/erasure"
-)
-
-// bufferPool keeps the memory of packs for the next ones.
+// bufferPool keeps the memory of packs and shards for the next ones of a
+// commit: fresh memory has to be found and cleared first.
 type bufferPool struct {
 	mu   sync.Mutex // guards free
-	free map[erasure.Class][][]byte
+	free map[int][][]byte
 }
 
-func (b *bufferPool) get(c erasure.Class) []byte {
+// get returns a buffer of this size, with whatever was in it.
+func (b *bufferPool) get(size int) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := b.free[c]
+	list := b.free[size]
 	if len(list) == 0 {
-		return nil
+		return make([]byte, size)
 	}
-	buf := list[len(list)-1]
-	b.free[c] = list[:len(list)-1]
-	return buf[:0]
+	b.free[size] = list[:len(list)-1]
+	return list[len(list)-1]
 }
 
-func (b *bufferPool) put(c erasure.Class, buf []byte) {
-	if cap(buf) < c.Size() {
-		return
-	}
+// put takes back a buffer that get returned.
+func (b *bufferPool) put(buf []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.free == nil {
-		b.free = map[erasure.Class][][]byte{}
+		b.free = map[int][][]byte{}
 	}
-	if len(b.free[c]) < inFlight+1 {
-		b.free[c] = append(b.free[c], buf)
+	if list := b.free[cap(buf)]; len(list) <= inFlight {
+		b.free[cap(buf)] = append(list, buf[:cap(buf)])
 	}
 }
 

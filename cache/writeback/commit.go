@@ -151,7 +151,7 @@ func (w *work) build(ctx context.Context, old *commit.Commit) (commit.Commit, er
 // into the last pack, and intends the commit. It returns what the new segment has
 // that no older one had.
 func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) ([]blockindex.Entry, error) {
-	last := &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, e.buffers.get(metadataClass))}
+	last := &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, e.buffers.get(metadataClass.Size()))}
 	tail := &tailWriter{e: e, f: last, ctx: ctx}
 	indexed, err := tail.segments(&c, old, oldAt)
 	if err != nil {

@@ -116,7 +116,7 @@ func (p *packer) add(s block.Sealed, refs []link.Link) error {
 	for {
 		f := p.open[kind]
 		if f == nil {
-			f = &filling{kind: kind, b: pack.NewBuilder(p.e.classOf(kind), p.e.buffers.get(p.e.classOf(kind)))}
+			f = &filling{kind: kind, b: pack.NewBuilder(p.e.classOf(kind), p.e.buffers.get(p.e.classOf(kind).Size()))}
 			p.open[kind] = f
 		}
 		if f.b.Fits(len(s.Ciphertext)) {
@@ -205,7 +205,7 @@ func (p *packer) sendNow(f *filling) (commit.Locator, error) {
 		delete(p.tags, s.Tag)
 	}
 	p.mu.Unlock()
-	p.e.buffers.put(p.e.classOf(f.kind), bytes)
+	p.e.buffers.put(bytes)
 	return commit.Locator{Group: placed.group.ID, Number: placed.number, Class: class, Coding: placed.group.Coding}, nil
 }
 

@@ -19,8 +19,10 @@ type Sink interface {
 	// whose holders took it.
 	Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error)
 	// Store hands the shards of one pack to the holders of its group, and to
-	// those that do not know the group yet its lease. It returns the slots whose holders have their shard on the disk; an error,
-	// ErrTooFew among others, if these are not enough to call the pack safe.
+	// those that do not know the group yet its lease. It returns the slots whose
+	// holders have their shard on the disk; an error, ErrTooFew among others, if
+	// these are not enough to call the pack safe. Then the shards are the
+	// caller's again.
 	Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error)
 }
 
@@ -62,21 +64,20 @@ func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.C
 }
 
 func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind group.Kind, bytes []byte) (placement, error) {
-	shards := g.Coding.Split(g.Class, bytes)
-	if err := g.Coding.Encode(shards); err != nil {
+	room := e.buffers.get(g.Coding.Room(g.Class))
+	defer e.buffers.put(room)
+	shards := g.Coding.Split(g.Class, bytes, room)
+	roots, err := g.Coding.EncodeRoots(shards)
+	if err != nil {
 		return placement{}, err
 	}
-	m := group.Manifest{Number: number, Class: g.Class, Coding: g.Coding, Roots: make([]erasure.Root, len(shards))}
-	for i, s := range shards {
-		m.Roots[i] = erasure.RootOf(s)
-	}
+	m := group.Manifest{Number: number, Class: g.Class, Coding: g.Coding, Roots: roots}
 	p := placement{group: g, number: number, manifest: m.Sign(group.KeyOf(e.cfg.Root, g.Nonce))}
 	if kind == group.Metadata {
 		if err := e.packs.Put(g.ID, number, bytes); err != nil {
 			return p, err
 		}
 	}
-	var err error
 	p.acked, err = e.cfg.Sink.Store(ctx, g, e.LeaseOf(g), p.manifest, shards)
 	if err != nil {
 		return p, fmt.Errorf("pack %d of a group of %v, %v: %w", number, g.Class, g.Coding, err)

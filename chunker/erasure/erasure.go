@@ -101,9 +101,13 @@ func (c Coding) ShardSize(class Class) int {
 var ErrTooFew = errors.New("too few shards")
 
 // Split cuts a pack into its n shards: the first k are views of pack where
-// they lie whole within it, the others are allocated and empty until Encode.
-// len(pack) must be the class's size.
-func (c Coding) Split(class Class, pack []byte) [][]byte {
+// they lie whole within it, the others are cut from room and undefined until
+// Encode. len(pack) must be the class's size. A room that is smaller than Room
+// says is passed over, and memory allocated.
+func (c Coding) Split(class Class, pack, room []byte) [][]byte {
+	if need := c.Room(class); len(room) < need {
+		room = make([]byte, need)
+	}
 	size := c.ShardSize(class)
 	shards := make([][]byte, c.N)
 	for i := range shards {
@@ -112,12 +116,18 @@ func (c Coding) Split(class Class, pack []byte) [][]byte {
 			shards[i] = pack[lo : lo+size : lo+size]
 			continue
 		}
-		shards[i] = make([]byte, size)
-		if i < int(c.K) && lo < len(pack) {
-			copy(shards[i], pack[lo:])
+		shards[i], room = room[:size:size], room[size:]
+		if i < int(c.K) {
+			clear(shards[i][copy(shards[i], pack[min(lo, len(pack)):]):])
 		}
 	}
 	return shards
+}
+
+// Room is how many bytes the shards take that are no views of their pack.
+func (c Coding) Room(class Class) int {
+	size := c.ShardSize(class)
+	return size * (int(c.N) - class.Size()/size)
 }
 
 // Encode fills the parity shards from the data shards. All n must be there and
@@ -200,4 +210,37 @@ func encoder(c Coding) (reedsolomon.Encoder, error) {
 	}
 	encoders.Store(c, e)
 	return e, nil
+}
+
+// EncodeRoots is Encode and returns the root of each shard. It goes through the
+// shards a leaf of each at a time, which are still in the processor's cache when
+// they are hashed; one after the other would bring all from memory twice.
+func (c Coding) EncodeRoots(shards [][]byte) ([]Root, error) {
+	size := len(shards[0])
+	trees := make([]*Tree, len(shards))
+	for i := range trees {
+		trees[i] = NewTree(size)
+	}
+	part := make([][]byte, len(shards))
+	for at := 0; at < size; at += leafSize {
+		for i, s := range shards {
+			part[i] = s[at:min(at+leafSize, size)]
+		}
+		if err := c.Encode(part); err != nil {
+			return nil, err
+		}
+		for i, p := range part {
+			if _, err := trees[i].Write(p); err != nil {
+				return nil, err
+			}
+		}
+	}
+	roots := make([]Root, len(shards))
+	for i, t := range trees {
+		var err error
+		if _, roots[i], err = t.Sum(); err != nil {
+			return nil, err
+		}
+	}
+	return roots, nil
 }

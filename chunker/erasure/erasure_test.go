@@ -88,7 +88,7 @@ func TestAnyKShardsRebuild(t *testing.T) {
 			t.Fatalf("%v is not valid for %v", coding, c.class)
 		}
 		pack := randomBytes(uint64(c.n), c.class.Size())
-		shards := coding.Split(c.class, pack)
+		shards := coding.Split(c.class, pack, nil)
 		if err := coding.Encode(shards); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestAnyKShardsRebuild(t *testing.T) {
 func TestRangesRebuild(t *testing.T) {
 	for _, coding := range []Coding{NewCoding(4, 7), NewCoding(32, 55)} {
 		class := Class(21)
-		shards := coding.Split(class, randomBytes(3, class.Size()))
+		shards := coding.Split(class, randomBytes(3, class.Size()), nil)
 		if err := coding.Encode(shards); err != nil {
 			t.Fatal(err)
 		}
@@ -168,9 +168,39 @@ func BenchmarkOutboard(b *testing.B) {
 func BenchmarkEncode4of7(b *testing.B) {
 	c := NewCoding(4, 7)
 	pack := randomBytes(1, 16<<20)
-	shards := c.Split(24, pack)
+	shards := c.Split(24, pack, nil)
 	b.SetBytes(16 << 20)
 	for b.Loop() {
 		_ = c.Encode(shards)
+	}
+}
+
+// Coding and hashing a leaf at a time gives what the one after the other does,
+// whatever was in the memory that the shards were made in.
+func TestEncodeRoots(t *testing.T) {
+	for _, c := range []struct {
+		k, n  int
+		class Class
+	}{{1, 1, 16}, {1, 3, 17}, {2, 5, 17}, {3, 6, 18}, {3, 7, 20}, {4, 4, 18}, {5, 5, 19}, {32, 55, 21}} {
+		coding := NewCoding(c.k, c.n)
+		pack := randomBytes(uint64(c.n), c.class.Size())
+		want := coding.Split(c.class, pack, nil)
+		if err := coding.Encode(want); err != nil {
+			t.Fatal(err)
+		}
+		room := randomBytes(9, coding.Room(c.class))
+		got := coding.Split(c.class, pack, room)
+		roots, err := coding.EncodeRoots(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got {
+			if !bytes.Equal(got[i], want[i]) || roots[i] != RootOf(want[i]) {
+				t.Errorf("%v of %v: shard %d differs", coding, c.class, i)
+			}
+		}
+		if used := len(room); used > 0 && &room[used-1] != &got[c.n-1][coding.ShardSize(c.class)-1] {
+			t.Errorf("%v of %v: room is left over", coding, c.class)
+		}
 	}
 }

@@ -33,7 +33,7 @@ func TestCodingVectors(t *testing.T) {
 		{20, Coding{Kind: Leopard, K: 4, N: 7}},
 	} {
 		pack := keystream("skep pack", c.class.Size())
-		shards := c.code.Split(c.class, pack)
+		shards := c.code.Split(c.class, pack, nil)
 		if err := c.code.Encode(shards); err != nil {
 			t.Fatal(err)
 		}

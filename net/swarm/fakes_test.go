@@ -298,7 +298,7 @@ func makePack(t testing.TB, class erasure.Class, k, n int, number uint16) testPa
 	src := rand.NewChaCha8([32]byte{byte(number), byte(k), byte(n)})
 	_, _ = src.Read(p.bytes)
 	p.PackRef = group.PackRef{Group: group.IDOf(groupKey), Number: number, Class: class, Coding: erasure.NewCoding(k, n)}
-	p.shards = p.Coding.Split(class, p.bytes)
+	p.shards = p.Coding.Split(class, p.bytes, nil)
 	if err := p.Coding.Encode(p.shards); err != nil {
 		t.Fatal(err)
 	}

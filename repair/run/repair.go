@@ -176,7 +176,7 @@ func (l *Loop) build(ctx context.Context, ref group.PackRef, slot uint8) ([]byte
 // cut returns one shard of a pack, which shares nothing with it: so the pack
 // need not stay in memory while the shard is on its way.
 func cut(ref group.PackRef, pack []byte, slot uint8) ([]byte, error) {
-	shards := ref.Coding.Split(ref.Class, pack)
+	shards := ref.Coding.Split(ref.Class, pack, nil)
 	if slot >= ref.Coding.K {
 		if err := ref.Coding.Encode(shards); err != nil {
 			return nil, err

@@ -85,7 +85,7 @@ func (o *Owner) Pack(t testing.TB, number uint16) Pack {
 
 // MakePack is Pack outside of a test.
 func (o *Owner) MakePack(number uint16) (Pack, error) {
-	shards := o.Coding.Split(o.Class, Bytes(o.seed<<16|uint64(number), o.Class.Size()))
+	shards := o.Coding.Split(o.Class, Bytes(o.seed<<16|uint64(number), o.Class.Size()), nil)
 	if err := o.Coding.Encode(shards); err != nil {
 		return Pack{}, err
 	}
