@@ -1,11 +1,3 @@
-// Command bench measures skep against its limits, each figure as a ratio to
-// what was measured in the same run: the steps of the data's way against the
-// cipher and memory, the mount against the bare directory, the swarm against a
-// bare libp2p stream that ran just before and after. Beside times it prints
-// processor time, which depends less on what else the machine does. It starts
-// its own swarm of real processes on loopback and leaves nothing behind.
-//
-// Usage: bench -skep bin/skep [-size 1GiB] [-tree DIR] [-peers 8] [-only large,back]
 package main
 
 import (
