@@ -67,6 +67,7 @@ type Journal struct {
 	file     disk.File  // the last segment
 	offset   int64      // where the next record goes
 	zeroed   int64      // up to where the segment has been written
+	appended int64      // bytes of records, since Open
 	next     uint64     // sequence number of the next record
 	buf      []byte     // scratch for one record
 
@@ -323,6 +324,7 @@ func (j *Journal) Append(payload []byte, freeing bool) (uint64, error) {
 	}
 	seq := j.next
 	j.next++
+	j.appended += int64(len(b))
 	j.offset += int64(occupied(len(payload)))
 	return seq, nil
 }
@@ -417,12 +419,14 @@ func (j *Journal) Durable(seq uint64) bool {
 }
 
 // Sync returns when all that was appended before the call is on the disk.
-// Concurrent calls share one flush. After a failure every later call fails.
-func (j *Journal) Sync() error {
-	j.mu.Lock()
-	target := j.next
-	j.mu.Unlock()
+func (j *Journal) Sync() error { return j.SyncTo(j.Next() - 1) }
 
+// SyncTo returns when the record seq, and all before it, are on the disk.
+// Concurrent calls share one flush: those that wait for one under way find, when
+// the next is over, that theirs was in it. After a failure every later call
+// fails.
+func (j *Journal) SyncTo(seq uint64) error {
+	target := seq + 1
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	j.mu.Lock()
@@ -468,6 +472,13 @@ func (j *Journal) Size() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return int64(len(j.segments)) * j.size
+}
+
+// Appended is how many bytes of records were appended since Open.
+func (j *Journal) Appended() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.appended
 }
 
 // Close syncs and closes the log.

@@ -408,6 +408,10 @@ func (s *Store) writeOverlay(o overlay) error {
 // Sync returns when all that was applied before the call is on the disk.
 func (s *Store) Sync() error { return s.journal.Sync() }
 
+// SyncTo returns when the batch with this sequence number, and all before it,
+// are on the disk.
+func (s *Store) SyncTo(seq uint64) error { return s.journal.SyncTo(seq) }
+
 // Durable reports whether the batch with this sequence number is on the disk.
 func (s *Store) Durable(seq uint64) bool { return s.journal.Durable(seq) }
 
@@ -420,6 +424,9 @@ func (s *Store) Seq() uint64 {
 
 // JournalSize is the room that the journal takes on the disk, in bytes.
 func (s *Store) JournalSize() int64 { return s.journal.Size() }
+
+// Appended is how many bytes the journal has taken in since it was opened.
+func (s *Store) Appended() int64 { return s.journal.Appended() }
 
 // Forget drops journal records below seq. The caller has made sure that, should
 // the index be lost, what they said can be had from elsewhere; Forget itself

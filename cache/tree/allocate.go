@@ -48,7 +48,7 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 			return err
 		}
 	}
-	in.flushed = false
+	in.unflush()
 	if err := in.file.Allocate(mode, from, to-from); err != nil {
 		if err == unix.EOPNOTSUPP {
 			return ErrUnsupported
@@ -62,7 +62,7 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 		end = max(end, to)
 	}
 	if zeroes && from < min(to, end) {
-		return t.noteWrite(in, from, min(to, end))
+		return t.noteWrite(in, nil, from, min(to, end))
 	}
-	return t.noteWrite(in, in.row.size, end)
+	return t.noteWrite(in, nil, in.row.size, end)
 }

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"fmt"
 
 	"skep/cache/state"
@@ -80,9 +81,16 @@ func (c *carrier) inode(ino Ino) {
 	for _, table := range []byte{tableInode, tableInline, tableXattrs, tableRanges, tableWriting} {
 		c.keys = append(c.keys, key(table, ino))
 	}
-	if r, err := c.t.rowNow(ino); err == nil && r.has(flagBacking) {
-		c.keys = append(c.keys, backingKey(r.backing))
+	r, err := c.t.rowNow(ino)
+	if err != nil || !r.has(flagBacking) {
+		return
 	}
+	c.keys = append(c.keys, backingKey(r.backing))
+	added := key(tableAdded, ino)
+	_ = c.t.st.Scan(added, state.PrefixEnd(added), func(k, _ []byte) bool { // a fault comes up again in flush
+		c.keys = append(c.keys, bytes.Clone(k))
+		return true
+	})
 }
 
 func (c *carrier) singles() error {

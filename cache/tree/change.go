@@ -22,6 +22,7 @@ type change struct {
 	edits   [4]edit // of them, n are in use: a rename has the most
 	n       int
 	entries []entryChange
+	folded  *inode // whose ranges row takes in what was added
 
 	files, bytes int64 // what the operation adds
 
@@ -203,6 +204,9 @@ func (c *change) write() error {
 	for _, e := range c.entries {
 		c.t.settleEntry(e)
 	}
+	if c.folded != nil {
+		c.folded.added = addedWrites{}
+	}
 	for i := range c.n {
 		c.settle(&c.edits[i])
 	}
@@ -213,11 +217,12 @@ func (c *change) write() error {
 
 // settle makes an applied edit that of the inode.
 func (c *change) settle(e *edit) {
+	in := e.in
+	in.seq = max(in.seq, c.seq)
 	if !e.touch {
 		return
 	}
-	in := e.in
-	in.row, in.seq, in.soft = e.row, max(in.seq, c.seq), false
+	in.row, in.soft = e.row, false
 	if e.mark {
 		in.markedEpoch = c.epoch
 	}

@@ -76,7 +76,7 @@ func (c *change) closeFile(e *edit) error {
 	case in.gained:
 		// The ranges follow when what was fetched is on the disk.
 	case in.row.has(flagBacking) && (in.row.has(flagPartial) || !in.whole):
-		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+		c.putRanges(in)
 	}
 	if e.mark {
 		c.markInode(e)
@@ -85,6 +85,9 @@ func (c *change) closeFile(e *edit) error {
 	seq, err := t.st.Apply(&c.b)
 	if err != nil {
 		return noSpace(err)
+	}
+	if c.folded != nil {
+		in.added = addedWrites{}
 	}
 	old := in.row
 	in.row, in.seq, in.soft, in.writing = e.row, seq, false, false
@@ -120,7 +123,7 @@ func (c *change) inlineAgain(e *edit) (bool, error) {
 		c.b.Put(key(tableInline, in.ino), b)
 	}
 	c.b.Delete(backingKey(e.row.backing))
-	c.b.Delete(key(tableRanges, in.ino))
+	c.dropRanges(in)
 	e.row.flags = e.row.flags&^flagBacking | flagInline
 	e.row.backing, e.row.local = 0, 0
 	return true, nil

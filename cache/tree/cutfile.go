@@ -97,22 +97,11 @@ func (f *CutFile) openBacking(r row) error {
 // tables as of the cut; without a row, all may have changed.
 func (f *CutFile) readSnapshotRanges() error {
 	tmp := &inode{ino: f.ino}
-	b, ok, err := f.c.snap.Get(key(tableRanges, f.ino))
+	ok, err := readRangesOf(f.c.snap, tmp)
 	if err != nil {
-		return err
+		return fmt.Errorf("inode %d: %w", f.ino, err)
 	}
-	if !ok {
-		f.whole = true
-		return nil
-	}
-	var rest []byte
-	if tmp.valid, rest, err = backing.DecodeRanges(b); err == nil {
-		tmp.dirty, rest, err = backing.DecodeRanges(rest)
-	}
-	if err != nil || len(rest) != 1 {
-		return fmt.Errorf("inode %d: ranges row: %w", f.ino, backing.ErrFormat)
-	}
-	f.valid, f.dirty, f.whole = tmp.valid, tmp.dirty, rest[0] == 1
+	f.valid, f.dirty, f.whole = tmp.valid, tmp.dirty, tmp.whole || !ok
 	return nil
 }
 

@@ -6,23 +6,60 @@ import (
 	"time"
 )
 
+// unflush takes note that the backing file was written; in.mu is held.
+func (in *inode) unflush() {
+	in.flushed = false
+	in.unflushed++
+}
+
 // Sync returns when the content of the file, its size and the name it was
-// created under survive power loss.
+// created under survive power loss. Nobody who reads or writes the file waits
+// for it.
 func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	t, in := f.t, f.in
 	in.mu.Lock()
+	defer in.mu.Unlock()
 	t.refresh(in)
-	orphan := in.orphan
-	err := t.syncBacking(in)
-	seq := in.seq
-	in.mu.Unlock()
-	if err != nil || orphan {
+	if err := t.flushUnlocked(in); err != nil || in.orphan {
 		return err
 	}
-	if t.st.Durable(seq) {
-		return nil // size and time of a file being written are those of its backing file
+	seq := in.seq // size and times of a file being written are those of its backing file
+	in.mu.Unlock()
+	defer in.mu.Lock()
+	return t.syncTo(seq)
+}
+
+// flushUnlocked is syncBacking for a file that is open; it lets go of in.mu while
+// it flushes.
+func (t *Tree) flushUnlocked(in *inode) error {
+	for {
+		if !in.row.has(flagBacking) || in.flushed && in.named {
+			return nil
+		}
+		if in.flushErr != nil {
+			return in.flushErr
+		}
+		if err := t.openBacking(in); err != nil {
+			return err
+		}
+		file, number, named, state := in.file, in.row.backing, in.named, in.unflushed
+		in.mu.Unlock()
+		err := file.Datasync()
+		if err == nil && !named {
+			err = t.files.SyncName(number)
+		}
+		in.mu.Lock()
+		if in.file != file {
+			continue // it is not its content any more, and may have been closed
+		}
+		if err != nil {
+			in.flushErr = fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
+			return in.flushErr
+		}
+		in.named = true
+		in.flushed = in.unflushed == state && (!in.passthrough || in.writers == 0)
+		return nil
 	}
-	return t.Sync()
 }
 
 // syncBacking flushes an inode's backing file and its name; in.mu is held. A
@@ -71,12 +108,15 @@ func (t *Tree) flushContent(in *inode) error {
 // caller holds no inode's lock.
 func (t *Tree) Sync() error {
 	t.recordFetched()
-	if err := t.st.Sync(); err != nil {
+	if err := t.syncTo(t.st.Seq()); err != nil {
 		return err
 	}
 	t.runRemovals()
 	return nil
 }
+
+// syncTo returns when the batch seq, and all before it, survive power loss.
+func (t *Tree) syncTo(seq uint64) error { return t.st.SyncTo(seq) }
 
 // Run flushes the journal a second after a change at the latest, until ctx
 // ends; the kernel does not tell of sync and syncfs.
@@ -99,4 +139,17 @@ func (t *Tree) Run(ctx context.Context) error {
 }
 
 // SyncDir returns when the names of a directory survive power loss.
-func (t *Tree) SyncDir(context.Context, Ino) error { return t.Sync() }
+func (t *Tree) SyncDir(ctx context.Context, dir Ino) error {
+	in, err := t.acquire(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer t.release(in)
+	in.mu.Lock()
+	seq := in.seq
+	in.mu.Unlock()
+	if seq == 0 { // it has not changed since it came into memory
+		seq = t.st.Seq()
+	}
+	return t.syncTo(seq)
+}

@@ -247,7 +247,7 @@ func (t *Tree) letGo(in *inode, ranges []backing.Range) (int64, error) {
 	r.local -= freed
 	old := in.valid
 	in.valid = left
-	c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+	c.putRanges(in)
 	if err := c.applyLocked(); err != nil {
 		in.valid = old
 		return 0, err
@@ -270,7 +270,7 @@ func (t *Tree) letGoWhole(in *inode) (int64, error) {
 	r.flags &^= flagBacking | flagPartial
 	r.backing, r.local = 0, 0
 	c.b.Delete(backingKey(number))
-	c.b.Delete(key(tableRanges, in.ino))
+	c.dropRanges(in)
 	if err := c.applyLocked(); err != nil {
 		return 0, err
 	}

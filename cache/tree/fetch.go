@@ -91,7 +91,7 @@ func (t *Tree) keepRange(in *inode, p []byte, at int64) error {
 		t.occupied(in, int64(len(p)))
 	}
 	in.valid.Add(at, at+int64(len(p)))
-	in.flushed = false
+	in.unflush()
 	t.noteFetched(in)
 	return nil
 }
@@ -153,7 +153,7 @@ func (t *Tree) recordRanges(in *inode) error {
 	}
 	c, e := t.lockedChange(in)
 	e.local()
-	c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+	c.putRanges(in)
 	return c.applyLocked()
 }
 
@@ -182,9 +182,9 @@ func (t *Tree) nowWhole(in *inode) error {
 	c, e := t.lockedChange(in)
 	e.local().flags &^= flagPartial
 	if in.row.has(flagDirty) {
-		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+		c.putRanges(in)
 	} else {
-		c.b.Delete(key(tableRanges, in.ino))
+		c.dropRanges(in)
 	}
 	return c.applyLocked()
 }

@@ -206,7 +206,8 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 		if err := t.beginWriting(in); err != nil {
 			return nil, err
 		}
-		in.whole, in.flushed = true, false
+		in.whole = true
+		in.unflush()
 	}
 	return t.handle(in, flags), nil
 }
@@ -247,7 +248,7 @@ func (t *Tree) renewBacking(in *inode) error {
 	in.valid.Clear()
 	in.dirty.Clear()
 	in.whole, in.ranged = false, true
-	c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+	c.putRanges(in)
 	if err = f.Truncate(in.row.size); err == nil {
 		err = c.applyLocked()
 	}
@@ -255,7 +256,8 @@ func (t *Tree) renewBacking(in *inode) error {
 		_ = f.Close()
 		return noSpace(err)
 	}
-	in.file, in.named, in.flushed = f, false, false
+	in.file, in.named = f, false
+	in.unflush()
 	return nil
 }
 

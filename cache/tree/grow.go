@@ -69,7 +69,8 @@ func (c *change) giveBacking(e *edit, content []byte) error {
 	if !wasInline && r.size > 0 {
 		r.flags |= flagPartial
 	}
-	in.file, in.named, in.flushed, in.flushErr = f, false, false, nil
+	in.file, in.named, in.flushErr = f, false, nil
+	in.unflush()
 	in.valid.Clear()
 	in.dirty.Clear()
 	in.ranged, in.whole = true, wasInline
@@ -82,7 +83,7 @@ func (c *change) giveBacking(e *edit, content []byte) error {
 			c.b.Delete(key(tableInline, in.ino))
 		}
 		if r.has(flagPartial) {
-			c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+			c.putRanges(in)
 		}
 	}
 	in.inline = nil

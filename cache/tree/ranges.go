@@ -1,10 +1,31 @@
 package tree
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"skep/cache/backing"
+	"skep/cache/state"
 )
+
+// A partial file's ranges row calls nothing valid that is not on the disk. What a
+// write makes valid is kept, with its content, in a row of its own, so that a
+// write need not be flushed: after a crash the rows are written to the backing
+// file again, in order. Once a second, or when there is too much of them, the
+// backing file is flushed, and the ranges row takes them in.
+const (
+	addedMax      = 256
+	addedBytesMax = 1 << 20
+	addedEach     = 64 << 10 // a larger write is flushed at once
+)
+
+// addedWrites are the writes of a partial file that have rows of their own.
+type addedWrites struct {
+	n      uint64 // of rows
+	bytes  int
+	ranges backing.Ranges // that they wrote
+}
 
 // encodeRanges is the ranges row: valid, then dirty, then whether dirty is
 // known at all.
@@ -17,6 +38,120 @@ func (in *inode) encodeRanges() []byte {
 	return append(b, 0)
 }
 
+func addedKey(ino Ino, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(key(tableAdded, ino), n)
+}
+
+// putRanges writes the ranges row anew; the rows of what was added go.
+func (c *change) putRanges(in *inode) {
+	c.b.Put(c.ownKey(tableRanges, in.ino), in.encodeRanges())
+	c.dropAdded(in)
+}
+
+// dropRanges removes all that is said about ranges.
+func (c *change) dropRanges(in *inode) {
+	c.b.Delete(c.ownKey(tableRanges, in.ino))
+	c.dropAdded(in)
+}
+
+func (c *change) dropAdded(in *inode) {
+	for n := range in.added.n {
+		c.b.Delete(addedKey(in.ino, n))
+	}
+	c.folded = in
+}
+
+// noteValid takes note that p was written to a partial backing file at off, so
+// that [from, off+len(p)) is valid; what is before off is a hole. Without p, the
+// range was made a hole. in.mu is held.
+func (t *Tree) noteValid(in *inode, p []byte, from, off, to int64) error {
+	if in.orphan {
+		in.valid.Add(from, to)
+		return nil
+	}
+	again := len(in.added.ranges.Within(from, to)) > 0 // a row would bring back what was there before
+	if in.valid.Contains(from, to) && !again {
+		return nil
+	}
+	a := &in.added
+	if p == nil || len(p) > addedEach || a.n >= addedMax || a.bytes+len(p) > addedBytesMax {
+		if err := t.syncBacking(in); err != nil {
+			return err
+		}
+		in.valid.Add(from, to)
+		c, _ := t.lockedChange(in)
+		c.putRanges(in)
+		return c.applyLocked()
+	}
+	c, _ := t.lockedChange(in)
+	c.value = append(c.uint64Value(uint64(from)), 0, 0, 0, 0, 0, 0, 0, 0)
+	binary.BigEndian.PutUint64(c.value[8:], uint64(off))
+	c.value = append(c.value, p...)
+	c.b.Put(addedKey(in.ino, a.n), c.value)
+	if err := c.applyLocked(); err != nil {
+		return err
+	}
+	a.n++
+	a.bytes += len(p)
+	a.ranges.Add(from, to)
+	in.valid.Add(from, to)
+	t.noteFetched(in) // so that the ranges row takes it in soon
+	return nil
+}
+
+var errAdded = errors.New("malformed row of a write")
+
+// decodeAdded is what the row of a write says: see noteValid.
+func decodeAdded(v []byte) (p []byte, from, off int64, err error) {
+	if len(v) < 16 {
+		return nil, 0, 0, errAdded
+	}
+	from, off = int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:]))
+	if from < 0 || off < from || off > MaxSize {
+		return nil, 0, 0, errAdded
+	}
+	return v[16:], from, off, nil
+}
+
+// eachAdded calls fn for the writes of a file that have rows, in order.
+func eachAdded(r state.Reader, ino Ino, fn func(p []byte, from, off int64) error) error {
+	var bad error
+	start := key(tableAdded, ino)
+	err := r.Scan(start, state.PrefixEnd(start), func(_, v []byte) bool {
+		p, from, off, err := decodeAdded(v)
+		if err == nil {
+			err = fn(p, from, off)
+		}
+		bad = err
+		return err == nil
+	})
+	return errors.Join(err, bad)
+}
+
+// rewriteAdded writes to a backing file what the rows say was written to it,
+// and flushes it.
+func (t *Tree) rewriteAdded(in *inode) error {
+	if in.added.n == 0 {
+		return nil
+	}
+	f, err := t.files.Open(in.row.backing)
+	if absent(err) {
+		return nil // nothing of it is left
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = eachAdded(t.st, in.ino, func(p []byte, _, off int64) error {
+		_, err := f.WriteAt(p, off)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Datasync(), t.files.SyncName(in.row.backing))
+}
+
 // readRanges brings the ranges into memory; in.mu is held. Without a row, a
 // resident file that is dirty may have changed everywhere.
 func (t *Tree) readRanges(in *inode) error {
@@ -24,23 +159,37 @@ func (t *Tree) readRanges(in *inode) error {
 		in.ranged = true
 		return nil
 	}
-	b, ok, err := t.st.Get(key(tableRanges, in.ino))
-	if err != nil {
-		return err
-	}
-	if !ok {
-		in.whole = in.row.has(flagDirty)
-		in.ranged = true
-		return nil
-	}
-	valid, rest, err := backing.DecodeRanges(b)
+	ok, err := readRangesOf(t.st, in)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Path(in.ino), err)
 	}
+	if !ok {
+		in.whole = in.row.has(flagDirty)
+	}
+	in.ranged = true
+	return nil
+}
+
+// readRangesOf reads what tables say of an inode's ranges, if they do.
+func readRangesOf(r state.Reader, in *inode) (ok bool, err error) {
+	b, ok, err := r.Get(key(tableRanges, in.ino))
+	if !ok || err != nil {
+		return false, err
+	}
+	valid, rest, err := backing.DecodeRanges(b)
+	if err != nil {
+		return false, err
+	}
 	dirty, rest, err := backing.DecodeRanges(rest)
 	if err != nil || len(rest) != 1 {
-		return fmt.Errorf("%s: ranges row: %w", t.Path(in.ino), backing.ErrFormat)
+		return false, fmt.Errorf("ranges row: %w", backing.ErrFormat)
 	}
-	in.valid, in.dirty, in.whole, in.ranged = valid, dirty, rest[0] == 1, true
-	return nil
+	in.valid, in.dirty, in.whole, in.added = valid, dirty, rest[0] == 1, addedWrites{}
+	return true, eachAdded(r, in.ino, func(p []byte, from, off int64) error {
+		in.added.n++
+		in.added.bytes += len(p)
+		in.added.ranges.Add(from, off+int64(len(p)))
+		in.valid.Add(from, off+int64(len(p)))
+		return nil
+	})
 }

@@ -48,6 +48,9 @@ func (t *Tree) recoverFile(ino Ino) error {
 	if err := t.readRanges(in); err != nil {
 		return err
 	}
+	if err := t.rewriteAdded(in); err != nil {
+		return err
+	}
 	st, err := t.files.Stat(r.backing)
 	switch {
 	case err == nil:
@@ -72,6 +75,9 @@ func (t *Tree) recoverFile(ino Ino) error {
 	} else {
 		b.Delete(backingKey(r.backing))
 		b.Delete(key(tableRanges, ino))
+	}
+	for n := range in.added.n {
+		b.Delete(addedKey(ino, n))
 	}
 	b.Put(key(tableInode, ino), in.row.encode())
 	dir, name := in.row.parent, in.row.name

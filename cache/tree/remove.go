@@ -112,13 +112,14 @@ func (c *change) dropLast(e *edit) error {
 	if err := c.t.keepForOrphan(in); err != nil {
 		return err
 	}
-	for _, table := range [...]byte{tableInode, tableInline, tableXattrs, tableRanges, tableWriting} {
+	for _, table := range [...]byte{tableInode, tableInline, tableXattrs, tableWriting} {
 		if c.t.mayHave(in, table) {
 			c.b.Delete(c.ownKey(table, in.ino))
 		}
 	}
 	if in.row.has(flagBacking) {
-		c.b.Delete(backingKey(in.row.backing))
+		c.b.Delete(c.ownKey(tableBacking, Ino(in.row.backing)))
+		c.dropRanges(in)
 	}
 	c.files--
 	if in.row.isFile() {
@@ -132,7 +133,7 @@ func (t *Tree) mayHave(in *inode, table byte) bool {
 	switch table {
 	case tableInline:
 		return in.row.has(flagInline) || in.row.mode&modeType == modeLnk
-	case tableRanges, tableWriting:
+	case tableWriting:
 		return in.row.has(flagBacking)
 	case tableXattrs:
 		return !in.xattrsRead || len(in.xattrs) > 0

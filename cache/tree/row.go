@@ -17,6 +17,7 @@ const (
 	tableXattrs  = 'x' // inode → attributes
 	tableMark    = 'm' // directory, name → epoch
 	tableRanges  = 'r' // inode → valid and dirty ranges of its backing file
+	tableAdded   = 'a' // inode, offset → up to where it is valid since the ranges were written
 	tableWriting = 'w' // inode: open for writing
 	tableBacking = 'n' // backing number → inode
 	tableSingle  = 'h' // name → value

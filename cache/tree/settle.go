@@ -97,8 +97,11 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 		if r.has(flagBacking) {
 			ch.b.Delete(key(tableWriting, in.ino))
 		}
-		if r.has(flagBacking) && !r.has(flagPartial) {
-			ch.b.Delete(key(tableRanges, in.ino))
+		switch {
+		case r.has(flagBacking) && !r.has(flagPartial):
+			ch.dropRanges(in)
+		case in.added.n > 0: // it is flushed
+			ch.putRanges(in)
 		}
 	}
 	if err := ch.applyLocked(); err != nil {

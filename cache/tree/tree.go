@@ -113,6 +113,7 @@ type inode struct {
 	file           disk.File // open backing file, while opens > 0 or a change is under way
 	named          bool      // the backing file's name is on the disk
 	flushed        bool      // … and its content, as far as is known
+	unflushed      uint64    // counts how often flushed became false
 	flushErr       error     // of a flush that failed: what it lost stays lost
 	loose          uint64    // batch that first put content into the inline row; 0: it may be on the disk
 	passthrough    bool      // handles of this inode bypass the daemon
@@ -124,6 +125,7 @@ type inode struct {
 	dirty            backing.Ranges // what changed since the cut that took the rest
 	whole            bool           // dirty is not known: all may have changed
 	ranged           bool           // valid, dirty and whole were read from the tables
+	added            addedWrites    // that made more of it valid
 	lastChunk, ahead int64          // that was read last, and that was asked for ahead of it
 
 	gained  bool    // valid grew by what was fetched since the ranges were written

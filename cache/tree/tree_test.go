@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"skep/cache/backing"
+	"skep/cache/disk"
 	"skep/cache/state"
 )
 
@@ -23,6 +24,7 @@ type device struct {
 	st  *state.Store
 	*Tree
 	opt Options
+	fs  disk.FS // nil is that of the machine
 }
 
 func newDevice(t testing.TB, opt Options) *device {
@@ -34,11 +36,14 @@ func newDevice(t testing.TB, opt Options) *device {
 
 func (d *device) open() {
 	d.t.Helper()
-	st, err := state.Open(filepath.Join(d.dir, "state"))
+	if d.fs == nil {
+		d.fs = disk.Local
+	}
+	st, err := state.OpenWith(filepath.Join(d.dir, "state"), state.Options{Disk: d.fs})
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	files, err := backing.Open(filepath.Join(d.dir, "files"))
+	files, err := backing.OpenOn(d.fs, filepath.Join(d.dir, "files"))
 	if err != nil {
 		d.t.Fatal(err)
 	}

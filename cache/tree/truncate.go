@@ -64,7 +64,7 @@ func (t *Tree) empty(in *inode) error {
 	}
 	if had {
 		c.b.Delete(backingKey(in.row.backing))
-		c.b.Delete(key(tableRanges, in.ino))
+		c.dropRanges(in)
 		c.b.Delete(key(tableWriting, in.ino))
 	}
 	number := in.row.backing
@@ -120,7 +120,7 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 	if err := t.preserve(in, min(size, old), old); err != nil {
 		return err
 	}
-	in.flushed = false
+	in.unflush()
 	if err := in.file.Truncate(size); err != nil {
 		return noSpace(fmt.Errorf("%s: truncate: %w", t.Path(in.ino), err))
 	}
@@ -144,7 +144,7 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 		if err := t.syncBacking(in); err != nil {
 			return err
 		}
-		c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
+		c.putRanges(in)
 	}
 	return c.applyLocked()
 }

@@ -103,10 +103,10 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 	if err := t.preserve(in, off, end); err != nil {
 		return 0, err
 	}
-	in.flushed = false
+	in.unflush()
 	n, err := in.file.WriteAt(p, off)
 	if n > 0 {
-		if nerr := t.noteWrite(in, off, off+int64(n)); nerr != nil {
+		if nerr := t.noteWrite(in, p[:n], off, off+int64(n)); nerr != nil {
 			return 0, nerr
 		}
 	}
@@ -116,10 +116,10 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// noteWrite takes note that [from, to) of the backing file was written. The
-// row follows when the file is closed, unless what is here has to be known
+// noteWrite takes note that [from, to) of the backing file was written with p, or
+// made a hole where p is nil. The row follows when the file is closed, unless what is here has to be known
 // after a crash.
-func (t *Tree) noteWrite(in *inode, from, to int64) error {
+func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 	if !in.whole {
 		// A write past the end changes the hole before it too: what was the
 		// last chunk grows.
@@ -137,27 +137,7 @@ func (t *Tree) noteWrite(in *inode, from, to int64) error {
 	if !in.row.has(flagPartial) {
 		return nil
 	}
-	if to > old && from > old {
-		from = old // the hole between is zeros, whatever the commit says
-	}
-	if in.valid.Contains(from, to) {
-		return nil
-	}
-	if !in.orphan {
-		// What the ranges call valid must be on the disk first, or a crash shows
-		// a hole where the commit has content.
-		if err := t.syncBacking(in); err != nil {
-			return err
-		}
-	}
-	in.valid.Add(from, to)
-	if in.orphan {
-		return nil
-	}
-	c, e := t.lockedChange(in)
-	e.local()
-	c.b.Put(key(tableRanges, in.ino), in.encodeRanges())
-	return c.applyLocked()
+	return t.noteValid(in, p, min(from, old), from, to) // a hole between is zeros, whatever the commit says
 }
 
 // beginWriting makes sure, before the first write of an epoch to a backing
@@ -193,7 +173,7 @@ func (t *Tree) beginWriting(in *inode) error {
 	}
 	in.writing = true
 	if wasClean {
-		return t.st.Sync()
+		return t.syncTo(in.seq)
 	}
 	return nil
 }

@@ -1,0 +1,173 @@
+package tree
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"skep/cache/disk"
+)
+
+// flushes is a disk that counts flushes, and calls hook before each of the
+// journal's.
+type flushes struct {
+	disk.FS
+	mu             sync.Mutex // guards the next two
+	journal, files int
+	hook           func()
+}
+
+type flushedFile struct {
+	disk.File
+	f       *flushes
+	journal bool
+}
+
+func (f *flushes) Open(name string, flags int) (disk.File, error) {
+	file, err := f.FS.Open(name, flags)
+	return flushedFile{file, f, strings.HasSuffix(name, ".journal")}, err
+}
+
+func (f flushedFile) Datasync() error {
+	f.f.mu.Lock()
+	hook := f.f.hook
+	if f.journal {
+		f.f.journal++
+	} else {
+		f.f.files++
+		hook = nil
+	}
+	f.f.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
+	return f.File.Datasync()
+}
+
+// during counts the flushes that fn takes.
+func (f *flushes) during(fn func()) (journal, files int) {
+	f.mu.Lock()
+	journal, files = f.journal, f.files
+	f.mu.Unlock()
+	fn()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.journal - journal, f.files - files
+}
+
+func countingDevice(t *testing.T) (*device, *flushes) {
+	f := &flushes{FS: disk.Local}
+	d := &device{t: t, dir: t.TempDir(), fs: f}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	return d, f
+}
+
+func (d *device) create(dir Ino, name string) *File {
+	d.t.Helper()
+	f, _, err := d.Create(ctx, dir, name, 0o644, os.O_RDWR, Owner{})
+	must(d.t, err)
+	return f
+}
+
+func writeAt(t testing.TB, f *File, p []byte, off int64) {
+	t.Helper()
+	_, err := f.WriteAt(ctx, p, off, false)
+	must(t, err)
+}
+
+// A flush is what an fsync costs; see docs/fs.md.
+func TestFlushes(t *testing.T) {
+	d, count := countingDevice(t)
+	small, large := d.create(Root, "small"), d.create(Root, "large")
+	writeAt(t, large, pattern(100_000, 1), 0)
+	must(t, large.Sync(ctx, false))
+	for _, tt := range []struct {
+		what           string
+		do             func()
+		journal, files int
+	}{
+		{"small file", func() {
+			writeAt(t, small, pattern(4096, 1), 0)
+			must(t, small.Sync(ctx, true))
+		}, 1, 0},
+		{"small file again, and its directory", func() {
+			writeAt(t, small, pattern(4096, 2), 0)
+			must(t, small.Sync(ctx, false))
+			must(t, d.SyncDir(ctx, Root))
+		}, 1, 0},
+		{"nothing new", func() { must(t, small.Sync(ctx, false)) }, 0, 0},
+		{"overwriting in a backing file", func() {
+			writeAt(t, large, pattern(4096, 3), 8192)
+			must(t, large.Sync(ctx, true))
+		}, 0, 1},
+		{"rename over a file", func() {
+			other := d.create(Root, "other")
+			writeAt(t, other, pattern(100_000, 4), 0)
+			other.Release()
+			must(t, d.Rename(ctx, Root, "other", Root, "large", 0))
+		}, 0, 1},
+		{"rename of what was synced over a file", func() {
+			other := d.create(Root, "other")
+			writeAt(t, other, pattern(100_000, 4), 0)
+			must(t, other.Sync(ctx, false))
+			other.Release()
+			must(t, d.Rename(ctx, Root, "other", Root, "large", 0))
+		}, 1, 1},
+	} {
+		if j, f := count.during(tt.do); j != tt.journal || f != tt.files {
+			t.Errorf("%s: flushed the journal %d times and backing files %d times, want %d and %d",
+				tt.what, j, f, tt.journal, tt.files)
+		}
+	}
+}
+
+// Many fsyncs at once cost two flushes: the one under way, and one for all who
+// came meanwhile.
+func TestFsyncsShareAFlush(t *testing.T) {
+	const others = 20
+	d, count := countingDevice(t)
+	first := d.create(Root, "first")
+	writeAt(t, first, []byte("x"), 0)
+	wrote, written := make(chan struct{}, others), sync.OnceFunc(func() {})
+	written = sync.OnceFunc(func() {
+		for range others {
+			<-wrote
+		}
+	})
+	count.hook = written
+	flushed, _ := count.during(func() {
+		var all sync.WaitGroup
+		all.Go(func() { must(t, first.Sync(ctx, true)) })
+		for i := range others {
+			all.Go(func() {
+				f := d.create(Root, fmt.Sprint(i))
+				writeAt(t, f, []byte("y"), 0)
+				wrote <- struct{}{}
+				must(t, f.Sync(ctx, true))
+			})
+		}
+		all.Wait()
+	})
+	if flushed > 2 {
+		t.Errorf("flushed %d times", flushed)
+	}
+}
+
+// While a file is being flushed it can be read and written.
+func TestNobodyWaitsForAFlush(t *testing.T) {
+	d, count := countingDevice(t)
+	f := d.create(Root, "file")
+	writeAt(t, f, pattern(100, 1), 0)
+	count.hook = sync.OnceFunc(func() {
+		writeAt(t, f, pattern(100, 2), 0)
+		_, err := d.Attr(ctx, f.Ino())
+		must(t, err)
+	})
+	must(t, f.Sync(ctx, false))
+	if j, _ := count.during(func() { must(t, f.Sync(ctx, false)) }); j != 1 {
+		t.Errorf("what was written during a flush took %d flushes", j)
+	}
+}
