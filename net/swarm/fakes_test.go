@@ -47,6 +47,7 @@ type shardKey struct {
 type holder struct {
 	mood   mood
 	strict bool // it takes no shard of a group before a lease
+	claims bool // it states what its mood will not give
 	leases map[group.ID]bool
 	slots  map[group.ID]uint8
 	shards map[shardKey][]byte
@@ -68,12 +69,28 @@ type swarmOf struct {
 func newSwarmOf(n int) *swarmOf {
 	f := &swarmOf{peers: map[group.PeerKey]*holder{}, released: make(chan struct{}), found: map[group.ID][]group.PeerKey{}}
 	for i := range n {
-		f.peers[peerKey(i)] = &holder{
-			leases: map[group.ID]bool{}, slots: map[group.ID]uint8{}, shards: map[shardKey][]byte{},
-			words: map[packKey][]byte{}, calls: map[wire.Kind]int{},
-		}
+		f.add(i)
 	}
 	return f
+}
+
+func (f *swarmOf) add(i int) *holder {
+	h := &holder{
+		leases: map[group.ID]bool{}, slots: map[group.ID]uint8{}, shards: map[shardKey][]byte{},
+		words: map[packKey][]byte{}, calls: map[wire.Kind]int{},
+	}
+	f.peers[peerKey(i)] = h
+	return h
+}
+
+// claim adds a peer that claims to hold a slot of a pack, and is of its mood when
+// it is asked for its shard; those that are slow or gone, half of them, already
+// when they are to say so.
+func (f *swarmOf) claim(p testPack, i int, slot uint8, m mood) {
+	h := f.add(i)
+	h.mood, h.slots[p.Group] = m, slot
+	h.claims = i%2 == 0 || m == absent || m == lying
+	h.shards[shardKey{packKey{p.Group, p.Number}, slot}] = nil
 }
 
 func peerKey(i int) (k group.PeerKey) {
@@ -90,6 +107,9 @@ func (f *swarmOf) call(ctx context.Context, kind wire.Kind, p group.PeerKey) (*h
 	if h != nil {
 		h.calls[kind]++
 		m = h.mood
+		if h.claims && kind == wire.KindStatement {
+			m = right
+		}
 	}
 	f.mu.Unlock()
 	fail := func(err error) (*holder, error) { return nil, &client.Error{Op: kind, Peer: p, Err: err} }

@@ -3,128 +3,218 @@ package swarm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
-	"skep/chunker/erasure"
+	"golang.org/x/sync/errgroup"
+
 	"skep/chunker/group"
 	"skep/net/client"
 )
 
-// foundSlots are holders that were found by asking around.
-type foundSlots struct {
-	slots  map[uint8]group.PeerKey
-	silent int // those that did not answer, whatever their slots are
-	at     time.Time
-}
-
 const (
-	maxFound    = 256
-	foundFor    = time.Minute
-	findHolders = 64
+	maxFound = 256         // groups of which it is remembered who was found
+	foundFor = time.Minute // how long
+	maxNamed = 4096        // peers that are said to hold a group, of which there may be made-up ones
+
+	namingTime  = 10 * time.Second // for the directory to name them
+	askingTime  = 3 * time.Second  // for each of them to say what it holds
+	askedAtOnce = 96
 )
 
 // holders are the peers to be asked for a pack.
 type holders struct {
-	of     map[uint8][]group.PeerKey // by slot
+	of     map[uint8][]group.PeerKey // by slot, the likeliest first
 	silent int                       // further ones, of whom nobody knows the slots as they do not answer
 }
 
-func (h holders) count() (n int) {
-	for _, of := range h.of {
-		n += len(of)
-	}
-	return n
-}
-
-// holdersOf returns who is to be asked for each slot: the one that the table
-// names, and, if ask says so or it names none, who was found by asking around.
-func (s *Swarm) holdersOf(ctx context.Context, ref group.PackRef, ask bool) (holders, error) {
+// named are the holders that the table names.
+func named(ref group.PackRef) holders {
 	out := holders{of: map[uint8][]group.PeerKey{}}
 	for i, p := range ref.Slots {
 		if !p.IsZero() {
 			out.of[uint8(i)] = append(out.of[uint8(i)], p)
 		}
 	}
-	if len(out.of) > 0 && !ask {
-		return out, nil
-	}
-	var found foundSlots
-	var err error
-	if s.c.Finder != nil {
-		found, err = s.findSlots(ctx, ref)
-	}
-	for slot, p := range found.slots {
-		if !slices.Contains(out.of[slot], p) {
-			out.of[slot] = append(out.of[slot], p)
-		}
-	}
-	out.silent = found.silent
-	switch {
-	case len(out.of) > 0:
-		return out, nil
-	case ctx.Err() != nil:
-		return out, ctx.Err()
-	case found.silent > 0, errors.Is(err, context.DeadlineExceeded):
-		return out, fmt.Errorf("%w: of %d that are said to hold the group, none (%w)", ErrUnreachable, found.silent, orNone(err))
-	}
-	return out, fmt.Errorf("%w: %w", ErrAbsent, orNone(err))
-}
-
-// findSlots asks the directory who holds a group, and those which slot.
-func (s *Swarm) findSlots(ctx context.Context, ref group.PackRef) (foundSlots, error) {
-	s.mu.Lock()
-	f, ok := s.found[ref.Group]
-	s.mu.Unlock()
-	if ok && s.c.Now().Sub(f.at) < foundFor {
-		return f, nil
-	}
-	keys, err := s.c.Finder.FindHolders(ctx, ref.Group, findHolders)
-	if err != nil && len(keys) == 0 {
-		return foundSlots{}, err
-	}
-	f = foundSlots{slots: map[uint8]group.PeerKey{}}
-	var mu sync.Mutex // guards f
-	s.each(ctx, keys, func(ctx context.Context, _ int, p group.PeerKey) {
-		st, err := s.c.Holders.Statement(ctx, p, ref.Group)
-		s.note(p, err, 0)
-		mu.Lock()
-		defer mu.Unlock()
-		switch _, ok := f.slots[st.Slot]; {
-		case errors.Is(err, client.ErrAbsent), errors.Is(err, client.ErrLied):
-		case err != nil:
-			f.silent++
-		case int(st.Slot) < int(ref.Coding.N) && (!ok || st.Held.Has(ref.Number)):
-			f.slots[st.Slot] = p
-		}
-	})
-	f.at = s.c.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.found) >= maxFound {
-		clear(s.found)
-	}
-	if len(f.slots) > 0 {
-		s.found[ref.Group] = f
-	}
-	return f, nil
-}
-
-// inOrder lists holders, those that failed lately last.
-func (s *Swarm) inOrder(from holders) []group.PeerKey {
-	var out []group.PeerKey
-	for slot := range uint8(erasure.MaxShards) {
-		out = append(out, from.of[slot]...)
-	}
-	slices.SortStableFunc(out, func(a, b group.PeerKey) int { return rank(s.shuns(a)) - rank(s.shuns(b)) })
 	return out
 }
 
-func rank(shunned bool) int {
-	if shunned {
+// A search asks those that the directory names for a group which slot they
+// hold. Anybody can have himself named: so many are asked at once, each for a
+// short time, those that are known to be peers first, and nobody has to wait
+// for the last. All who look for holders of the group share the search; it goes
+// on as long as somebody does, and is taken up again where it was left.
+type search struct {
+	mu      sync.Mutex // guards all below
+	claims  []claim
+	asked   map[group.PeerKey]bool
+	silent  int // of those asked
+	done    bool
+	err     error // of the directory
+	at      time.Time
+	lookers int
+	ended   chan struct{} // closed when nobody works on it; nil before the first
+	stop    context.CancelFunc
+	news    chan struct{} // closed at the next change
+}
+
+// claim is a holder's word that it holds a slot, and which packs of it.
+type claim struct {
+	source
+	held group.Bitmap
+}
+
+// look takes part in the search for holders of a group; leave ends that.
+func (s *Swarm) look(id group.ID) *search {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sr := s.searches[id]
+	if sr == nil || sr.old(s.c.Now()) {
+		if len(s.searches) >= maxFound {
+			clear(s.searches)
+		}
+		sr = &search{asked: map[group.PeerKey]bool{}, news: make(chan struct{})}
+		s.searches[id] = sr
+	}
+	sr.mu.Lock()
+	defer sr.mu.Unlock()
+	if sr.lookers++; sr.lookers == 1 && !sr.done {
+		ctx, stop := context.WithTimeout(context.Background(), s.c.Timeout)
+		before, ended := sr.ended, make(chan struct{})
+		sr.stop, sr.ended = stop, ended
+		go func() {
+			defer close(ended)
+			if before != nil {
+				<-before // it was told to end
+			}
+			s.search(ctx, id, sr)
+		}()
+	}
+	return sr
+}
+
+// old reports whether the search is to be made again: some time after it ended,
+// or at once if it found nobody.
+func (sr *search) old(now time.Time) bool {
+	sr.mu.Lock()
+	defer sr.mu.Unlock()
+	return sr.done && (len(sr.claims) == 0 || now.Sub(sr.at) >= foundFor)
+}
+
+// leave ends a part in the search, and with the last one the search.
+func (sr *search) leave() {
+	sr.mu.Lock()
+	defer sr.mu.Unlock()
+	if sr.lookers--; sr.lookers == 0 && sr.stop != nil {
+		sr.stop()
+	}
+}
+
+// holders returns who was found so far, those first that have a pack; a channel
+// that is closed when there is more; and whether all were asked.
+func (sr *search) holders(number uint16) (out holders, news <-chan struct{}, done bool) {
+	sr.mu.Lock()
+	defer sr.mu.Unlock()
+	out = holders{of: map[uint8][]group.PeerKey{}, silent: sr.silent}
+	for _, having := range []bool{true, false} {
+		for _, c := range sr.claims {
+			if c.held.Has(number) == having {
+				out.of[c.slot] = append(out.of[c.slot], c.peer)
+			}
+		}
+	}
+	return out, sr.news, sr.done
+}
+
+// none says why nobody was found.
+func (sr *search) none() error {
+	sr.mu.Lock()
+	defer sr.mu.Unlock()
+	if sr.silent > 0 || errors.Is(sr.err, context.DeadlineExceeded) {
+		return ErrUnreachable
+	}
+	return ErrAbsent
+}
+
+// change changes what was found, and tells those who look.
+func (sr *search) change(fn func()) {
+	sr.mu.Lock()
+	defer sr.mu.Unlock()
+	fn()
+	close(sr.news)
+	sr.news = make(chan struct{})
+}
+
+// search asks whom the directory names until ctx ends.
+func (s *Swarm) search(ctx context.Context, id group.ID, sr *search) {
+	naming, cancel := context.WithTimeout(ctx, namingTime)
+	keys, err := s.c.Finder.FindHolders(naming, id, maxNamed)
+	cancel()
+	var asking errgroup.Group
+	asking.SetLimit(askedAtOnce)
+	for _, p := range s.likeliest(keys) {
+		if ctx.Err() != nil {
+			break
+		}
+		if sr.first(p) {
+			asking.Go(func() error { s.askSlot(ctx, id, p, sr); return nil })
+		}
+	}
+	_ = asking.Wait()
+	sr.change(func() {
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			sr.done, sr.err, sr.at = true, err, s.c.Now()
+		}
+	})
+}
+
+// first reports whether a peer was not asked yet.
+func (sr *search) first(p group.PeerKey) bool {
+	sr.mu.Lock()
+	defer sr.mu.Unlock()
+	first := !sr.asked[p]
+	sr.asked[p] = true
+	return first
+}
+
+// likeliest puts those first that have ever answered, and those last that
+// failed lately.
+func (s *Swarm) likeliest(keys []group.PeerKey) []group.PeerKey {
+	order := func(p group.PeerKey) int {
+		if s.shuns(p) {
+			return 2
+		}
+		if s.c.Peers != nil {
+			if known, ok := s.c.Peers.Get(p); ok && !known.FirstSeen.IsZero() {
+				return 0
+			}
+		}
 		return 1
 	}
-	return 0
+	out := slices.Clone(keys)
+	slices.SortStableFunc(out, func(a, b group.PeerKey) int { return order(a) - order(b) })
+	return out
+}
+
+// askSlot asks a peer which slot of a group it holds.
+func (s *Swarm) askSlot(ctx context.Context, id group.ID, p group.PeerKey, sr *search) {
+	timed, cancel := context.WithTimeout(ctx, askingTime)
+	defer cancel()
+	st, err := s.c.Holders.Statement(timed, p, id)
+	if ctx.Err() != nil && err != nil {
+		sr.change(func() { delete(sr.asked, p) }) // by who takes it up
+		return
+	}
+	if ended(err) { // it took too long
+		err = client.ErrUnreachable
+	}
+	s.note(p, err, 0)
+	switch {
+	case errors.Is(err, client.ErrAbsent), errors.Is(err, client.ErrLied):
+	case err != nil:
+		sr.change(func() { sr.silent++ })
+	default:
+		sr.change(func() { sr.claims = append(sr.claims, claim{source{st.Slot, p}, st.Held}) })
+	}
 }

@@ -33,8 +33,10 @@ type gathering struct {
 	fits func([]byte) bool
 
 	ends   chan gathered
-	queue  []source // not asked yet, in order
+	over   chan struct{} // closed when nobody reads ends any more
+	queue  []source      // not asked yet, in order
 	flying map[source]*flight
+	rounds int // of asking more, since somebody answered
 	scouts int // asked because somebody was late, and it may have been our own line
 
 	have   map[uint8][]byte
@@ -55,6 +57,8 @@ type flight struct {
 	begin time.Time
 	due   time.Time // until when it is waited for
 	late  bool
+	drop  func()       // ends it
+	mute  bool         // it was ended as nothing came at all
 	first atomic.Int64 // nanoseconds until the first bytes
 	got   atomic.Int64 // bytes
 }
@@ -69,7 +73,7 @@ type gathered struct {
 // newGathering returns one that has asked nobody yet. heard is called with each
 // answer.
 func (s *Swarm) newGathering(ref group.PackRef, m *group.Manifest, p piece, from holders, heard func()) *gathering {
-	g := &gathering{s: s, ref: ref, m: m, p: p, heard: heard, ends: make(chan gathered), flying: map[source]*flight{},
+	g := &gathering{s: s, ref: ref, m: m, p: p, heard: heard, ends: make(chan gathered), over: make(chan struct{}), flying: map[source]*flight{},
 		have: map[uint8][]byte{}, no: map[source]bool{}, known: map[source]bool{}}
 	g.from, g.to = wire.Align(m.ShardSize(), p.off, p.n)
 	g.line(from)
@@ -77,35 +81,24 @@ func (s *Swarm) newGathering(ref group.PackRef, m *group.Manifest, p piece, from
 	return g
 }
 
-// around is how long a read goes on with the holders that the table names
-// before it asks around for others: slots may have moved since.
-const around = 2 * time.Second
-
 // gather asks for the piece: its own slot first, the others when that fails or
 // is late. It ends with the piece itself or with k of the others, or when
 // nobody is left to ask.
 func (g *gathering) gather(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer close(g.over)
 	g.ask(ctx, g.atFirst())
 	look := time.NewTimer(g.next())
 	defer look.Stop()
-	more := time.NewTimer(around)
-	defer more.Stop()
-	found := g.s.c.Finder == nil
-	var finding chan holders
-	find := func() {
-		if finding == nil && !found {
-			finding = make(chan holders, 1)
-			go g.s.findMore(ctx, g.ref, finding)
-		}
-	}
+	around := g.s.around(g.ref)
+	defer around.leave()
 	for !g.complete() {
 		if len(g.flying)+len(g.queue) == 0 {
-			if found {
-				return g.missing()
+			if around.over() {
+				return g.missing(around)
 			}
-			find()
+			around.begin()
 		}
 		select {
 		case e := <-g.ends:
@@ -114,13 +107,13 @@ func (g *gathering) gather(ctx context.Context) error {
 			}
 		case <-look.C:
 			g.ask(ctx, g.beside())
-		case <-more.C:
-			find()
-		case from := <-finding:
-			found, finding = true, nil
-			more.Stop()
-			g.line(from)
-			if len(g.flying) == 0 {
+		case <-around.due():
+			around.begin()
+		case <-around.news():
+			if g.line(around.holders()) {
+				g.heard()
+			}
+			if len(g.flying) == 0 || len(g.ref.Slots) == 0 {
 				g.ask(ctx, g.wanting())
 			}
 		case <-ctx.Done():
@@ -132,31 +125,23 @@ func (g *gathering) gather(ctx context.Context) error {
 	return nil
 }
 
-// findMore sends the holders that are found by asking around.
-func (s *Swarm) findMore(ctx context.Context, ref group.PackRef, to chan<- holders) {
-	from, err := s.holdersOf(ctx, ref, true)
-	if err != nil && ctx.Err() == nil {
-		s.c.Log.Debug("asking around found nobody", "group", ref.Group, "err", err)
-	}
-	to <- from
-}
-
 // line puts those to be asked in order: the piece's own slot, then the others,
 // the fastest before those that take more than twice as long, and those that
 // failed lately last. Those that were in it before are passed over, and go
-// behind those that have just been found.
-func (g *gathering) line(from holders) {
+// behind those that have just been found. Of several that claim one slot, all
+// but one go behind those of other slots. It reports whether there are new ones.
+func (g *gathering) line(from holders) (grew bool) {
 	g.silent = max(g.silent, from.silent)
 	var first, later []source
 	rank := map[source]int{}
 	for slot := range g.m.Coding.N {
-		for _, p := range from.of[slot] {
+		for i, p := range from.of[slot] {
 			src := source{slot, p}
 			if g.known[src] {
 				continue
 			}
 			g.known[src] = true
-			rank[src] = doublings(g.s.expect(p, g.to-g.from))
+			rank[src] = i<<8 + doublings(g.s.expect(p, g.to-g.from))
 			if slot == g.p.slot {
 				rank[src] = -1
 			}
@@ -171,6 +156,7 @@ func (g *gathering) line(from holders) {
 	slices.SortStableFunc(first, byRank)
 	slices.SortStableFunc(later, byRank)
 	g.queue = slices.Concat(first, g.queue, later)
+	return len(first)+len(later) > 0
 }
 
 // doublings is how often a millisecond doubles to make a duration.
@@ -230,24 +216,33 @@ func (g *gathering) next() time.Duration {
 // wait is how long one holder is waited for before another is asked beside it.
 func (g *gathering) wait() time.Duration { return hedge(g.usual) }
 
+// muteTime is how long somebody may say nothing at all while there are others to
+// be asked: then he is given up, to make room for them.
+const muteTime = 5 * time.Second
+
 // beside says how many more to ask because somebody is late: as many as can do
-// without him. While our own line is busy that may be the reason, and everything
+// without him, and twice as many each time until somebody answers. While our own line is busy that may be the reason, and everything
 // asked for more would make it worse: then one goes ahead for all reads, to see,
 // and is waited for longer each time.
 func (g *gathering) beside() int {
 	g.usual = g.s.usual(g.others(), int(g.m.Coding.K), g.to-g.from)
 	now := g.s.c.Now()
-	late := false
+	busy, late := g.s.line.busy(now), false
 	for _, f := range g.flying {
 		f.due = later(f.due, f.begin.Add(g.wait()))
 		f.late = !now.Before(f.due) && !g.flows(f, now)
 		late = late || f.late
+		if f.late && !busy && len(g.queue) > 0 && f.got.Load() == 0 && now.Sub(f.begin) >= muteTime {
+			f.mute = true
+			f.drop()
+		}
 	}
 	switch {
 	case !late || len(g.queue) == 0:
 		return 0
-	case !g.s.line.busy(now):
-		return g.wanting()
+	case !busy:
+		g.rounds++
+		return g.wanting() << min(g.rounds-1, 8)
 	case g.wanting() > 0 && g.s.mayScout(g.patience(g.scouts+1)):
 		g.scouts++
 		return 1
@@ -286,18 +281,38 @@ func (g *gathering) flows(f *flight, now time.Time) bool {
 
 // ask asks the next n of the line.
 func (g *gathering) ask(ctx context.Context, n int) {
-	for ; n > 0 && len(g.queue) > 0; n-- {
-		src := g.queue[0]
-		g.queue = g.queue[1:]
-		if _, ok := g.have[src.slot]; ok {
-			n++
-			continue
+	for ; n > 0; n-- {
+		src, ok := g.pop()
+		if !ok {
+			return
 		}
 		begin := g.s.c.Now()
 		f := &flight{begin: begin, due: begin.Add(g.patience(g.scouts))}
 		g.flying[src] = f
-		go g.fetch(ctx, src, f)
+		one, drop := context.WithCancel(ctx)
+		f.drop = drop
+		go g.fetch(one, src, f)
 	}
+}
+
+// pop takes the first out of the line whose slot is not here, nor on its way.
+func (g *gathering) pop() (source, bool) {
+	here := map[uint8]bool{}
+	for slot := range g.have {
+		here[slot] = true
+	}
+	coming := map[uint8]bool{}
+	for src, f := range g.flying {
+		coming[src.slot] = coming[src.slot] || !f.late
+	}
+	g.queue = slices.DeleteFunc(g.queue, func(src source) bool { return here[src.slot] })
+	i := slices.IndexFunc(g.queue, func(src source) bool { return !coming[src.slot] })
+	if i < 0 {
+		return source{}, false
+	}
+	src := g.queue[i]
+	g.queue = slices.Delete(g.queue, i, i+1)
+	return src, true
 }
 
 // fetch asks one holder for the range.
@@ -318,11 +333,11 @@ func (g *gathering) fetch(ctx context.Context, src source, f *flight) {
 		if first == 0 {
 			first = took
 		}
-		s.measured(src.peer, g.to-g.from, first, took)
+		s.measured(src.peer, g.to-g.from, first, took, true)
 	}
 	select {
 	case g.ends <- gathered{src, b, fitted, err}:
-	case <-ctx.Done():
+	case <-g.over:
 	}
 }
 
@@ -357,11 +372,17 @@ func (g *gathering) within(b []byte) []byte { return b[g.p.off-g.from:][:g.p.n:g
 func (g *gathering) took(e gathered) bool {
 	f := g.flying[e.source]
 	delete(g.flying, e.source)
+	f.drop()
+	if f.mute && e.err != nil {
+		e.err = client.ErrUnreachable
+		g.s.shun(e.peer)
+	}
 	if !errors.Is(e.err, client.ErrUnreachable) {
 		g.heard()
 	}
 	if e.err == nil {
 		g.have[e.slot] = e.b
+		g.rounds = 0
 		g.fitted = g.fitted || e.fitted
 		return e.slot != g.p.slot && g.s.c.Now().Sub(f.begin) <= g.wait()
 	}
@@ -391,7 +412,7 @@ func (g *gathering) overtaken() {
 		if first == 0 {
 			first = now.Sub(f.begin)
 		}
-		g.s.measured(src.peer, g.to-g.from, first, now.Sub(f.begin))
+		g.s.measured(src.peer, g.to-g.from, first, now.Sub(f.begin), false)
 	}
 }
 
@@ -401,19 +422,28 @@ func (g *gathering) cut(ctx context.Context) error {
 		return ctx.Err()
 	}
 	g.last = context.Cause(ctx)
-	e := g.missing()
+	e := g.counts()
 	e.Kind = ErrUnreachable // not everybody was asked
 	return e
 }
 
 // missing says what is missing after everybody was asked.
-func (g *gathering) missing() *MissingError {
-	e := &MissingError{Kind: ErrUnreachable, Needed: int(g.m.Coding.K), Of: int(g.m.Coding.N),
-		Answered: len(g.have), Lost: g.lost(), Err: orNone(g.last)}
-	e.Unreachable = e.Of - e.Answered - e.Lost
+func (g *gathering) missing(around *around) error {
+	if len(g.known) == 0 {
+		return around.none()
+	}
+	e := g.counts()
 	if e.Of-e.Lost+g.silent < e.Needed {
 		e.Kind = ErrLost
 	}
+	return e
+}
+
+// counts counts what is missing.
+func (g *gathering) counts() *MissingError {
+	e := &MissingError{Kind: ErrUnreachable, Needed: int(g.m.Coding.K), Of: int(g.m.Coding.N),
+		Answered: len(g.have), Lost: g.lost(), Err: orNone(g.last)}
+	e.Unreachable = e.Of - e.Answered - e.Lost
 	return e
 }
 

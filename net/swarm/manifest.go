@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"skep/chunker/group"
@@ -50,69 +51,113 @@ func (s *Swarm) keep(m *group.Manifest) {
 	s.manifests[packKey{m.Group, m.Number}] = m
 }
 
-// askManifest asks the holders of a group for the manifest of a pack, two at a
-// time, those that failed lately last. While at it, it takes the manifests of
-// the whole group.
+// askManifest asks the holders of a group for the manifest of a pack, a few at a
+// time, those that failed lately last, and those that are found by asking
+// around. While at it, it takes the manifests of the whole group.
 func (s *Swarm) askManifest(ctx context.Context, ref group.PackRef) (*group.Manifest, error) {
-	for _, ask := range []bool{false, true} {
-		from, err := s.holdersOf(ctx, ref, ask)
-		if err != nil {
-			return nil, err
-		}
-		if m := s.firstManifest(ctx, ref, s.inOrder(from)); m != nil {
-			return m, nil
-		}
-		if s.c.Finder == nil || ctx.Err() != nil {
-			break
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return nil, fmt.Errorf("manifest of pack %d of group %v: %w", ref.Number, ref.Group, ErrUnreachable)
-}
-
-func (s *Swarm) firstManifest(ctx context.Context, ref group.PackRef, order []group.PeerKey) *group.Manifest {
 	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
 	defer cancel()
-	found := make(chan *group.Manifest)
-	next := 0
-	running := 0
-	start := func() {
-		if next >= len(order) {
-			return
+	a := &manifestAsking{s: s, ref: ref, known: map[group.PeerKey]bool{}, found: make(chan *group.Manifest)}
+	a.line(named(ref))
+	around := s.around(ref)
+	defer around.leave()
+	return a.run(ctx, around)
+}
+
+// manifestAsking is a manifest on its way.
+type manifestAsking struct {
+	s       *Swarm
+	ref     group.PackRef
+	known   map[group.PeerKey]bool
+	queue   []group.PeerKey
+	running int
+	rounds  int
+	found   chan *group.Manifest // nil from one that does not have it
+}
+
+func (a *manifestAsking) run(ctx context.Context, around *around) (*group.Manifest, error) {
+	hedge := time.NewTimer(a.s.c.Hedge)
+	defer hedge.Stop()
+	a.ask(ctx, 1)
+	for {
+		if a.running+len(a.queue) == 0 {
+			if around.over() {
+				return nil, a.missing(around)
+			}
+			around.begin()
 		}
-		p := order[next]
-		next++
-		running++
+		select {
+		case m := <-a.found:
+			a.running--
+			if m != nil {
+				return m, nil
+			}
+			a.ask(ctx, 1)
+		case <-hedge.C: // twice as many each time
+			a.ask(ctx, 1<<min(a.rounds, 5))
+			a.rounds++
+		case <-around.due():
+			around.begin()
+		case <-around.news():
+			if a.line(around.holders()) {
+				client.Tell(ctx, 0) // somebody has answered
+			}
+			a.ask(ctx, max(0, 2-a.running))
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		hedge.Reset(a.s.c.Hedge)
+	}
+}
+
+// line puts those to be asked in order that were not in it before, and reports
+// whether there are any.
+func (a *manifestAsking) line(from holders) (grew bool) {
+	for slot := range a.ref.Coding.N {
+		for _, p := range from.of[slot] {
+			if !a.known[p] {
+				a.known[p] = true
+				a.queue = append(a.queue, p)
+				grew = true
+			}
+		}
+	}
+	slices.SortStableFunc(a.queue, func(x, y group.PeerKey) int { return rank(a.s.shuns(x)) - rank(a.s.shuns(y)) })
+	return grew
+}
+
+// ask asks the next n in line.
+func (a *manifestAsking) ask(ctx context.Context, n int) {
+	for ; n > 0 && len(a.queue) > 0 && a.running < askedAtOnce; n-- {
+		p := a.queue[0]
+		a.queue = a.queue[1:]
+		a.running++
 		go func() {
-			m := s.manifestFrom(ctx, p, ref)
+			speaking, cancel := unlessMute(ctx, muteTime)
+			defer cancel()
+			m := a.s.manifestFrom(speaking, p, a.ref)
 			select {
-			case found <- m:
+			case a.found <- m:
 			case <-ctx.Done():
 			}
 		}()
 	}
-	start()
-	for running > 0 {
-		hedge := time.NewTimer(s.c.Hedge)
-		select {
-		case m := <-found:
-			running--
-			if m != nil {
-				hedge.Stop()
-				return m
-			}
-			start()
-		case <-hedge.C:
-			start()
-		case <-ctx.Done():
-			hedge.Stop()
-			return nil
-		}
-		hedge.Stop()
+}
+
+// missing says why there is no manifest: nobody knows the group, or none of
+// those who should have it gave it.
+func (a *manifestAsking) missing(around *around) error {
+	if len(a.known) == 0 {
+		return around.none()
 	}
-	return nil
+	return fmt.Errorf("manifest of pack %d of group %v: %w", a.ref.Number, a.ref.Group, ErrUnreachable)
+}
+
+func rank(shunned bool) int {
+	if shunned {
+		return 1
+	}
+	return 0
 }
 
 // manifestFrom asks one holder for all manifests of a group, and keeps them. It
@@ -127,9 +172,10 @@ func (s *Swarm) manifestFrom(ctx context.Context, p group.PeerKey, ref group.Pac
 	if err == nil {
 		got, err = checked(words, ref.Group)
 	}
-	if ctx.Err() == nil || err == nil {
-		s.note(p, err, 0)
+	if context.Cause(ctx) == errSilence && err != nil {
+		err = client.ErrUnreachable
 	}
+	s.note(p, err, 0)
 	var out *group.Manifest
 	for _, m := range got {
 		if m.Class != ref.Class || m.Coding != ref.Coding {

@@ -47,8 +47,9 @@ const (
 	maxPaces      = 8192
 )
 
-// measured takes note of how long a holder took for n bytes.
-func (s *Swarm) measured(p group.PeerKey, n int, first, whole time.Duration) {
+// measured takes note of how long a holder took for n bytes, or that they had not
+// come after that time.
+func (s *Swarm) measured(p group.PeerKey, n int, first, whole time.Duration, came bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.paces[p]
@@ -60,7 +61,9 @@ func (s *Swarm) measured(p group.PeerKey, n int, first, whole time.Duration) {
 		s.paces[p] = known
 	}
 	known.took(n, first, whole)
-	s.all.took(n, first, whole)
+	if came {
+		s.all.took(n, first, whole)
+	}
 }
 
 // expect is when an answer of n bytes should have come from a holder: by how it

@@ -84,11 +84,7 @@ func cut(m *group.Manifest, off, n int) []piece {
 // readPiece reads a piece from its holder or, should that be slow, gone or
 // wrong, rebuilds it from the same range of others.
 func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece, fits func([]byte) bool, heard func()) (b []byte, fitted bool, err error) {
-	from, err := s.holdersOf(ctx, ref, false)
-	if err != nil {
-		return nil, false, err
-	}
-	g := s.newGathering(ref, m, p, from, heard)
+	g := s.newGathering(ref, m, p, named(ref), heard)
 	g.fits = fits
 	if err := g.gather(ctx); err != nil {
 		return nil, false, err
@@ -132,11 +128,7 @@ func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (*group.Manif
 	if err != nil {
 		return nil, nil, counted(ctx, ref, err)
 	}
-	from, err := s.holdersOf(ctx, ref, false)
-	if err != nil {
-		return nil, nil, counted(ctx, ref, err)
-	}
-	g := s.newGathering(ref, m, piece{slot: noSlot, n: size}, from, heard)
+	g := s.newGathering(ref, m, piece{slot: noSlot, n: size}, named(ref), heard)
 	if err := g.gather(ctx); err != nil {
 		return nil, nil, counted(ctx, ref, err)
 	}

@@ -40,7 +40,7 @@ type Records struct {
 
 const (
 	keepersEach = 2 // keepers of one copy
-	askedEach   = 8 // peers asked for a copy beside the directory
+	askedEach   = 32 // peers asked for a copy beside the directory
 )
 
 // ErrNotKept says that too few copies of a record found a keeper.
@@ -172,6 +172,8 @@ func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, add func([]by
 	var wg sync.WaitGroup
 	for _, p := range order[:min(askedEach, len(order))] {
 		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, r.timeout()/4)
+			defer cancel()
 			if _, word, err := r.Keepers.GetRecord(ctx, p, k); err == nil {
 				add(word)
 			}

@@ -76,6 +76,17 @@ func (s *Swarm) listen(ctx context.Context, id group.ID, timeout time.Duration) 
 	}
 }
 
+// unlessMute returns a context for one call, which ends when no answer has begun
+// to come after some time.
+func unlessMute(ctx context.Context, patience time.Duration) (context.Context, func()) {
+	ctx, stop := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(patience, func() { stop(errSilence) })
+	return client.Watched(ctx, func(int) { timer.Stop() }), func() {
+		timer.Stop()
+		stop(context.Canceled)
+	}
+}
+
 // gaveUp reports whether a context of listen ended by a deadline of ours, for
 // which holders were too slow.
 func gaveUp(ctx context.Context) bool {

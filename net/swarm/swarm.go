@@ -67,7 +67,7 @@ type Swarm struct {
 
 	mu        sync.Mutex // guards all below
 	manifests map[packKey]*group.Manifest
-	found     map[group.ID]foundSlots
+	searches  map[group.ID]*search
 	shunned   map[group.PeerKey]shun
 	paces     map[group.PeerKey]*pace
 	all       pace      // of all together
@@ -107,7 +107,7 @@ func New(c Config) *Swarm {
 	set(&c.Silence, 10*time.Second)
 	set(&c.Grace, 5*time.Second)
 	set(&c.Timeout, time.Minute)
-	return &Swarm{c: c, manifests: map[packKey]*group.Manifest{}, found: map[group.ID]foundSlots{},
+	return &Swarm{c: c, manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
 		shunned: map[group.PeerKey]shun{}, paces: map[group.PeerKey]*pace{}}
 }
 
