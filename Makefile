@@ -61,8 +61,10 @@ staticcheck:
 	@$(GO) run $(STATICCHECK) -version || \
 		{ echo "could not fetch $(STATICCHECK); lint needs it" >&2; exit 1; }
 
-# The whole against its limits, in one run; then each part.
+# The mount beside other filesystems, half an hour and more; the whole against its
+# limits; then each part.
 bench: build
+	$(GO) run ./test/bench/sidebyside -skep bin/skep
 	$(GO) run ./test/bench -skep bin/skep
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 2h ./...
 

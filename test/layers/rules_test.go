@@ -72,8 +72,8 @@ type library struct {
 }
 
 var libraries = []library{
-	{"github.com/hanwen/go-fuse/v2/fs", nil, "keeps an inode in memory for each that was looked up; fs/adapter is a RawFileSystem"},
-	{"github.com/hanwen/go-fuse/", []string{"fs"}, "FUSE is what the fs layer hides"},
+	{"github.com/hanwen/go-fuse/v2/fs", []string{"test/bench/sidebyside"}, "keeps an inode in memory for each that was looked up; fs/adapter is a RawFileSystem"},
+	{"github.com/hanwen/go-fuse/", []string{"fs", "test/memfs", "test/bench/sidebyside"}, "FUSE is what the fs layer hides"},
 	{"github.com/libp2p/", []string{"net", "cmd/skep/daemon", "test"}, "the network is what the net layer hides"},
 	{"github.com/multiformats/go-multiaddr", []string{"net", "cmd/skep", "test"}, "the network is what the net layer hides"},
 	{"github.com/syndtr/goleveldb/", []string{"cache/state", "test/crash"}, "it is an index behind the journal, and only state knows how far it is to be trusted"},
@@ -106,5 +106,5 @@ var machine = map[string]string{
 }
 
 // server are the names of go-fuse's request loop. Behind mount.Server it can be
-// exchanged for another.
+// exchanged for another; what measures it (test) may name it.
 var server = map[string]bool{"Server": true, "NewServer": true, "NewProtocolServer": true, "MountOptions": true}

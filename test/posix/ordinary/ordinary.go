@@ -20,7 +20,7 @@ const mark = "SKEP_TEST_ORDINARY_DIR"
 // Main is to be called by TestMain in place of m.Run.
 func Main(m *testing.M) int {
 	if dir := os.Getenv(mark); dir != "" {
-		if err := become(dir); err != nil {
+		if err := Become(dir); err != nil {
 			fmt.Fprintln(os.Stderr, "cannot become an ordinary user:", err)
 			return 2
 		}
@@ -67,8 +67,9 @@ func run(t *testing.T, name string) {
 	}
 }
 
-// become prepares the namespace and gives root away for good.
-func become(dir string) error {
+// Become prepares the mount namespace that this process has for itself, with dir
+// for what it needs, and gives root away for good.
+func Become(dir string) error {
 	node := filepath.Join(dir, "fuse")
 	if err := unix.Mknod(node, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
 		return fmt.Errorf("mknod: %w", err)

@@ -1,0 +1,12 @@
+// Command sidebyside compares a mounted drive with what stands beside it: the
+// bare directory, an empty filesystem in memory on go-fuse's stock request loop
+// (what requests cost at the least) and on ours, go-fuse's loopback, and
+// gocryptfs. All are measured in one run, one after the other for each line and
+// round, so that whatever else the machine does strikes all alike; the page has
+// medians, ratios and goals.
+//
+// As root it measures both ways of mounting: with passthrough, and as an
+// ordinary user. The drive has no peers: what is measured is this machine.
+//
+// Usage: sidebyside -skep bin/skep [-quick] [-rounds 5] [-run REGEXP] [-systems LIST]
+package main
