@@ -12,9 +12,14 @@ import (
 	"skep/chunker/dag"
 )
 
-// ErrMoving says that a file which the kernel writes alone did not come to rest
-// while it was read, or is gone: its newest whole version stays.
-var ErrMoving = errors.New("file is being written")
+// Why a file that the kernel writes alone is not taken: its newest whole version
+// stays.
+var (
+	// ErrMoving says that it did not come to rest while it was read.
+	ErrMoving = errors.New("file is being written")
+	// ErrGone says that it was deleted since the cut.
+	ErrGone = errors.New("file was deleted")
+)
 
 // CutFile is the content of a dirty file as of the cut.
 type CutFile struct {
@@ -24,7 +29,9 @@ type CutFile struct {
 	file   disk.File // the backing file as of the cut; nil for inline content
 	inline []byte
 	passed bool
-	before unix.Stat_t // of a passed file
+	// Of a passed file: its number, and what it was like before it was read.
+	backing uint64
+	before  unix.Stat_t
 
 	// Record is the inode's record, of a passed file as it is now.
 	Record dag.Inode
@@ -129,33 +136,50 @@ func (f *CutFile) Changed() []backing.Range {
 // where that data ends; a hole reads as zeros. At the end of the file, from is
 // Size.
 func (f *CutFile) NextData(off int64) (from, to int64) {
-	if f.file == nil || f.partial {
+	if f.file == nil || f.partial || off >= f.Size {
 		return off, f.Size
 	}
-	from, err := f.file.Seek(off, unix.SEEK_DATA)
-	if err != nil {
-		if err == unix.ENXIO && !f.mayBeFrozen() {
-			return f.Size, f.Size
-		}
-		return off, f.Size
-	}
-	if f.mayBeFrozen() {
-		return off, f.Size // a hole may have been punched since the cut
-	}
-	to, err = f.file.Seek(from, unix.SEEK_HOLE)
-	if err != nil {
-		to = f.Size
+	from, to = dataFrom(f.file, off, f.Size)
+	// Now that holes which are made from here on do not count: what was set
+	// aside before others were.
+	if r, ok := f.setAside(off); ok && r.From < from {
+		from, to = r.From, r.To
 	}
 	return min(from, f.Size), min(to, f.Size)
 }
 
-func (f *CutFile) mayBeFrozen() bool {
+// setAside returns the first range at or after off of which the content as of the
+// cut is kept apart.
+func (f *CutFile) setAside(off int64) (r backing.Range, ok bool) {
 	if f.in == nil {
-		return false
+		return r, false
 	}
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()
-	return f.in.frozen != nil
+	if f.in.frozen == nil {
+		return r, false
+	}
+	kept := f.in.frozen.have.Within(off, f.Size)
+	if len(kept) == 0 {
+		return r, false
+	}
+	return kept[0], true
+}
+
+// dataFrom finds the first data of a file at or after off, and its end; from is
+// size if there is none. Where it cannot be told, all is data.
+func dataFrom(file disk.File, off, size int64) (from, to int64) {
+	from, err := file.Seek(off, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return size, size
+	}
+	if err != nil {
+		return off, size
+	}
+	if to, err = file.Seek(from, unix.SEEK_HOLE); err != nil {
+		to = size
+	}
+	return from, to
 }
 
 // ReadAt fills p with the content at off. What is not on this device is
@@ -181,15 +205,18 @@ func (f *CutFile) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return f.readHere(p, off)
 }
 
+// readHere fills p from this device. It holds nobody up who writes the file: what
+// is overwritten meanwhile was set aside before.
 func (f *CutFile) readHere(p []byte, off int64) error {
-	if f.in != nil {
-		f.in.mu.Lock()
-		defer f.in.mu.Unlock()
-		if fr := f.in.frozen; fr != nil && !f.passed {
-			return fr.read(p, off)
-		}
+	if err := readFull(f.file, p, off); err != nil || f.in == nil || f.passed {
+		return err
 	}
-	return readFull(f.file, p, off)
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
+	if f.in.frozen == nil {
+		return nil
+	}
+	return f.in.frozen.restore(p, off)
 }
 
 // readOld fills p from the committed version.

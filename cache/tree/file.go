@@ -72,9 +72,15 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 }
 
 // mayPass reports whether a file that is created or truncated with these flags
-// may be written by the kernel alone. That would not take set-user-id away.
+// may be written by the kernel alone. That would not take set-user-id away. A
+// program that opens a file for reading and writing, to be made only if it is not
+// there, keeps a database or an image in it: several such files belong together
+// as of one moment, which a commit finds only if it sees each write.
 func (t *Tree) mayPass(flags int, mode uint32) bool {
-	return t.opt.Passthrough && mode&(modeSUID|modeSGID) == 0 && isWritable(flags) && flags&(os.O_APPEND|os.O_SYNC|unix.O_DSYNC) == 0
+	if !t.opt.Passthrough || mode&(modeSUID|modeSGID) != 0 || !isWritable(flags) || flags&(os.O_APPEND|os.O_SYNC|unix.O_DSYNC) != 0 {
+		return false
+	}
+	return flags&accessModes == os.O_WRONLY || flags&(os.O_TRUNC|os.O_EXCL) != 0
 }
 
 // handle makes a handle of an inode of which the caller passes on a reference;

@@ -80,19 +80,23 @@ func (t *Tree) preserveRange(fr *frozen, r backing.Range) error {
 		}
 		fr.saved = f
 	}
-	src := io.NewSectionReader(fr.file, r.From, r.To-r.From)
-	if _, err := io.Copy(io.NewOffsetWriter(fr.saved, r.From), src); err != nil {
-		return err
+	for at := r.From; at < r.To; { // holes stay holes
+		from, to := dataFrom(fr.file, at, r.To)
+		if from, to = min(from, r.To), min(to, r.To); from < to {
+			src := io.NewSectionReader(fr.file, from, to-from)
+			if _, err := io.Copy(io.NewOffsetWriter(fr.saved, from), src); err != nil {
+				return err
+			}
+		}
+		at = max(to, at+1)
 	}
 	fr.have.Add(r.From, r.To)
 	return nil
 }
 
-// read reads the content as of the cut, where it is resident.
-func (fr *frozen) read(p []byte, off int64) error {
-	if err := readFull(fr.file, p, off); err != nil {
-		return err
-	}
+// restore puts what was set aside in the place of what p has of the file as it
+// is now.
+func (fr *frozen) restore(p []byte, off int64) error {
 	for _, r := range fr.have.Within(off, off+int64(len(p))) {
 		if err := readFull(fr.saved, p[r.From-off:r.To-off], r.From); err != nil {
 			return err

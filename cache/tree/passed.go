@@ -2,6 +2,7 @@ package tree
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,33 +40,37 @@ func sameContent(a, b unix.Stat_t) bool {
 }
 
 // openPassed prepares to read a file that the kernel may be writing: what is
-// read counts if nothing moved meanwhile. The flush write-protects mapped
-// pages, so that a later store shows in the change time.
+// read counts if nothing moved from before the flush on, which write-protects
+// mapped pages, so that a later store shows in the change time.
 func (f *CutFile) openPassed() error {
 	if f.in == nil {
+		return ErrGone
+	}
+	f.in.mu.Lock()
+	err := f.openMoving()
+	f.in.mu.Unlock()
+	if err != nil || f.file == nil {
+		return err
+	}
+	// The times first: a store into a mapped page that was dirty already shows in
+	// them only if the page was written back before.
+	if f.before, err = f.file.Stat(); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	if !f.c.t.atRest(f.before) {
 		return ErrMoving
+	}
+	// Nobody is held up by the flush, which may take long.
+	if err := f.file.Sync(); err != nil {
+		return fmt.Errorf("flush before reading: %w", err)
 	}
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()
 	if f.in.orphan {
+		return ErrGone
+	}
+	if !f.in.row.has(flagBacking) || f.in.row.backing != f.backing {
 		return ErrMoving
-	}
-	if f.in.row.has(flagInline) {
-		return f.takeClosed()
-	}
-	if !f.in.row.has(flagBacking) {
-		return ErrMoving
-	}
-	file, err := f.c.t.files.Open(f.in.row.backing)
-	if err != nil {
-		return err
-	}
-	f.file = file
-	if err := file.Sync(); err != nil {
-		return fmt.Errorf("flush before reading: %w", err)
-	}
-	if f.before, err = file.Stat(); err != nil {
-		return fmt.Errorf("stat: %w", err)
 	}
 	f.in.noteBacking(f.before, f.c.t)
 	r := &f.in.row
@@ -73,6 +78,61 @@ func (f *CutFile) openPassed() error {
 	f.valid = f.in.valid.Clone()
 	f.takeAttributes(r)
 	return nil
+}
+
+// openMoving opens the backing file of a file as it is now, or takes its content
+// if that is inline; in.mu is held.
+func (f *CutFile) openMoving() error {
+	r := &f.in.row
+	switch {
+	case f.in.orphan:
+		return ErrGone
+	case r.has(flagInline):
+		return f.takeClosed()
+	case !r.has(flagBacking):
+		return ErrMoving
+	}
+	f.backing = r.backing
+	var err error
+	f.file, err = f.c.t.files.Open(r.backing)
+	return err
+}
+
+// restTime is how long nothing must have been written to a file where its times
+// do not tell two writes apart that follow closely: two ticks of the slowest
+// kernel's clock.
+const restTime = 20 * time.Millisecond
+
+// atRest reports whether a change of a file from now on will show in its times.
+func (t *Tree) atRest(st unix.Stat_t) bool {
+	t.fineOnce.Do(func() { t.fine = t.fineTimes() })
+	if t.fine {
+		return true
+	}
+	changed := time.Unix(st.Ctim.Sec, st.Ctim.Nsec)
+	return time.Since(changed) > restTime
+}
+
+// fineTimes reports whether the local filesystem gives each change that follows a
+// look at the times another one, as Linux does from 6.13 on.
+func (t *Tree) fineTimes() bool {
+	f, err := t.files.Scratch()
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var last unix.Timespec
+	for range 4 {
+		if _, err := f.WriteAt([]byte{0}, 0); err != nil {
+			return false
+		}
+		st, err := f.Stat()
+		if err != nil || st.Ctim == last {
+			return false
+		}
+		last = st.Ctim
+	}
+	return true
 }
 
 // takeClosed takes the content of a small file that was closed since the cut:

@@ -78,6 +78,9 @@ type Tree struct {
 	nextIno  uint64
 	inoLimit uint64 // numbers below are reserved in the tables
 
+	fineOnce sync.Once
+	fine     bool // see fineTimes; set by fineOnce
+
 	cutMu   sync.Mutex // guards cutting
 	cutting *Cut       // the commit under way
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"skep/cache/tree"
 	"skep/chunker/dag"
@@ -22,22 +23,48 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	if !in.Dirty {
 		return in.Record, false, false, nil
 	}
-	for try := 0; ; try++ {
-		rec, err = w.storeFile(ctx, in)
-		if !errors.Is(err, tree.ErrMoving) {
-			return rec, false, false, err
-		}
-		if try == 2 {
-			break
-		}
+	rec, err = w.storeAtRest(ctx, in)
+	switch {
+	case errors.Is(err, tree.ErrMoving):
+		w.noteMoving(tree.Ino(in.Record.ID))
+	case !errors.Is(err, tree.ErrGone):
+		return rec, false, false, err
 	}
-	w.noteMoving(tree.Ino(in.Record.ID))
 	if in.Record.Content.IsZero() {
 		return rec, true, true, nil
 	}
 	old := in.Record
 	old.Size = in.CommittedSize()
 	return old, true, false, nil
+}
+
+// storeAtRest stores the content of one dirty file, and tries again while that is
+// written.
+func (w *work) storeAtRest(ctx context.Context, in tree.Inode) (dag.Inode, error) {
+	for try := 1; ; try++ {
+		rec, err := w.storeFile(ctx, in)
+		if !errors.Is(err, tree.ErrMoving) || try >= triesToRest(in.Record.Size) {
+			return rec, err
+		}
+		select {
+		case <-time.After(betweenTries):
+		case <-ctx.Done():
+			return rec, ctx.Err()
+		}
+	}
+}
+
+// betweenTries is how long a file that was written while it was read is left alone
+// before it is read again.
+const betweenTries = 30 * time.Millisecond
+
+// triesToRest is how often a file is read that does not come to rest: a small one
+// costs little.
+func triesToRest(size int64) int {
+	if size <= dag.ChunkSize {
+		return 20
+	}
+	return 3
 }
 
 // storeFile stores the content of one dirty file.

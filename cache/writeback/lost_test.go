@@ -222,9 +222,9 @@ func TestNothingIsGivenUpBeforeAllIsCounted(t *testing.T) {
 		d.close()
 	}
 	source.refuse.Store(nil)
+	before, _ := swarm.Bytes()
 	d.open(nil)
 	d.counted()
-	before, _ := swarm.Bytes()
 	d.put("other", random(4, 1000))
 	d.sync()
 	d.sync()

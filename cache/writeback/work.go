@@ -174,6 +174,11 @@ func (w *work) rebuildDir(ctx context.Context, d *dirty) error {
 	return nil
 }
 
+// editsAtOnce is how many changes of one directory are gathered in memory. They
+// are in the order of their names, as they will be read; where there are more,
+// in one that rewrites few nodes for each part.
+const editsAtOnce = 16 << 10
+
 // rebuild makes the new version of a directory from the old one, its marks and
 // the subdirectories below that were rebuilt.
 func (w *work) rebuild(ctx context.Context, dir tree.Ino, old link.Link, below []string) (link.Link, error) {
@@ -184,7 +189,10 @@ func (w *work) rebuild(ctx context.Context, dir tree.Ino, old link.Link, below [
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	for part := range slices.Chunk(names, 4096) {
+	if len(names) > editsAtOnce {
+		dag.Arrange(w.e.cfg.Names, names)
+	}
+	for part := range slices.Chunk(names, editsAtOnce) {
 		changes, err := w.changes(ctx, dir, part)
 		if err != nil {
 			return link.Link{}, err

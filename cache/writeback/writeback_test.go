@@ -15,6 +15,7 @@ import (
 
 	"skep/cache/backing"
 	"skep/cache/blocks"
+	"skep/cache/disk"
 	"skep/cache/packfiles"
 	"skep/cache/readthrough"
 	"skep/cache/state"
@@ -51,9 +52,9 @@ type device struct {
 	sink    writeback.Sink
 	publish writeback.Publisher
 	source  readthrough.Source
-	lost    bool // the index was, before it was opened
-
-	now func() time.Time // nil: time.Now
+	fs      disk.FS          // of the backing files
+	now     func() time.Time // nil: time.Now
+	lost    bool             // the index was, before it was opened
 }
 
 func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
@@ -85,6 +86,9 @@ func (d *device) open(prepare func(*state.Store)) {
 	if d.source == nil {
 		d.source = d.swarm
 	}
+	if d.fs == nil {
+		d.fs = disk.Local
+	}
 	d.st = must(state.Open(filepath.Join(d.dir, "state")))
 	if prepare != nil {
 		prepare(d.st)
@@ -97,7 +101,7 @@ func (d *device) open(prepare func(*state.Store)) {
 			d.t.Fatal(err)
 		}
 	}
-	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.Open(filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1}))
+	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.OpenOn(d.fs, filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1}))
 	now := time.Now
 	if d.now != nil {
 		now = d.now

@@ -321,6 +321,45 @@ func TestLastChangeCounts(t *testing.T) {
 	checkDir(t, s, root, dirModel{"x": b, "z": b})
 }
 
+// A directory that is edited in parts, arranged, is the same as if it were at
+// once, and costs hardly more.
+func TestArrange(t *testing.T) {
+	var names []string
+	for i := range 20_000 {
+		names = append(names, fmt.Sprintf("entry %d", i))
+	}
+	edit := func(part int, arranged bool) (link.Link, int) {
+		s, names := newStore(), slices.Clone(names)
+		s.trusting = true
+		if arranged {
+			Arrange(testNames, names)
+		}
+		var root link.Link
+		for some := range slices.Chunk(names, part) {
+			var changes []Change
+			for _, name := range some {
+				rec := smallInode(len(name))
+				changes = append(changes, Change{name, &rec})
+			}
+			var err error
+			if root, err = EditDir(context.Background(), s, testNames, root, changes); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return root, s.puts
+	}
+	whole, once := edit(len(names), false)
+	root, parts := edit(1000, true)
+	if root != whole {
+		t.Error("in parts, another directory comes out")
+	}
+	_, mixed := edit(1000, false)
+	t.Logf("nodes written: %d at once, %d in parts, %d in parts as they came", once, parts, mixed)
+	if parts > once+once/4+60 {
+		t.Errorf("%d nodes were written in parts, %d at once", parts, once)
+	}
+}
+
 func TestNames(t *testing.T) {
 	s, m := newStore(), dirModel{}
 	for i, name := range []string{"a", "\xff\xfe not text", "ünï", strings.Repeat("x", MaxName), "...", " ", "\n", "00", "AB"} {

@@ -26,6 +26,7 @@ type Swarm struct {
 	holders []*Holder
 	heads   []commit.Head
 	reads   int
+	stored  int64
 }
 
 // Holder is one peer of the swarm; its fields are guarded by the swarm.
@@ -58,7 +59,7 @@ func New(peers, k, n int) *Swarm {
 func (s *Swarm) Clone() *Swarm {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := &Swarm{K: s.K, N: s.N, heads: slices.Clone(s.heads), reads: s.reads}
+	out := &Swarm{K: s.K, N: s.N, heads: slices.Clone(s.heads), reads: s.reads, stored: s.stored}
 	for _, h := range s.holders {
 		out.holders = append(out.holders, &Holder{Key: h.Key, Down: h.Down, Lying: h.Lying,
 			shards: maps.Clone(h.shards), leases: maps.Clone(h.leases)})
@@ -151,6 +152,13 @@ func (s *Swarm) Reads() int {
 	return s.reads
 }
 
+// Stored is how many bytes of shards were taken so far.
+func (s *Swarm) Stored() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stored
+}
+
 // Plan implements writeback.Sink.
 func (s *Swarm) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
 	s.mu.Lock()
@@ -231,6 +239,7 @@ func (s *Swarm) Store(_ context.Context, g group.Group, _, manifest []byte, shar
 			return out, fmt.Errorf("group %v has no lease", m.Group)
 		}
 		h.shards[key] = bytes.Clone(shards[i])
+		s.stored += int64(len(shards[i]))
 		out.Add(i)
 	}
 	if need := int(g.Coding.K) + (int(g.Coding.N-g.Coding.K)+1)/2; out.Count() < need {
