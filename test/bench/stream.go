@@ -2,31 +2,28 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"io"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peerstore"
-	"github.com/multiformats/go-multiaddr"
-
-	skephost "skep/net/host"
 )
 
 // bareStream is a libp2p stream over TCP between two hosts of this process,
-// with nothing of skep in it.
+// with nothing of skep in it, nor of how skep sets libp2p up.
 type bareStream struct {
 	from, to host.Host
 	got      chan error // how the receiver's copy ended
 }
 
 func newBareStream() (*bareStream, error) {
-	from, err := bareHost(1)
+	from, err := bareHost()
 	if err != nil {
 		return nil, err
 	}
-	to, err := bareHost(2)
+	to, err := bareHost()
 	if err != nil {
 		return nil, errors.Join(err, from.Close())
 	}
@@ -40,14 +37,9 @@ func newBareStream() (*bareStream, error) {
 	return b, nil
 }
 
-func bareHost(seed byte) (host.Host, error) {
-	listen, err := multiaddr.NewMultiaddr("/ip4/127.0.0.1/tcp/0")
-	if err != nil {
-		return nil, err
-	}
-	key := make([]byte, ed25519.SeedSize)
-	key[0] = seed
-	return skephost.New(skephost.Config{Key: ed25519.NewKeyFromSeed(key), Listen: []multiaddr.Multiaddr{listen}})
+// bareHost is a host as libp2p makes it, on loopback.
+func bareHost() (host.Host, error) {
+	return libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(), libp2p.DisableMetrics())
 }
 
 func (b *bareStream) close() { _, _ = b.from.Close(), b.to.Close() }
