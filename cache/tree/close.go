@@ -15,6 +15,9 @@ func (f *File) Release() {
 	if in.opens == 0 {
 		t.settleClosed(in)
 	}
+	if f.fresh && f.writable {
+		t.burst.wrote(in.row.size, t.now())
+	}
 	in.mu.Unlock()
 	t.gate.RUnlock()
 	t.release(in)

@@ -17,6 +17,7 @@ type File struct {
 	writable bool
 	append   bool
 	sync     bool
+	fresh    bool // the file was empty when it was opened
 }
 
 // Ino is the inode of the file.
@@ -68,7 +69,9 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return t.handle(in, flags), a, nil
+	f := t.handle(in, flags)
+	f.fresh = true
+	return f, a, nil
 }
 
 // mayPass reports whether a file that is created or truncated with these flags
@@ -78,6 +81,9 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 // as of one moment, which a commit finds only if it sees each write.
 func (t *Tree) mayPass(flags int, mode uint32) bool {
 	if !t.opt.Passthrough || mode&(modeSUID|modeSGID) != 0 || !isWritable(flags) || flags&(os.O_APPEND|os.O_SYNC|unix.O_DSYNC) != 0 {
+		return false
+	}
+	if t.burst.on(t.now()) {
 		return false
 	}
 	return flags&accessModes == os.O_WRONLY || flags&(os.O_TRUNC|os.O_EXCL) != 0
@@ -162,7 +168,11 @@ func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {
 			return nil, err
 		}
 	}
-	return t.openLocked(in, flags)
+	f, err := t.openLocked(in, flags)
+	if err == nil {
+		f.fresh = trunc
+	}
+	return f, err
 }
 
 // makePassed gives an empty file that is about to be written a backing file

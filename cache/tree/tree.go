@@ -73,6 +73,7 @@ type Tree struct {
 	inodes inodeTable
 
 	loading flights // directories being loaded
+	burst   burst   // of small files
 
 	numberMu sync.Mutex // guards the next two
 	nextIno  uint64
