@@ -54,6 +54,8 @@ func (t *Tree) recoverFile(ino Ino) error {
 	st, err := t.files.Stat(r.backing)
 	switch {
 	case err == nil:
+		// What the file grew by was written here, whatever a commit has there.
+		in.valid.Add(in.row.size, st.Size)
 		in.noteBacking(st, t)
 	case !absent(err):
 		return err

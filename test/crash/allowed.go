@@ -18,10 +18,10 @@ type History struct {
 // note is what an operation promised.
 type note struct {
 	names   bool                // all names and attributes so far are safe
-	flushed uint64              // this file is safe: content, and what is said of it
+	flushed uint64              // this file or directory is safe: content, names, and what is said of it
 	moved   uint64              // this file replaced another
 	small   bool                // small files are safe, too: they are in the journal
-	changed map[uint64]struct{} // files of which something other than content changed
+	changed map[uint64]struct{} // files and directories of which something changed, contents written apart
 }
 
 // NewHistory begins with a tree that is wholly safe.
@@ -29,21 +29,20 @@ func NewHistory(begin model.Listing) *History {
 	return &History{states: []model.Listing{begin}, notes: []note{{names: true, small: true}}}
 }
 
-// Add takes down an operation that was acknowledged, and the tree after it.
-func (h *History) Add(op model.Op, r model.Result, after model.Listing) {
-	before := h.states[len(h.states)-1]
+// Add takes down an operation that was acknowledged, the file that it was about,
+// and the tree after it.
+func (h *History) Add(op model.Op, r model.Result, file uint64, m *model.Tree) {
+	before, after := h.states[len(h.states)-1], m.Listing()
 	n := note{changed: map[uint64]struct{}{}}
 	if r.Errno == 0 {
 		switch op.Kind {
 		case model.Sync:
-			n.names, n.small = true, true
-		case model.SyncDir:
-			n.names = true
-		case model.Fsync, model.Fdatasync:
-			n.flushed = before[op.Path].File
+			n.names, n.small = true, m.Opened() == 0
+		case model.SyncDir, model.Fsync, model.Fdatasync, model.FsyncOpen:
+			n.flushed = file
 		case model.Write:
 			if op.Flags != 0 {
-				n.flushed = before[op.Path].File
+				n.flushed = file
 			}
 		case model.Rename:
 			if _, there := before[op.To]; there && before[op.Path].IsFile() {
@@ -56,7 +55,20 @@ func (h *History) Add(op model.Op, r model.Result, after model.Listing) {
 			n.changed[e.File] = struct{}{}
 		}
 	}
+	changedNames(before, after, n.changed)
+	changedNames(after, before, n.changed)
 	h.states, h.notes = append(h.states, after), append(h.notes, n)
+}
+
+// changedNames adds the directories in which a name of one listing is not as in
+// the other.
+func changedNames(a, b model.Listing, out map[uint64]struct{}) {
+	for path, e := range a {
+		if o, there := b[path]; path != "" && (!there || o.File != e.File) {
+			dir, _ := model.Split(path)
+			out[a[dir].File] = struct{}{}
+		}
+	}
 }
 
 // AfterKill says whether a tree may be found when the process ended after k

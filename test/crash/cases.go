@@ -1,7 +1,9 @@
 package crash
 
 import (
+	"math/rand/v2"
 	"os"
+	"slices"
 
 	"skep/test/model"
 )
@@ -16,6 +18,13 @@ var setup = []model.Op{
 	{Kind: model.Create, Path: "A/g"},
 	{Kind: model.Write, Path: "A/g", Len: 20000, Fill: 2},
 }
+
+// committed is the same with a commit that took everything, and evicted with
+// the larger file gone from this device.
+var (
+	committed = append(slices.Clip(setup), model.Op{Kind: model.Commit})
+	evicted   = append(slices.Clip(committed), model.Op{Kind: model.Evict, Path: "A/g"})
+)
 
 // changes are the operations that pairs are made of.
 var changes = []model.Op{
@@ -65,6 +74,10 @@ var changes = []model.Op{
 	{Kind: model.SetXattr, Path: "A/g", Name: "user.x", Len: 3000, Fill: 16},
 	{Kind: model.Chmod, Path: "A/g", Mode: 0o600},
 	{Kind: model.Touch, Path: "A/g", Len: 12345},
+	{Kind: model.Read, Path: "A/g", Len: 20000},
+	{Kind: model.Commit},
+	{Kind: model.Evict, Path: "A/g"},
+	{Kind: model.Forget},
 }
 
 // Pairs yields all pairs of operations, with and without a flush between and
@@ -82,9 +95,11 @@ func Pairs(yield func(Case) bool) {
 func pair(a, b model.Op, yield func(Case) bool) bool {
 	a2, b2 := flushOf(a), flushOf(b)
 	for _, ops := range [][]model.Op{{a, b, b2}, {a, a2, b}, {a, {Kind: model.Sync}, b, b2}} {
-		for _, pass := range []bool{false, true} {
-			if !yield(Case{Passthrough: pass, Setup: setup, Ops: ops}) {
-				return false
+		for _, before := range [][]model.Op{setup, committed, evicted} {
+			for _, pass := range []bool{false, true} {
+				if !yield(Case{Passthrough: pass, Setup: before, Ops: ops}) {
+					return false
+				}
 			}
 		}
 	}
@@ -102,4 +117,17 @@ func flushOf(op model.Op) model.Op {
 		return model.Op{Kind: model.SyncDir, Path: dir}
 	}
 	return model.Op{Kind: model.Fsync, Path: op.Path}
+}
+
+// Random makes a longer case: paths and open files, commits and evictions,
+// and a journal that is cut short.
+func Random(r *rand.Rand) Case {
+	g := &model.Generator{Rand: r, Dirs: []string{"", "A", "B", "A/f"}, Names: []string{"f", "g", "n"},
+		Sizes: []int64{100, 5000, 16384, 20000, 40000}, Handles: 3,
+		Maintenance: map[model.Kind]int{model.Commit: 10, model.Evict: 12, model.Forget: 20}}
+	c := Case{Passthrough: r.IntN(2) == 0, Setup: [][]model.Op{setup, committed, evicted}[r.IntN(3)]}
+	for range 3 + r.IntN(12) {
+		c.Ops = append(c.Ops, g.Next())
+	}
+	return c
 }

@@ -81,7 +81,21 @@ func TestPairs(t *testing.T) {
 	all := long(t) > 0
 	try(t, seed, func(yield func(Case) bool) {
 		for c := range Pairs {
-			if (all || r.IntN(200) == 0) && !yield(c) {
+			if (all || r.IntN(400) == 0) && !yield(c) {
+				return
+			}
+		}
+	})
+}
+
+// TestRandom tries longer cases.
+func TestRandom(t *testing.T) {
+	seed := newSeed(t)
+	r := rand.New(rand.NewPCG(seed, 0))
+	end := time.Now().Add(long(t))
+	try(t, seed, func(yield func(Case) bool) {
+		for i := 0; i < 25 || time.Now().Before(end); i++ {
+			if !yield(Random(r)) {
 				return
 			}
 		}

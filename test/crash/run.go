@@ -10,6 +10,7 @@ import (
 	"skep/cache/backing"
 	"skep/cache/state"
 	"skep/cache/tree"
+	"skep/chunker/link"
 	"skep/test/memdisk"
 	"skep/test/model"
 )
@@ -37,15 +38,38 @@ func (c Case) String() string {
 // drive is a tree on a disk in memory.
 type drive struct {
 	model.Drive
-	disk *memdisk.Disk
-	st   *state.Store
+	disk    *memdisk.Disk
+	st      *state.Store
+	holders *holders
+
+	passthrough bool
+}
+
+// maintain does what programs do not see.
+func (d *drive) maintain(op model.Op) error {
+	switch op.Kind {
+	case model.Commit:
+		return d.holders.commit(d.Tree)
+	case model.Forget:
+		return d.st.Forget(d.st.Seq() + 1)
+	case model.Evict:
+		ino, err := d.Find(op.Path)
+		if err != nil {
+			return nil // there is nothing to let go of
+		}
+		if _, err := d.Tree.Evict(ctx, ino); err != nil {
+			return err
+		}
+		return d.Tree.FinishEvictions(ctx)
+	}
+	return fmt.Errorf("cannot %v", op)
 }
 
 var ctx = context.Background()
 
 var errRebuilt = errors.New("the index was lost, and what it held with it")
 
-func open(d *memdisk.Disk, passthrough bool) (*drive, error) {
+func open(d *memdisk.Disk, h *holders, passthrough bool) (*drive, error) {
 	st, err := state.OpenWith("/state", state.Options{Disk: d, Index: openIndex(d), SegmentSize: segmentSize, OverlaySize: 128 << 10})
 	if err != nil {
 		return nil, err
@@ -57,11 +81,12 @@ func open(d *memdisk.Disk, passthrough bool) (*drive, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	t, err := tree.Open(tree.Options{State: st, Backing: files, Device: 1, Passthrough: passthrough, Now: d.Now})
+	t, err := tree.Open(tree.Options{State: st, Backing: files, Content: h, Device: 1, Passthrough: passthrough, Now: d.Now})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	drv := &drive{disk: d, st: st}
+	drv := &drive{disk: d, st: st, holders: h, passthrough: passthrough}
+	drv.Maintain = drv.maintain
 	drv.Tree = t
 	drv.Backing = func(fd int) model.Writer { return d.Descriptor(uintptr(fd)) }
 	return drv, nil
@@ -106,17 +131,18 @@ func (x *Tester) Run(c Case) error {
 	}
 	h := NewHistory(m.Listing())
 	for i, op := range c.Ops {
+		file := m.FileOf(op)
 		want := m.Do(op)
 		if got := run.Do(op); got.Errno != want.Errno {
 			run.close()
 			return fmt.Errorf("operation %d: %v, want %v", i+1, got, want)
 		}
-		h.Add(op, want, m.Listing())
+		h.Add(op, want, file, m)
 		ends = append(ends, d.Len())
 	}
 	n := d.Len()
 	run.close()
-	return x.crashAll(d, c, h, ends, n)
+	return x.crashAll(run, c, h, ends, n)
 }
 
 func (x *Tester) add(o *Tester) {
@@ -139,7 +165,7 @@ func (x *Tester) Shrink(c Case, err error) (Case, error) {
 
 // prepare makes what is there before the case, safely.
 func (x *Tester) prepare(d *memdisk.Disk, c Case) (*drive, error) {
-	run, err := open(d, c.Passthrough)
+	run, err := open(d, &holders{map[link.Link][]byte{}}, c.Passthrough)
 	if err != nil {
 		return nil, err
 	}
@@ -157,8 +183,8 @@ func (x *Tester) prepare(d *memdisk.Disk, c Case) (*drive, error) {
 }
 
 // crashAll crashes at every moment from the first end on, in every way.
-func (x *Tester) crashAll(d *memdisk.Disk, c Case, h *History, ends []int, n int) error {
-	k := 0
+func (x *Tester) crashAll(run *drive, c Case, h *History, ends []int, n int) error {
+	k, d := 0, run.disk
 	for p := ends[0]; p <= n; p++ {
 		for k+1 < len(ends) && ends[k+1] <= p {
 			k++
@@ -168,11 +194,11 @@ func (x *Tester) crashAll(d *memdisk.Disk, c Case, h *History, ends []int, n int
 			x.seen = map[uint64]bool{}
 		}
 		x.Moments++
-		if err := x.try(d.Kill(p), c, 1, func(l model.Listing) error { return h.AfterKill(l, k) }); err != nil {
+		if err := x.try(d.Kill(p), run, 1, func(l model.Listing) error { return h.AfterKill(l, k) }); err != nil {
 			return fmt.Errorf("killed %s: %w", moment(d, p, k), err)
 		}
 		for _, loss := range d.Losses(p, x.Rand, x.Random) {
-			if err := x.try(d.PowerLoss(p, loss), c, 0, func(l model.Listing) error { return h.AfterPowerLoss(l, k) }); err != nil {
+			if err := x.try(d.PowerLoss(p, loss), run, 0, func(l model.Listing) error { return h.AfterPowerLoss(l, k) }); err != nil {
 				return fmt.Errorf("power lost %s, losing %s: %w", moment(d, p, k), loss.Name, err)
 			}
 		}
@@ -185,7 +211,7 @@ func moment(d *memdisk.Disk, p, k int) string {
 }
 
 // try opens the tree on a disk after a crash, twice, and judges what is there.
-func (x *Tester) try(d *memdisk.Disk, c Case, kind uint64, judge func(model.Listing) error) error {
+func (x *Tester) try(d *memdisk.Disk, run *drive, kind uint64, judge func(model.Listing) error) error {
 	if hash := d.Hash() ^ kind; x.seen[hash] {
 		return nil
 	} else { // each kind of crash is judged by itself
@@ -193,15 +219,15 @@ func (x *Tester) try(d *memdisk.Disk, c Case, kind uint64, judge func(model.List
 	}
 	x.States++
 	for _, when := range []string{"", "opened again: "} {
-		if err := look(d, c, judge); err != nil {
+		if err := look(d, run, judge); err != nil {
 			return fmt.Errorf("%s%w", when, err)
 		}
 	}
 	return nil
 }
 
-func look(d *memdisk.Disk, c Case, judge func(model.Listing) error) error {
-	run, err := open(d, c.Passthrough)
+func look(d *memdisk.Disk, was *drive, judge func(model.Listing) error) error {
+	run, err := open(d, was.holders, was.passthrough)
 	if err != nil {
 		return fmt.Errorf("does not open: %w", err)
 	}
@@ -213,5 +239,8 @@ func look(d *memdisk.Disk, c Case, judge func(model.Listing) error) error {
 	if err != nil {
 		return fmt.Errorf("cannot be read: %w", err)
 	}
-	return judge(l)
+	if err := judge(l); err != nil {
+		return err
+	}
+	return run.holders.check(&run.Drive, l)
 }

@@ -17,6 +17,8 @@ type Drive struct {
 	// Backing finds the backing file behind a descriptor that the tree gives
 	// out for passing through.
 	Backing func(fd int) Writer
+	// Maintain does what programs do not see: from Commit on.
+	Maintain func(Op) error
 
 	handles map[int]*openFile
 }
@@ -64,6 +66,12 @@ func errnoOf(err error) unix.Errno {
 		}
 	}
 	return unix.EIO
+}
+
+// Find returns the number of the inode at a path, if there is one.
+func (d *Drive) Find(path string) (tree.Ino, error) {
+	a, err := d.find(path)
+	return a.Ino, err
 }
 
 // find resolves a path; symbolic links are dangling.
@@ -128,6 +136,8 @@ func (d *Drive) do(op Op) ([]byte, error) {
 		return nil, d.setAttr(op)
 	case Sync:
 		return nil, d.Tree.Sync()
+	case Commit, Evict, Forget, Restart:
+		return nil, d.Maintain(op)
 	case SyncDir:
 		a, err := d.find(op.Path)
 		if err != nil {

@@ -50,13 +50,18 @@ const (
 	FsyncOpen
 	Tmpfile // as Handle
 	LinkOpen
+	// What programs do not see; a test says what it is.
+	Commit // everything
+	Evict  // Path
+	Forget // the journal that is not needed
+	Restart
 	kinds
 )
 
 var kindNames = [kinds]string{"create", "mkdir", "symlink", "mkfifo", "link", "unlink", "rmdir", "rename", "noreplace",
 	"exchange", "write", "append", "truncate", "empty", "punch", "zero", "allocate", "store", "chmod", "touch", "setxattr",
 	"removexattr", "read", "fsync", "fdatasync", "syncdir", "sync", "open", "close", "write-to", "read-from",
-	"truncate-open", "punch-open", "store-to", "fsync-open", "tmpfile", "link-open"}
+	"truncate-open", "punch-open", "store-to", "fsync-open", "tmpfile", "link-open", "commit", "evict", "forget", "restart"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -88,7 +93,7 @@ func (o Op) String() string {
 	field("mode ", fmt.Sprintf("%o", o.Mode), o.Mode == 0)
 	field("", o.Name, o.Name == "")
 	field("flags ", fmt.Sprintf("%#x", o.Flags), o.Flags == 0)
-	field("#", o.Handle, o.Kind < Open)
+	field("#", o.Handle, o.Kind < Open || o.Kind > LinkOpen)
 	return b.String()
 }
 

@@ -133,7 +133,7 @@ func (t *Tree) Do(op Op) Result {
 		return Result{Errno: t.remove(op)}
 	case Rename, NoReplace, Exchange:
 		return Result{Errno: t.rename(op)}
-	case Sync:
+	case Sync, Commit, Evict, Forget, Restart:
 		return Result{}
 	case Chmod, Touch, SetXattr, RemoveXattr:
 		return Result{Errno: t.setAttr(op)}
@@ -155,6 +155,24 @@ func (t *Tree) Do(op Op) Result {
 	}
 	return n.content(op)
 }
+
+// FileOf is the number of the file that an operation is about; 0 if there is
+// none.
+func (t *Tree) FileOf(op Op) uint64 {
+	if op.Kind >= Open && op.Kind <= LinkOpen {
+		if h, open := t.handles[op.Handle]; open {
+			return h.node.ID
+		}
+		return 0
+	}
+	if n, err := t.Find(op.Path); err == 0 {
+		return n.ID
+	}
+	return 0
+}
+
+// Opened is how many handles are open.
+func (t *Tree) Opened() int { return len(t.handles) }
 
 // file finds a regular file to be opened.
 func (t *Tree) file(path string) (*Node, unix.Errno) {

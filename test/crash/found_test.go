@@ -1,0 +1,35 @@
+package crash
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"skep/test/model"
+)
+
+// found are cases that failed once, each for a reason of its own.
+var found = map[string]Case{
+	"content outgrew the journal": {Setup: setup, Ops: []model.Op{
+		{Kind: model.Sync}, {Kind: model.Append, Path: "A/f", Len: 16384, Fill: 12}}},
+	"a backing file without a name": {Passthrough: true, Setup: setup, Ops: []model.Op{
+		{Kind: model.Create, Path: "n"}, {Kind: model.Fsync, Path: "n"}, {Kind: model.Write, Path: "n", Len: 17000, Fill: 8}}},
+	"emptied and passed through": {Passthrough: true, Setup: committed, Ops: []model.Op{
+		{Kind: model.Create, Path: "n"}, {Kind: model.Fsync, Path: "n"}, {Kind: model.Empty, Path: "A/g"}}},
+	"replaced by what was not flushed": {Setup: setup, Ops: []model.Op{
+		{Kind: model.Write, Path: "A/g", Len: 1500, Fill: 5}, {Kind: model.Rename, Path: "A/g", To: "A/f"}}},
+	"grown beyond what a commit has": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Write, Path: "A/g", Off: 39000, Len: 1000, Fill: 3}}},
+	"fetched and not flushed": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Read, Path: "A/g", Len: 100}, {Kind: model.Sync}}},
+}
+
+func TestFound(t *testing.T) {
+	for name, c := range found {
+		t.Run(name, func(t *testing.T) {
+			x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 2}
+			if err := x.Run(c); err != nil {
+				t.Errorf("%v\n%v", c, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,123 @@
+package crash
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"skep/cache/tree"
+	"skep/chunker/dag"
+	"skep/chunker/link"
+	"skep/test/model"
+)
+
+// holders keep the contents of commits: all that is gone here comes back from
+// them.
+type holders struct{ files map[link.Link][]byte }
+
+func (h *holders) Dir(context.Context, link.Link, func(string, dag.Inode) error) error {
+	return errors.New("no directory was let go of")
+}
+
+func (h *holders) Linked(context.Context, uint64) (dag.Inode, error) {
+	return dag.Inode{}, errors.New("no record was let go of")
+}
+
+// ReadChunk implements tree.Content.
+func (h *holders) ReadChunk(_ context.Context, f dag.File, i int64) ([]byte, error) {
+	b, ok := h.files[f.Root]
+	if !ok {
+		return nil, tree.ErrLost
+	}
+	return bytes.Clone(b[i*dag.ChunkSize : min(int64(len(b)), (i+1)*dag.ChunkSize)]), nil
+}
+
+// commit takes what changed.
+func (h *holders) commit(t *tree.Tree) error {
+	cut, err := t.Cut()
+	if err != nil {
+		return err
+	}
+	defer cut.Close()
+	keep := map[tree.Mark]bool{}
+	var done []tree.Settled
+	err = cut.Marks(func(m tree.Mark) error {
+		s, err := h.take(cut, m)
+		if errors.Is(err, tree.ErrMoving) {
+			keep[m], err = true, nil
+		} else if s.Ino != 0 {
+			done = append(done, s)
+		}
+		return err
+	})
+	if err == nil {
+		err = cut.Settle(ctx, done)
+	}
+	if err == nil {
+		err = cut.ClearMarks(keep)
+	}
+	return err
+}
+
+// take keeps the content of the file under a mark, if it is a dirty one.
+func (h *holders) take(cut *tree.Cut, m tree.Mark) (tree.Settled, error) {
+	ino, ok, err := marked(cut, m)
+	if !ok || err != nil {
+		return tree.Settled{}, err
+	}
+	in, ok, err := cut.Inode(ino)
+	if !ok || err != nil || !in.Dirty || in.Multi != (m.Dir == tree.Links) {
+		return tree.Settled{}, err
+	}
+	f, err := cut.OpenFile(ctx, in)
+	if err != nil {
+		return tree.Settled{}, err
+	}
+	defer f.Close()
+	b := make([]byte, f.Size)
+	if err := f.ReadAt(ctx, b, 0); err != nil {
+		return tree.Settled{}, err
+	}
+	if err := f.Taken(); err != nil {
+		return tree.Settled{}, err
+	}
+	s := tree.Settled{Ino: ino, Size: f.Size}
+	if f.Size > dag.MaxInline {
+		n := len(h.files) + 1
+		s.Content = link.Link{Codec: link.DagPB, Hash: link.Hash{byte(n), byte(n >> 8), 1}}
+		h.files[s.Content] = b
+	}
+	return s, nil
+}
+
+func marked(cut *tree.Cut, m tree.Mark) (ino tree.Ino, ok bool, err error) {
+	switch m.Dir {
+	case 0:
+		return 0, false, nil
+	case tree.Links:
+		_, err = fmt.Sscanf(m.Name, "%016x", (*uint64)(&ino))
+		return ino, true, err
+	}
+	return cut.Entry(m.Dir, m.Name)
+}
+
+// check says whether what is called clean is what the holders have.
+func (h *holders) check(d *model.Drive, l model.Listing) error {
+	for path, e := range l {
+		if !e.IsFile() {
+			continue
+		}
+		s, err := d.Tree.ContentState(ctx, tree.Ino(e.File))
+		if err != nil {
+			return err
+		}
+		if s.Dirty || s.Content.IsZero() {
+			continue
+		}
+		if err := model.DifferBytes(e.Content, h.files[s.Content]); err != nil {
+			return fmt.Errorf("%q counts as clean: %w", path, err)
+		}
+	}
+	return nil
+}
