@@ -62,6 +62,14 @@ type Cut struct {
 	Seq uint64
 }
 
+// PrepareCut makes the next BeginCut quicker.
+func (s *Store) PrepareCut() {
+	spare := s.newMem()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare = spare
+}
+
 // BeginCut fixes the instant of a view. It is quick; Snapshot must follow.
 func (s *Store) BeginCut() *Cut {
 	s.mu.Lock()

@@ -51,6 +51,7 @@ type Store struct {
 
 	mu      sync.RWMutex // guards the overlays and seq
 	active  *memdb.DB
+	spare   *memdb.DB // empty: made before it is needed
 	frozen  []overlay // oldest first: on their way into leveldb
 	seq     uint64    // the last record applied
 	cuts    int       // cuts begun whose snapshot is not taken yet
@@ -331,7 +332,10 @@ func used(mem *memdb.DB) int { return mem.Capacity() - mem.Free() }
 // freeze sets the active overlay aside; s.mu is held, or nobody else is there.
 func (s *Store) freeze() {
 	s.frozen = append(s.frozen, overlay{s.active, s.seq})
-	s.active = s.newMem()
+	s.active, s.spare = s.spare, nil
+	if s.active == nil {
+		s.active = s.newMem()
+	}
 }
 
 // flushSoon moves frozen overlays into leveldb in the background; s.mu is held.

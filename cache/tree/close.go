@@ -18,6 +18,9 @@ func (f *File) Release() {
 	if f.fresh && f.writable {
 		t.burst.wrote(in.row.size, t.now())
 	}
+	if in.writers == 0 && (!in.soft || in.orphan) {
+		t.inodes.noWriter(in)
+	}
 	in.mu.Unlock()
 	t.gate.RUnlock()
 	t.release(in)

@@ -33,23 +33,11 @@ func (t *Tree) currentCut() *Cut {
 // Cut fixes the tree as it is now.
 func (t *Tree) Cut() (*Cut, error) {
 	c := &Cut{t: t, taken: map[Ino]bool{}, passed: map[Ino]bool{}}
-	t.gate.Lock()
-	t.cutMu.Lock()
-	if t.cutting != nil {
-		t.cutMu.Unlock()
-		t.gate.Unlock()
-		return nil, ErrBusy
+	t.st.PrepareCut()
+	sc, err := c.begin()
+	if errors.Is(err, ErrBusy) {
+		return nil, err
 	}
-	t.cutting = c
-	t.cutMu.Unlock()
-	c.epoch = t.epoch.Load()
-	err := c.flushSoft()
-	var sc *state.Cut
-	if err == nil {
-		t.epoch.Store(c.epoch + 1)
-		sc = t.st.BeginCut()
-	}
-	t.gate.Unlock()
 	if err == nil {
 		c.snap, err = sc.Snapshot()
 	}
@@ -60,14 +48,36 @@ func (t *Tree) Cut() (*Cut, error) {
 	return c, nil
 }
 
+// begin is the instant of the cut. Nobody can change anything while it lasts, so
+// that it must not depend on how much there is.
+func (c *Cut) begin() (*state.Cut, error) {
+	t := c.t
+	t.gate.Lock()
+	defer t.gate.Unlock()
+	t.cutMu.Lock()
+	if t.cutting != nil {
+		t.cutMu.Unlock()
+		return nil, ErrBusy
+	}
+	t.cutting = c
+	t.cutMu.Unlock()
+	c.epoch = t.epoch.Load()
+	if err := c.flushSoft(); err != nil {
+		return nil, err
+	}
+	t.epoch.Store(c.epoch + 1)
+	return t.st.BeginCut(), nil
+}
+
 // flushSoft writes what only memory knows into the tables, with the new epoch;
-// the gate is held exclusively.
+// the gate is held exclusively. Only of files that are open for writing there is
+// such a thing that a commit needs.
 func (c *Cut) flushSoft() error {
 	t := c.t
 	var b state.Batch
 	b.Put(singleKey("epoch"), uint64Value(c.epoch+1))
 	t.saveUsage(&b)
-	all := t.inodes.all()
+	all := t.inodes.writers()
 	var soft []*inode
 	for _, in := range all {
 		in.mu.Lock()

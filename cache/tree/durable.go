@@ -29,8 +29,8 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	return t.syncTo(seq)
 }
 
-// flushUnlocked is syncBacking for a file that is open; it lets go of in.mu while
-// it flushes.
+// flushUnlocked is syncBacking for an inode that the caller has a reference of; it
+// lets go of in.mu while it flushes.
 func (t *Tree) flushUnlocked(in *inode) error {
 	for {
 		if !in.row.has(flagBacking) || in.flushed && in.named {
@@ -98,7 +98,7 @@ func (t *Tree) flushContent(in *inode) error {
 	if !in.row.has(flagBacking) || !in.row.has(flagDirty) {
 		return nil
 	}
-	err := t.syncBacking(in)
+	err := t.flushUnlocked(in)
 	t.closeBacking(in)
 	return err
 }

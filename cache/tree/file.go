@@ -98,6 +98,7 @@ func (t *Tree) handle(in *inode, flags int) *File {
 	in.used = t.now()
 	if f.writable {
 		in.writers++
+		t.inodes.writer(in)
 	}
 	return f
 }

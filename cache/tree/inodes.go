@@ -27,6 +27,8 @@ type inodeShard struct {
 	mu      sync.Mutex // guards the next two, and every step of an inode's refs from 0 to 1
 	m       map[Ino]*inode
 	dropped uint64 // how many have left m
+
+	written map[*inode]struct{} // guarded by mu; see writer
 }
 
 // refs counts who uses an inode.
@@ -37,7 +39,7 @@ type refs struct {
 
 func (t *inodeTable) init() {
 	for i := range t.shards {
-		t.shards[i].m = map[Ino]*inode{}
+		t.shards[i].m, t.shards[i].written = map[Ino]*inode{}, map[*inode]struct{}{}
 	}
 }
 
@@ -132,14 +134,39 @@ func (t *inodeTable) evictSome(s *inodeShard) {
 	}
 }
 
-// all returns every inode in memory, each with a reference.
-func (t *inodeTable) all() []*inode {
+// writer takes note that an inode is open for writing, which a cut has to look
+// at. It stays in memory until noWriter.
+func (t *inodeTable) writer(in *inode) {
+	s := t.shard(in.ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.written[in]; !ok {
+		s.written[in] = struct{}{}
+		in.hold()
+	}
+}
+
+// noWriter takes note that an inode is not open for writing any more, and that
+// the tables have all that is known of it.
+func (t *inodeTable) noWriter(in *inode) {
+	s := t.shard(in.ino)
+	s.mu.Lock()
+	_, ok := s.written[in]
+	delete(s.written, in)
+	s.mu.Unlock()
+	if ok {
+		t.release(in)
+	}
+}
+
+// writers returns the inodes that are open for writing, each with a reference.
+func (t *inodeTable) writers() []*inode {
 	var out []*inode
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		for _, in := range s.m {
-			in.refs.n.Add(1)
+		for in := range s.written {
+			in.hold()
 			out = append(out, in)
 		}
 		s.mu.Unlock()
