@@ -39,7 +39,7 @@ type Records struct {
 }
 
 const (
-	keepersEach = 2 // keepers of one copy
+	keepersEach = 2  // keepers of one copy
 	askedEach   = 32 // peers asked for a copy beside the directory
 )
 
