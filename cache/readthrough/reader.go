@@ -104,7 +104,7 @@ func matches(l link.Link, ct []byte) bool { return block.HashOf(ct) == l.Hash }
 // find returns what open makes of a block's ciphertext, from the first place
 // where it is the right one.
 func (r *Reader) find(ctx context.Context, l link.Link, open opener) ([]byte, error) {
-	places, err := r.places(ctx, l)
+	places, err := r.Places(ctx, l)
 	if err != nil {
 		return nil, err
 	}
@@ -193,8 +193,9 @@ func (r *Reader) fetch(ctx context.Context, ref group.PackRef, p blockindex.Plac
 	return r.source.ReadKnown(ctx, ref, off, n, func(b []byte) bool { return matches(l, b) })
 }
 
-// places returns where a block lies.
-func (r *Reader) places(ctx context.Context, l link.Link) ([]blockindex.Place, error) {
+// Places returns where a block lies, at least one place, the one from which it
+// is read first. What is not known here of the index is fetched.
+func (r *Reader) Places(ctx context.Context, l link.Link) ([]blockindex.Place, error) {
 	b, ok, err := r.table.Get(l.Hash)
 	if err != nil || ok && len(b.Places) > 0 {
 		return b.Places, err

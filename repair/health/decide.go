@@ -236,7 +236,7 @@ func (s *State) repair(g *keptGroup, slot int, now time.Time, from *pool) (Actio
 	if g.mustMove(slot) {
 		return s.move(g, a, now, from)
 	}
-	a.Packs = within(without(g.Wanted, g.believed(slot)), g.buildable)
+	a.Packs = within(without(without(g.Wanted, g.believed(slot)), g.presumed(slot)), g.buildable)
 	return a, g.holderState(slot) == peers.Alive && a.Packs != (group.Bitmap{})
 }
 
@@ -339,9 +339,13 @@ func (s *State) questions(p *peer, now time.Time) []Action {
 
 // ask asks a peer about its slots in turn: about each three times in a
 // dead-after, and about one or other at least 36 times, so that silence is
-// noticed.
+// noticed; and about those at once of which it was never asked.
 func (s *State) ask(p *peer, now time.Time) (Action, bool) {
 	every := s.cfg.DeadAfter / time.Duration(min(max(3*len(p.slots), 36), 1080))
+	never := slices.IndexFunc(p.slots, func(r slotRef) bool { return r.group.presumed(r.slot) != group.Bitmap{} })
+	if never >= 0 && p.state == peers.Alive {
+		p.turn, every = never, 0
+	}
 	a := Action{Kind: Ask, Peer: p.key}
 	if _, begun := s.begun[a.task()]; begun || s.asks >= s.cfg.Asks || now.Sub(p.asked) < every {
 		return Action{}, false

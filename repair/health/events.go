@@ -37,8 +37,13 @@ func (s *State) Stated(st group.Statement, now time.Time) {
 	if !ok || int(st.Slot) >= len(g.Slots) {
 		return
 	}
-	if slot := &g.Slots[st.Slot]; slot.Holder == st.Holder && slot.Held != st.Held {
-		slot.Held = st.Held
+	slot, kept := &g.Slots[st.Slot], &g.kept[st.Slot]
+	if slot.Holder != st.Holder {
+		return
+	}
+	kept.stated = now
+	if slot.Held != st.Held || kept.presumed != (group.Bitmap{}) {
+		slot.Held, kept.presumed = st.Held, group.Bitmap{}
 		s.changed(g, int(st.Slot))
 	}
 }
@@ -68,6 +73,9 @@ func (s *State) Audited(a Action, o audit.Outcome, now time.Time) {
 		return
 	}
 	s.evaded(p, o, now)
+	if o == audit.Proved {
+		p.proved = now
+	}
 	if o.Lie() {
 		s.Lied(a.Peer, now)
 	}

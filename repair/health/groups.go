@@ -24,6 +24,8 @@ type keptGroup struct {
 type keptSlot struct {
 	holder    *peer        // of the slot; nil if nobody
 	disproved group.Bitmap // packs that an audit did not find
+	presumed  group.Bitmap // packs that nobody has asked it for yet
+	stated    time.Time    // when it last said what it holds
 	fails     int          // repairs that failed since one succeeded
 	retry     time.Time
 }
@@ -32,6 +34,7 @@ type keptSlot struct {
 type count struct {
 	live      [group.MaxPacks]uint8 // slots whose shard is believed to be there
 	reachable [group.MaxPacks]uint8 // of these, with holders that answer
+	unasked   [group.MaxPacks]uint8 // of those live, presumed
 	leastLive int                   // of all wanted packs
 	buildable group.Bitmap          // wanted packs that can be built now
 	leaving   bool                  // a slot shall leave its holder
@@ -60,7 +63,7 @@ func (s *State) SetGroup(g Group, now time.Time) {
 			is.Leave = is.Leave || was.Leave
 		}
 	}
-	was := old.Slots
+	was, fresh := old.Slots, without(g.Wanted, old.Wanted)
 	old.Group = g
 	for i := range g.Slots {
 		s.changed(old, i)
@@ -72,6 +75,9 @@ func (s *State) SetGroup(g Group, now time.Time) {
 		if was[i].Holder != g.Slots[i].Holder {
 			s.unlink(was[i].Holder, old, i)
 		}
+	}
+	for i := range g.Slots {
+		old.kept[i].presumed.Union(without(within(fresh, g.Unknown), old.Slots[i].Held))
 	}
 }
 
@@ -117,6 +123,7 @@ func (s *State) Acknowledged(id group.ID, slot uint8, packs group.Bitmap) {
 func (s *State) gained(g *keptGroup, slot int, packs group.Bitmap) {
 	g.Slots[slot].Held.Union(packs)
 	g.kept[slot].disproved = without(g.kept[slot].disproved, packs)
+	g.kept[slot].presumed = without(g.kept[slot].presumed, packs)
 	s.changed(g, slot)
 }
 
@@ -175,6 +182,11 @@ func (g *keptGroup) believed(slot int) group.Bitmap {
 	return within(without(g.Slots[slot].Held, g.kept[slot].disproved), g.Wanted)
 }
 
+// presumed is what a slot's holder may have as well, as it was not asked yet.
+func (g *keptGroup) presumed(slot int) group.Bitmap {
+	return within(without(g.kept[slot].presumed, g.Slots[slot].Held), g.Wanted)
+}
+
 // recount counts the group's packs if anything has changed since.
 func (s *State) recount(g *keptGroup, now time.Time) {
 	if !g.stale {
@@ -194,6 +206,10 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 			if state == peers.Alive {
 				g.reachable[n]++
 			}
+		})
+		each(g.presumed(i), func(n uint16) {
+			g.live[n]++
+			g.unasked[n]++
 		})
 	}
 	each(g.Wanted, func(n uint16) {

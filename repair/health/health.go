@@ -70,8 +70,12 @@ type Group struct {
 	Coding erasure.Coding
 	Wanted group.Bitmap // packs that are out and not dead
 	Local  group.Bitmap // packs that this device can build without asking anybody
-	Owned  bool         // this device is the one to repair it first
-	Slots  []Slot       // n of them
+	// Unknown are packs of which the account does not know where their shards
+	// are, as on a device that has just been recovered: until a holder was asked,
+	// they are presumed to be with it.
+	Unknown group.Bitmap
+	Owned   bool   // this device is the one to repair it first
+	Slots   []Slot // n of them
 }
 
 // Slot is one slot of a group.
@@ -144,6 +148,7 @@ type peer struct {
 	heard     bool          // it answered since it became known
 	kept      bool          // restored, its groups may come yet
 	asked     time.Time
+	proved    time.Time // when it passed an audit last
 	audited   time.Time // when the next audit is due
 	lies      []time.Time
 	evasions  int

@@ -117,7 +117,8 @@ func (b *bench) statement(a Action) group.Statement {
 func (b *bench) pack(want Health, live, reachable int, atRisk bool) {
 	b.Helper()
 	got, ok := b.Pack(testGroup, 0, b.now)
-	if w := (PackHealth{want, live, reachable, atRisk}); !ok || got != w {
+	w := PackHealth{Health: want, Live: live, Reachable: reachable, AtRisk: atRisk}
+	if got.Proven = (time.Time{}); !ok || got != w {
 		b.Errorf("pack 0 is %+v, want %+v", got, w)
 	}
 }
@@ -577,4 +578,72 @@ func FuzzRestore(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// On a device that has just been recovered nobody was asked yet: nothing counts
+// as missing, and nothing is rebuilt, before a holder has said that it is.
+func TestWhatWasNotAskedIsNotMissing(t *testing.T) {
+	b := newBench(t, 4, 7, 2, func(_ *Config, g *Group) {
+		g.Unknown = packs(3)
+		for i := range g.Slots {
+			g.Slots[i].Held = group.Bitmap{}
+		}
+	})
+	for i := range 7 {
+		b.truth[key(i+1)] = packs(3)
+	}
+	b.truth[key(3)] = packs(1)
+	if r := b.Report(b.now); r.BelowTarget() != 0 || r.AtRisk != 0 || r.Missing != 0 || r.Unasked != 3 || !r.AsOf.IsZero() {
+		t.Errorf("before anybody was asked: %+v", r)
+	}
+	repairs := b.run(b.cfg.Tick()) // at once, all of them
+	r := b.Report(b.now)
+	if r.Unasked != 0 || r.Healthy != 1 || r.Injured != 2 || r.Missing != 2 || !r.AsOf.Equal(b.now) {
+		t.Errorf("after all were asked: %+v", r)
+	}
+	repairs = append(repairs, b.run(b.cfg.Tick())...)
+	if len(repairs) != 1 || repairs[0].Kind != Refill || repairs[0].Peer != key(3) || repairs[0].Packs != without(packs(3), packs(1)) {
+		t.Errorf("repairs: %v", repairs)
+	}
+}
+
+// Who is never heard of is not presumed to hold anything for ever.
+func TestPresumingEnds(t *testing.T) {
+	b := newBench(t, 2, 4, 2, func(_ *Config, g *Group) {
+		g.Unknown = packs(3)
+		for i := range g.Slots {
+			g.Slots[i].Held = group.Bitmap{}
+		}
+	})
+	for i := range 3 {
+		b.truth[key(i+1)] = packs(3)
+	}
+	b.away[key(4)] = true
+	b.run(b.cfg.suspectAfter() * 2)
+	if r := b.Report(b.now); r.Unasked != 3 || r.Missing != 0 {
+		t.Errorf("while one is silent: %+v", r)
+	}
+	b.run(b.cfg.DeadAfter)
+	if r := b.Report(b.now); r.Unasked != 0 || r.Missing != 3 {
+		t.Errorf("when it is dead: %+v", r)
+	}
+}
+
+// A pack is proven since k of its holders have passed an audit.
+func TestProven(t *testing.T) {
+	b := newBench(t, 2, 4, 0, func(c *Config, _ *Group) { c.Leaves = 0 })
+	begun := b.now
+	b.away[key(1)], b.away[key(2)], b.away[key(3)] = true, true, true
+	b.run(b.cfg.DeadAfter / 4)
+	if p, _ := b.Pack(testGroup, 0, b.now); !p.Proven.IsZero() {
+		t.Errorf("one holder has passed audits, and it is called proven since %v", p.Proven)
+	}
+	b.away[key(2)] = false
+	b.run(b.cfg.DeadAfter / 2)
+	b.away[key(4)] = true
+	stopped := b.now
+	b.run(b.cfg.DeadAfter / 8)
+	if p, _ := b.Pack(testGroup, 0, b.now); !p.Proven.After(begun) || p.Proven.After(stopped) {
+		t.Errorf("proven since %v, want when two were there last, before %v", p.Proven, stopped)
+	}
 }

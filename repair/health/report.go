@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"time"
 
 	"skep/chunker/group"
@@ -30,9 +31,11 @@ func (h Health) String() string {
 // PackHealth is how one pack is and why.
 type PackHealth struct {
 	Health    Health
-	Live      int  // shards believed to be there
-	Reachable int  // of these, with holders that answer
-	AtRisk    bool // healthy, but not if the holders that are silent now stay away
+	Live      int       // shards believed to be there
+	Reachable int       // of these, with holders that answer
+	Unasked   int       // of those live, with holders that were not asked yet
+	AtRisk    bool      // healthy, but not if the holders that are silent now stay away
+	Proven    time.Time // since when k of its holders have passed an audit; zero if they have not
 }
 
 // Pack returns how a pack is. It reports false for one that is not wanted or
@@ -43,14 +46,32 @@ func (s *State) Pack(id group.ID, number uint16, now time.Time) (PackHealth, boo
 		return PackHealth{}, false
 	}
 	s.recount(g, now)
-	return g.pack(number), true
+	p := g.pack(number)
+	p.Proven = g.proven(number)
+	return p, true
 }
 
 func (g *keptGroup) pack(n uint16) PackHealth {
-	p := PackHealth{Live: int(g.live[n]), Reachable: int(g.reachable[n])}
+	p := PackHealth{Live: int(g.live[n]), Reachable: int(g.reachable[n]), Unasked: int(g.unasked[n])}
 	p.Health = g.healthOf(p.Live, n)
-	p.AtRisk = p.Health == Healthy && g.healthOf(p.Reachable, n) != Healthy
+	p.AtRisk = p.Health == Healthy && g.healthOf(p.Reachable+p.Unasked, n) != Healthy
 	return p
+}
+
+// proven is the time since when k holders of a pack have passed an audit.
+func (g *keptGroup) proven(n uint16) time.Time {
+	var times []time.Time
+	for i, k := range g.kept {
+		held := g.believed(i)
+		if k.holder != nil && held.Has(n) && !k.holder.proved.IsZero() {
+			times = append(times, k.holder.proved)
+		}
+	}
+	if len(times) < int(g.Coding.K) {
+		return time.Time{}
+	}
+	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
+	return times[g.Coding.K-1]
 }
 
 func (g *keptGroup) healthOf(shards int, n uint16) Health {
@@ -71,6 +92,9 @@ type Report struct {
 	Lost    int
 	AtRisk  int // of the healthy ones
 	Missing int // shards to be rebuilt, of all packs
+	Unasked int // packs of which some holders were not asked yet
+
+	AsOf time.Time // since when every holder that is there was asked; those not asked yet apart
 
 	Peers   map[peers.State]int // holders, by state
 	Repairs int                 // under way
@@ -87,6 +111,11 @@ func (s *State) Report(now time.Time) Report {
 		g := s.groups[id]
 		s.recount(g, now)
 		each(g.Wanted, func(n uint16) { r.add(g.pack(n), int(g.Coding.N)) })
+		for i, k := range g.kept {
+			if g.holderState(i) != peers.Dead && !k.stated.IsZero() && (r.AsOf.IsZero() || k.stated.Before(r.AsOf)) {
+				r.AsOf = k.stated
+			}
+		}
 	}
 	for _, p := range s.peers {
 		if len(p.slots) > 0 {
@@ -99,6 +128,9 @@ func (s *State) Report(now time.Time) Report {
 func (r *Report) add(p PackHealth, n int) {
 	r.Packs++
 	r.Missing += n - p.Live
+	if p.Unasked > 0 {
+		r.Unasked++
+	}
 	switch p.Health {
 	case Healthy:
 		r.Healthy++

@@ -16,6 +16,8 @@ type Group struct {
 	Wanted group.Bitmap   // packs that are out and not dead
 	Held   []group.Bitmap // by slot: packs whose shards its holder acknowledged
 	Local  group.Bitmap   // packs that can be built from what is kept here
+	// Unknown are packs of which nobody has said yet where their shards lie.
+	Unknown group.Bitmap
 }
 
 // Account is the owner's account of groups and packs. It is called
@@ -132,7 +134,7 @@ func (g Group) equal(o Group) bool {
 
 // health is the group as the state takes it.
 func (g Group) health() health.Group {
-	out := health.Group{ID: g.ID, Class: g.Class, Coding: g.Coding, Wanted: g.Wanted, Local: g.Local, Owned: true,
+	out := health.Group{ID: g.ID, Class: g.Class, Coding: g.Coding, Wanted: g.Wanted, Local: g.Local, Unknown: g.Unknown, Owned: true,
 		Slots: make([]health.Slot, len(g.Slots))}
 	for i, p := range g.Slots {
 		out.Slots[i] = health.Slot{Holder: p, Held: g.Held[i]}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -26,7 +27,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Tells how the drive is: what is on this device only, how many packs have all their
 shards, who holds them, and how much room there is. With paths, also for each of
 them: local (on this device only), out (with enough holders to bring it back),
-or safe (with all holders it should have).`,
+or safe (with all holders it should have), when that was last proved, and which
+of its shards are missing.`,
 		Example: `  skep status
   skep status ~/drive/thesis.tex
   skep status --json | jq .packs_below_target`,
@@ -69,12 +71,39 @@ func printStatus(w io.Writer, s control.Status) {
 		line("For others", "%s of %s offered are taken", bytesOf(s.Hosting), bytesOf(s.Offered))
 	}
 	for _, p := range s.Paths {
-		switch {
-		case p.Error != "":
-			line("File", "%s: %s", p.Path, p.Error)
-		default:
-			line("File", "%s: %s (%s, %s of it on this device)", p.Path, p.State, bytesOf(p.Size), bytesOf(p.Resident))
-		}
+		printPath(line, p, time.Now())
+	}
+}
+
+// printPath tells how safe one file is.
+func printPath(line func(string, string, ...any), p control.PathStatus, now time.Time) {
+	if p.Error != "" {
+		line("File", "%s: %s", p.Path, p.Error)
+		return
+	}
+	line("File", "%s: %s (%s, %s of it on this device)", p.Path, p.State, bytesOf(p.Size), bytesOf(p.Resident))
+	switch {
+	case p.Packs == 0:
+		return
+	case p.Proven.IsZero():
+		line("", "with holders in %d packs; they have not proved yet that they have them", p.Packs)
+	default:
+		line("", "with holders in %d packs; last proved %s", p.Packs, humanize.RelTime(p.Proven, now, "ago", "from now"))
+	}
+	if p.PacksLost > 0 {
+		line("", "%d of these packs cannot be read now: too few of their holders answer", p.PacksLost)
+	}
+	if p.ShardsMissing > 0 {
+		line("", "%d of their shards are missing", p.ShardsMissing)
+	}
+	if p.PacksAtRisk > 0 {
+		line("", "%d packs would have too few, if the holders that are silent now stayed away", p.PacksAtRisk)
+	}
+	if p.PacksUnasked > 0 {
+		line("", "some holders of %d packs were not asked yet", p.PacksUnasked)
+	}
+	if len(p.Groups) > 0 {
+		line("", "groups: %s", strings.Join(p.Groups, ", "))
 	}
 }
 
@@ -102,6 +131,11 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 		line("Safety", "%d of %d packs have fewer shards than they should (%d are missing)", s.PacksBelowTarget, s.Packs, s.ShardsMissing)
 	case s.Packs > 0:
 		line("Safety", "all %d packs have the shards they should", s.Packs)
+	}
+	if s.PacksUnasked > 0 {
+		line("", "as far as is known: some holders of %d packs were not asked yet", s.PacksUnasked)
+	} else if !s.AsOf.IsZero() {
+		line("", "as of %s, when the last of the holders was asked", humanize.Time(s.AsOf))
 	}
 	if s.PacksAtRisk > 0 {
 		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)

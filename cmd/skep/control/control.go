@@ -65,18 +65,20 @@ type Status struct {
 	LastError    string    `json:"last_error,omitempty"`
 	Moving       []string  `json:"moving,omitempty"`
 
-	Packs            int      `json:"packs"`
-	PacksBelowTarget int      `json:"packs_below_target"`
-	PacksLost        int      `json:"packs_lost"`
-	PacksAtRisk      int      `json:"packs_at_risk"`
-	ShardsMissing    int      `json:"shards_missing"`
-	StoredBytes      int64    `json:"stored_bytes"` // at holders, parity included
-	Repairing        int      `json:"repairing"`
-	RepairPaused     bool     `json:"repair_paused"`
-	Codings          []Coding `json:"codings"`
-	Plan             string   `json:"plan,omitempty"`
-	Shortfall        []string `json:"shortfall,omitempty"`
-	RecoveryOut      bool     `json:"recovery_out"` // the recovery record is with its keepers
+	Packs            int       `json:"packs"`
+	PacksBelowTarget int       `json:"packs_below_target"`
+	PacksLost        int       `json:"packs_lost"`
+	PacksAtRisk      int       `json:"packs_at_risk"`
+	PacksUnasked     int       `json:"packs_unasked"` // of which some holders were not asked yet: presumed well
+	ShardsMissing    int       `json:"shards_missing"`
+	StoredBytes      int64     `json:"stored_bytes"` // at holders, parity included
+	AsOf             time.Time `json:"as_of"`        // since when all holders that were ever asked were asked again
+	Repairing        int       `json:"repairing"`
+	RepairPaused     bool      `json:"repair_paused"`
+	Codings          []Coding  `json:"codings"`
+	Plan             string    `json:"plan,omitempty"`
+	Shortfall        []string  `json:"shortfall,omitempty"`
+	RecoveryOut      bool      `json:"recovery_out"` // the recovery record is with its keepers
 
 	Peers []Peer       `json:"peers"`
 	Paths []PathStatus `json:"paths,omitempty"`
@@ -112,7 +114,22 @@ type PathStatus struct {
 	State    string `json:"state"` // local, out, safe
 	Size     int64  `json:"size"`
 	Resident int64  `json:"resident"` // bytes on this device
-	Error    string `json:"error,omitempty"`
+	// Packs are those that a file's content lies in, and the next four what is
+	// the matter with them, as in Status.
+	Packs            int `json:"packs"`
+	PacksBelowTarget int `json:"packs_below_target"`
+	PacksLost        int `json:"packs_lost"`
+	PacksAtRisk      int `json:"packs_at_risk"`
+	PacksUnasked     int `json:"packs_unasked"`
+	// ShardsMissing are those that their holders do not have, or that are with
+	// holders that are gone, of all these packs.
+	ShardsMissing int `json:"shards_missing"`
+	// Groups are those, by the beginning of their ids, that have such packs.
+	Groups []string `json:"groups_at_risk,omitempty"`
+	// Proven is since when enough holders of each pack have passed an audit; the
+	// zero time if they have not yet.
+	Proven time.Time `json:"proven"`
+	Error  string    `json:"error,omitempty"`
 }
 
 // Cache is the room that the drive takes on this device.

@@ -32,6 +32,9 @@ func (a account) Groups() ([]run.Group, error) {
 			return true
 		}
 		v.Wanted.Add(p.Number)
+		if p.Acked.Count() == 0 {
+			v.Unknown.Add(p.Number) // as on a device that joined the drive
+		}
 		for i := range v.Held {
 			if p.Acked.Has(i) {
 				v.Held[i].Add(p.Number)

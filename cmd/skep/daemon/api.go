@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"skep/cache/blocks"
-	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/group"
 	"skep/cmd/skep/control"
@@ -231,42 +230,9 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 	}
 	r := d.repair.Report()
 	s.Packs, s.PacksBelowTarget, s.PacksLost, s.PacksAtRisk = r.Packs, r.BelowTarget(), r.Lost, r.AtRisk
+	s.PacksUnasked, s.AsOf = r.Unasked, r.AsOf
 	s.ShardsMissing, s.Repairing, s.RepairPaused = r.Missing, r.Repairs, r.Paused
 	return err
-}
-
-// pathStatus tells how safe one file is.
-func (d *Daemon) pathStatus(ctx context.Context, path string) control.PathStatus {
-	out := control.PathStatus{Path: path}
-	rel, err := d.relative(path)
-	var a tree.Attr
-	if err == nil {
-		a, err = d.drive.tree.Find(ctx, rel)
-	}
-	if err != nil {
-		out.Error = err.Error()
-		return out
-	}
-	out.Size = a.Size
-	pending, err := d.drive.tree.IsPending(a.Ino)
-	if err == nil && a.Mode&0o170000 == 0o100000 {
-		var c tree.ContentState
-		if c, err = d.drive.tree.ContentState(ctx, a.Ino); err == nil {
-			out.Resident = c.Resident
-			pending = pending || c.Dirty
-		}
-	}
-	switch {
-	case err != nil:
-		out.Error = err.Error()
-	case pending:
-		out.State = "local"
-	case d.repair.Report().BelowTarget() > 0:
-		out.State = "out"
-	default:
-		out.State = "safe"
-	}
-	return out
 }
 
 // relative turns a path into one below the drive's root: a path in a mount, or
