@@ -91,8 +91,11 @@ func (c *Client) get(ctx context.Context, p group.PeerKey, m *group.Manifest, sl
 func (c *Client) Manifests(ctx context.Context, p group.PeerKey, id group.ID, wanted group.Bitmap) (map[uint16][]byte, error) {
 	out := map[uint16][]byte{}
 	err := c.call(ctx, p, &wire.ManifestsRequest{Group: id, Wanted: wanted}, nil, func(_ []byte, body io.Reader, n int) error {
-		b := make([]byte, n)
-		if _, err := io.ReadFull(body, b); err != nil {
+		b, err := io.ReadAll(io.LimitReader(body, int64(n))) // memory for what came, not for what was announced
+		if err == nil && len(b) < n {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
 			return err
 		}
 		words, err := wire.ParseManifests(b)

@@ -12,20 +12,55 @@ import (
 const entryCost = 128
 
 // bounded is a datastore in memory that holds so many bytes at most. When it is
-// full, a new entry takes the place of old ones picked at random: somebody who
-// floods it cannot keep others out, and what is put again comes back.
+// full, a new entry takes the place of old ones: of some picked about at random,
+// that whose owner takes most room. So who floods it drives out his own entries
+// first, cannot keep others out, and what is put again comes back.
 type bounded struct {
 	limit int
+	owner func(datastore.Key) string
 
 	mu   sync.Mutex // guards the fields below
 	m    map[datastore.Key][]byte
 	used int
+	of   map[string]int // bytes of each owner
 }
 
 var _ datastore.Batching = (*bounded)(nil)
 
-func newBounded(limit int) *bounded {
-	return &bounded{limit: limit, m: map[datastore.Key][]byte{}}
+// newBounded returns an empty datastore for so many bytes. owner says to whom
+// the room for an entry is counted.
+func newBounded(limit int, owner func(datastore.Key) string) *bounded {
+	return &bounded{limit: limit, owner: owner, m: map[datastore.Key][]byte{}, of: map[string]int{}}
+}
+
+// provider is the owner of a provider record, the peer that says to hold
+// something: the last part of the key.
+func provider(k datastore.Key) string { return k.Name() }
+
+// ownerless lets each entry count for itself, the large ones most. Nobody can
+// tell who put a value.
+func ownerless(k datastore.Key) string { return k.String() }
+
+// The one that goes is chosen among so many entries, and among more when all of
+// these are of owners that take less than the average.
+const (
+	candidates     = 8
+	mostCandidates = 256
+)
+
+// worst is the key of an entry that is to go. There is at least one.
+func (b *bounded) worst() (worst datastore.Key) {
+	average := b.used / len(b.of)
+	most, seen := -1, 0
+	for k := range b.m { // in random order
+		if n := b.of[b.owner(k)]; n > most {
+			worst, most = k, n
+		}
+		if seen++; seen >= mostCandidates || seen >= candidates && most >= average {
+			break
+		}
+	}
+	return worst
 }
 
 func cost(k datastore.Key, v []byte) int { return entryCost + len(k.String()) + len(v) }
@@ -39,21 +74,25 @@ func (b *bounded) Put(_ context.Context, k datastore.Key, v []byte) error {
 	if need > b.limit {
 		return nil
 	}
-	for old := range b.m { // in random order
-		if b.used+need <= b.limit {
-			break
-		}
-		b.remove(old)
+	for b.used+need > b.limit {
+		b.remove(b.worst())
 	}
 	b.m[k] = v
 	b.used += need
+	b.of[b.owner(k)] += need
 	return nil
 }
 
 func (b *bounded) remove(k datastore.Key) {
-	if v, ok := b.m[k]; ok {
-		b.used -= cost(k, v)
-		delete(b.m, k)
+	v, ok := b.m[k]
+	if !ok {
+		return
+	}
+	b.used -= cost(k, v)
+	delete(b.m, k)
+	o := b.owner(k)
+	if b.of[o] -= cost(k, v); b.of[o] == 0 {
+		delete(b.of, o)
 	}
 }
 

@@ -102,8 +102,8 @@ func (d *DHT) start() error {
 		kad.ProtocolPrefix(Prefix),
 		kad.Mode(kad.ModeServer),
 		kad.Validator(record.NamespacedValidator{namespace: validator{now: c.Now}}),
-		kad.ValueDatastore(newBounded(c.Values)),
-		kad.ProviderDatastore(newBounded(c.Providers)),
+		kad.ValueDatastore(newBounded(c.Values, ownerless)),
+		kad.ProviderDatastore(newBounded(c.Providers, provider)),
 		kad.MaxRecordAge(c.RecordAge),
 		kad.RoutingTableRefreshPeriod(max(c.Refresh, 10*time.Minute)),
 		kad.ProviderManagerOpts(records.ProvideValidity(c.ProviderAge), records.CleanupInterval(c.ProviderAge/24),
@@ -116,7 +116,7 @@ func (d *DHT) start() error {
 	if c.DiversityFilter {
 		opts = append(opts, kad.RoutingTablePeerDiversityFilter(kad.NewRTPeerDiversityFilter(d.host, 2, 3)))
 	}
-	table, err := kad.New(d.host, opts...)
+	table, err := kad.New(guard{d.host}, opts...)
 	if err != nil {
 		return err
 	}

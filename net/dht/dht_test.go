@@ -94,7 +94,7 @@ func TestKeyIsBlinded(t *testing.T) {
 
 func TestBounded(t *testing.T) {
 	ctx := t.Context()
-	b := newBounded(10_000)
+	b := newBounded(10_000, ownerless)
 	for i := range 1000 {
 		k := datastore.NewKey(fmt.Sprint("/a/", i))
 		if err := b.Put(ctx, k, make([]byte, 300)); err != nil {
@@ -128,5 +128,66 @@ func TestBounded(t *testing.T) {
 	}
 	if n, err := b.GetSize(ctx, huge); n != -1 || err == nil {
 		t.Errorf("size of nothing: %d, %v", n, err)
+	}
+}
+
+// A peer that says to hold thousands of groups drives out what it said itself,
+// not what others said.
+func TestProviderFlood(t *testing.T) {
+	b := newBounded(64<<10, provider)
+	put := func(peer string, n int) datastore.Key {
+		k := datastore.NewKey(fmt.Sprintf("/providers/GROUP%d/%s", n, peer))
+		if err := b.Put(t.Context(), k, make([]byte, 16)); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	var honest []datastore.Key
+	for i := range 20 {
+		for p := range 3 {
+			honest = append(honest, put(fmt.Sprint("PEER", p), i))
+		}
+	}
+	for i := range 20_000 {
+		put(fmt.Sprint("BAD", i%2), i)
+	}
+	kept := 0
+	for _, k := range honest {
+		if ok, _ := b.Has(t.Context(), k); ok {
+			kept++
+		}
+	}
+	if kept < len(honest)*9/10 || b.used > b.limit {
+		t.Errorf("%d of %d are left, %d bytes", kept, len(honest), b.used)
+	}
+	for _, n := range b.of {
+		b.used -= n
+	}
+	if b.used != 0 {
+		t.Errorf("%d bytes have no owner", b.used)
+	}
+}
+
+// Who floods the room for values with large ones does not drive out small ones.
+func TestValueFlood(t *testing.T) {
+	b := newBounded(1<<20, ownerless)
+	put := func(name string, size int) datastore.Key {
+		k := datastore.NewKey(name)
+		if err := b.Put(t.Context(), k, make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	var small []datastore.Key
+	for i := range 10 {
+		small = append(small, put(fmt.Sprint("/skep/small", i), 500))
+	}
+	for i := range 5000 {
+		put(fmt.Sprint("/skep/large", i), 15<<10)
+	}
+	for _, k := range small {
+		if ok, _ := b.Has(t.Context(), k); !ok {
+			t.Errorf("%v was driven out", k)
+		}
 	}
 }

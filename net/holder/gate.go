@@ -40,9 +40,7 @@ func (g *gate) enter(p *pass) bool {
 		return false
 	}
 	if len(g.inside) >= g.total {
-		if s := g.slowest(p.began); s != nil {
-			s.end()
-		}
+		g.endSlowest(p.began)
 		return false
 	}
 	g.inside[p] = true
@@ -56,6 +54,19 @@ func (g *gate) leave(p *pass) {
 	delete(g.inside, p)
 	if g.byPeer[p.from]--; g.byPeer[p.from] == 0 {
 		delete(g.byPeer, p.from)
+	}
+}
+
+// hurry ends the slowest exchange, if that is slow, for the sake of others.
+func (g *gate) hurry(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.endSlowest(now)
+}
+
+func (g *gate) endSlowest(now time.Time) {
+	if s := g.slowest(now); s != nil {
+		s.end()
 	}
 }
 

@@ -122,7 +122,7 @@ func (k *keeper) put(r *group.SlotRecord, word []byte, from group.PeerKey) error
 		k.remember(key, kept{until: k.end(r), from: k.kept[key].from}) // it is wanted from now on again
 		return nil
 	}
-	if err := k.fits(key, from); err != nil {
+	if err := k.makeRoom(key, from); err != nil {
 		return err
 	}
 	if err := k.store.PutRecord(key, word, from); err != nil {
@@ -160,23 +160,46 @@ func (k *keeper) compare(key group.SlotKey, r *group.SlotRecord, word []byte) (s
 	return false, nil
 }
 
-func (k *keeper) fits(key group.SlotKey, from group.PeerKey) error {
+// makeRoom makes sure that one more record of a peer fits. When there are too
+// many, one of the peer that brought most goes, if this one brought fewer: who
+// fills the room keeps out himself.
+func (k *keeper) makeRoom(key group.SlotKey, from group.PeerKey) error {
 	e, known := k.kept[key]
-	if !known && len(k.kept) >= k.conf.Records {
-		return &fullError{"too many records"}
-	}
 	if !(known && e.from == from) && k.byPeer[from] >= k.conf.PeerRecords {
 		return &fullError{"too many records of this peer"}
+	}
+	if known || len(k.kept) < k.conf.Records {
+		return nil
+	}
+	most := from
+	for p, n := range k.byPeer {
+		if n > max(k.byPeer[most], k.byPeer[from]+1) {
+			most = p
+		}
+	}
+	for old, e := range k.kept { // in random order
+		if most != from && e.from == most {
+			return k.drop(old)
+		}
+	}
+	return &fullError{"too many records"}
+}
+
+// drop gives up a record.
+func (k *keeper) drop(key group.SlotKey) error {
+	if err := k.store.DropRecord(key); err != nil {
+		return err
+	}
+	k.forget(key)
+	if k.publish != nil {
+		k.publish.Remove(key)
 	}
 	return nil
 }
 
 // get returns the record kept under a key, or fs.ErrNotExist.
 func (k *keeper) get(key group.SlotKey) ([]byte, error) {
-	k.mu.Lock()
-	e, ok := k.kept[key]
-	k.mu.Unlock()
-	if !ok || k.conf.Now().Unix() >= e.until {
+	if !k.wants(key) {
 		return nil, fs.ErrNotExist
 	}
 	word, _, err := k.store.Record(key)
@@ -184,16 +207,28 @@ func (k *keeper) get(key group.SlotKey) ([]byte, error) {
 }
 
 // republish puts one record in the directory, after it has asked there for a
-// newer one, which it then keeps instead.
+// newer one, which it then keeps instead; or for the same one, if it was
+// damaged on the disk.
 func (k *keeper) republish(ctx context.Context, key group.SlotKey) error {
 	word, err := k.get(key)
-	if err != nil {
+	if err != nil && !k.wants(key) {
 		return nil // it ended; collect will remove it
 	}
 	if newer, err := k.conf.Directory.GetRecord(ctx, key); err == nil && string(newer) != string(word) {
 		word = k.adopt(key, newer, word)
 	}
+	if word == nil {
+		return nil // nobody has it any more
+	}
 	return k.conf.Directory.PutRecord(ctx, word)
+}
+
+// wants reports whether the record under a key is to be kept now.
+func (k *keeper) wants(key group.SlotKey) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e, ok := k.kept[key]
+	return ok && k.conf.Now().Unix() < e.until
 }
 
 // adopt keeps a record that the directory had, if it counts more, and returns
@@ -225,13 +260,8 @@ func (k *keeper) collect() {
 		if now < e.until {
 			continue
 		}
-		if err := k.store.DropRecord(key); err != nil {
+		if err := k.drop(key); err != nil {
 			k.conf.Log.Warn("record was not deleted", "error", err)
-			continue
-		}
-		k.forget(key)
-		if k.publish != nil {
-			k.publish.Remove(key)
 		}
 	}
 }

@@ -54,12 +54,19 @@ func TestRecords(t *testing.T) {
 	if err := errors.Join(putNew(b, 12), putNew(b, 13)); err != nil {
 		t.Fatal(err)
 	}
-	if err := putNew(s.Add(t), 14); !errors.Is(err, client.ErrFull) {
-		t.Errorf("a fifth record: %v", err)
-	}
 	_, third := storetest.Record(1, 3, until(), 100)
 	if err := a.Client.PutRecord(ctx, keeper.Key, third); err != nil {
 		t.Errorf("a newer one of a record that is there: %v", err)
+	}
+	// Those who have brought more make room, down to one each.
+	if err := errors.Join(putNew(s.Add(t), 14), putNew(s.Add(t), 15)); err != nil {
+		t.Errorf("first records of others: %v", err)
+	}
+	if err := putNew(s.Add(t), 16); !errors.Is(err, client.ErrFull) {
+		t.Errorf("where each has one record: %v", err)
+	}
+	if n := len(keeper.Store.Records()); n != 4 {
+		t.Errorf("%d records are kept", n)
 	}
 }
 
@@ -108,6 +115,26 @@ func TestRecordThatIsBroughtAgainIsKept(t *testing.T) {
 		}
 		if _, _, err := owner.Client.GetRecord(ctx, keeper.Key, once.Key()); !errors.Is(err, client.ErrAbsent) {
 			t.Errorf("the record that was brought two weeks ago: %v", err)
+		}
+	})
+}
+
+// A record that is damaged on its keeper's disk comes back from the directory.
+func TestKeeperFindsWhatItLost(t *testing.T) {
+	simnet.Simulate(t, 4, simnet.Config{}, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		ctx := t.Context()
+		keeper, owner := s.Peers[0], s.Peers[3]
+		r, word := storetest.Record(1, 1, until(), 100)
+		if err := owner.Client.PutRecord(ctx, keeper.Key, word); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if err := keeper.Store.DropRecord(r.Key()); err != nil { // as a store does that finds it damaged
+			t.Fatal(err)
+		}
+		time.Sleep(13 * time.Hour)
+		if _, got, err := owner.Client.GetRecord(ctx, keeper.Key, r.Key()); err != nil || !bytes.Equal(got, word) {
+			t.Errorf("the keeper has %v", err)
 		}
 	})
 }

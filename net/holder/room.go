@@ -19,19 +19,33 @@ func newRoom() *room { return &room{byGroup: map[group.ID]int64{}} }
 // manifest, in whole pages.
 func footprint(shardSize int) int64 { return int64(shardSize + shardSize/256 + 16<<10) }
 
-// reserve sets a shard's bytes aside. free is what is neither used nor
-// offered to nobody, budget what the group's lease leaves; it returns false for
-// the one that does not suffice.
-func (r *room) reserve(id group.ID, shardSize int, free, budget int64) (fits, within bool) {
+// Why no room could be set aside.
+type shortage int
+
+const (
+	noShortage shortage = iota
+	offerFull           // the offer is used up
+	promised            // what is left of it is promised to shards that are arriving
+	overBudget          // the group's lease does not leave as much
+)
+
+// reserve sets a shard's bytes aside. free is what is left of the offer, budget
+// what the group's lease leaves.
+func (r *room) reserve(id group.ID, shardSize int, free, budget int64) shortage {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fits = r.total+footprint(shardSize) <= free
-	within = r.byGroup[id]+int64(shardSize) <= budget
-	if fits && within {
-		r.total += footprint(shardSize)
-		r.byGroup[id] += int64(shardSize)
+	need := footprint(shardSize)
+	switch {
+	case need > free:
+		return offerFull
+	case r.byGroup[id]+int64(shardSize) > budget:
+		return overBudget
+	case r.total+need > free:
+		return promised
 	}
-	return fits, within
+	r.total += need
+	r.byGroup[id] += int64(shardSize)
+	return noShortage
 }
 
 func (r *room) release(id group.ID, shardSize int) {

@@ -191,11 +191,13 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 	release := func() {}
 	if !g.Held.Has(word.Number) {
 		_, free := h.free()
-		fits, within := h.room.reserve(word.Group, x.body, free, g.Lease.Bytes-g.Bytes())
-		switch {
-		case !fits:
+		switch h.room.reserve(word.Group, x.body, free, g.Lease.Bytes-g.Bytes()) {
+		case offerFull:
 			return x.refuse(wire.Full, "no room")
-		case !within:
+		case promised:
+			h.gate.hurry(x.began)
+			return x.refuse(wire.Busy, "no room but for shards that are arriving")
+		case overBudget:
 			return x.refuse(wire.Refused, "beyond the budget of the lease")
 		}
 		release = sync.OnceFunc(func() { h.room.release(word.Group, x.body) })

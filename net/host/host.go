@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
@@ -102,8 +103,13 @@ func (c Config) options() ([]libp2p.Option, error) {
 			return nil, err
 		}
 	}
+	known, err := pstoremem.NewPeerstore(pstoremem.WithMaxAddresses(maxAddresses))
+	if err != nil {
+		return nil, err
+	}
 	opts := []libp2p.Option{
 		libp2p.Identity(key),
+		libp2p.Peerstore(known),
 		libp2p.UserAgent(orElse(c.UserAgent, defaultAgent)),
 		libp2p.Security(libp2ptls.ID, newBatchedTLS),
 		libp2p.Transport(tcp.NewTCPTransport),

@@ -2,11 +2,16 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multiaddr"
 	"pgregory.net/rapid"
 
@@ -97,5 +102,82 @@ func TestRankDials(t *testing.T) {
 	}
 	if only := rankDials([]multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/udp/1/quic-v1")}); only[0].Delay != 0 {
 		t.Errorf("the only address waits %v", only[0].Delay)
+	}
+}
+
+// hosts are two that are connected.
+func hosts(t *testing.T) (a, b host.Host) {
+	t.Helper()
+	var all [2]host.Host
+	for i := range all {
+		h, err := New(Config{Key: secret.New().Signer(), Listen: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = h.Close() })
+		all[i] = h
+	}
+	if err := all[1].Connect(t.Context(), peer.AddrInfo{ID: all[0].ID(), Addrs: all[0].Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	return all[0], all[1]
+}
+
+// One peer has so many streams towards us and no more, fewer of the directory,
+// and what it opens beyond that is refused while others go on.
+func TestStreamsOfOnePeer(t *testing.T) {
+	for p, most := range map[protocol.ID]int{directory: directoryPeerStreams, "/other": peerStreams} {
+		us, them := hosts(t)
+		us.SetStreamHandler(p, func(s network.Stream) { _, _ = s.Write([]byte("y")) })
+		open := 0
+		for range 2*most + 4 {
+			s, err := them.NewStream(t.Context(), us.ID(), p)
+			if err != nil {
+				continue
+			}
+			_ = s.SetDeadline(time.Now().Add(30 * time.Second))
+			if _, err := s.Write([]byte("x")); err != nil {
+				continue
+			}
+			if n, _ := s.Read(make([]byte, 1)); n == 1 {
+				open++
+			}
+		}
+		if open > most || open < most/2 {
+			t.Errorf("%s: %d streams are open, at most %d", p, open, most)
+		}
+	}
+}
+
+// Connections of one peer, and of all, are bounded.
+func TestConnsOfOnePeer(t *testing.T) {
+	us, them := hosts(t)
+	for range 3 * peerConns {
+		_, _ = them.Network().DialPeer(network.WithForceDirectDial(t.Context(), "more"), us.ID())
+	}
+	if n := len(us.Network().ConnsToPeer(them.ID())); n > peerConns {
+		t.Errorf("%d connections of one peer", n)
+	}
+}
+
+// Addresses that others tell do not fill the memory.
+func TestAddressesAreBounded(t *testing.T) {
+	us, _ := hosts(t)
+	total := 0
+	for i := range 1200 {
+		id := ID(group.PeerKey{byte(i), byte(i >> 8)})
+		var told []multiaddr.Multiaddr
+		for j := range 100 {
+			told = append(told, multiaddr.StringCast(fmt.Sprintf("/ip4/8.%d.%d.%d/tcp/%d", i>>8, i&255, j, j+1)))
+		}
+		us.Peerstore().AddAddrs(id, told, time.Hour)
+		n := len(us.Peerstore().Addrs(id))
+		if n > 64 {
+			t.Fatalf("%d addresses of one peer", n)
+		}
+		total += n
+	}
+	if total > maxAddresses+64 || total < maxAddresses*9/10 { // the last one to come may pass by a few
+		t.Errorf("%d addresses are kept", total)
 	}
 }

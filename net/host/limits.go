@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/x/rate"
@@ -29,6 +30,16 @@ const (
 	// peerStreams is how many streams one peer may have open towards us.
 	peerStreams = 64
 	peerConns   = 8
+
+	// directory is the protocol of the DHT, of which an honest peer has a stream
+	// or two open. Each may hold a message in memory.
+	directory            = protocol.ID("/skep/kad/1.0.0")
+	directoryStreams     = 256
+	directoryPeerStreams = 8
+
+	// maxAddresses bounds the addresses that are remembered of peers to which
+	// there is no connection: anybody can tell us any number. 64 of one peer.
+	maxAddresses = 50_000
 )
 
 // newResources returns the resource manager of a host that keeps about so many
@@ -46,6 +57,12 @@ func newResources(conns, perAddress int) (network.ResourceManager, error) {
 			Memory: peerMemory, FD: peerConns,
 			Conns: peerConns, ConnsInbound: peerConns, ConnsOutbound: peerConns,
 			Streams: 2 * peerStreams, StreamsInbound: peerStreams, StreamsOutbound: 2 * peerStreams,
+		},
+		Protocol: map[protocol.ID]rcmgr.ResourceLimits{
+			directory: {StreamsInbound: directoryStreams, Streams: rcmgr.LimitVal(16 * conns), StreamsOutbound: rcmgr.LimitVal(16 * conns)},
+		},
+		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{
+			directory: {StreamsInbound: directoryPeerStreams, Streams: 2 * peerStreams, StreamsOutbound: 2 * peerStreams},
 		},
 	}.Build(scale.Scale(systemMemory, 4*conns))
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), rcmgr.WithMetricsDisabled(),

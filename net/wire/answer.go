@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -95,7 +97,19 @@ func ParseHello(b []byte) (Hello, error) {
 	if !h.valid() {
 		return Hello{}, fmt.Errorf("%w: hello out of range", ErrMalformed)
 	}
+	h.Version, h.Region, h.Domain = printable(h.Version), printable(h.Region), printable(h.Domain)
 	return h, nil
+}
+
+// printable is a text of another peer as it may be shown: without what would
+// steer a terminal or break a line of a log.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 const maxHello = MaxVersion + MaxRegion + MaxDomain + 64
@@ -153,7 +167,7 @@ func ReadAnswer(r io.Reader, k Kind) (header []byte, body int, err error) {
 	if err := record.Decode(header, len(header), &why); err != nil {
 		return nil, 0, fmt.Errorf("%w: refusal: %w", ErrMalformed, err)
 	}
-	return nil, 0, &Refusal{Status: Status(tag), Reason: strings.ToValidUTF8(why.Reason, "")}
+	return nil, 0, &Refusal{Status: Status(tag), Reason: printable(why.Reason)}
 }
 
 // EncodeManifests returns the body of an answer to manifests.
