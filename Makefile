@@ -20,7 +20,7 @@ DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr s
 # What make posix runs besides.
 DEPS_POSIX = fio:fio stress-ng:stress-ng Xvfb:xvfb pcmanfm:pcmanfm xdotool:xdotool gio:libglib2.0-bin dbus-run-session:dbus
 
-.PHONY: build demo test vet test-race test-all test-fs test-stock lint bench soak crash posix fuzz install clean deps staticcheck
+.PHONY: build demo test vet test-race test-all test-fs test-stock lint bench scale soak crash posix fuzz install clean deps staticcheck
 
 build:
 	$(GO) build -trimpath -o bin/skep ./cmd/skep
@@ -67,6 +67,11 @@ bench: build
 	$(GO) run ./test/bench/sidebyside -skep bin/skep
 	$(GO) run ./test/bench -skep bin/skep
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 2h ./...
+
+# What one does on a drive of a thousand files to a million: how long it takes,
+# and how many rows of the tables it reads.
+scale:
+	SKEP_SCALE=1 $(GO) test -run TestScale -v -timeout 2h ./cache/writeback
 
 # Every test again and again, with new seeds, until one fails or SOAKTIME is over.
 soak: deps

@@ -22,9 +22,11 @@ type Store struct {
 	fs   disk.FS
 	dir  string
 	next atomic.Uint64 // the last number given out
+	old  uint64        // the last that an earlier run may have given out, as far as is known
 }
 
-// Open opens the store in dir.
+// Open opens the store in dir. Before anything else, Start or Find says where its
+// numbers go on.
 func Open(dir string) (*Store, error) { return OpenOn(disk.Local, dir) }
 
 // OpenOn opens the store in a directory of a filesystem.
@@ -33,11 +35,25 @@ func OpenOn(fs disk.FS, dir string) (*Store, error) {
 	if err := s.makeDirs(); err != nil {
 		return nil, fmt.Errorf("backing files: %w", err)
 	}
+	return s, nil
+}
+
+// Start makes the numbers go on behind last, from earlier runs: which of them are
+// in use is not looked for. Should there be some behind it, they are passed over.
+func (s *Store) Start(last uint64) {
+	s.old = last
+	s.next.Store(last)
+}
+
+// Find looks for the highest number in use and makes the numbers go on behind it.
+func (s *Store) Find() error {
+	last := uint64(0)
 	err := s.Each(func(n uint64) error {
-		s.next.Store(max(s.next.Load(), n))
+		last = max(last, n)
 		return nil
 	})
-	return s, err
+	s.Start(last)
+	return err
 }
 
 // makeDirs makes the directories that the files are spread over, and sees that
@@ -54,9 +70,11 @@ func (s *Store) makeDirs() error {
 	return s.fs.SyncDir(filepath.Dir(s.dir))
 }
 
-// Last is the highest number given out so far. Open fixes it to the highest in
-// the store.
+// Last is the highest number given out so far.
 func (s *Store) Last() uint64 { return s.next.Load() }
+
+// IsOld reports whether a backing file comes from an earlier run.
+func (s *Store) IsOld(n uint64) bool { return n <= s.old }
 
 func (s *Store) path(n uint64) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%02x", n%fanout), strconv.FormatUint(n, 16))
@@ -66,6 +84,10 @@ func (s *Store) path(n uint64) string {
 func (s *Store) Create() (uint64, disk.File, error) {
 	n := s.next.Add(1)
 	f, err := s.fs.Open(s.path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	for errors.Is(err, fs.ErrExist) {
+		n = s.next.Add(1)
+		f, err = s.fs.Open(s.path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("backing file %x: %w", n, err)
 	}

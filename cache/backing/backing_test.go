@@ -16,6 +16,9 @@ func openStore(t *testing.T, dir string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Find(); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -182,4 +185,40 @@ func TestCreateConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Where numbers go on is told, not looked for; those that are in use all the
+// same are passed over, and their content stays.
+func TestStartPassesOverFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	var last uint64
+	for i := range 5 {
+		n, f, err := s.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{byte(i)}, 0); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		last = n
+	}
+	again, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Start(last - 2)
+	n, f, err := again.Create()
+	if err != nil || n != last+1 {
+		t.Fatalf("made %d, want %d: %v", n, last+1, err)
+	}
+	_ = f.Close()
+	if !again.IsOld(last-2) || again.IsOld(last-1) || again.IsOld(n) {
+		t.Error("does not know what is old")
+	}
+	st, err := again.Stat(last)
+	if err != nil || st.Size != 1 {
+		t.Errorf("size %d, %v", st.Size, err)
+	}
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/util"
@@ -25,6 +26,7 @@ func PrefixEnd(prefix []byte) []byte { return util.BytesPrefix(prefix).Limit }
 
 // Get returns the value of key as of now.
 func (s *Store) Get(key []byte) ([]byte, bool, error) {
+	s.reads.Add(1)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.get(key)
@@ -108,23 +110,28 @@ func (c *Cut) Snapshot() (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	return &Snapshot{snap, c.Seq}, nil
+	return &Snapshot{snap, &s.reads, c.Seq}, nil
 }
 
 // Snapshot is an unchanging view of the tables, safe for concurrent use.
 // Release it soon: it keeps what has been overwritten since on the disk.
 type Snapshot struct {
-	snap *leveldb.Snapshot
+	snap  *leveldb.Snapshot
+	reads *atomic.Int64 // see Store.Reads
 	// Seq is the number of the last batch that the view contains.
 	Seq uint64
 }
 
 // Get implements Reader.
-func (v *Snapshot) Get(key []byte) ([]byte, bool, error) { return getDB(v.snap, key) }
+func (v *Snapshot) Get(key []byte) ([]byte, bool, error) {
+	v.reads.Add(1)
+	return getDB(v.snap, key)
+}
 
 // Scan implements Reader.
 func (v *Snapshot) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 	var m merger
+	defer func() { v.reads.Add(m.passed) }()
 	m.add(v.snap.NewIterator(&util.Range{Start: start, Limit: end}, nil), false)
 	return m.run(fn)
 }

@@ -21,12 +21,16 @@ func (s *Store) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 	}
 	m.add(s.db.NewIterator(r, nil), false)
 	s.mu.RUnlock()
+	defer func() { s.reads.Add(m.passed) }()
 	return m.run(fn)
 }
 
 // merger walks several sorted sources as one. Of equal keys the one in the
 // source that was added first counts.
-type merger struct{ sources []source }
+type merger struct {
+	sources []source
+	passed  int64 // keys come by
+}
 
 type source struct {
 	it      iterator.Iterator
@@ -75,6 +79,7 @@ func (m *merger) least() *source {
 
 // pass moves every source behind key; least last, for it owns the key.
 func (m *merger) pass(key []byte, least *source) {
+	m.passed++
 	for i := range m.sources {
 		if s := &m.sources[i]; s != least && s.ok && bytes.Equal(s.it.Key(), key) {
 			s.next()

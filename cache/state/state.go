@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/comparer"
@@ -63,6 +64,8 @@ type Store struct {
 	flushMu sync.Mutex // held while overlays move into leveldb
 	inDB    uint64     // guarded by flushMu: last record in leveldb
 	flushes sync.WaitGroup
+
+	reads atomic.Int64 // rows that were asked for or scanned
 }
 
 type overlay struct {
@@ -428,6 +431,10 @@ func (s *Store) Seq() uint64 {
 
 // JournalSize is the room that the journal takes on the disk, in bytes.
 func (s *Store) JournalSize() int64 { return s.journal.Size() }
+
+// Reads is how many rows were asked for, or come by in a scan, since Open: what
+// an operation costs here, whatever the machine.
+func (s *Store) Reads() int64 { return s.reads.Load() }
 
 // Appended is how many bytes the journal has taken in since it was opened.
 func (s *Store) Appended() int64 { return s.journal.Appended() }

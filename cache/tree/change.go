@@ -19,10 +19,11 @@ type change struct {
 	epoch uint64
 	seq   uint64 // after apply
 
-	edits   [4]edit // of them, n are in use: a rename has the most
-	n       int
-	entries []entryChange
-	folded  *inode // whose ranges row takes in what was added
+	edits    [4]edit // of them, n are in use: a rename has the most
+	n        int
+	entries  []entryChange
+	reserved uint64 // up to which numbers of backing files are
+	folded   *inode // whose ranges row takes in what was added
 
 	files, bytes int64 // what the operation adds
 
@@ -203,6 +204,9 @@ func (c *change) write() error {
 	}
 	for _, e := range c.entries {
 		c.t.settleEntry(e)
+	}
+	if c.reserved > 0 {
+		c.t.backingLimit.Store(c.reserved)
 	}
 	if c.folded != nil {
 		c.folded.added = addedWrites{}

@@ -57,7 +57,7 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 		e.row.flags = e.row.flags&^flagInline | flagBacking
 		e.row.backing = n
 		in.whole = true
-		c.b.Put(c.ownKey(tableBacking, Ino(n)), c.uint64Value(uint64(in.ino)))
+		c.nameBacking(n, in.ino)
 		c.b.Put(c.ownKey(tableWriting, in.ino), nil)
 	}
 	in, a, err := t.make(ctx, dir, name, mode&^modeType|modeReg, 0, o, fill)

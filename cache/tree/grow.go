@@ -35,6 +35,19 @@ func (t *Tree) moveToBacking(in *inode) error {
 	return c.applyLocked()
 }
 
+// backingRun is how many numbers of backing files are reserved at a time.
+const backingRun = 4096
+
+// nameBacking notes that backing file n belongs to an inode, and that the number
+// is taken.
+func (c *change) nameBacking(n uint64, ino Ino) {
+	c.b.Put(c.ownKey(tableBacking, Ino(n)), c.uint64Value(uint64(ino)))
+	if n > c.t.backingLimit.Load() {
+		c.reserved = n + backingRun
+		c.b.Put(singleKey("backing"), c.uint64Value(c.reserved))
+	}
+}
+
 // giveBacking makes a backing file for an inode that has none.
 func (c *change) giveBacking(e *edit, content []byte) error {
 	in, t := e.in, c.t
@@ -76,7 +89,7 @@ func (c *change) giveBacking(e *edit, content []byte) error {
 	in.dirty.Clear()
 	in.ranged, in.whole = true, wasInline
 	if !in.orphan {
-		c.b.Put(backingKey(n), uint64Value(uint64(in.ino)))
+		c.nameBacking(n, in.ino)
 		if wasInline { // until it is flushed, the file may be missing after power loss
 			c.b.Put(key(tableWriting, in.ino), nil)
 		}

@@ -135,14 +135,14 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 // it. What the others take it counts. It may run beside everything else, once
 // after Open.
 func (t *Tree) Sweep(ctx context.Context) error {
-	limit, before := t.files.Last(), t.local64.Load()
+	before := t.local64.Load()
 	var local int64
 	err := t.files.Each(func(n uint64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if n > limit {
-			return nil // made since
+		if !t.files.IsOld(n) {
+			return nil
 		}
 		_, named, err := t.st.Get(backingKey(n))
 		switch {

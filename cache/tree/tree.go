@@ -79,6 +79,8 @@ type Tree struct {
 	nextIno  uint64
 	inoLimit uint64 // numbers below are reserved in the tables
 
+	backingLimit atomic.Uint64 // numbers of backing files up to it are reserved in the tables
+
 	fineOnce sync.Once
 	fine     bool // see fineTimes; set by fineOnce
 
@@ -186,7 +188,25 @@ func (t *Tree) readSingles() error {
 	}
 	t.nextIno = max(16, valueUint64(next))
 	t.inoLimit = t.nextIno
+	if err := t.startBacking(); err != nil {
+		return err
+	}
 	return t.readUsage()
+}
+
+// startBacking says where the numbers of backing files go on. Only without a row
+// that tells it does it look at them all.
+func (t *Tree) startBacking() error {
+	last, ok, err := t.st.Get(singleKey("backing"))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return t.files.Find()
+	}
+	t.files.Start(valueUint64(last))
+	t.backingLimit.Store(valueUint64(last))
+	return nil
 }
 
 func (t *Tree) ensureRoot() error {

@@ -1,0 +1,130 @@
+package writeback_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"skep/cache/tree"
+	"skep/test/memswarm"
+)
+
+// operation is something done on a drive, with what it costs.
+type operation struct {
+	name  string
+	took  time.Duration
+	reads int64 // rows of the tables
+}
+
+// perDir is how many files a directory of the drive to be measured has, and how
+// many directories one above those.
+const perDir = 100
+
+// fill makes files under top, a hundred to a directory, in two levels.
+func (d *device) fill(files int) {
+	d.t.Helper()
+	top := must(d.tree.Mkdir(ctx, tree.Root, "top", 0o755, tree.Owner{})).Ino
+	var upper, dir tree.Ino
+	for i := range files {
+		if i%(perDir*perDir) == 0 {
+			upper = must(d.tree.Mkdir(ctx, top, fmt.Sprint("u", i/(perDir*perDir)), 0o755, tree.Owner{})).Ino
+		}
+		if i%perDir == 0 {
+			dir = must(d.tree.Mkdir(ctx, upper, fmt.Sprint("d", i/perDir%perDir), 0o755, tree.Owner{})).Ino
+		}
+		f, _, err := d.tree.Create(ctx, dir, fmt.Sprint("f", i%perDir), 0o644, os.O_WRONLY, tree.Owner{})
+		if err == nil {
+			_, err = f.WriteAt(ctx, fmt.Append(nil, i), 0, false)
+			f.Release()
+		}
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// measureDrive fills a drive, commits it, starts again and measures what one
+// does then.
+func measureDrive(t *testing.T, files int) (steps []operation, memory uint64) {
+	d := newDevice(t, memswarm.New(9, 4, 7))
+	d.fill(files)
+	d.sync()
+	d.close()
+	measure := func(name string, fn func()) {
+		var before int64
+		if d.st != nil {
+			before = d.st.Reads()
+		}
+		start := time.Now()
+		fn()
+		steps = append(steps, operation{name, time.Since(start), d.st.Reads() - before})
+	}
+	d.st = nil
+	measure("start", func() { d.open(nil) })
+	last := fmt.Sprintf("top/u%d/d%d", (files-1)/(perDir*perDir), (files-1)/perDir%perDir)
+	find := func(path string) tree.Ino { return must(d.tree.Find(ctx, path)).Ino }
+	measure("ls", func() {
+		n := 0
+		if err := d.tree.ReadDir(ctx, find(last), 0, func(tree.DirEntry) bool { n++; return true }); err != nil || n == 0 {
+			t.Fatal(n, err)
+		}
+	})
+	measure("stat", func() { find(last + "/f7") })
+	measure("create", func() { d.put(last+"/new", []byte("new")) })
+	measure("rename of top", func() {
+		if err := d.tree.Rename(ctx, tree.Root, "top", tree.Root, "other", 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+	measure("commit", d.sync)
+	measure("commit of nothing else", func() {
+		d.put("small", []byte("small"))
+		d.sync()
+	})
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return steps, m.HeapInuse
+}
+
+// What one does on a drive costs the same however large it is: counted in rows
+// of the tables, not in seconds.
+func TestWorkDoesNotGrow(t *testing.T) {
+	small, _ := measureDrive(t, 2*perDir)
+	large, _ := measureDrive(t, 20*perDir)
+	for i, s := range small {
+		l := large[i]
+		t.Logf("%-24s %5d rows of %d files, %5d of %d", s.name, s.reads, 2*perDir, l.reads, 20*perDir)
+		if l.reads > s.reads+s.reads/4+16 {
+			t.Errorf("%s: reads %d rows on a drive of %d files, %d on one of %d",
+				s.name, s.reads, 2*perDir, l.reads, 20*perDir)
+		}
+	}
+}
+
+// The curve from a thousand files to a million; make scale.
+func TestScale(t *testing.T) {
+	if os.Getenv("SKEP_SCALE") == "" {
+		t.Skip("takes minutes: set SKEP_SCALE, or make scale")
+	}
+	var table strings.Builder
+	for files := 1000; files <= 1_000_000; files *= 10 {
+		steps, memory := measureDrive(t, files)
+		if files == 1000 {
+			fmt.Fprintf(&table, "| files |")
+			for _, s := range steps {
+				fmt.Fprintf(&table, " %s |", s.name)
+			}
+			fmt.Fprintln(&table, " heap, with all that holders have |")
+		}
+		fmt.Fprintf(&table, "| %d |", files)
+		for _, s := range steps {
+			fmt.Fprintf(&table, " %.2f ms, %d rows |", float64(s.took)/1e6, s.reads)
+		}
+		fmt.Fprintf(&table, " %d MiB |\n", memory>>20)
+	}
+	t.Logf("\n%s", table.String())
+}
