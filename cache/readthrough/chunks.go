@@ -15,6 +15,11 @@ const (
 	chunksAhead = 8
 	// chunkMemory is how many chunks are kept or on their way.
 	chunkMemory = 24
+	// linkRun is how many links are taken from a node of a file at a time. A
+	// node has 174, six times as many, so that no second one is fetched for it.
+	linkRun = 29
+	// linkMemory is how many links are kept.
+	linkMemory = 1024
 )
 
 // chunkCache fetches chunks of files, each once, ahead of those who read in
@@ -26,6 +31,7 @@ type chunkCache struct {
 	chunks map[chunkKey]*chunk
 	order  []chunkKey // oldest first
 	last   map[link.Hash]int64
+	links  map[chunkKey]link.Link // of chunks that may be read next
 }
 
 type chunkKey struct {
@@ -51,7 +57,7 @@ func (r *Reader) ReadChunk(ctx context.Context, f dag.File, i int64) ([]byte, er
 func (c *chunkCache) read(ctx context.Context, f dag.File, i int64) ([]byte, error) {
 	c.mu.Lock()
 	if c.chunks == nil {
-		c.chunks, c.last = map[chunkKey]*chunk{}, map[link.Hash]int64{}
+		c.chunks, c.last, c.links = map[chunkKey]*chunk{}, map[link.Hash]int64{}, map[chunkKey]link.Link{}
 	}
 	ch := c.start(f, i)
 	ch.wanted++
@@ -138,13 +144,38 @@ func (c *chunkCache) forget(k chunkKey, ch *chunk) {
 	}
 }
 
-// fetchChunk finds a chunk's link in the file's DAG and fetches it.
-func (r *Reader) fetchChunk(ctx context.Context, f dag.File, i int64) ([]byte, error) {
-	var l link.Link
-	err := dag.Chunks(ctx, r, f, i, i+1, func(_ int64, found link.Link) error {
-		l = found
+// link finds a chunk's link in the file's DAG, and keeps those beside it.
+func (c *chunkCache) link(ctx context.Context, f dag.File, i int64) (link.Link, error) {
+	key := func(i int64) chunkKey { return chunkKey{f.Root.Hash, i} }
+	c.mu.Lock()
+	l, ok := c.links[key(i)]
+	c.mu.Unlock()
+	if ok {
+		return l, nil
+	}
+	first := i / linkRun * linkRun
+	run := make([]link.Link, 0, linkRun)
+	err := dag.Chunks(ctx, c.r, f, first, min(first+linkRun, f.Chunks()), func(_ int64, found link.Link) error {
+		run = append(run, found)
 		return nil
 	})
+	if err != nil {
+		return link.Link{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.links) >= linkMemory {
+		clear(c.links)
+	}
+	for n, l := range run {
+		c.links[key(first+int64(n))] = l
+	}
+	return run[i-first], nil
+}
+
+// fetchChunk finds a chunk and fetches it.
+func (r *Reader) fetchChunk(ctx context.Context, f dag.File, i int64) ([]byte, error) {
+	l, err := r.chunks.link(ctx, f, i)
 	if err != nil {
 		return nil, err
 	}
