@@ -20,6 +20,9 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t.refresh(in)
+	if !in.isFlushed() || !t.st.Durable(in.seq) {
+		waits(ctx)
+	}
 	if err := t.flushUnlocked(in); err != nil || in.orphan {
 		return err
 	}
@@ -29,11 +32,21 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	return t.syncTo(seq)
 }
 
+// isFlushed reports whether content and name of the backing file, if there is
+// one, survive power loss; in.mu is held.
+func (in *inode) isFlushed() bool {
+	return !in.row.has(flagBacking) || in.flushed && in.named
+}
+
+// waits tells whoever made the context of a request that the request is about
+// to wait. Asking for Done is how one says so.
+func waits(ctx context.Context) { _ = ctx.Done() }
+
 // flushUnlocked is syncBacking for an inode that the caller has a reference of; it
 // lets go of in.mu while it flushes.
 func (t *Tree) flushUnlocked(in *inode) error {
 	for {
-		if !in.row.has(flagBacking) || in.flushed && in.named {
+		if in.isFlushed() {
 			return nil
 		}
 		if in.flushErr != nil {
@@ -67,7 +80,7 @@ func (t *Tree) flushUnlocked(in *inode) error {
 // tells of that once: here every later flush fails, too, until the file is
 // emptied.
 func (t *Tree) syncBacking(in *inode) error {
-	if !in.row.has(flagBacking) || in.flushed && in.named {
+	if in.isFlushed() {
 		return nil
 	}
 	if in.flushErr != nil {
@@ -150,6 +163,9 @@ func (t *Tree) SyncDir(ctx context.Context, dir Ino) error {
 	in.mu.Unlock()
 	if seq == 0 { // it has not changed since it came into memory
 		seq = t.st.Seq()
+	}
+	if !t.st.Durable(seq) {
+		waits(ctx)
 	}
 	return t.syncTo(seq)
 }

@@ -277,14 +277,3 @@ func (t *Tree) renewBacking(in *inode) error {
 	in.unflush()
 	return nil
 }
-
-// Flush is called at each close of a descriptor of the file.
-func (f *File) Flush(context.Context) error {
-	in := f.in
-	f.t.gate.RLock()
-	defer f.t.gate.RUnlock()
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	f.t.refresh(in)
-	return nil
-}

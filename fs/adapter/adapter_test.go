@@ -116,7 +116,7 @@ func release(f *FS, fh uint64) { f.Release(nil, &fuse.ReleaseIn{Fh: fh}) }
 // TestModesAreNotMixed: all opens of an inode go the way of the first.
 func TestModesAreNotMixed(t *testing.T) {
 	f, k := newFS(t, Options{})
-	passed := create(t, f, "passed", unix.O_RDWR)
+	passed := create(t, f, "passed", unix.O_RDWR|unix.O_TRUNC)
 	if passed.OpenFlags&fuse.FOPEN_PASSTHROUGH == 0 {
 		t.Fatal("a new file should be passed through")
 	}
@@ -155,10 +155,10 @@ func TestModesAreNotMixed(t *testing.T) {
 func TestRefusedBackingFile(t *testing.T) {
 	var log bytes.Buffer
 	f, k := newFS(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	good := create(t, f, "good", unix.O_RDWR)
+	good := create(t, f, "good", unix.O_RDWR|unix.O_TRUNC)
 	k.refuse = unix.EPERM
 	for _, name := range []string{"a", "b"} {
-		out := create(t, f, name, unix.O_RDWR)
+		out := create(t, f, name, unix.O_RDWR|unix.O_TRUNC)
 		if out.OpenFlags&fuse.FOPEN_PASSTHROUGH != 0 {
 			t.Error("passed through though refused")
 		}
@@ -193,7 +193,7 @@ func wantContent(t *testing.T, f *FS, fh uint64, want string) {
 // attributes are not to be remembered.
 func TestAttributesOfUnseenWrites(t *testing.T) {
 	f, k := newFS(t, Options{})
-	out := create(t, f, "f", unix.O_RDWR)
+	out := create(t, f, "f", unix.O_RDWR|unix.O_TRUNC)
 	size := func(n uint64) fuse.AttrOut {
 		var a fuse.AttrOut
 		in := fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: fuse.InHeader{NodeId: out.NodeId}, Valid: fuse.FATTR_SIZE, Size: n}}
@@ -237,7 +237,7 @@ func TestChangedFromOutside(t *testing.T) {
 // TestForcedUnmount: what nobody closed is closed.
 func TestForcedUnmount(t *testing.T) {
 	f, k := newFS(t, Options{})
-	create(t, f, "a", unix.O_RDWR)
+	create(t, f, "a", unix.O_RDWR|unix.O_TRUNC)
 	create(t, f, "b", unix.O_RDWR|unix.O_APPEND)
 	f.OnUnmount()
 	if len(k.backing) != 0 || len(f.files.takeAll()) != 0 {
@@ -369,7 +369,7 @@ func TestUnknownHandle(t *testing.T) {
 	wantStatus(t, st, fuse.EBADF)
 	_, st = f.Write(nil, &fuse.WriteIn{Fh: 99}, nil)
 	wantStatus(t, st, fuse.EBADF)
-	wantStatus(t, f.Flush(nil, &fuse.FlushIn{Fh: 99}), fuse.EBADF)
+	wantStatus(t, f.Fsync(nil, &fuse.FsyncIn{Fh: 99}), fuse.EBADF)
 	release(f, 99)
 }
 

@@ -85,7 +85,7 @@ func (f *FS) admit(h *tree.File, flags uint32, out *fuse.OpenOut) {
 	f.enter(e, flags, out)
 	out.Fh = f.files.add(e)
 	if !e.writable {
-		out.OpenFlags |= fuse.FOPEN_NOFLUSH // closing it tells us nothing
+		out.OpenFlags |= fuse.FOPEN_NOFLUSH // closing it writes nothing
 	}
 }
 
@@ -133,14 +133,10 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 	return uint32(n), fuse.OK
 }
 
-// Flush is a close(2) of one descriptor of a file.
-func (f *FS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
-	h, ok := f.files.get(in.Fh)
-	if !ok {
-		return fuse.EBADF
-	}
-	return f.status("flush", in.NodeId, h.Flush(f.call(cancel)))
-}
+// Flush would be a close(2) of one descriptor of a file. The kernel asks once:
+// it has written stores into mappings by then, each write has been here, and
+// what it writes by itself the tree asks the backing file for.
+func (f *FS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
 // syncData is the flag of an fsync request that leaves times alone.
 const syncData = 1

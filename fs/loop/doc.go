@@ -19,7 +19,7 @@
 //
 // A request that waits must not keep the others waiting, so its worker stops
 // being a reader and, if it was the last, another worker takes its place. That
-// happens at once for requests that wait by their nature (fsync, locks), and
+// happens at once for requests that wait by their nature (locks), and
 // when the filesystem calls Waits; and after a moment (patience) for any other.
 //
 // # Interrupts

@@ -146,8 +146,8 @@ func (f *fake) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, ou
 	return fuse.OK
 }
 
-func (f *fake) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	return f.hold("fsync", cancel)
+func (f *fake) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
+	return f.hold("setlkw", cancel)
 }
 
 func (f *fake) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
@@ -379,7 +379,7 @@ func TestWaitingHoldsNobodyUp(t *testing.T) {
 			<-f.began
 			getAttr(k)
 		}
-		waits[send(k, 20, &fuse.FsyncIn{})] = true
+		waits[send(k, 33, &fuse.LkIn{})] = true
 		<-f.began
 		getAttr(k)
 	}

@@ -173,8 +173,7 @@ func (d *Drive) do(op Op) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Release()
-	data, err := d.content(&openFile{f: f, flags: fl}, op)
-	return data, errors.Join(err, f.Flush(ctx))
+	return d.content(&openFile{f: f, flags: fl}, op)
 }
 
 func (d *Drive) name(op Op) error {
@@ -432,19 +431,18 @@ func (d *Drive) open(op Op) error {
 }
 
 func (d *Drive) close(i int, h *openFile) error {
-	err := h.f.Flush(ctx)
 	ino := h.f.Ino()
 	h.f.Release()
 	delete(d.handles, i)
 	for _, o := range d.handles {
 		if o.f.Ino() == ino {
-			return err
+			return nil
 		}
 	}
-	if a, aerr := d.Tree.Attr(ctx, ino); aerr == nil && a.Nlink == 0 {
+	if a, err := d.Tree.Attr(ctx, ino); err == nil && a.Nlink == 0 {
 		d.Tree.Forget(ino)
 	}
-	return err
+	return nil
 }
 
 // CloseAll closes what is open.
