@@ -45,6 +45,10 @@ type Config struct {
 	// ContentClass is the largest class of packs of content.
 	ContentClass erasure.Class
 
+	// JournalMax is from which size on, in bytes, the journal is written anew
+	// though no commit succeeds; 0 is 256 MiB.
+	JournalMax int64
+
 	Timing Timing
 	Now    func() time.Time
 	Log    *slog.Logger
@@ -64,6 +68,8 @@ type Engine struct {
 
 	groupMu sync.Mutex // guards current, and the founding of groups
 	current map[groupKind]group.Group
+
+	journalMax int64 // used by Run alone: when to write the journal anew
 
 	dirty notice        // something changed
 	asked chan *request // Sync
@@ -92,6 +98,10 @@ func New(cfg Config) (*Engine, error) {
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0),
 		current: map[groupKind]group.Group{}, dirty: newNotice(), asked: make(chan *request),
 	}
+	if e.cfg.JournalMax == 0 {
+		e.cfg.JournalMax = 256 << 20
+	}
+	e.journalMax = e.cfg.JournalMax
 	if err := e.loadGroups(); err != nil {
 		return nil, fmt.Errorf("write-back: %w", err)
 	}

@@ -42,6 +42,13 @@ func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
 	if err := e.buryDead(ctx); err != nil {
 		return err
 	}
+	return e.forget(seq)
+}
+
+// forget drops what the journal has from before the batch seq, having written
+// again what neither the newest commit nor the rest of the journal would give
+// back if the index were lost.
+func (e *Engine) forget(seq uint64) error {
 	if err := e.cfg.Tree.Carry(); err != nil {
 		return err
 	}
@@ -49,6 +56,22 @@ func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
 		return err
 	}
 	return e.cfg.State.Forget(seq)
+}
+
+// boundJournal keeps the journal from growing while no commit succeeds: it is
+// written anew when it is twice as long as what it came to the last time.
+func (e *Engine) boundJournal() error {
+	if e.cfg.State.JournalSize() < e.journalMax || e.Progress().Number == 0 {
+		return nil
+	}
+	if counted, err := e.table.Counted(); err != nil || !counted {
+		return err
+	}
+	if err := e.forget(e.cfg.State.Seq()); err != nil {
+		return err
+	}
+	e.journalMax = max(e.cfg.JournalMax, 2*e.cfg.State.JournalSize())
+	return nil
 }
 
 // children lists what a block refers to.

@@ -170,6 +170,9 @@ func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 	s.committed(e.now(), err)
 	if s.retry > 0 && ctx.Err() == nil {
 		e.cfg.Log.Warn("a commit failed and will be tried again", "err", err)
+		if err := e.boundJournal(); err != nil {
+			e.cfg.Log.Warn("the journal goes on growing", "err", err)
+		}
 	}
 	return err
 }

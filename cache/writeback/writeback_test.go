@@ -109,7 +109,7 @@ func (d *device) open(prepare func(*state.Store)) {
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: deviceKey, Root: rootKey, Names: names, Read: read, Convergence: convergence,
-		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
+		ContentClass: 22, JournalMax: 40 << 20, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
 	run, cancel := context.WithCancel(ctx)
