@@ -131,8 +131,8 @@ func TestFsyncsShareAFlush(t *testing.T) {
 	d, count := countingDevice(t)
 	first := d.create(Root, "first")
 	writeAt(t, first, []byte("x"), 0)
-	wrote, written := make(chan struct{}, others), sync.OnceFunc(func() {})
-	written = sync.OnceFunc(func() {
+	wrote := make(chan struct{}, others)
+	written := sync.OnceFunc(func() {
 		for range others {
 			<-wrote
 		}
