@@ -223,6 +223,16 @@ func isBelow(path, dir string) bool {
 	}
 }
 
+// Usable reports, as an error that says what to do, why this process could not
+// mount anywhere.
+func Usable() error {
+	err := checkSystem("")
+	if p, ok := errors.AsType[*PointError](err); ok {
+		return fmt.Errorf("%w: %s", errors.Join(p.Unwrap()...), p.Do)
+	}
+	return err
+}
+
 // checkSystem looks whether this process can mount at all.
 func checkSystem(dir string) error {
 	var st unix.Stat_t

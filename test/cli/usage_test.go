@@ -67,7 +67,7 @@ func TestNoDaemon(t *testing.T) {
 }
 
 // commands are all that people are shown.
-var commands = []string{"demo", "init", "recover", "peer", "mount", "umount", "down", "sync", "status", "repair", "fsck"}
+var commands = []string{"demo", "init", "recover", "peer", "mount", "umount", "down", "sync", "status", "repair", "fsck", "doctor"}
 
 func TestHelp(t *testing.T) {
 	top := harness.Skep(t, "--help").OK(t)
@@ -89,6 +89,24 @@ func TestHelp(t *testing.T) {
 	}
 	if v := harness.Skep(t, "--version").OK(t); !strings.HasPrefix(v, "skep version ") {
 		t.Errorf("--version says %q", v)
+	}
+}
+
+// What is reserved for later says so, with an exit status of its own, whatever
+// it is given; people are not shown it.
+func TestReserved(t *testing.T) {
+	top := harness.Skep(t, "--help").OK(t)
+	for _, args := range []string{"swarm invite", "swarm join x --y", "devices", "share x", "id", "policy", "snapshot", "history x",
+		"restore x", "words", "credit", "publish x", "get --help"} {
+		name, _, _ := strings.Cut(args, " ")
+		r := harness.Skep(t, strings.Fields(args)...)
+		r.Fails(t, 3, name+" is not there yet")
+		if strings.Count(strings.TrimSpace(r.Stderr), "\n") > 0 {
+			t.Errorf("skep %s says more than one line: %q", args, r.Stderr)
+		}
+		if strings.Contains(top, "\n  "+name+" ") {
+			t.Errorf("skep --help lists %s", name)
+		}
 	}
 }
 

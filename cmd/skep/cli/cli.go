@@ -28,6 +28,7 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // it was tried and did not work
 	exitUsage  = 2 // what was asked for makes no sense
+	exitNotYet = 3 // it is not there yet
 )
 
 // app is what the commands share.
@@ -61,6 +62,9 @@ func Main(argv []string) int {
 	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown ") {
 		return exitUsage
 	}
+	if _, ok := errors.AsType[notYetError](err); ok {
+		return exitNotYet
+	}
 	var remote *control.Error
 	if errors.As(err, &remote) && remote.Code != 0 {
 		return remote.Code
@@ -69,7 +73,9 @@ func Main(argv []string) int {
 }
 
 // sentence is an error as people are told it: on one line.
-func sentence(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+func sentence(err error) string { return oneLine(err.Error()) }
+
+func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -96,7 +102,8 @@ Use it for real:
 	root.PersistentFlags().StringVar(&a.passphraseFile, "passphrase-file", "", "file with the passphrase of the keys")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.demoCommand(), a.initCommand(), a.recoverCommand(), a.peerCommand(), a.mountCommand(), a.umountCommand(),
-		a.downCommand(), a.syncCommand(), a.statusCommand(), a.repairCommand(), a.fsckCommand(), a.daemonCommand())
+		a.downCommand(), a.syncCommand(), a.statusCommand(), a.repairCommand(), a.fsckCommand(), a.doctorCommand(), a.daemonCommand())
+	addReserved(root)
 	return root
 }
 
@@ -110,13 +117,20 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-func (a *app) home() (h home.Dir, err error) {
-	if a.homeDir != "" {
-		h = home.Dir(a.homeDir)
-	} else if h, err = home.Default(); err != nil {
+func (a *app) home() (home.Dir, error) {
+	h, err := a.homeDirectory()
+	if err != nil {
 		return h, err
 	}
 	return h, h.Fits()
+}
+
+// homeDirectory is where the home is, whether or not that will do.
+func (a *app) homeDirectory() (home.Dir, error) {
+	if a.homeDir != "" {
+		return home.Dir(a.homeDir), nil
+	}
+	return home.Default()
 }
 
 // client returns a client for the daemon of the home.

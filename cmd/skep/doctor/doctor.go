@@ -1,0 +1,187 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+
+	"skep/cmd/skep/control"
+	"skep/cmd/skep/home"
+	"skep/fs/mount"
+)
+
+// Verdict is how something is.
+type Verdict string
+
+// The verdicts.
+const (
+	Good   Verdict = "good"
+	Odd    Verdict = "odd"    // it works, but not as well as it could
+	Broken Verdict = "broken" // something will not work
+)
+
+// Finding is what one check found.
+type Finding struct {
+	What    string  `json:"what"`
+	Verdict Verdict `json:"verdict"`
+	Says    string  `json:"says"`
+	Do      string  `json:"do,omitempty"` // about it
+}
+
+// Mounting tells whether this user can mount.
+func Mounting() Finding {
+	f := Finding{What: "mounting", Verdict: Good, Says: "this user can mount a drive"}
+	switch err := mount.Usable(); {
+	case err != nil:
+		f.Verdict, f.Says = Broken, "this user cannot mount a drive"
+		f.Do = err.Error()
+	case !mount.MayPassthrough():
+		f.Says = "this user can mount a drive; as root, large files would be read and written faster"
+	}
+	return f
+}
+
+// Home tells whether the home can be used.
+func Home(h home.Dir) Finding {
+	f := Finding{What: "home", Verdict: Good, Says: string(h)}
+	broken := func(says, do string) Finding {
+		f.Verdict, f.Says, f.Do = Broken, says, do
+		return f
+	}
+	if err := h.Fits(); err != nil {
+		return broken(err.Error(), "choose a shorter path with --home or SKEP_HOME")
+	}
+	st, err := os.Stat(string(h))
+	switch {
+	case errors.Is(err, os.ErrNotExist) || err == nil && !h.Exists():
+		f.Verdict, f.Says, f.Do = Odd, "there is no drive or peer in "+string(h)+" yet", "make one with: skep init, or skep recover"
+		return f
+	case err != nil:
+		return broken(err.Error(), "look at the permissions of the folders above it")
+	}
+	if _, err := h.Settings(); err != nil {
+		return broken(err.Error(), "put settings.json right by hand; all else in the home is still there")
+	}
+	if unix.Access(string(h), unix.W_OK) != nil {
+		return broken(string(h)+" cannot be written to", "become the user whom it belongs to, or make its disk writable")
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		f.Verdict, f.Says = Odd, fmt.Sprintf("%s is open to other users (mode %o)", h, st.Mode().Perm())
+		f.Do = "chmod 700 " + string(h)
+	}
+	return f
+}
+
+// Daemon tells whether a daemon serves the home. ask asks it anything.
+func Daemon(h home.Dir, ask func() error) Finding {
+	f := Finding{What: "daemon", Verdict: Good, Says: "runs"}
+	err := ask()
+	if err == nil || !h.Exists() {
+		if err != nil {
+			f.Says = "there is none, as there is no home"
+		}
+		return f
+	}
+	release, locked := h.Lock()
+	switch {
+	case locked == nil:
+		release()
+		f.Says = "does not run; skep mount DIR starts it"
+	case errors.Is(locked, home.ErrInUse) && errors.Is(err, control.ErrNotRunning):
+		f.Verdict, f.Says = Broken, "a process holds the home and takes no commands: it is starting, ending, or of another user"
+		f.Do = "look for it with: fuser " + h.Path("lock")
+	default:
+		f.Verdict, f.Says = Broken, err.Error()
+		f.Do = "look at " + h.Log()
+	}
+	return f
+}
+
+// tooLittle is how much room on the disk there should be.
+const tooLittle = 1 << 30
+
+// Room tells how much room there is on the disk of a home, of which others may
+// use so much more.
+func Room(h home.Dir, offered, used int64) Finding {
+	f := Finding{What: "disk", Verdict: Good}
+	dir := string(h)
+	if _, err := os.Stat(dir); err != nil {
+		dir = "/"
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		f.Verdict, f.Says = Broken, err.Error()
+		return f
+	}
+	free := int64(st.Bavail) * st.Bsize
+	f.Says = fmt.Sprintf("%s free on the disk of %s", bytesOf(free), dir)
+	switch {
+	case free < tooLittle:
+		f.Verdict, f.Do = Broken, "make room: what is written cannot be kept until it is uploaded"
+	case free-(offered-used) < tooLittle:
+		f.Verdict = Odd
+		f.Says += fmt.Sprintf(", of which %s are offered to others", bytesOf(offered-used))
+		f.Do = "offer less: change \"offer\" in " + h.Path("settings.json") + " and start the daemon again"
+	}
+	return f
+}
+
+// Reached is how a peer answered.
+type Reached struct {
+	Addr  string
+	Err   error
+	Took  time.Duration
+	Clock time.Time // what it says the time is
+	At    time.Time // when it said so, by our clock
+}
+
+// Peers tells how the peers by which the swarm is joined answer.
+func Peers(all []Reached) (out []Finding) {
+	if len(all) == 0 {
+		return []Finding{{What: "swarm", Verdict: Odd, Says: "no peer is set to join a swarm by",
+			Do: "give the address of one: skep init or skep mount with --bootstrap ADDRESS"}}
+	}
+	for _, r := range all {
+		f := Finding{What: "peer", Verdict: Good, Says: fmt.Sprintf("%s answers, in %v", r.Addr, r.Took.Round(time.Millisecond))}
+		if r.Err != nil {
+			f.Verdict, f.Says = Broken, fmt.Sprintf("%s does not answer: %v", r.Addr, r.Err)
+			f.Do = "see that this computer is online, that the peer runs, and that nothing between blocks it; give another with --bootstrap"
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// wrongClock is how far from those of others a clock may be.
+const wrongClock = 5 * time.Minute
+
+// built is a time that is past.
+var built = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Clock compares this computer's clock with those of peers.
+func Clock(now time.Time, all []Reached) Finding {
+	f := Finding{What: "clock", Verdict: Good, Says: now.Format(time.RFC1123)}
+	if now.Before(built) {
+		f.Verdict, f.Says = Broken, "the clock says "+f.Says
+		f.Do = "set it, for example with: timedatectl set-ntp true"
+		return f
+	}
+	for _, r := range all {
+		if r.Err != nil || r.Clock.IsZero() {
+			continue
+		}
+		if off := r.At.Sub(r.Clock); off.Abs() > wrongClock {
+			f.Verdict = Odd
+			f.Says = fmt.Sprintf("differs from that of a peer by %v: one of them is wrong", off.Round(time.Second))
+			f.Do = "if it is this one, set it: leases and records end by it"
+			return f
+		}
+	}
+	return f
+}
+
+func bytesOf(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

@@ -1,0 +1,28 @@
+package doctor
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+func TestClock(t *testing.T) {
+	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	peer := func(off time.Duration) Reached { return Reached{At: now, Clock: now.Add(off)} }
+	for name, tt := range map[string]struct {
+		now  time.Time
+		all  []Reached
+		want Verdict
+	}{
+		"alone":         {now, nil, Good},
+		"like others":   {now, []Reached{peer(time.Second), peer(-4 * time.Minute)}, Good},
+		"ahead":         {now, []Reached{peer(0), peer(-time.Hour)}, Odd},
+		"behind":        {now, []Reached{peer(time.Hour)}, Odd},
+		"who is silent": {now, []Reached{{Err: errors.New("away"), At: now}}, Good},
+		"never set":     {time.Unix(1000, 0), nil, Broken},
+	} {
+		if f := Clock(tt.now, tt.all); f.Verdict != tt.want || (f.Do == "") != (tt.want == Good) {
+			t.Errorf("%s: %+v, want %v", name, f, tt.want)
+		}
+	}
+}
