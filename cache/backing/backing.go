@@ -76,6 +76,10 @@ func (s *Store) Last() uint64 { return s.next.Load() }
 // IsOld reports whether a backing file comes from an earlier run.
 func (s *Store) IsOld(n uint64) bool { return n <= s.old }
 
+// Folder is which of the store's folders a file is in. Each goes through them
+// in ascending order.
+func Folder(n uint64) int { return int(n % fanout) }
+
 func (s *Store) path(n uint64) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%02x", n%fanout), strconv.FormatUint(n, 16))
 }

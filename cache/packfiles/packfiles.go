@@ -19,6 +19,7 @@ type Store struct {
 	fs     disk.FS
 	dir    string
 	writes atomic.Uint64 // begun, to tell those under way apart
+	bytes  atomic.Int64  // of all packs
 }
 
 // Open opens the store in dir.
@@ -45,9 +46,23 @@ func (s *Store) prepare() error {
 	for _, name := range names {
 		if strings.HasPrefix(name, unfinished) {
 			err = errors.Join(err, s.fs.Remove(filepath.Join(s.dir, name)))
+		} else {
+			s.bytes.Add(s.size(filepath.Join(s.dir, name)))
 		}
 	}
 	return err
+}
+
+// Bytes is how much all packs take.
+func (s *Store) Bytes() int64 { return s.bytes.Load() }
+
+// size is the length of a file; 0 if it is not there.
+func (s *Store) size(name string) int64 {
+	st, err := s.fs.Stat(name)
+	if err != nil {
+		return 0
+	}
+	return st.Size
 }
 
 // unfinished begins the name of a pack that is being written.
@@ -61,6 +76,7 @@ func (s *Store) path(id group.ID, n uint16) string {
 func (s *Store) Put(id group.ID, n uint16, pack []byte) error {
 	path := s.path(id, n)
 	tmp := filepath.Join(s.dir, fmt.Sprint(unfinished, s.writes.Add(1)))
+	old := s.size(path)
 	err := s.write(tmp, pack)
 	if err == nil {
 		err = s.fs.Rename(tmp, path)
@@ -69,6 +85,7 @@ func (s *Store) Put(id group.ID, n uint16, pack []byte) error {
 		_ = s.fs.Remove(tmp)
 		return fmt.Errorf("pack files: %w", err)
 	}
+	s.bytes.Add(int64(len(pack)) - old)
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return fmt.Errorf("pack files: %w", err)
 	}
@@ -107,9 +124,15 @@ func (s *Store) Get(id group.ID, n uint16) ([]byte, error) {
 
 // Remove lets go of a pack; one that is not kept is no error.
 func (s *Store) Remove(id group.ID, n uint16) error {
-	if err := s.fs.Remove(s.path(id, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	size := s.size(s.path(id, n))
+	err := s.fs.Remove(s.path(id, n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("pack files: %w", err)
 	}
+	s.bytes.Add(-size)
 	return nil
 }
 

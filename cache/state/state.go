@@ -439,6 +439,20 @@ func (s *Store) Reads() int64 { return s.reads.Load() }
 // Appended is how many bytes the journal has taken in since it was opened.
 func (s *Store) Appended() int64 { return s.journal.Appended() }
 
+// IndexSize is the room that the index takes on the disk, in bytes.
+func (s *Store) IndexSize() (n int64) {
+	names, err := s.opt.Disk.Names(s.indexDir())
+	if err != nil {
+		return 0
+	}
+	for _, name := range names {
+		if st, err := s.opt.Disk.Stat(filepath.Join(s.indexDir(), name)); err == nil {
+			n += st.Blocks * 512
+		}
+	}
+	return n
+}
+
 // Forget drops journal records below seq. The caller has made sure that, should
 // the index be lost, what they said can be had from elsewhere; Forget itself
 // makes sure that leveldb has them, on the disk.

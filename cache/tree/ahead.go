@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"context"
+
 	"skep/cache/state"
 	"skep/chunker/dag"
 )
@@ -42,6 +44,9 @@ func (t *Tree) readAhead(in *inode, i int64) {
 func (t *Tree) Close() {
 	t.cancel()
 	t.aheads.Wait()
+	if err := t.FinishEvictions(context.Background()); err != nil {
+		t.log.Info("what was let go of still takes room", "err", err)
+	}
 	var b state.Batch
 	t.saveUsage(&b)
 	if _, err := t.st.Apply(&b); err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // Allocate reserves, zeroes or punches out a range, as fallocate.
-func (f *File) Allocate(_ context.Context, off, n int64, mode uint32) error {
+func (f *File) Allocate(ctx context.Context, off, n int64, mode uint32) error {
 	in, t := f.in, f.t
 	const known = unix.FALLOC_FL_KEEP_SIZE | unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_ZERO_RANGE
 	switch {
@@ -20,6 +20,11 @@ func (f *File) Allocate(_ context.Context, off, n int64, mode uint32) error {
 		return ErrFileTooBig
 	case mode&^known != 0:
 		return ErrUnsupported
+	}
+	if mode&unix.FALLOC_FL_PUNCH_HOLE == 0 {
+		if err := t.room.Write(ctx, n); err != nil {
+			return err
+		}
 	}
 	t.gate.RLock()
 	defer t.gate.RUnlock()

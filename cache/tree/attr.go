@@ -80,10 +80,7 @@ func (in *inode) noteBacking(st unix.Stat_t, t *Tree) {
 	if written {
 		in.row.mtime, in.row.ctime, changed = m, m, true
 	}
-	if st.Size != in.row.size {
-		t.bytes64.Add(st.Size - in.row.size)
-		in.row.size = st.Size
-	}
+	in.row.size = st.Size
 	if n := st.Blocks * 512; n != in.row.local {
 		in.row.local, changed = n, true
 	}

@@ -25,7 +25,7 @@ type change struct {
 	reserved uint64 // up to which numbers of backing files are
 	folded   *inode // whose ranges row takes in what was added
 
-	files, bytes int64 // what the operation adds
+	files int64 // how many the operation adds
 
 	key, value []byte // scratch for a row
 }
@@ -215,7 +215,6 @@ func (c *change) write() error {
 		c.settle(&c.edits[i])
 	}
 	c.t.files64.Add(c.files)
-	c.t.bytes64.Add(c.bytes)
 	return nil
 }
 

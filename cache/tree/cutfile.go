@@ -49,7 +49,7 @@ type CutFile struct {
 func (c *Cut) OpenFile(ctx context.Context, in Inode) (*CutFile, error) {
 	ino := Ino(in.Record.ID)
 	f := &CutFile{c: c, ino: ino, Record: in.Record, Size: in.row.size, partial: in.row.has(flagPartial),
-		Old: dag.File{Root: in.row.content, Size: in.row.contentSize}}
+		Old: in.row.committed()}
 	if in.row.has(flagInline) {
 		b, _, err := c.snap.Get(key(tableInline, ino))
 		if err != nil {

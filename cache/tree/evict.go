@@ -19,8 +19,9 @@ type Resident struct {
 	Local int64     // bytes that the backing file takes
 	Used  time.Time // when it was used last, as far as is known
 	// Kept says that it may not be let go of now: no commit has taken it, it
-	// is open, or pinned.
-	Kept bool
+	// is open, or pinned. Partly says that nevertheless some ranges of it may:
+	// those that a commit has, of a file that is open through the daemon.
+	Kept, Partly bool
 }
 
 // Residents looks at up to n backing files, from a number on, and calls fn for
@@ -72,7 +73,12 @@ func (t *Tree) resident(ino Ino, number uint64) (Resident, bool) {
 	if in.row.backing != number || !in.row.has(flagBacking) {
 		return Resident{}, false
 	}
-	return Resident{Ino: ino, Local: in.row.local, Used: in.lastUse(), Kept: in.mustStay() != nil || t.Pinned(ino)}, true
+	r := Resident{Ino: ino, Local: in.row.local, Used: in.lastUse(), Kept: in.mustStay() != nil}
+	r.Partly = r.Kept && t.mayGoPartly(in)
+	if t.Pinned(ino) {
+		r.Kept, r.Partly = true, false
+	}
+	return r, true
 }
 
 // lastUse is when an inode was read, written or opened last, as far as memory
@@ -109,6 +115,16 @@ func (in *inode) mustStay() error {
 	return nil
 }
 
+// mayGoPartly reports whether ranges of a file that must stay may be let go of:
+// it is read and written through the daemon, which knows what changed since the
+// newest commit, and no commit is under way, which would make that the newest
+// but one; in.mu is held.
+func (t *Tree) mayGoPartly(in *inode) bool {
+	r := &in.row
+	return r.isFile() && r.has(flagBacking) && !r.content.IsZero() && !in.passthrough &&
+		in.frozen == nil && in.before == nil && !in.orphan && !in.stale && t.currentCut() == nil
+}
+
 const (
 	// evictStep is how much of a large file is let go of at a time.
 	evictStep = 32 << 20
@@ -118,10 +134,11 @@ const (
 )
 
 // Evict lets go of content that can be had again: of a small file all of it, of
-// a larger one some ranges, the last ones first. It returns how many bytes come
+// a larger one, or one that is open, some ranges, the last ones first. It returns how many bytes come
 // free by it, which they do with FinishEvictions; 0 if the file is in use, or
-// its content is not safely out. From now on who reads it fetches it.
-func (t *Tree) Evict(ctx context.Context, ino Ino) (freed int64, err error) {
+// its content is not safely out. From now on who reads it fetches it. With open,
+// ranges of a file that is open, or partly unsynced, may go too.
+func (t *Tree) Evict(ctx context.Context, ino Ino, open bool) (freed int64, err error) {
 	in, err := t.acquire(ctx, ino)
 	if err != nil {
 		return 0, err
@@ -131,7 +148,7 @@ func (t *Tree) Evict(ctx context.Context, ino Ino) (freed int64, err error) {
 		return 0, nil
 	}
 	in.mu.Lock()
-	f, ranges, err := t.chooseRanges(in)
+	f, ranges, err := t.chooseRanges(in, open)
 	in.mu.Unlock()
 	if err != nil || len(ranges) == 0 {
 		return 0, ignoreKept(err)
@@ -147,7 +164,7 @@ func (t *Tree) Evict(ctx context.Context, ino Ino) (freed int64, err error) {
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if now, again, err := t.chooseRanges(in); err != nil || now != f || !sameRanges(again, ranges) {
+	if now, again, err := t.chooseRanges(in, open); err != nil || now != f || !sameRanges(again, ranges) {
 		return 0, ignoreKept(err) // it was used meanwhile
 	}
 	return t.letGo(in, ranges)
@@ -175,15 +192,38 @@ func sameRanges(a, b []backing.Range) bool {
 
 // chooseRanges picks what to let go of next, and tells of which content; in.mu
 // is held.
-func (t *Tree) chooseRanges(in *inode) (dag.File, []backing.Range, error) {
-	if err := in.mustStay(); err != nil {
+func (t *Tree) chooseRanges(in *inode, open bool) (dag.File, []backing.Range, error) {
+	err := in.mustStay()
+	partly := err != nil && open && t.mayGoPartly(in)
+	if err != nil && !partly {
 		return dag.File{}, nil, err
 	}
 	if err := t.readRanges(in); err != nil {
 		return dag.File{}, nil, err
 	}
 	here := in.here()
-	return in.committed(), lastRanges(here.List(), evictStep, keptHead), nil
+	if partly {
+		here = in.cleanHere()
+	}
+	return in.row.committed(), lastRanges(here.List(), evictStep, keptHead), nil
+}
+
+// cleanHere is the set of ranges that are here as the newest commit has them,
+// in whole chunks; in.mu is held, and the ranges are in memory.
+func (in *inode) cleanHere() backing.Ranges {
+	var out backing.Ranges
+	if in.whole {
+		return out
+	}
+	end := min(in.row.size, in.row.contentSize) / dag.ChunkSize * dag.ChunkSize
+	here := in.here()
+	for _, r := range here.Within(0, end) {
+		out.Add((r.From+dag.ChunkSize-1)/dag.ChunkSize*dag.ChunkSize, r.To/dag.ChunkSize*dag.ChunkSize)
+	}
+	for _, r := range in.dirty.List() {
+		out.Remove(r.From/dag.ChunkSize*dag.ChunkSize, (r.To+dag.ChunkSize-1)/dag.ChunkSize*dag.ChunkSize)
+	}
+	return out
 }
 
 // here is the set of ranges of a backing file that hold content; in.mu is held,
@@ -223,10 +263,10 @@ func (t *Tree) letGo(in *inode, ranges []backing.Range) (int64, error) {
 	for _, r := range ranges {
 		left.Remove(r.From, r.To)
 	}
-	if left.Empty() {
+	if left.Empty() && in.opens == 0 && !in.row.has(flagDirty) {
 		return t.letGoWhole(in)
 	}
-	if in.gained { // what stays was fetched, and no row says so yet
+	if in.gained || in.added.n > 0 { // what stays was brought here, and the ranges row does not say so yet
 		if err := t.syncBacking(in); err != nil {
 			return 0, err
 		}
@@ -333,36 +373,47 @@ func (t *Tree) runPunches(ctx context.Context) error {
 
 func (t *Tree) runPunch(ctx context.Context, p punch) error {
 	in, err := t.acquire(ctx, p.ino)
-	if isStale(err) {
-		return nil // its backing file goes as a whole
-	}
 	if err != nil {
-		return err
+		return ignoreStale(err) // its backing file goes as a whole
 	}
 	defer t.release(in)
+	t.gate.RLock()
+	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.row.backing != p.number || !in.row.has(flagPartial) || in.frozen != nil {
+	if in.row.backing != p.number || in.orphan {
 		return nil
 	}
+	return t.freeMissing(in, p.ranges...)
+}
+
+// freeMissing makes holes of what is not here in some ranges of a backing file,
+// and counts what the file takes then; the gate and in.mu are held.
+func (t *Tree) freeMissing(in *inode, ranges ...backing.Range) error {
 	if err := t.readRanges(in); err != nil {
 		return err
 	}
 	if err := t.openBacking(in); err != nil {
 		return err
 	}
-	if in.opens == 0 {
-		defer in.closeFile()
-	}
-	for _, r := range p.ranges {
-		for _, gone := range in.valid.Missing(r.From, min(r.To, in.row.size)) {
-			if err := freeRange(in.file, gone.From, gone.To-gone.From); err != nil {
-				return fmt.Errorf("%s: free a range: %w", t.Path(p.ino), err)
+	defer t.closeBacking(in)
+	if in.row.has(flagPartial) && in.frozen == nil {
+		for _, r := range ranges {
+			for _, gone := range in.valid.Missing(r.From, min(r.To, in.row.size)) {
+				if err := freeRange(in.file, gone.From, gone.To-gone.From); err != nil {
+					return fmt.Errorf("%s: free a range: %w", t.Path(in.ino), err)
+				}
 			}
 		}
 	}
+	old := in.row.local
 	t.countLocal(in)
-	return nil
+	if in.row.local == old {
+		return nil
+	}
+	c, e := t.lockedChange(in)
+	e.local()
+	return c.applyLocked()
 }
 
 // freeRange makes a range of a file a hole.

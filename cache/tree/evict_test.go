@@ -81,7 +81,7 @@ func evictingDevice(t testing.TB, opt Options) (*device, *committed) {
 
 func evict(t testing.TB, d *device, ino Ino) int64 {
 	t.Helper()
-	n, err := d.Evict(ctx, ino)
+	n, err := d.Evict(ctx, ino, false)
 	if err == nil {
 		err = d.FinishEvictions(ctx)
 	}
@@ -186,7 +186,7 @@ func TestLargeFilesGoInParts(t *testing.T) {
 	}
 	c.take(t, d)
 	// A range that comes back, or is written, before its bytes are gone.
-	if n, err := d.Evict(ctx, ino); err != nil || n == 0 {
+	if n, err := d.Evict(ctx, ino, false); err != nil || n == 0 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	f, err := d.Open(ctx, ino, os.O_RDWR)
@@ -223,9 +223,16 @@ func TestWhatIsInUseStays(t *testing.T) {
 	if n := evict(t, d, ino); n != 0 {
 		t.Error("an open file was let go of")
 	}
+	if n, err := d.Evict(ctx, ino, true); n == 0 || err != nil {
+		t.Errorf("as the last resort: %d, %v", n, err)
+	}
+	p := make([]byte, 1<<20)
+	if _, err := f.ReadAt(ctx, p, 0); err != nil || !bytes.Equal(p, pattern(1<<20, 1)) {
+		t.Errorf("read on: %v", err)
+	}
 	f.Release()
 	held = errors.New("too few holders")
-	if n, err := d.Evict(ctx, ino); n != 0 || !errors.Is(err, held) {
+	if n, err := d.Evict(ctx, ino, false); n != 0 || !errors.Is(err, held) {
 		t.Errorf("%d, %v: too few holders have it", n, err)
 	}
 	held = nil
@@ -256,7 +263,7 @@ func TestCrashBetweenJournalAndBytes(t *testing.T) {
 			want := pattern(size, 7)
 			ino := d.write(Root, "f", want)
 			c.take(t, d, ino)
-			if n, err := d.Evict(ctx, ino); err != nil || n == 0 {
+			if n, err := d.Evict(ctx, ino, false); err != nil || n == 0 {
 				t.Fatalf("%d, %v", n, err)
 			}
 			d.restart()
@@ -377,5 +384,62 @@ func TestWriteRightAfterFetch(t *testing.T) {
 	}
 	if _, err := f.WriteAt(ctx, []byte("edit"), 0, false); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A file that is written while a commit takes it, and a commit that fails, or
+// ends with the process, after it has: the next one takes all that changed.
+func TestChangesOfAFailedCommit(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		d, c := evictingDevice(t, Options{})
+		ino := d.write(Root, "f", pattern(4<<20, 1))
+		c.take(t, d, ino)
+		edit := func(at int64) {
+			f, err := d.Open(ctx, ino, os.O_RDWR)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Release()
+			if _, err := f.WriteAt(ctx, []byte("edit"), at, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		edit(0)
+		cut, err := d.Cut()
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, _, _ := cut.Inode(ino)
+		edit(2 << 20)
+		f, err := cut.OpenFile(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Taken(); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		edit(2<<20 + 5)
+		if crash {
+			d.restart()
+		} else {
+			cut.Close()
+		}
+		if cut, err = d.Cut(); err != nil {
+			t.Fatal(err)
+		}
+		in, _, _ = cut.Inode(ino)
+		if f, err = cut.OpenFile(ctx, in); err != nil {
+			t.Fatal(err)
+		}
+		var changed backing.Ranges
+		for _, r := range f.Changed() {
+			changed.Add(r.From, r.To)
+		}
+		f.Close()
+		cut.Close()
+		if !changed.Contains(0, 4) || !changed.Contains(2<<20, 2<<20+9) {
+			t.Errorf("crash %v: of what changed only %v is known", crash, changed.List())
+		}
 	}
 }

@@ -38,14 +38,18 @@ func (t *Tree) fetch(ctx context.Context, in *inode, from, to int64) error {
 	}
 }
 
-// committed is the content of an inode in the newest commit that has it.
-func (in *inode) committed() dag.File {
-	return dag.File{Root: in.row.content, Size: in.row.contentSize}
+// committed is the content of a file in the newest commit that has it; none if
+// it is in the file's record.
+func (r *row) committed() dag.File {
+	if r.content.IsZero() {
+		return dag.File{}
+	}
+	return dag.File{Root: r.content, Size: r.contentSize}
 }
 
 // fetchChunk brings one committed chunk here. in.mu is held, but for the wait.
 func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
-	f := in.committed()
+	f := in.row.committed()
 	if t.content == nil || f.Root.IsZero() || i*dag.ChunkSize >= f.Size {
 		return fmt.Errorf("%s: chunk %d of %d bytes: %w", t.Path(in.ino), i, f.Size, ErrCorrupt)
 	}
@@ -55,10 +59,17 @@ func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Path(in.ino), err)
 	}
-	if in.committed() != f || in.row.has(flagInline) {
+	if in.row.committed() != f || in.row.has(flagInline) {
 		return nil // it moved meanwhile: the caller looks again
 	}
-	return t.keepChunk(in, i, chunk)
+	err = ErrNoSpace
+	if t.room.Keep(int64(len(chunk))) {
+		err = t.keepChunk(in, i, chunk)
+	}
+	if errors.Is(err, ErrNoSpace) {
+		t.passing.add(f, i, chunk)
+	}
+	return err
 }
 
 // keepChunk stores a fetched chunk, without touching what is valid already.

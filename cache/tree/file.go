@@ -83,7 +83,7 @@ func (t *Tree) mayPass(flags int, mode uint32) bool {
 	if !t.opt.Passthrough || mode&(modeSUID|modeSGID) != 0 || !isWritable(flags) || flags&(os.O_APPEND|os.O_SYNC|unix.O_DSYNC) != 0 {
 		return false
 	}
-	if t.burst.on(t.now()) {
+	if t.burst.on(t.now()) || !t.room.PassThrough() {
 		return false
 	}
 	return flags&accessModes == os.O_WRONLY || flags&(os.O_TRUNC|os.O_EXCL) != 0

@@ -35,8 +35,15 @@ func (t *Tree) freeze(in *inode) {
 	in.frozen = &frozen{file: in.file, shared: true, size: in.row.size,
 		valid: in.valid.Clone(), dirty: in.dirty.Clone(), whole: in.whole}
 	cut.froze(in)
+	in.before = &dirtied{in.dirty.Clone(), in.whole}
 	in.dirty.Clear()
 	in.whole = false
+}
+
+// dirtied is what changed of a file since a commit.
+type dirtied struct {
+	dirty backing.Ranges
+	whole bool
 }
 
 // thaw lets go of frozen content; in.mu is held.
@@ -123,18 +130,22 @@ func (c *Cut) froze(in *inode) {
 	c.frozen = append(c.frozen, in)
 }
 
-// unfreeze gives up frozen content that the commit did not take: what changed
-// before the cut counts as changed since; in.mu is held.
+// unfreeze gives up what was set aside for a commit that has not settled the
+// file, whether it had read it or not: what changed before the cut counts as
+// changed since; in.mu is held.
 func (c *Cut) unfreeze(in *inode) {
-	fr := in.frozen
-	if fr == nil {
-		return
-	}
-	if fr.file == in.file {
-		in.dirty.Union(fr.dirty)
-		in.whole = in.whole || fr.whole
-	} else {
-		in.whole = true
-	}
+	in.dirty, in.whole = in.unpublished()
+	in.before = nil
 	in.thaw()
+}
+
+// unpublished is what changed of a file since the newest commit that is
+// published; in.mu is held.
+func (in *inode) unpublished() (dirty backing.Ranges, whole bool) {
+	if in.before == nil {
+		return in.dirty, in.whole
+	}
+	dirty = in.dirty.Clone()
+	dirty.Union(in.before.dirty)
+	return dirty, in.whole || in.before.whole
 }

@@ -88,7 +88,7 @@ func (c *change) adopt(e *edit, dir Ino, name string) error {
 	}
 	in.orphan, in.markedEpoch = false, 0
 	in.inline = nil
-	c.files, c.bytes = 1, r.size
+	c.files = 1
 	c.t.release(in) // the reference that kept the orphan; the caller holds another
 	return nil
 }

@@ -64,7 +64,7 @@ func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32
 	c.putEntry(de, name, in.ino, mode)
 	dr := de.local()
 	dr.mtime, dr.ctime = c.now, c.now
-	c.files, c.bytes = 1, e.row.size
+	c.files = 1
 	a := attrOfRow(in.ino, &e.row)
 	t.inodes.add(in) // before its name can be found
 	if err := c.apply(); err != nil {

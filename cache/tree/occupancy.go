@@ -1,18 +1,25 @@
 package tree
 
 import (
+	"context"
 	"sync/atomic"
 
 	"skep/cache/state"
 )
 
 // charge is what one inode adds to the tree's totals.
-type charge struct{ local, unsynced int64 }
+type charge struct {
+	backing                      uint64 // the file that local is of
+	bytes, here, local, unsynced int64
+}
 
 // charge is what the row of an inode says that it takes here: all of it, and
 // what is not to be let go of because no commit has taken it; in.mu is held.
 func (in *inode) charge() charge {
-	c := charge{local: in.row.local}
+	c := charge{backing: in.row.backing, local: in.row.local}
+	if !in.orphan {
+		c.bytes, c.here = in.row.taken(), in.row.here()
+	}
 	if in.row.isFile() && in.row.has(flagDirty) && !in.orphan {
 		c.unsynced = in.row.local
 	}
@@ -26,7 +33,9 @@ func (t *Tree) recharge(in *inode) {
 	if now == in.charged {
 		return
 	}
-	t.local64.Add(now.local - in.charged.local)
+	t.bytes64.Add(now.bytes - in.charged.bytes)
+	t.here64.Add(now.here - in.charged.here)
+	t.addLocal(in.charged, now)
 	t.unsynced64.Add(now.unsynced - in.charged.unsynced)
 	in.charged = now
 }
@@ -84,6 +93,31 @@ func (r *row) blocks() int64 {
 	return (n + 511) / 512
 }
 
+// taken is how many bytes of content an inode stands for in the drive: its size,
+// holes apart as far as they are known.
+func (r *row) taken() int64 {
+	switch {
+	case r.isDir():
+		return 0
+	case r.has(flagBacking) && !r.has(flagPartial):
+		return min(r.size, r.local)
+	case r.room > 0:
+		return min(r.size, r.room)
+	}
+	return r.size
+}
+
+// here is how many of them are on this device.
+func (r *row) here() int64 {
+	switch {
+	case r.has(flagInline):
+		return r.size
+	case r.has(flagBacking):
+		return min(r.taken(), r.local)
+	}
+	return 0
+}
+
 // Local is how many bytes the backing files take on the disk, and how many of
 // them are of files that no commit has taken.
 func (t *Tree) Local() (all, unsynced int64) {
@@ -107,25 +141,63 @@ func (t *Tree) RecountUnsynced() error {
 }
 
 // usageRow is the row in which the totals are kept over restarts.
-func usageRow(files, bytes, local, unsynced int64) []byte {
+func usageRow(files, bytes, here, local, unsynced int64) []byte {
 	var b []byte
-	for _, n := range []int64{files, bytes, local, unsynced} {
+	for _, n := range []int64{files, bytes, here, local, unsynced} {
 		b = append(b, uint64Value(uint64(max(0, n)))...)
 	}
 	return b
 }
 
 func (t *Tree) saveUsage(b *state.Batch) {
-	b.Put(singleKey("usage"), usageRow(t.files64.Load(), t.bytes64.Load(), t.local64.Load(), t.unsynced64.Load()))
+	b.Put(singleKey("usage"), usageRow(t.files64.Load(), t.bytes64.Load(), t.here64.Load(), t.local64.Load(), t.unsynced64.Load()))
 }
 
 func (t *Tree) readUsage() error {
 	b, ok, err := t.st.Get(singleKey("usage"))
-	if err != nil || !ok || len(b) != 32 {
+	if err != nil || !ok || len(b) != 40 {
 		return err
 	}
-	for i, total := range []*atomic.Int64{&t.files64, &t.bytes64, &t.local64, &t.unsynced64} {
+	for i, total := range []*atomic.Int64{&t.files64, &t.bytes64, &t.here64, &t.local64, &t.unsynced64} {
 		total.Store(int64(valueUint64(b[8*i : 8*i+8])))
 	}
 	return nil
+}
+
+// Room says what may be written to this disk, and kept on it. It is asked
+// without locks.
+type Room interface {
+	// Write returns when n bytes may be written. It may make the caller wait,
+	// and refuses with ErrNoSpace.
+	Write(ctx context.Context, n int64) error
+	// Keep reports whether n bytes that are fetched may be kept.
+	Keep(n int64) bool
+	// PassThrough reports whether the kernel may be let write a new file alone.
+	PassThrough() bool
+}
+
+// SetRoom makes r say what may be written and kept. It is called before
+// anybody uses the tree; without it, all may be.
+func (t *Tree) SetRoom(r Room) { t.room = r }
+
+// boundless is the Room of a tree that was given none.
+type boundless struct{}
+
+func (boundless) Write(context.Context, int64) error { return nil }
+func (boundless) Keep(int64) bool                    { return true }
+func (boundless) PassThrough() bool                  { return true }
+
+// CountPassed brings the totals up to date with the files that the kernel
+// writes alone, and returns how many bytes these take.
+func (t *Tree) CountPassed() (local int64) {
+	for _, in := range t.inodes.writers() {
+		in.mu.Lock()
+		if in.passthrough && in.writers > 0 {
+			t.refresh(in)
+			local += in.row.local
+		}
+		in.mu.Unlock()
+		t.release(in)
+	}
+	return local
 }

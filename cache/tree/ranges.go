@@ -28,11 +28,12 @@ type addedWrites struct {
 }
 
 // encodeRanges is the ranges row: valid, then dirty, then whether dirty is
-// known at all.
+// known at all. What a commit under way takes is still dirty: it may fail.
 func (in *inode) encodeRanges() []byte {
+	dirty, whole := in.unpublished()
 	b := in.valid.Append(nil)
-	b = in.dirty.Append(b)
-	if in.whole {
+	b = dirty.Append(b)
+	if whole {
 		return append(b, 1)
 	}
 	return append(b, 0)

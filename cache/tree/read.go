@@ -27,7 +27,7 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	t.readAhead(in, off/dag.ChunkSize)
 	err := t.fetch(ctx, in, off, off+n)
 	if errors.Is(err, ErrNoSpace) {
-		return t.readThrough(ctx, in, p, off) // no room to keep it, but it can be read
+		return t.readThrough(ctx, in, p, off)
 	}
 	if err != nil {
 		return 0, err
@@ -43,10 +43,10 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return t.readBacking(in, p, off)
 }
 
-// readThrough reads without keeping what has to be fetched; in.mu is held, but
-// for the waits.
+// readThrough reads without keeping what has to be fetched, since there is no
+// room for it; in.mu is held, but for the waits.
 func (t *Tree) readThrough(ctx context.Context, in *inode, p []byte, off int64) (int, error) {
-	f, at := in.committed(), off
+	f, at := in.row.committed(), off
 	for rest := p; len(rest) > 0; {
 		end := min(at+int64(len(rest)), (at/dag.ChunkSize+1)*dag.ChunkSize)
 		piece := rest[:end-at]
@@ -56,7 +56,7 @@ func (t *Tree) readThrough(ctx context.Context, in *inode, p []byte, off int64) 
 			}
 		} else {
 			in.mu.Unlock()
-			chunk, err := t.content.ReadChunk(ctx, f, at/dag.ChunkSize)
+			chunk, err := t.passing.read(ctx, t.content, f, at/dag.ChunkSize)
 			in.mu.Lock()
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", t.Path(in.ino), err)

@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -119,7 +118,7 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 	} else if !ok {
 		r := rowOf(root)
 		b.Put(key(tableInode, Root), r.encode())
-		b.Put(singleKey("usage"), usageRow(files, bytes, 0, 0))
+		b.Put(singleKey("usage"), usageRow(files, bytes, 0, 0, 0))
 	}
 	if b.Len() == 0 {
 		return nil
@@ -128,53 +127,4 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 		return fmt.Errorf("tree: %w", err)
 	}
 	return nil
-}
-
-// Sweep deletes backing files that no inode names: what a crash left between
-// making one and journalling it, or between journalling its end and deleting
-// it. What the others take it counts. It may run beside everything else, once
-// after Open.
-func (t *Tree) Sweep(ctx context.Context) error {
-	before := t.local64.Load()
-	var local int64
-	err := t.files.Each(func(n uint64) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !t.files.IsOld(n) {
-			return nil
-		}
-		_, named, err := t.st.Get(backingKey(n))
-		switch {
-		case err != nil || t.awaitsRemoval(n):
-			return err
-		case !named:
-			return t.files.Remove(n)
-		}
-		st, err := t.files.Stat(n)
-		if err == nil {
-			local += st.Blocks * 512
-		} else if absent(err) {
-			err = nil // removed meanwhile
-		}
-		return err
-	})
-	if err == nil {
-		t.local64.Add(local - before)
-		err = t.RecountUnsynced()
-	}
-	return err
-}
-
-// awaitsRemoval reports whether a backing file is let go of already, and only
-// kept until that is safe.
-func (t *Tree) awaitsRemoval(n uint64) bool {
-	t.removeMu.Lock()
-	defer t.removeMu.Unlock()
-	for _, r := range t.removals {
-		if r.number == n {
-			return true
-		}
-	}
-	return false
 }

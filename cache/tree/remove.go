@@ -122,9 +122,6 @@ func (c *change) dropLast(e *edit) error {
 		c.dropRanges(in)
 	}
 	c.files--
-	if in.row.isFile() {
-		c.bytes -= in.row.size
-	}
 	return nil
 }
 

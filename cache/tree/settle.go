@@ -85,6 +85,7 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.orphan {
+		in.before = nil
 		in.thaw()
 		return nil
 	}
@@ -112,6 +113,7 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 		in.dirty.Clear()
 		in.whole, in.ranged = false, true
 	}
+	in.before = nil
 	in.thaw()
 	return nil
 }

@@ -72,6 +72,9 @@ type Tree struct {
 
 	inodes inodeTable
 
+	room    Room
+	sweep   sweep
+	passing passing
 	loading flights // directories being loaded
 	burst   burst   // of small files
 
@@ -92,8 +95,8 @@ type Tree struct {
 	punches  []punch             // ranges to free once it is safe
 	fetched  map[*inode]struct{} // files of which no row says yet what was fetched
 
-	files64, bytes64    atomic.Int64 // how many files and bytes the tree holds
-	local64, unsynced64 atomic.Int64 // bytes of backing files, and of those that no commit has taken
+	files64, bytes64, here64 atomic.Int64 // how many files and bytes the tree holds, and how many of these are here
+	local64, unsynced64      atomic.Int64 // bytes of backing files, and of those that no commit has taken
 
 	ctx    context.Context // of what runs in the background; ended by Close
 	cancel context.CancelFunc
@@ -134,13 +137,14 @@ type inode struct {
 	added            addedWrites    // that made more of it valid
 	lastChunk, ahead int64          // that was read last, and that was asked for ahead of it
 
-	gained  bool    // valid grew by what was fetched since the ranges were written
-	used    Time    // when it was opened or read last, in this run
-	charged charge  // what the tree's totals have of it
-	wrote   int64   // bytes written since local was counted
-	frozen  *frozen // content that a commit is still to read
-	soft    bool    // size and times in memory are newer than the row in the tables
-	seen    Time    // modification time of the backing file when it was looked at last
+	gained  bool     // valid grew by what was fetched since the ranges were written
+	used    Time     // when it was opened or read last, in this run
+	charged charge   // what the tree's totals have of it
+	wrote   int64    // bytes written since local was counted
+	frozen  *frozen  // content that a commit is still to read
+	before  *dirtied // what the commit under way takes, until it is published
+	soft    bool     // size and times in memory are newer than the row in the tables
+	seen    Time     // modification time of the backing file when it was looked at last
 	seenSet bool
 
 	taken *unix.Stat_t // of a passed-through file: as the last commit took it
@@ -151,7 +155,7 @@ type inode struct {
 func Open(opt Options) (*Tree, error) {
 	t := &Tree{
 		st: opt.State, files: opt.Backing, content: opt.Content, opt: opt, log: opt.Log,
-		fetched: map[*inode]struct{}{},
+		fetched: map[*inode]struct{}{}, room: boundless{},
 	}
 	t.inodes.init()
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -285,6 +289,9 @@ func (t *Tree) StatFS(context.Context) (StatFS, error) {
 func (t *Tree) Usage() (files, bytes int64) {
 	return max(0, t.files64.Load()), max(0, t.bytes64.Load())
 }
+
+// Here is how many bytes of content are on this device.
+func (t *Tree) Here() int64 { return min(max(0, t.here64.Load()), max(0, t.bytes64.Load())) }
 
 // noSpace turns the disk's word into ours.
 func noSpace(err error) error {

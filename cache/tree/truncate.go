@@ -56,7 +56,6 @@ func (t *Tree) empty(in *inode) error {
 	}
 	c, e := t.lockedChange(in)
 	r := c.written(e, 0)
-	c.bytes -= r.size
 	r.size = 0
 	had := in.row.has(flagBacking)
 	if in.row.has(flagInline) && in.row.size > 0 {
@@ -96,7 +95,6 @@ func (t *Tree) truncateInline(in *inode, size int64) error {
 	copy(nb, b)
 	c, e := t.lockedChange(in)
 	r := c.written(e, size)
-	c.bytes = size - in.row.size
 	r.size = size
 	c.b.Put(key(tableInline, in.ino), nb)
 	if err := c.applyLocked(); err != nil {
@@ -138,7 +136,6 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 	t.countLocal(in)
 	c, e := t.lockedChange(in)
 	r := c.written(e, size)
-	c.bytes = size - old
 	r.size = size
 	if in.row.has(flagPartial) && !in.orphan {
 		if err := t.syncBacking(in); err != nil {

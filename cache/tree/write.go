@@ -14,6 +14,9 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if err := f.t.room.Write(ctx, int64(len(p))); err != nil {
+		return 0, err
+	}
 	n, err := f.writeAt(p, off, killPriv)
 	if err == nil && f.sync {
 		err = f.Sync(ctx, true)
@@ -64,7 +67,6 @@ func (c *change) written(e *edit, end int64) *row {
 	r.dirtyEpoch = c.epoch
 	r.mtime, r.ctime = c.now, c.now
 	if end > r.size {
-		c.bytes += end - r.size
 		r.size = end
 	}
 	return r
@@ -130,7 +132,6 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 	in.soft = true
 	old := in.row.size
 	if to > old {
-		t.bytes64.Add(to - old)
 		in.row.size = to
 	}
 	t.occupied(in, to-from)

@@ -120,6 +120,14 @@ func (s *schedule) wait(now time.Time) time.Duration {
 	return max(0, wait)
 }
 
+// Urge asks for a commit now, unless one is under way. It never blocks.
+func (e *Engine) Urge() {
+	select {
+	case e.asked <- &request{done: make(chan error, 1)}:
+	default:
+	}
+}
+
 // Run makes commits until ctx ends: some time after the last change, at most
 // some time after the first, and at once for Sync. One that failed is tried
 // again. Between them, references are counted where they have to be.

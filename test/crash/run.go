@@ -57,7 +57,7 @@ func (d *drive) maintain(op model.Op) error {
 		if err != nil {
 			return nil // there is nothing to let go of
 		}
-		if _, err := d.Tree.Evict(ctx, ino); err != nil {
+		if _, err := d.Tree.Evict(ctx, ino, false); err != nil {
 			return err
 		}
 		return d.Tree.FinishEvictions(ctx)

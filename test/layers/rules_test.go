@@ -40,11 +40,11 @@ var order = map[string][][]string{
 		{"pack", "blockindex", "commit"},
 	},
 	"cache": {
-		{"acl", "readerr", "disk", "hosted"},
+		{"acl", "readerr", "space", "disk", "hosted"},
 		{"journal", "backing", "packfiles"},
 		{"state"},
 		{"blocks", "tree"},
-		{"readthrough"},
+		{"readthrough", "evict"},
 		{"writeback"},
 	},
 	"net": {
@@ -98,7 +98,7 @@ var libraries = []library{
 
 // pure are packages that must not touch the machine: what they import may not
 // be any of these.
-var pure = []string{"chunker", "repair/plan", "repair/health", "repair/audit", "net/place"}
+var pure = []string{"chunker", "repair/plan", "repair/health", "repair/audit", "net/place", "cache/space"}
 
 var machine = map[string]string{
 	"os": "files", "net": "the network", "net/http": "the network", "os/exec": "processes",

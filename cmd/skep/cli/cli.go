@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"skep/cache/space"
 	"skep/chunker/keyring"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
@@ -220,6 +221,38 @@ func (s *sizeFlag) Set(v string) error {
 	*s = sizeFlag(n)
 	return nil
 }
+
+// cacheFlag is the limit of a drive's cache on the command line.
+type cacheFlag struct{ limit int64 }
+
+func (c *cacheFlag) String() string {
+	if c.limit == 0 {
+		return "auto"
+	}
+	return humanize.IBytes(uint64(c.limit))
+}
+
+// Set parses a size, or "auto".
+func (c *cacheFlag) Set(v string) error {
+	if v == "auto" {
+		c.limit = 0
+		return nil
+	}
+	var s sizeFlag
+	if err := s.Set(v); err != nil {
+		return fmt.Errorf("%w, or auto for a share of the disk", err)
+	}
+	if s < space.MinLimit {
+		return fmt.Errorf("a cache needs at least %s", humanize.IBytes(space.MinLimit))
+	}
+	c.limit = int64(s)
+	return nil
+}
+
+// Type names the flag's type in help texts.
+func (c *cacheFlag) Type() string { return "SIZE" }
+
+const cacheUsage = "how much of this disk the drive may take; auto is half of what others leave"
 
 // Type names the flag's type in help texts.
 func (s *sizeFlag) Type() string { return "SIZE" }

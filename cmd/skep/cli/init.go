@@ -18,6 +18,7 @@ import (
 func (a *app) initCommand() *cobra.Command {
 	var flags peerFlags
 	var wordsFile string
+	var cache cacheFlag
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a new drive",
@@ -28,15 +29,16 @@ lost. They are shown once. Write them down, on paper.`,
   skep init --words-file ~/words.txt --offer 50G`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runInit(flags, wordsFile)
+			return a.runInit(flags, cache, wordsFile)
 		},
 	}
 	flags.add(cmd)
+	cmd.Flags().Var(&cache, "cache", cacheUsage)
 	cmd.Flags().StringVar(&wordsFile, "words-file", "", "write the recovery words to this new file instead of showing them")
 	return cmd
 }
 
-func (a *app) runInit(flags peerFlags, wordsFile string) error {
+func (a *app) runInit(flags peerFlags, cache cacheFlag, wordsFile string) error {
 	h, err := a.home()
 	if err != nil {
 		return err
@@ -45,6 +47,7 @@ func (a *app) runInit(flags peerFlags, wordsFile string) error {
 	if err != nil {
 		return err
 	}
+	s.Cache = cache.limit
 	pass, err := a.passphrase()
 	if err != nil {
 		return err
@@ -101,6 +104,7 @@ func (a *app) homeFlag() string {
 func (a *app) recoverCommand() *cobra.Command {
 	var flags peerFlags
 	var wordsFile string
+	var cache cacheFlag
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "recover",
@@ -113,16 +117,17 @@ the drive. Files and directories come when they are looked at.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			return a.runRecover(ctx, flags, wordsFile)
+			return a.runRecover(ctx, flags, cache, wordsFile)
 		},
 	}
 	flags.add(cmd)
+	cmd.Flags().Var(&cache, "cache", cacheUsage)
 	cmd.Flags().StringVar(&wordsFile, "words-file", "", "file with the recovery words (- for standard input)")
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "give up after this long")
 	return cmd
 }
 
-func (a *app) runRecover(ctx context.Context, flags peerFlags, wordsFile string) error {
+func (a *app) runRecover(ctx context.Context, flags peerFlags, cache cacheFlag, wordsFile string) error {
 	h, err := a.home()
 	if err != nil {
 		return err
@@ -131,6 +136,7 @@ func (a *app) runRecover(ctx context.Context, flags peerFlags, wordsFile string)
 	if err != nil {
 		return err
 	}
+	s.Cache = cache.limit
 	switch {
 	case wordsFile == "":
 		return usageError{errors.New("give the recovery words with --words-file FILE (- for standard input)")}

@@ -26,6 +26,7 @@ func (a *app) mountCommand() *cobra.Command {
 	var foreground bool
 	var bootstrap []string
 	var options string
+	var cache cacheFlag
 	cmd := &cobra.Command{
 		Use:   "mount DIR",
 		Short: "Show the drive as a folder",
@@ -49,21 +50,26 @@ In /etc/fstab, with the home of the drive in front:
 			if _, err := skephost.ParseAddrs(bootstrap); err != nil {
 				return usageError{fmt.Errorf("--bootstrap: %w", err)}
 			}
-			if foreground {
-				return a.mountHere(cmd.Context(), dir, options, bootstrap)
+			m := control.Mount{Dir: dir, Options: options}
+			if cmd.Flags().Changed("cache") {
+				m.Cache = &cache.limit
 			}
-			return a.mountThere(cmd.Context(), dir, options, bootstrap)
+			if foreground {
+				return a.mountHere(cmd.Context(), m, bootstrap)
+			}
+			return a.mountThere(cmd.Context(), m, bootstrap)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&foreground, "foreground", false, "stay in the foreground and end with the mount")
 	f.StringArrayVar(&bootstrap, "bootstrap", nil, "full address of one more peer to join the swarm by; can be repeated")
+	f.Var(&cache, "cache", cacheUsage+" (kept for later mounts)")
 	f.StringVarP(&options, "options", "o", "", "mount options: ro, allow_other, noatime, noexec, suid, dev, nonempty, uid=N, gid=N")
 	return cmd
 }
 
 // mountHere is the daemon until the mount is gone.
-func (a *app) mountHere(ctx context.Context, dir, options string, bootstrap []string) error {
+func (a *app) mountHere(ctx context.Context, m control.Mount, bootstrap []string) error {
 	h, err := a.home()
 	if err != nil {
 		return err
@@ -80,7 +86,7 @@ func (a *app) mountHere(ctx context.Context, dir, options string, bootstrap []st
 	defer cancel()
 	ran := make(chan error, 1)
 	go func() { ran <- d.Run(ctx) }()
-	gone, err := d.Mount(dir, options)
+	gone, err := d.MountAs(m)
 	if err != nil {
 		cancel()
 		return errors.Join(err, <-ran)
@@ -99,7 +105,7 @@ func (a *app) mountHere(ctx context.Context, dir, options string, bootstrap []st
 }
 
 // mountThere has the daemon in the background mount the drive.
-func (a *app) mountThere(ctx context.Context, dir, options string, bootstrap []string) error {
+func (a *app) mountThere(ctx context.Context, m control.Mount, bootstrap []string) error {
 	h, err := a.home()
 	if err != nil {
 		return err
@@ -107,7 +113,7 @@ func (a *app) mountThere(ctx context.Context, dir, options string, bootstrap []s
 	if err := a.ensureDaemon(ctx, h, bootstrap); err != nil {
 		return err
 	}
-	return a.call(ctx, "/v1/mount", control.Mount{Dir: dir, Options: options}, nil)
+	return a.call(ctx, "/v1/mount", m, nil)
 }
 
 // ensureDaemon starts the daemon of a home in the background, unless it runs.

@@ -151,8 +151,20 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	} else if s.Repairing > 0 {
 		line("Repair", "%d shards are being rebuilt", s.Repairing)
 	}
+	printCache(line, s.Cache)
 	if s.StoredBytes > 0 {
 		line("At holders", "%s, parity included", bytesOf(s.StoredBytes))
+	}
+}
+
+// printCache tells what the drive takes of this disk.
+func printCache(line func(string, string, ...any), c control.Cache) {
+	line("Here", "%s of its content; %s with all that belongs to it, of at most %s", bytesOf(c.Here), bytesOf(c.Used), bytesOf(c.Limit))
+	if c.Evicted > 0 {
+		line("", "%s are with holders only, and come when they are read", bytesOf(c.Evicted))
+	}
+	if c.Full {
+		line("", "there is no room: writing is refused until something is out or deleted")
 	}
 }
 

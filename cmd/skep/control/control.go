@@ -21,6 +21,7 @@ var ErrNotRunning = errors.New("no skep daemon is running for this home")
 type Mount struct {
 	Dir     string `json:"dir"`
 	Options string `json:"options,omitempty"`
+	Cache   *int64 `json:"cache,omitempty"` // the cache's new limit; 0 is a share of the disk
 }
 
 // Unmount asks to unmount it.
@@ -134,6 +135,18 @@ type PathStatus struct {
 
 // Cache is the room that the drive takes on this device.
 type Cache struct {
+	Limit    int64 `json:"limit"`    // that it keeps to now
+	Setting  int64 `json:"setting"`  // that was asked for; 0 is a share of the disk
+	Reserve  int64 `json:"reserve"`  // beyond it, for files that the kernel writes alone
+	Used     int64 `json:"used"`     // content and tables
+	Content  int64 `json:"content"`  // backing files
+	Unsynced int64 `json:"unsynced"` // of these, not out yet
+	Tables   int64 `json:"tables"`   // journal, index, packs of metadata
+	Here     int64 `json:"here"`     // bytes of files that are on this device
+	Evicted  int64 `json:"evicted"`  // bytes of files that are not
+	Freed    int64 `json:"freed"`    // let go of since the daemon started
+	Full     bool  `json:"full"`     // writing is refused
+
 	JournalBytes int64 `json:"journal_bytes"`
 	DiskFree     int64 `json:"disk_free"`
 }

@@ -23,7 +23,7 @@ func (d *Daemon) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/status", control.Handler(d.status))
 	mux.Handle("/v1/mount", control.Handler(func(_ context.Context, in control.Mount) (struct{}, error) {
-		_, err := d.Mount(in.Dir, in.Options)
+		_, err := d.MountAs(in)
 		return struct{}{}, err
 	}))
 	mux.Handle("/v1/umount", control.Handler(func(ctx context.Context, in control.Unmount) (struct{}, error) {
@@ -176,10 +176,7 @@ func (d *Daemon) driveStatus(_ context.Context, s *control.Status, shards map[gr
 	s.RecoveryOut = dr.recoveryOut.Load()
 	plan := dr.sink.current()
 	s.Plan, s.Shortfall = plan.Summary(), plan.Shortfall()
-	s.Cache.JournalBytes = dr.st.JournalSize()
-	if _, s.Cache.DiskFree, err = dr.files.Disk(); err != nil {
-		return err
-	}
+	s.Cache = dr.cacheStatus()
 	return d.packStatus(s, shards)
 }
 

@@ -147,6 +147,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.drive != nil {
 		serve("journal", d.drive.tree.Run)
 		serve("write-back", d.drive.engine.Run)
+		serve("cache", d.drive.keeper.Run)
 		serve("records", d.drive.keepFindable)
 		serve("leases", d.drive.keepWanted)
 		serve("sweep", func(ctx context.Context) error {
@@ -206,6 +207,16 @@ func (d *Daemon) serveControl(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// MountAs mounts the drive as a command asks for it.
+func (d *Daemon) MountAs(m control.Mount) (<-chan struct{}, error) {
+	if m.Cache != nil {
+		if err := d.SetCache(*m.Cache); err != nil {
+			return nil, err
+		}
+	}
+	return d.Mount(m.Dir, m.Options)
 }
 
 // Mount shows the drive at dir. The returned channel is closed when the mount

@@ -12,6 +12,7 @@ import (
 
 	"skep/cache/backing"
 	"skep/cache/blocks"
+	"skep/cache/evict"
 	"skep/cache/packfiles"
 	"skep/cache/readthrough"
 	"skep/cache/state"
@@ -42,6 +43,8 @@ type drive struct {
 	home    home.Dir
 	log     *slog.Logger
 	recover recoveryRecords
+	keeper  *evict.Keeper
+	indexMeasure
 
 	recoveryOut atomic.Bool // keepers have the recovery record
 }
@@ -69,6 +72,7 @@ func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log 
 		State: d.st, Backing: d.files, Content: d.reader, Device: s.Prefix, Log: log,
 		Passthrough: mount.MayPassthrough(),
 		Capacity:    d.capacity,
+		Held:        d.held,
 		Changed:     d.changed,
 		Owner:       tree.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())},
 	})
@@ -81,7 +85,12 @@ func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log 
 		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
 		Timing: timing(s), Now: time.Now, Log: log,
 	})
-	return d, err
+	if err != nil {
+		return d, err
+	}
+	d.keeper = d.newKeeper(s.Cache)
+	d.tree.SetRoom(d.keeper)
+	return d, nil
 }
 
 // contentClass is the largest class of content packs. Three of them, with
@@ -162,20 +171,6 @@ func (d *drive) afterLoss() error {
 		return errors.Join(err, jerr)
 	}
 	return writeback.Restore(ctx, d.st, d.table, d.reader)
-}
-
-// capacity is what df tells: the room on this device, which every write needs
-// first, and what the swarm could still take, where that is less.
-func (d *drive) capacity() (total, avail int64) {
-	_, files := d.tree.Usage()
-	_, avail, err := d.files.Disk()
-	if err != nil {
-		avail = 0
-	}
-	if room, known := d.sink.room(); known {
-		avail = min(avail, room)
-	}
-	return files + avail, avail
 }
 
 // close ends what openDrive began.

@@ -23,10 +23,13 @@ import (
 type sink struct {
 	n *network
 
-	mu   sync.Mutex // guards both
+	mu   sync.Mutex // guards all below
 	plan plan.Plan
 	made time.Time
 	seen uint64 // revision of the directory of peers that it was made from
+
+	roomPlan plan.Plan // with the peers that are silent now, too
+	roomSeen uint64
 }
 
 // planFor is how long a plan serves while more becomes known of peers.
@@ -90,21 +93,6 @@ func (s *sink) Lease(ctx context.Context, g group.Group, lease []byte) (group.Sl
 func (s *sink) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
 	set, err := s.n.swarm.Store(ctx, g, lease, manifest, shards, s.enough(g))
 	return set, tooFew(err)
-}
-
-// room is how many more bytes of content the swarm could take, as far as the
-// peers that answered have said; known is false as long as none has.
-func (s *sink) room() (bytes int64, known bool) {
-	var free int64
-	all := s.n.candidates()
-	for _, c := range all {
-		free += c.Free
-	}
-	choice := s.current().For(contentClass)
-	if len(all) == 0 || choice.Coding.N == 0 {
-		return 0, false
-	}
-	return int64(float64(free) / choice.Expansion()), true
 }
 
 // enough is how many acknowledged slots call a pack of a group out.

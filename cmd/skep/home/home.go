@@ -77,8 +77,10 @@ type Settings struct {
 	Listen    []string `json:"listen,omitempty"`
 	Bootstrap []string `json:"bootstrap,omitempty"`
 	Offer     int64    `json:"offer"` // bytes for others
-	Region    string   `json:"region,omitempty"`
-	Domain    string   `json:"domain,omitempty"`
+	// Cache is how many bytes of the disk the drive may take; 0 is a share.
+	Cache  int64  `json:"cache,omitempty"`
+	Region string `json:"region,omitempty"`
+	Domain string `json:"domain,omitempty"`
 	// DeadAfter is the one time scale of health; 0 is the default.
 	DeadAfter Duration `json:"dead_after,omitempty"`
 }

@@ -1,0 +1,308 @@
+package evict_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"skep/cache/backing"
+	"skep/cache/blocks"
+	"skep/cache/evict"
+	"skep/cache/packfiles"
+	"skep/cache/readthrough"
+	"skep/cache/space"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/secret"
+	"skep/test/memswarm"
+)
+
+var ctx = context.Background()
+
+// device is a drive with a bounded cache on one device, over a swarm in memory.
+type device struct {
+	t      testing.TB
+	dir    string
+	swarm  *memswarm.Swarm
+	limit  int64
+	st     *state.Store
+	files  *backing.Store
+	tree   *tree.Tree
+	engine *writeback.Engine
+	keeper *evict.Keeper
+	stop   func()
+}
+
+func newDevice(t testing.TB, limit int64) *device {
+	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(6, 2, 4), limit: limit}
+	d.open()
+	t.Cleanup(d.close)
+	return d
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func (d *device) open() {
+	d.st = must(state.Open(filepath.Join(d.dir, "state")))
+	var b state.Batch
+	blocks.SetCounted(&b)
+	must(d.st.Apply(&b))
+	d.files = must(backing.Open(filepath.Join(d.dir, "files")))
+	packs := must(packfiles.Open(filepath.Join(d.dir, "packs")))
+	table := blocks.New(d.st)
+	names := secret.Key{2}
+	reader := readthrough.New(table, packs, d.swarm, names)
+	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: d.files, Content: reader, Device: 1}))
+	log := slog.New(slog.DiscardHandler)
+	d.engine = must(writeback.New(writeback.Config{
+		State: d.st, Tree: d.tree, Table: table, Reader: reader, Packs: packs, Sink: d.swarm, Publish: d.swarm.Publish,
+		Drive: [16]byte{9}, Epoch: 1, Device: ed25519.NewKeyFromSeed(make([]byte, 32)),
+		Root: secret.Key{1}, Names: names, Read: secret.Key{3}, Convergence: secret.Key{4},
+		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour}, Now: time.Now, Log: log,
+	}))
+	d.keeper = evict.New(evict.Config{
+		Tree: d.tree, Limit: d.limit, Urge: d.engine.Urge, Patience: time.Minute, Now: time.Now, Log: log,
+		Measure: func() (int64, space.Disk) { return 0, space.Disk{Size: 1 << 40, Free: 1 << 40} },
+		Uplink: func() evict.Uplink {
+			p := d.engine.Progress()
+			return evict.Uplink{Commit: p.Number, Running: p.Running, Sent: p.Sent, Failing: p.LastError != ""}
+		},
+	})
+	d.tree.SetRoom(d.keeper)
+	run, cancel := context.WithCancel(ctx)
+	var services sync.WaitGroup
+	services.Go(func() { _ = d.engine.Run(run) })
+	services.Go(func() { _ = d.keeper.Run(run) })
+	services.Go(func() { _ = d.tree.Run(run) })
+	services.Go(func() { _ = d.tree.Sweep(run) })
+	d.stop = func() { cancel(); services.Wait() }
+}
+
+func (d *device) close() {
+	d.stop()
+	d.tree.Close()
+	_ = d.st.Close()
+}
+
+// onDisk is what the backing files really take.
+func (d *device) onDisk() (n int64) {
+	err := d.files.Each(func(number uint64) error {
+		st, err := d.files.Stat(number)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		n += st.Blocks * 512
+		return err
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return n
+}
+
+// worker changes files of its own, and knows what they must contain.
+type worker struct {
+	*device
+	name  string
+	r     *rand.Rand
+	files map[string][]byte
+}
+
+// sizes of files, from rows of the tables to more than goes at a time.
+var sizes = []int{100, 10_000, 100_000, 1 << 20, 3 << 20, 5<<20 + 77}
+
+func (w *worker) noise(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(w.r.Uint32())
+	}
+	return b
+}
+
+func (w *worker) pick() string {
+	at := w.r.IntN(len(w.files))
+	for name := range w.files {
+		if at--; at < 0 {
+			return name
+		}
+	}
+	return ""
+}
+
+func (w *worker) step() error {
+	if len(w.files) < 4 || len(w.files) < 12 && w.r.IntN(5) == 0 {
+		return w.create()
+	}
+	name := w.pick()
+	switch w.r.IntN(10) {
+	case 0:
+		delete(w.files, name)
+		return w.tree.Unlink(ctx, tree.Root, name)
+	case 1:
+		return w.truncate(name)
+	case 2, 3, 4:
+		return w.overwrite(name)
+	}
+	return w.check(name)
+}
+
+func (w *worker) create() error {
+	name := fmt.Sprintf("%s-%d", w.name, w.r.Uint32())
+	f, _, err := w.tree.Create(ctx, tree.Root, name, 0o644, os.O_RDWR, tree.Owner{})
+	if err != nil {
+		return err
+	}
+	defer f.Release()
+	b := w.noise(sizes[w.r.IntN(len(sizes))])
+	w.files[name] = b
+	for at := 0; at < len(b); at += 1 << 20 {
+		if _, err := f.WriteAt(ctx, b[at:min(len(b), at+1<<20)], int64(at), false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *worker) opened(name string, flags int, fn func(*tree.File) error) error {
+	a, err := w.tree.Lookup(ctx, tree.Root, name)
+	if err != nil {
+		return err
+	}
+	f, err := w.tree.Open(ctx, a.Ino, flags)
+	if err != nil {
+		return err
+	}
+	defer f.Release()
+	return fn(f)
+}
+
+func (w *worker) overwrite(name string) error {
+	return w.opened(name, os.O_RDWR, func(f *tree.File) error {
+		b := w.noise(1 + w.r.IntN(200_000))
+		at := w.r.IntN(len(w.files[name]) + 100_000)
+		content := w.files[name]
+		if need := at + len(b); len(content) < need {
+			content = append(content, make([]byte, need-len(content))...)
+		}
+		copy(content[at:], b)
+		w.files[name] = content
+		_, err := f.WriteAt(ctx, b, int64(at), false)
+		return err
+	})
+}
+
+func (w *worker) truncate(name string) error {
+	n := w.r.IntN(len(w.files[name]) + 50_000)
+	b := append(bytes.Clone(w.files[name]), make([]byte, 50_000)...)[:n]
+	w.files[name] = b
+	size := int64(n)
+	a, err := w.tree.Lookup(ctx, tree.Root, name)
+	if err == nil {
+		_, err = w.tree.SetAttr(ctx, a.Ino, tree.SetAttr{Size: &size})
+	}
+	return err
+}
+
+// check reads a part of a file, or all of it.
+func (w *worker) check(name string) error {
+	return w.opened(name, os.O_RDONLY, func(f *tree.File) error {
+		want := w.files[name]
+		from, to := 0, len(want)
+		if w.r.IntN(2) == 0 && to > 0 {
+			from = w.r.IntN(to)
+			to = min(to, from+1+w.r.IntN(300_000))
+		}
+		for at := from; at < to; {
+			p := make([]byte, min(128<<10, to-at))
+			n, err := f.ReadAt(ctx, p, int64(at))
+			if err != nil || n != len(p) {
+				return fmt.Errorf("%s: %d of %d bytes at %d: %w", name, n, len(p), at, err)
+			}
+			if !bytes.Equal(p, want[at:at+n]) {
+				return fmt.Errorf("%s: wrong bytes at %d", name, at)
+			}
+			at += n
+		}
+		return nil
+	})
+}
+
+// Files are written, cut, read and deleted while commits take them and the
+// cache lets go of them: what is read is always right, the totals are those of
+// the disk, and the limit holds.
+func TestRandom(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	const limit = 16 << 20
+	d := newDevice(t, limit)
+	steps := 120
+	if testing.Short() {
+		steps = 40
+	}
+	var workers []*worker
+	for i := range 3 {
+		workers = append(workers, &worker{device: d, name: fmt.Sprint(i), r: rand.New(rand.NewPCG(seed, uint64(i))), files: map[string][]byte{}})
+	}
+	for range 3 {
+		var wg sync.WaitGroup
+		for _, w := range workers {
+			wg.Go(func() {
+				for range steps / 3 {
+					if err := w.step(); err != nil {
+						t.Errorf("worker %s: %v; %+v", w.name, err, d.keeper.Report())
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+		d.close()
+		d.open()
+	}
+	if err := d.engine.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range workers {
+		for name := range w.files {
+			if err := w.check(name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if d.keeper.Report().Freed == 0 && d.swarm.Reads() == 0 {
+		t.Error("nothing was ever let go of: the test shows nothing")
+	}
+	d.settle(limit)
+}
+
+// settle waits until the disk holds no more than the limit, and what the totals
+// say.
+func (d *device) settle(limit int64) {
+	d.t.Helper()
+	var disk, all, unsynced int64
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		disk = d.onDisk()
+		if all, unsynced = d.tree.Local(); disk <= limit && all == disk && unsynced == 0 {
+			return
+		}
+	}
+	d.t.Errorf("counted %d and %d unsynced, the disk has %d of %d", all, unsynced, disk, limit)
+}

@@ -1,0 +1,216 @@
+package evict
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skep/cache/space"
+	"skep/cache/tree"
+)
+
+// Config is what a Keeper works with. All fields are needed.
+type Config struct {
+	Tree *tree.Tree
+	// Limit is how much content and tables may take, in bytes; 0 is a share of
+	// the disk.
+	Limit int64
+	// Measure tells what the tables take, and how the disk is.
+	Measure func() (tables int64, d space.Disk)
+	// Uplink tells how uploading goes.
+	Uplink func() Uplink
+	// Urge asks for a commit now.
+	Urge func()
+	// Patience is how long a writer waits for room while nothing moves; 0 is
+	// a quarter of a minute.
+	Patience time.Duration
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Uplink is how uploading goes.
+type Uplink struct {
+	Commit  uint64 // number of the newest commit
+	Running bool   // another is under way
+	Sent    int64  // bytes that it has stored so far
+	Failing bool   // the last one failed
+}
+
+// Timing of a Keeper.
+const (
+	// every is how often it looks after the use of the disk when nobody asks.
+	every = time.Second
+	// usualPatience is how long a writer waits for room while nothing moves.
+	usualPatience = 15 * time.Second
+	// usualWrite is what a program writes at once, at most.
+	usualWrite = 1 << 20
+)
+
+// Keeper keeps local use within bounds. It is the tree's Room.
+type Keeper struct {
+	cfg  Config
+	kick chan struct{} // somebody wants room now
+
+	limit atomic.Int64          // as Config.Limit
+	level atomic.Pointer[level] // as measured last
+
+	// Used by Run alone.
+	hand       uint64 // where to look next
+	stuckUntil time.Time
+	backOff    time.Duration
+	seen       Uplink
+	seenAt     time.Time
+
+	mu      sync.Mutex    // guards all below
+	waiting int           // writers that wait for room
+	moved   chan struct{} // closed, and made anew, when there may be room again
+	since   time.Time     // when something moved last, or the first began to wait
+	full    bool          // a writer was refused, and there was no room since
+	rate    float64       // of the uplink, bytes a second
+	freed   int64         // let go of in this run
+}
+
+// level is what was measured last.
+type level struct {
+	tables int64
+	passed int64 // bytes of files that the kernel writes alone now
+	disk   space.Disk
+	marks  space.Marks
+}
+
+// New returns a Keeper that has measured once.
+func New(cfg Config) *Keeper {
+	k := &Keeper{cfg: cfg, kick: make(chan struct{}, 1), moved: make(chan struct{})}
+	if k.cfg.Patience == 0 {
+		k.cfg.Patience = usualPatience
+	}
+	k.limit.Store(cfg.Limit)
+	k.measure()
+	return k
+}
+
+// Limit is what was asked for, 0 for a share of the disk.
+func (k *Keeper) Limit() int64 { return k.limit.Load() }
+
+// SetLimit changes it.
+func (k *Keeper) SetLimit(limit int64) {
+	k.limit.Store(limit)
+	k.hurry()
+}
+
+// Run does its work until ctx ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-k.kick:
+		}
+		k.measure()
+		k.watchUplink()
+		if err := k.makeRoom(ctx); err != nil && ctx.Err() == nil {
+			k.cfg.Log.Warn("making room in the cache", "err", err)
+		}
+		k.urge()
+		if k.fits(usualWrite) {
+			k.wake(false)
+		}
+	}
+}
+
+// use is what the drive takes now.
+func (k *Keeper) use() space.Use {
+	content, unsynced := k.cfg.Tree.Local()
+	return space.Use{Content: content, Unsynced: unsynced, Tables: k.level.Load().tables}
+}
+
+func (k *Keeper) measure() {
+	passed := k.cfg.Tree.CountPassed()
+	tables, d := k.cfg.Measure()
+	content, unsynced := k.cfg.Tree.Local()
+	u := space.Use{Content: content, Unsynced: unsynced, Tables: tables}
+	k.level.Store(&level{tables, passed, d, space.MarksOf(k.limit.Load(), u, d)})
+}
+
+// watchUplink measures the uplink, and asks it to hurry when writers wait.
+func (k *Keeper) watchUplink() {
+	up, now := k.cfg.Uplink(), k.cfg.Now()
+	if up.Commit != k.seen.Commit || up.Sent != k.seen.Sent || up.Running != k.seen.Running {
+		if up.Running && up.Sent > k.seen.Sent && !k.seenAt.IsZero() {
+			k.learnRate(float64(up.Sent-k.seen.Sent) / max(now.Sub(k.seenAt).Seconds(), 0.001))
+		}
+	}
+	u, l := k.use(), k.level.Load()
+	if up.Sent > k.seen.Sent && u.Unsynced > l.passed {
+		k.wake(true) // what is being uploaded will be let go of
+	}
+	if up.Commit != k.seen.Commit {
+		k.stuckUntil, k.backOff = time.Time{}, 0 // what it took may go
+		if err := k.cfg.Tree.RecountUnsynced(); err != nil {
+			k.cfg.Log.Warn("counting what is not out", "err", err)
+		}
+	}
+	k.seen, k.seenAt = up, now
+}
+
+// urge asks for a commit when writers are slowed, or wait.
+func (k *Keeper) urge() {
+	k.mu.Lock()
+	waiting := k.waiting > 0
+	k.mu.Unlock()
+	u := k.use()
+	if (waiting && u.Unsynced > 0 || u.Unsynced > k.level.Load().marks.Slow) && !k.seen.Running && !k.seen.Failing {
+		k.cfg.Urge()
+	}
+}
+
+// learnRate takes a measured speed of the uplink into the average.
+func (k *Keeper) learnRate(r float64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rate == 0 {
+		k.rate = r
+	}
+	k.rate += (r - k.rate) / 8
+}
+
+// wake tells those who wait that there may be room. If something moved, their
+// patience begins anew.
+func (k *Keeper) wake(moved bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.full = false; moved {
+		k.since = k.cfg.Now()
+	}
+	close(k.moved)
+	k.moved = make(chan struct{})
+}
+
+func (k *Keeper) hurry() {
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Report is how the cache is.
+type Report struct {
+	Use   space.Use
+	Disk  space.Disk
+	Marks space.Marks
+	Freed int64 // let go of since the daemon started
+	Full  bool  // writers are refused
+}
+
+// Report returns how the cache is.
+func (k *Keeper) Report() Report {
+	l, u := k.level.Load(), k.use()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return Report{Use: u, Disk: l.disk, Marks: l.marks, Freed: k.freed, Full: k.full}
+}

@@ -1,0 +1,119 @@
+package evict
+
+import (
+	"context"
+	"time"
+
+	"skep/cache/tree"
+)
+
+// Write implements tree.Room: it returns when n bytes may be written. Writers
+// are slowed while much is unsynced, and wait while there is no room, as long
+// as uploads go on or content can be let go of; else they are refused.
+func (k *Keeper) Write(ctx context.Context, n int64) error {
+	u, l := k.use(), k.level.Load()
+	if u.Unsynced <= l.marks.Slow && l.marks.Fits(u, n) {
+		return nil // nearly always
+	}
+	if n > l.marks.Limit-l.tables {
+		return tree.ErrNoSpace // it never will
+	}
+	if d := l.marks.Delay(u, n, k.uplinkRate()); d > 0 {
+		k.hurry()
+		if err := sleep(ctx, d); err != nil {
+			return err
+		}
+	}
+	if k.fits(n) {
+		return nil
+	}
+	k.join()
+	defer k.leave()
+	for !k.fits(n) {
+		if err := k.awaitRoom(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Keeper) fits(n int64) bool { return k.level.Load().marks.Fits(k.use(), n) }
+
+func (k *Keeper) uplinkRate() float64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.rate
+}
+
+// join counts one more writer that waits. The first one's patience begins now.
+func (k *Keeper) join() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.waiting++; k.waiting == 1 {
+		k.since = k.cfg.Now()
+	}
+}
+
+func (k *Keeper) leave() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waiting--
+}
+
+// awaitRoom waits until there may be room. When nothing moves for too long, the
+// writer is refused, and those after it at once, until there is room again.
+func (k *Keeper) awaitRoom(ctx context.Context) error {
+	k.hurry()
+	moved, left := k.patience()
+	if left <= 0 {
+		return tree.ErrNoSpace
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-moved:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// patience tells for how long a writer may still wait while nothing moves.
+func (k *Keeper) patience() (moved <-chan struct{}, left time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	left = k.cfg.Patience - k.cfg.Now().Sub(k.since)
+	if k.full || left <= 0 {
+		k.full, left = true, 0
+	}
+	return k.moved, left
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Keep implements tree.Room: it reports whether n bytes that were fetched may
+// be kept.
+func (k *Keeper) Keep(n int64) bool {
+	if k.fits(n) {
+		return true
+	}
+	k.hurry()
+	return false
+}
+
+// PassThrough implements tree.Room: it reports whether the kernel may be let
+// write a new file alone.
+func (k *Keeper) PassThrough() bool {
+	l := k.level.Load()
+	return l.marks.PassThrough(k.use(), l.disk)
+}

@@ -1,0 +1,56 @@
+package space
+
+// Swarm is what the peers can still take of a drive.
+type Swarm struct {
+	Known bool  // somebody has said so, now or in an earlier run
+	Free  int64 // bytes of content: their free room by the expansion
+	Takes bool  // uploads work: what is written here will leave again
+}
+
+// Room is what df tells of a drive, in bytes.
+type Room struct{ Total, Free int64 }
+
+// RoomOf is what can still be stored safely, and the sum of that and of what is
+// stored:
+//
+//   - what the peers' free room holds, less what is written and not out yet;
+//   - while nothing goes out, no more than fits here beside what cannot leave;
+//   - as long as nothing is known of any peer, what fits here.
+func RoomOf(used int64, u Use, m Marks, s Swarm) Room {
+	here := max(0, m.Limit-u.Tables-u.Unsynced)
+	free := here
+	if s.Known {
+		free = max(0, s.Free-u.Unsynced)
+		if !s.Takes {
+			free = min(free, here)
+		}
+	}
+	used = max(0, used)
+	return Room{Total: used + free, Free: free}
+}
+
+// mostFreeOf is the most that is believed of one peer's word about its room.
+const mostFreeOf = 64 << 40
+
+// Storable is how many bytes of content fit into the free room of some peers,
+// coded k of n. The n shards of a pack lie with n peers, so that the room of one
+// that has much more than the others is of no use beyond theirs.
+func Storable(free []int64, k, n int) int64 {
+	if k <= 0 || n < k || len(free) < n {
+		return 0
+	}
+	lo, hi := int64(0), int64(mostFreeOf) // the most that each slot can take, over all packs
+	for lo < hi {
+		mid := lo + (hi-lo+1)/2
+		var sum int64
+		for _, f := range free {
+			sum += min(max(0, f), mid, mostFreeOf)
+		}
+		if sum/int64(n) >= mid {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo * int64(k)
+}

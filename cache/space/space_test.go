@@ -1,0 +1,205 @@
+package space
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func drawBytes(t *rapid.T, name string) int64 {
+	return int64(math.Exp2(rapid.Float64Range(0, 44).Draw(t, name))) - 1
+}
+
+func drawUse(t *rapid.T) Use {
+	u := Use{Content: drawBytes(t, "content"), Tables: drawBytes(t, "tables")}
+	u.Unsynced = rapid.Int64Range(0, u.Content).Draw(t, "unsynced")
+	return u
+}
+
+func drawDisk(t *rapid.T, u Use) Disk {
+	d := Disk{Free: drawBytes(t, "free"), Promised: drawBytes(t, "promised")}
+	d.Size = u.Total() + d.Free + drawBytes(t, "others")
+	return d
+}
+
+func drawLimit(t *rapid.T) int64 {
+	return rapid.SampledFrom([]int64{0, MinLimit, 1 << 30, 1 << 40}).Draw(t, "limit")
+}
+
+// Whatever the disk is like, the marks are in order and the disk has room for
+// what they allow.
+func TestMarksAreInOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		u := drawUse(t)
+		d, limit := drawDisk(t, u), drawLimit(t)
+		m := MarksOf(limit, u, d)
+		if m.Limit < 0 || m.Reserve < 0 || m.Low > m.High || m.High > m.Limit || m.Slow < 0 || m.Slow > m.Full || m.Low < min(u.Tables, m.Limit) {
+			t.Fatalf("%+v", m)
+		}
+		if ours := u.Total() + d.Free - d.Promised; m.Limit+m.Reserve > max(0, ours-keepFree(d)) {
+			t.Fatalf("%+v goes beyond the %d bytes that the disk has for us", m, ours)
+		}
+		if limit > 0 && m.Limit > max(limit, u.Tables+leastContent) {
+			t.Fatalf("%+v, %d were asked for", m, limit)
+		}
+		if e := m.Excess(u); e > 0 && (u.Total() <= m.High || u.Total()-e != m.Low) || e < 0 {
+			t.Fatalf("excess %d of %+v at %+v", e, u, m)
+		}
+	})
+}
+
+func TestShareOfTheDisk(t *testing.T) {
+	d := Disk{Size: 100 << 30, Free: 60 << 30}
+	u := Use{Content: 19 << 30, Tables: 1 << 30}
+	if m := MarksOf(0, u, d); m.Limit != 40<<30 || m.Reserve != 10<<30 {
+		t.Errorf("half of what others leave: %+v", m)
+	}
+	d.Promised = 30 << 30 // to peers: the cache makes room for them
+	if m := MarksOf(0, u, d); m.Limit != 25<<30 {
+		t.Errorf("beside an offer: %+v", m)
+	}
+	if m := MarksOf(90<<30, u, Disk{Size: 100 << 30, Free: 10 << 30}); m.Limit != 29<<30 || m.Reserve != 0 {
+		t.Errorf("more than there is: %+v", m)
+	}
+}
+
+// Writers are slowed more and more; half way they are as fast as the uplink.
+func TestDelay(t *testing.T) {
+	m := Marks{Slow: 100 << 20, Full: 200 << 20}
+	const n, rate = 1 << 20, 10 << 20
+	last := time.Duration(-1)
+	for unsynced := int64(0); unsynced <= 220<<20; unsynced += 5 << 20 {
+		d := m.Delay(Use{Unsynced: unsynced}, n, rate)
+		if d < last {
+			t.Errorf("at %d it is %v, after %v", unsynced, d, last)
+		}
+		if unsynced <= m.Slow && d != 0 {
+			t.Errorf("at %d writers wait %v", unsynced, d)
+		}
+		last = d
+	}
+	if d := m.Delay(Use{Unsynced: 150 << 20}, n, rate); d != 100*time.Millisecond {
+		t.Errorf("half way 1 MiB takes %v at 10 MiB/s", d)
+	}
+	if d := m.Delay(Use{Unsynced: 150 << 20}, n, 0); d != mostDelay {
+		t.Errorf("without an uplink 1 MiB takes %v", d)
+	}
+}
+
+// What is chosen is the least useful, and no more than is needed.
+func TestChoose(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Candidate {
+			return Candidate{ID: rapid.Uint64().Draw(t, "id"), Bytes: drawBytes(t, "bytes"),
+				Age: time.Duration(rapid.Int64Range(-1e9, 1e17).Draw(t, "age"))}
+		}), 0, 40).Draw(t, "all")
+		need, most := drawBytes(t, "need"), rapid.IntRange(0, 50).Draw(t, "most")
+		got := Choose(all, need, most)
+		if len(got) > most || len(got) > len(all) {
+			t.Fatalf("%d of %d", len(got), most)
+		}
+		in := map[Candidate]int{}
+		var sum, before int64
+		worst := 0.0
+		for _, c := range got {
+			in[c]++
+			before, sum = sum, sum+c.Bytes
+			worst = max(worst, c.worth())
+		}
+		if len(got) > 0 && before >= need {
+			t.Fatalf("%d bytes were enough without the last", before)
+		}
+		if sum < need && len(got) < min(most, len(all)) {
+			t.Fatalf("%d bytes of %d, though there are more", sum, need)
+		}
+		for _, c := range all {
+			if in[c]--; in[c] < 0 && c.worth() < worst {
+				t.Fatalf("%+v is worth less than what was chosen", c)
+			}
+		}
+	})
+}
+
+func TestWorth(t *testing.T) {
+	hour := time.Hour
+	for _, c := range []struct {
+		less, more Candidate
+		why        string
+	}{
+		{Candidate{Bytes: 1 << 20, Age: 2 * hour}, Candidate{Bytes: 1 << 20, Age: hour}, "it was used longer ago"},
+		{Candidate{Bytes: 1 << 30, Age: hour}, Candidate{Bytes: 64 << 10, Age: hour}, "a byte of it costs less to fetch"},
+		{Candidate{Bytes: 64 << 10, Age: 1000 * hour}, Candidate{Bytes: 1 << 30, Age: hour}, "it was used very long ago"},
+		{Candidate{Bytes: 1 << 20, Age: hour}, Candidate{Bytes: 1 << 20, Age: -hour}, "the clock was set back"},
+	} {
+		if c.less.worth() >= c.more.worth() {
+			t.Errorf("%+v should be worth less than %+v: %s", c.less, c.more, c.why)
+		}
+	}
+}
+
+// df adds up, is never negative, and what is written or deleted shows at once.
+func TestRoom(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		u := drawUse(t)
+		m := MarksOf(drawLimit(t), u, drawDisk(t, u))
+		s := Swarm{Known: rapid.Bool().Draw(t, "known"), Free: drawBytes(t, "free"), Takes: rapid.Bool().Draw(t, "takes")}
+		used := drawBytes(t, "used")
+		r := RoomOf(used, u, m, s)
+		if r.Total != used+r.Free || r.Free < 0 {
+			t.Fatalf("%+v", r)
+		}
+		if s.Known && r.Free > s.Free {
+			t.Fatalf("%+v: the peers have %d", r, s.Free)
+		}
+		if !s.Takes && r.Free > m.Limit {
+			t.Fatalf("%+v: nothing goes out, and %d fit here", r, m.Limit)
+		}
+		u.Unsynced, u.Content = u.Unsynced+4096, u.Content+4096
+		if later := RoomOf(used, u, m, s); later.Free > r.Free {
+			t.Fatalf("%+v, %+v before more was written", later, r)
+		}
+	})
+	if r := RoomOf(0, Use{}, Marks{Limit: 1 << 30}, Swarm{}); r.Free != 1<<30 {
+		t.Errorf("no peer is known: %+v", r)
+	}
+}
+
+func TestStorable(t *testing.T) {
+	const g = 1 << 30
+	for _, c := range []struct {
+		free []int64
+		k, n int
+		want int64
+	}{
+		{[]int64{7 * g, 7 * g, 7 * g, 7 * g, 7 * g, 7 * g, 7 * g}, 4, 7, 28 * g},
+		{[]int64{math.MaxInt64, g, g}, 1, 3, g},            // one large peer is of no use alone
+		{[]int64{4 * g, 2 * g, 2 * g, 2 * g}, 1, 3, 3 * g}, // 3 slots, spread over 4 peers
+		{[]int64{g, g}, 1, 3, 0},
+		{nil, 0, 0, 0},
+		{[]int64{-g, g, g}, 1, 2, g},
+	} {
+		if got := Storable(c.free, c.k, c.n); got != c.want {
+			t.Errorf("%d of %d in %v: %d, want %d", c.k, c.n, c.free, got, c.want)
+		}
+	}
+}
+
+func TestPassThrough(t *testing.T) {
+	u, d := Use{}, Disk{Size: 100 << 30, Free: 50 << 30}
+	if !MarksOf(0, u, d).PassThrough(u, d) {
+		t.Error("there is plenty of room")
+	}
+	if m := MarksOf(MinLimit, u, d); m.PassThrough(u, d) {
+		t.Error("a small cache cannot take a file of unknown size")
+	}
+	full := Disk{Size: 100 << 30, Free: 1 << 30}
+	if m := MarksOf(40<<30, u, full); m.PassThrough(u, full) {
+		t.Error("the disk is nearly full")
+	}
+	busy := Use{Content: 20 << 30, Unsynced: 20 << 30}
+	if m := MarksOf(30<<30, busy, d); m.PassThrough(busy, d) {
+		t.Error("writers have to be slowed")
+	}
+}

@@ -1,0 +1,163 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"skep/cache/blocks"
+	"skep/cache/evict"
+	"skep/cache/space"
+	"skep/chunker/dag"
+	"skep/chunker/group"
+	"skep/cmd/skep/control"
+	"skep/net/peers"
+	"skep/repair/plan"
+)
+
+// newKeeper makes what keeps the drive's local use within bounds.
+func (d *drive) newKeeper(limit int64) *evict.Keeper {
+	return evict.New(evict.Config{
+		Tree: d.tree, Limit: limit, Measure: d.measure, Uplink: d.uplink, Urge: d.engine.Urge, Now: time.Now, Log: d.log,
+	})
+}
+
+// measure tells what the tables take, and how the disk is.
+func (d *drive) measure() (tables int64, disk space.Disk) {
+	var err error
+	if disk.Size, disk.Free, err = d.files.Disk(); err != nil {
+		d.log.Warn("how full the disk is cannot be told", "err", err)
+	}
+	offered, used := d.net.hosted.Room()
+	disk.Promised = max(0, offered-used)
+	return d.st.JournalSize() + d.indexSize() + d.packs.Bytes(), disk
+}
+
+// indexEvery is how often the files of the index are looked at.
+const indexEvery = 5 * time.Second
+
+// indexSize is what the index takes, as of some seconds ago.
+func (d *drive) indexSize() int64 {
+	d.indexMu.Lock()
+	defer d.indexMu.Unlock()
+	if time.Since(d.indexAt) > indexEvery {
+		d.indexBytes, d.indexAt = d.st.IndexSize(), time.Now()
+	}
+	return d.indexBytes
+}
+
+// indexMeasure is the size of the index as measured last.
+type indexMeasure struct {
+	indexMu    sync.Mutex // guards both
+	indexBytes int64
+	indexAt    time.Time
+}
+
+func (d *drive) uplink() evict.Uplink {
+	p := d.engine.Progress()
+	return evict.Uplink{Commit: p.Number, Running: p.Running, Sent: p.Sent, Failing: p.LastError != ""}
+}
+
+// capacity is what df tells.
+func (d *drive) capacity() (total, avail int64) {
+	if d.keeper == nil {
+		return 0, 0 // the drive is being opened
+	}
+	_, used := d.tree.Usage()
+	r := d.keeper.Report()
+	room := space.RoomOf(used, r.Use, r.Marks, d.sink.room())
+	return room.Total, room.Free
+}
+
+// room is what the peers could still take, as far as they have said: those that
+// are silent now said so before, perhaps to an earlier run.
+func (s *sink) room() space.Swarm {
+	var free []int64
+	var known []plan.Peer
+	for _, p := range s.n.peers.List() {
+		if p.Key == s.n.self || p.HelloAt.IsZero() || p.Offered <= 0 || p.Strikes > 0 || p.State == peers.Dead {
+			continue
+		}
+		c := p.Candidate(0)
+		free = append(free, p.Free)
+		known = append(known, plan.Peer{Availability: c.Availability, Domain: c.Domain[0]})
+	}
+	if len(known) == 0 {
+		return space.Swarm{}
+	}
+	c := s.choice(known)
+	return space.Swarm{Known: true, Free: space.Storable(free, int(c.Coding.K), int(c.Coding.N)), Takes: s.current().Peers > 0}
+}
+
+// choice is how content would be coded on some peers.
+func (s *sink) choice(ps []plan.Peer) plan.Choice {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if rev := s.n.peers.Revision(); s.roomPlan.Peers != len(ps) || rev != s.roomSeen {
+		s.roomPlan, s.roomSeen = plan.New(plan.Requirement{}, ps), rev
+	}
+	return s.roomPlan.For(contentClass)
+}
+
+// errFewHolders says that content is with too few holders to be let go of here.
+var errFewHolders = errors.New("too few of its holders answer")
+
+// heldPatience is how long it may take to find out where content lies.
+const heldPatience = 5 * time.Second
+
+// held returns nil if chunks of a committed file are with as many holders as a
+// pack needs to count as out, those that are thought gone apart.
+func (d *drive) held(ctx context.Context, f dag.File, from, to int64) error {
+	ctx, cancel := context.WithTimeout(ctx, heldPatience)
+	defer cancel()
+	return d.reader.Held(ctx, f, from, to, func(g group.Group, p blocks.Pack) error {
+		n := 0
+		for i, key := range g.Slots {
+			if p.Acked.Has(i) && d.net.isThere(key) {
+				n++
+			}
+		}
+		if need := d.sink.enough(g); n < need {
+			return fmt.Errorf("%w: %d of the %d that are enough", errFewHolders, n, need)
+		}
+		return nil
+	})
+}
+
+// isThere reports whether a peer is not known to be gone.
+func (n *network) isThere(key group.PeerKey) bool {
+	p, ok := n.peers.Get(key)
+	return !ok || p.State != peers.Dead && p.State != peers.Suspect && p.Strikes == 0
+}
+
+// cacheStatus tells how much of this device the drive takes.
+func (d *drive) cacheStatus() control.Cache {
+	r := d.keeper.Report()
+	_, bytes := d.tree.Usage()
+	here := d.tree.Here()
+	return control.Cache{
+		Limit: r.Marks.Limit, Setting: d.keeper.Limit(), Reserve: r.Marks.Reserve,
+		Used: r.Use.Total(), Content: r.Use.Content, Unsynced: r.Use.Unsynced, Tables: r.Use.Tables,
+		Here: here, Evicted: bytes - here, Freed: r.Freed, Full: r.Full,
+		JournalBytes: d.st.JournalSize(), DiskFree: r.Disk.Free,
+	}
+}
+
+// SetCache changes the limit of the cache, now and for later runs.
+func (d *Daemon) SetCache(limit int64) error {
+	if d.drive == nil {
+		return errNoDrive
+	}
+	s, err := d.home.Settings()
+	if err != nil {
+		return err
+	}
+	s.Cache = limit
+	if err := d.home.SaveSettings(s); err != nil {
+		return err
+	}
+	d.drive.keeper.SetLimit(limit)
+	return nil
+}
