@@ -225,7 +225,7 @@ func (c *change) settle(e *edit) {
 	if !e.touch {
 		return
 	}
-	in.row, in.soft = e.row, false
+	in.row, in.soft, in.atimeSoft = e.row, false, false
 	if e.mark {
 		in.markedEpoch = c.epoch
 	}

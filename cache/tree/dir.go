@@ -14,6 +14,9 @@ func (t *Tree) ReadDir(ctx context.Context, dir Ino, cookie uint64, fn func(DirE
 		return err
 	}
 	defer t.release(d)
+	d.mu.Lock()
+	t.touchAtime(d)
+	d.mu.Unlock()
 	for n := 32; ; n = min(2*n, 512) {
 		batch, err := t.readEntries(dir, cookie, n)
 		if err != nil || len(batch) == 0 {

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -136,11 +137,16 @@ func (t *Tree) syncTo(seq uint64) error { return t.st.SyncTo(seq) }
 func (t *Tree) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second / 2)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
-			return t.Sync()
+			return errors.Join(t.saveAtimes(), t.Sync())
 		case <-tick.C:
+		}
+		if n%atimesEvery == 0 {
+			if err := t.saveAtimes(); err != nil {
+				t.log.Info("access times were not kept", "err", err)
+			}
 		}
 		if !t.st.Durable(t.st.Seq()) || t.hasFetched() {
 			if err := t.Sync(); err != nil {

@@ -18,6 +18,7 @@ type File struct {
 	append   bool
 	sync     bool
 	fresh    bool // the file was empty when it was opened
+	noAtime  bool
 }
 
 // Ino is the inode of the file.
@@ -93,7 +94,7 @@ func (t *Tree) mayPass(flags int, mode uint32) bool {
 // in.mu is held.
 func (t *Tree) handle(in *inode, flags int) *File {
 	f := &File{t: t, in: in, writable: isWritable(flags), append: flags&os.O_APPEND != 0,
-		sync: flags&(os.O_SYNC|unix.O_DSYNC) != 0}
+		sync: flags&(os.O_SYNC|unix.O_DSYNC) != 0, noAtime: flags&unix.O_NOATIME != 0}
 	in.opens++
 	in.used = t.now()
 	if f.writable {

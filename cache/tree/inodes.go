@@ -128,7 +128,7 @@ func (t *inodeTable) evictSome(s *inodeShard) {
 			return
 		}
 		tries--
-		if in.refs.n.Load() == 0 {
+		if in.refs.n.Load() == 0 && (!in.atimeSoft || tries == 0) { // nobody changes it meanwhile
 			t.drop(s, in)
 		}
 	}
@@ -215,4 +215,19 @@ func (t *Tree) Forget(ino Ino) {
 		t.release(in) // the reference that kept the orphan
 	}
 	t.release(in)
+}
+
+// all returns every inode in memory, each with a reference.
+func (t *inodeTable) all() []*inode {
+	var out []*inode
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for _, in := range s.m {
+			in.refs.n.Add(1)
+			out = append(out, in)
+		}
+		s.mu.Unlock()
+	}
+	return out
 }

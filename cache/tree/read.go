@@ -18,7 +18,9 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t.refresh(in)
-	t.touchAtime(in)
+	if !f.noAtime {
+		t.touchAtime(in)
+	}
 	n := min(int64(len(p)), in.row.size-off)
 	if n <= 0 {
 		return 0, nil
@@ -87,17 +89,6 @@ func (t *Tree) readBacking(in *inode, p []byte, off int64) (int, error) {
 		return n, fmt.Errorf("%s: %w", t.Path(in.ino), err)
 	}
 	return n, nil
-}
-
-// touchAtime moves the access time as relatime does; it stays on this device,
-// in memory until the row is written for another reason.
-func (t *Tree) touchAtime(in *inode) {
-	now := t.now()
-	a := in.row.atime
-	in.used = now
-	if newer(in.row.mtime, a) || newer(in.row.ctime, a) || a == in.row.mtime || now.Sec-a.Sec >= 24*3600 {
-		in.row.atime = now
-	}
 }
 
 // inlineContent returns the content row of an inode; in.mu is held. The caller

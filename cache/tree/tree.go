@@ -77,6 +77,7 @@ type Tree struct {
 	passing passing
 	loading flights // directories being loaded
 	burst   burst   // of small files
+	noAtime atomic.Bool
 
 	numberMu sync.Mutex // guards the next two
 	nextIno  uint64
@@ -137,15 +138,16 @@ type inode struct {
 	added            addedWrites    // that made more of it valid
 	lastChunk, ahead int64          // that was read last, and that was asked for ahead of it
 
-	gained  bool     // valid grew by what was fetched since the ranges were written
-	used    Time     // when it was opened or read last, in this run
-	charged charge   // what the tree's totals have of it
-	wrote   int64    // bytes written since local was counted
-	frozen  *frozen  // content that a commit is still to read
-	before  *dirtied // what the commit under way takes, until it is published
-	soft    bool     // size and times in memory are newer than the row in the tables
-	seen    Time     // modification time of the backing file when it was looked at last
-	seenSet bool
+	gained    bool     // valid grew by what was fetched since the ranges were written
+	used      Time     // when it was opened or read last, in this run
+	charged   charge   // what the tree's totals have of it
+	wrote     int64    // bytes written since local was counted
+	frozen    *frozen  // content that a commit is still to read
+	before    *dirtied // what the commit under way takes, until it is published
+	soft      bool     // size and times in memory are newer than the row in the tables
+	atimeSoft bool     // so is the access time
+	seen      Time     // modification time of the backing file when it was looked at last
+	seenSet   bool
 
 	taken *unix.Stat_t // of a passed-through file: as the last commit took it
 }

@@ -242,6 +242,7 @@ func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 			return nil, fmt.Errorf("the drive is mounted already, at %s", at)
 		}
 	}
+	d.drive.tree.SetNoAtime(opt.NoAtime)
 	fsys := adapter.New(d.drive.tree, adapter.Options{UID: opt.UID, GID: opt.GID, Log: d.log})
 	srv, err := mount.Mount(dir, fsys, opt)
 	if err != nil {

@@ -1,0 +1,63 @@
+package tree
+
+import (
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reading moves access times as relatime does, writes nothing to the journal,
+// leaves no mark for a commit, and is not forgotten.
+func TestAccessTimes(t *testing.T) {
+	var clock atomic.Int64
+	clock.Store(1000)
+	d := newDevice(t, Options{Now: func() time.Time { return time.Unix(clock.Load(), 0) }})
+	ino := d.write(Root, "file", []byte("content"))
+	read := func(flags int) (atime int64, journal int64) {
+		f, err := d.Open(ctx, ino, os.O_RDONLY|flags)
+		must(t, err)
+		before := d.st.Appended()
+		_, err = f.ReadAt(ctx, make([]byte, 7), 0)
+		must(t, err)
+		f.Release()
+		a, err := d.Attr(ctx, ino)
+		must(t, err)
+		return a.Atime.Sec, d.st.Appended() - before
+	}
+	for _, tt := range []struct {
+		what  string
+		at    int64
+		flags int
+		want  int64
+	}{
+		{"first read", 1010, 0, 1010},
+		{"soon after", 1020, 0, 1010},
+		{"a day after", 1010 + 24*3600, 0, 1010 + 24*3600},
+		{"a day after, by who wants no access times", 1010 + 48*3600, unix.O_NOATIME, 1010 + 24*3600},
+	} {
+		clock.Store(tt.at)
+		if atime, journal := read(tt.flags); atime != tt.want || journal != 0 {
+			t.Errorf("%s: %d, want %d; %d bytes in the journal", tt.what, atime, tt.want, journal)
+		}
+	}
+	before, err := d.Attr(ctx, ino)
+	must(t, err)
+	pending, _, err := d.Pending()
+	must(t, err)
+	must(t, d.saveAtimes())
+	if now, _, err := d.Pending(); err != nil || now != pending {
+		t.Errorf("%d marks became %d, %v", pending, now, err)
+	}
+	d.restart()
+	if a, err := d.Attr(ctx, ino); err != nil || a != before {
+		t.Errorf("%+v became %+v, %v", before, a, err)
+	}
+	d.SetNoAtime(true)
+	clock.Store(1010 + 96*3600)
+	if atime, _ := read(0); atime != 1010+24*3600 {
+		t.Errorf("noatime: %d", atime)
+	}
+}
