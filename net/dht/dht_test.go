@@ -191,3 +191,20 @@ func TestValueFlood(t *testing.T) {
 		}
 	}
 }
+
+func FuzzValidate(f *testing.F) {
+	r, word := signed(1, 5, 2000, "a")
+	f.Add(valueKey(r.Key()), word)
+	v := validator{now: func() time.Time { return time.Unix(1000, 0) }}
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		if v.Validate(key, value) == nil {
+			got, err := group.ParseSlotRecord(value)
+			if err != nil || valueKey(got.Key()) != key || got.Until <= 1000 {
+				t.Fatalf("%+v was taken under %q, %v", got, key, err)
+			}
+		}
+		if i, err := v.Select(key, [][]byte{value, word}); err == nil && i > 1 {
+			t.Fatal("selected what is not there")
+		}
+	})
+}

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"io"
 	"reflect"
@@ -170,26 +169,6 @@ func TestAlign(t *testing.T) {
 			t.Fatalf("%d+%d of %d became %d…%d", off, n, size, from, to)
 		}
 	})
-}
-
-// The frames on the network do not change by accident.
-func TestGolden(t *testing.T) {
-	for i, want := range []string{
-		"01000000010000000080",
-		"020000000500000000824201020 3",
-		"03000000050000303982420405 06",
-	} {
-		m, body := samples()[i], 0
-		if m.Kind() == KindPut {
-			body = 12345
-		}
-		if got := hex.EncodeToString(AppendRequest(nil, m, body)); got != strings.ReplaceAll(want, " ", "") {
-			t.Errorf("%v is %s", m.Kind(), got)
-		}
-	}
-	if got := hex.EncodeToString(AppendRefusal(nil, Refusal{Status: Full, Reason: "no"})); got != "030000000400000000"+"81626e6f" {
-		t.Errorf("refusal is %s", got)
-	}
 }
 
 func FuzzReadRequest(f *testing.F) {
