@@ -161,7 +161,7 @@ func (l *Loop) end() {
 	}
 	l.resting = nil
 	for w := range l.all {
-		w.interrupt(w.busy.Load())
+		w.interrupt(w.busy.Load() &^ interrupted)
 	}
 }
 

@@ -52,6 +52,14 @@ func (k *kernel) write(b []byte) {
 	must(k.t, err)
 }
 
+// interrupt says that nobody waits for the answer to a request.
+func (k *kernel) interrupt(u uint64) {
+	k.t.Helper()
+	b := message(k, 36, &fuse.InterruptIn{Unique: u})
+	at[fuse.InHeader](b).Unique = u | interrupted
+	k.write(b)
+}
+
 // receive waits for the next answer.
 func (k *kernel) receive() answer {
 	k.t.Helper()
@@ -84,6 +92,7 @@ type fake struct {
 	told      []string
 	began     chan string // receives what began to wait
 	release   chan struct{}
+	stay      chan struct{} // closed to end what does not give up
 	unmounted atomic.Bool
 	cancelled atomic.Int32
 }
@@ -139,6 +148,14 @@ func (f *fake) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, ou
 		return f.hold(name, cancel)
 	case "waits":
 		return f.hold(name, cancel)
+	case "does not give up":
+		f.loop.Waits(cancel)
+		f.began <- name
+		<-cancel
+		f.cancelled.Add(1)
+		f.began <- name
+		<-f.stay
+		return fuse.EINTR
 	case "nothing":
 		return fuse.ENOENT
 	}
@@ -225,7 +242,7 @@ func greeted(t *testing.T, opt Options) (*kernel, *Loop, *fake) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	k := &kernel{t: t, fd: pair[0]}
-	f := &fake{RawFileSystem: fuse.NewDefaultRawFileSystem(), began: make(chan string, 100), release: make(chan struct{})}
+	f := &fake{RawFileSystem: fuse.NewDefaultRawFileSystem(), began: make(chan string, 100), release: make(chan struct{}), stay: make(chan struct{})}
 	in := fuse.InitIn{Major: major, Minor: knownMinor, Flags: fuse.CAP_ASYNC_READ | fuse.CAP_SETXATTR_EXT, Flags2: 1}
 	send(k, initRequest, &in)
 	if opt.MaxIO == 0 {
@@ -398,26 +415,20 @@ func TestWaitingHoldsNobodyUp(t *testing.T) {
 func TestInterrupt(t *testing.T) {
 	k, f := start(t, Options{})
 	k.receive()
-	interrupt := func(u uint64) {
-		in := fuse.InterruptIn{Unique: u}
-		b := message(k, 36, &in)
-		at[fuse.InHeader](b).Unique = u | interrupted
-		k.write(b)
-	}
 	for range 10 {
 		other := lookup(k, "waits")
 		<-f.began
 		u := lookup(k, "says that it waits")
 		<-f.began
-		interrupt(u)
+		k.interrupt(u)
 		if a := k.receive(); a.unique != u || a.errno != unix.EINTR {
 			t.Fatalf("got %+v, want %d to be interrupted", a, u)
 		}
-		interrupt(u) // too late
+		k.interrupt(u) // too late
 		if a := k.receive(); a.unique != u|interrupted || a.errno != unix.EAGAIN {
 			t.Fatalf("got %+v", a)
 		}
-		interrupt(other)
+		k.interrupt(other)
 		if a := k.receive(); a.unique != other || a.errno != unix.EINTR {
 			t.Fatalf("got %+v, want %d to be interrupted", a, other)
 		}
@@ -434,9 +445,17 @@ func TestEnd(t *testing.T) {
 		lookup(k, "says that it waits")
 		<-f.began
 	}
+	for range 2 { // the first is interrupted before the end, the other by it
+		k.interrupt(lookup(k, "does not give up"))
+		<-f.began
+	}
 	must(t, unix.Close(k.fd))
+	for range 2 {
+		<-f.began
+	}
+	close(f.stay)
 	must(t, <-ended)
-	if n := f.cancelled.Load(); n != 5 || !f.unmounted.Load() {
+	if n := f.cancelled.Load(); n != 7 || !f.unmounted.Load() {
 		t.Errorf("%d requests were ended, unmounted: %v", n, f.unmounted.Load())
 	}
 }

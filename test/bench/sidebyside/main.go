@@ -68,8 +68,8 @@ func do(args []string) error {
 // isRoot says that mounts are root's, with passthrough.
 var isRoot = os.Geteuid() == 0
 
-// wanted is whether a workload is to be measured, or is what another rests on.
-func (c *config) wanted(w workload) bool { return c.run.MatchString(w.name) }
+// wanted is whether a workload is to be measured.
+func (c *config) wanted(w workload) bool { return c.run.MatchString(w.name) && !(c.quick && w.slow) }
 
 // measure measures everything and prints the page.
 func measure(c config) error {
