@@ -87,6 +87,9 @@ type Progress struct {
 	LastDone  time.Time // when the newest commit was published
 	Number    uint64    // of the newest commit
 	Moving    []string  // files that would not come to rest in it
+	// Pieces of the block index that are here, and all of them, on a device that
+	// joined the drive, or lost its index, since it began to fetch them.
+	IndexDone, IndexTotal int
 }
 
 // New returns an Engine; the tree's newest commit, if any, is taken from the

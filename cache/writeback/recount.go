@@ -16,9 +16,16 @@ func (e *Engine) recountSome(ctx context.Context) (more bool, err error) {
 	if counted, err := e.table.Counted(); err != nil || counted {
 		return false, err
 	}
-	if err := e.reader.LearnAll(ctx, nil); err != nil {
+	if err := e.reader.LearnAll(ctx, e.learned); err != nil {
 		return true, err
 	}
 	more, err = e.table.RecountStep(recountStep, func(l link.Link) ([]link.Link, error) { return e.children(ctx, l) })
 	return more || err != nil, err
+}
+
+// learned notes how much of the block index is here.
+func (e *Engine) learned(done, total int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.progress.IndexDone, e.progress.IndexTotal = done, total
 }

@@ -107,7 +107,10 @@ func (a *app) runDemo(ctx context.Context, mountpoint string, n int, deadAfter t
 func (d *demo) start(ctx context.Context, n int, deadAfter time.Duration) error {
 	fmt.Fprintf(d.a.out, "Starting %d peers …\n", n)
 	var bootstrap string
+	g := d.a.gauge()
+	defer g.end()
 	for i := range n {
+		g.show(meter{what: "starting peers", done: int64(i), of: int64(n)})
 		addr, err := d.startPeer(ctx, i, bootstrap, deadAfter)
 		if err != nil {
 			return err
@@ -116,6 +119,8 @@ func (d *demo) start(ctx context.Context, n int, deadAfter time.Duration) error 
 			bootstrap = addr
 		}
 	}
+	g.show(meter{what: "starting peers", done: int64(n), of: int64(n)})
+	g.end()
 	home := filepath.Join(d.dir, "home")
 	words := filepath.Join(d.dir, "words.txt")
 	err := d.run(ctx, "init", "--home", home, "--words-file", words, "--bootstrap", bootstrap, "--offer", "0",

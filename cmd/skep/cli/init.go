@@ -161,7 +161,11 @@ func (a *app) runRecover(ctx context.Context, flags peerFlags, cache cacheFlag, 
 	if err != nil {
 		return err
 	}
-	err = daemon.Recover(ctx, h, s, entropy, pass, func(step string) { fmt.Fprintln(a.errOut, step+" …") })
+	err = daemon.Recover(ctx, h, s, entropy, pass, func(step string) {
+		if a.gauge().on {
+			fmt.Fprintln(a.errOut, step+" …")
+		}
+	})
 	if err != nil {
 		return err
 	}

@@ -195,21 +195,28 @@ func lastLine(path string) string {
 }
 
 func (a *app) umountCommand() *cobra.Command {
-	var force bool
+	var force, wait bool
 	cmd := &cobra.Command{
 		Use:     "umount DIR",
 		Aliases: []string{"unmount"},
 		Short:   "Take the folder away",
 		Long: `Unmounts the drive. What is not with its holders yet stays on this device and goes
-on being uploaded by the daemon; umount says how much that is. With --force,
-programs that use the folder lose it at once.`,
+on being uploaded by the daemon; umount says how much that is. With --wait, the
+drive is unmounted when everything is safely out, and not if that fails. With
+--force, programs that use the folder lose it at once.`,
 		Example: `  skep umount ~/drive
+  skep umount --wait ~/drive && poweroff
   skep umount --force ~/drive`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, argv []string) error {
 			dir, err := filepath.Abs(argv[0])
 			if err != nil {
 				return err
+			}
+			if wait {
+				if err := a.sync(cmd.Context(), 0); err != nil {
+					return err
+				}
 			}
 			err = a.call(cmd.Context(), "/v1/umount", control.Unmount{Dir: dir, Force: force}, nil)
 			if errors.Is(err, control.ErrNotRunning) && takeDeadMount(cmd.Context(), dir) {
@@ -227,6 +234,7 @@ programs that use the folder lose it at once.`,
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "even if programs use it")
+	cmd.Flags().BoolVar(&wait, "wait", false, "first until everything is safely out")
 	return cmd
 }
 

@@ -1,19 +1,15 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
@@ -146,6 +142,9 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	for _, f := range s.Shortfall {
 		line("", "%s", f)
 	}
+	if s.IndexTotal > 0 && !s.Read {
+		line("Index", "%d of %d pieces of it are on this device", s.IndexDone, s.IndexTotal)
+	}
 	if s.RepairPaused {
 		line("Repair", "paused (skep repair resume)")
 	} else if s.Repairing > 0 {
@@ -180,44 +179,11 @@ with 1.`,
   skep sync --timeout 10m && poweroff`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			done := make(chan error, 1)
-			go func() { done <- a.call(cmd.Context(), "/v1/sync", control.Sync{Timeout: timeout}, nil) }()
-			return a.withProgress(cmd.Context(), done)
+			return a.sync(cmd.Context(), timeout)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up waiting after this long (default: never)")
 	return cmd
-}
-
-// withProgress shows how an upload goes, on a terminal, until done tells how it
-// ended.
-func (a *app) withProgress(ctx context.Context, done <-chan error) error {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return <-done
-	}
-	var bar *progressbar.ProgressBar
-	tick := time.NewTicker(300 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-done:
-			if bar != nil {
-				_ = bar.Finish()
-				fmt.Fprintln(a.errOut)
-			}
-			return err
-		case <-tick.C:
-		}
-		var s control.Status
-		if a.call(ctx, "/v1/status", daemon.StatusRequest{}, &s) != nil || !s.Uploading || s.PendingBytes == 0 {
-			continue
-		}
-		if bar == nil {
-			bar = progressbar.NewOptions64(s.PendingBytes, progressbar.OptionSetDescription("uploading"),
-				progressbar.OptionShowBytes(true), progressbar.OptionSetWriter(a.errOut), progressbar.OptionSetPredictTime(true))
-		}
-		_ = bar.Set64(min(s.UploadedNow, s.PendingBytes))
-	}
 }
 
 func (a *app) repairCommand() *cobra.Command {

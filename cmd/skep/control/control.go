@@ -51,11 +51,13 @@ type Status struct {
 	Offered int64 `json:"offered"` // bytes for others
 	Hosting int64 `json:"hosting"` // of these, taken
 
-	Drive  string   `json:"drive,omitempty"`
-	Mounts []string `json:"mounts,omitempty"`
-	Files  int64    `json:"files"`
-	Bytes  int64    `json:"bytes"`
-	Read   bool     `json:"index_complete"` // all of the block index is on this device
+	Drive      string   `json:"drive,omitempty"`
+	Mounts     []string `json:"mounts,omitempty"`
+	Files      int64    `json:"files"`
+	Bytes      int64    `json:"bytes"`
+	Read       bool     `json:"index_complete"` // all of the block index is on this device
+	IndexDone  int64    `json:"index_done"`     // pieces of the block index that are on this device, while the others come
+	IndexTotal int64    `json:"index_total"`
 
 	PendingBytes int64     `json:"pending_bytes"`
 	PendingFiles int64     `json:"pending_files"`

@@ -172,6 +172,7 @@ func (d *Daemon) driveStatus(_ context.Context, s *control.Status, shards map[gr
 	}
 	p := dr.engine.Progress()
 	s.Uploading, s.UploadedNow, s.LastError, s.Moving = p.Running, p.Sent, p.LastError, p.Moving
+	s.IndexDone, s.IndexTotal = int64(p.IndexDone), int64(p.IndexTotal)
 	s.Commit, s.CommitTime = p.Number, p.LastDone
 	s.RecoveryOut = dr.recoveryOut.Load()
 	plan := dr.sink.current()

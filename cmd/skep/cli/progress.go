@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"skep/cmd/skep/control"
+	"skep/cmd/skep/daemon"
+)
+
+// meter is how far something is that takes long.
+type meter struct {
+	what     string
+	done, of int64
+	bytes    bool
+}
+
+// gauge shows meters on one line of a terminal, with rate and remaining time.
+// Where there is no terminal, it shows nothing.
+type gauge struct {
+	a    *app
+	on   bool
+	bar  *progressbar.ProgressBar
+	last meter
+}
+
+func (a *app) gauge() *gauge {
+	return &gauge{a: a, on: a.errOut == os.Stderr && term.IsTerminal(int(os.Stderr.Fd()))}
+}
+
+// show shows how far it is now.
+func (g *gauge) show(m meter) {
+	if !g.on || m.of <= 0 {
+		return
+	}
+	if g.bar == nil || m.what != g.last.what || m.of < g.last.of {
+		g.end()
+		g.bar = progressbar.NewOptions64(m.of, progressbar.OptionSetDescription(m.what), progressbar.OptionShowBytes(m.bytes),
+			progressbar.OptionSetWriter(g.a.errOut), progressbar.OptionSetPredictTime(true), progressbar.OptionShowCount(),
+			progressbar.OptionSetWidth(24))
+	}
+	if m.of != g.last.of {
+		g.bar.ChangeMax64(m.of)
+	}
+	g.last = m
+	_ = g.bar.Set64(min(m.done, m.of))
+}
+
+// end leaves the line.
+func (g *gauge) end() {
+	if g.bar != nil {
+		_ = g.bar.Exit()
+		fmt.Fprintln(g.a.errOut)
+		g.bar = nil
+	}
+}
+
+// lookEvery is how often a daemon is asked how far it is.
+const lookEvery = 300 * time.Millisecond
+
+// waiting calls fn, which takes long, and meanwhile shows how far the daemon is,
+// by what of its status tells so.
+func (a *app) waiting(ctx context.Context, fn func() error, of func(control.Status) meter) error {
+	g := a.gauge()
+	if !g.on {
+		return fn()
+	}
+	defer g.end()
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+		}
+		var s control.Status
+		if a.call(ctx, "/v1/status", daemon.StatusRequest{}, &s) == nil {
+			g.show(of(s))
+		}
+	}
+}
+
+// uploading is how far an upload is, or, while none can begin, the reading of
+// the block index.
+func uploading(s control.Status) meter {
+	if !s.Uploading && !s.Read && s.IndexTotal > 0 {
+		return meter{what: "reading the index", done: s.IndexDone, of: s.IndexTotal}
+	}
+	if !s.Uploading {
+		return meter{}
+	}
+	return meter{what: "uploading", done: s.UploadedNow, of: s.PendingBytes, bytes: true}
+}
+
+// sync waits until everything is out.
+func (a *app) sync(ctx context.Context, timeout time.Duration) error {
+	return a.waiting(ctx, func() error {
+		return a.call(ctx, "/v1/sync", control.Sync{Timeout: timeout}, nil)
+	}, uploading)
+}
