@@ -137,6 +137,9 @@ func (s *Store) newMem() *memdb.DB {
 	return memdb.New(comparer.DefaultComparer, int(s.opt.OverlaySize+s.opt.OverlaySize/4))
 }
 
+// indexOptions leaves it to leveldb to write a batch that exceeds the write buffer,
+// as most overlays do, into tables at once and past its own log: it stays one
+// atomic write.
 func (s *Store) indexOptions() *opt.Options {
 	return &opt.Options{
 		Filter:                 filter.NewBloomFilter(10),
@@ -144,8 +147,6 @@ func (s *Store) indexOptions() *opt.Options {
 		BlockCacheCapacity:     16 << 20,
 		CompactionTableSize:    4 << 20,
 		OpenFilesCacheCapacity: 128,
-		// A batch that exceeds the write buffer stays one atomic write.
-		DisableLargeBatchTransaction: true,
 	}
 }
 
