@@ -71,7 +71,7 @@ bench: build
 # What one does on a drive of a thousand files to a million: how long it takes,
 # and how many rows of the tables it reads.
 scale:
-	SKEP_SCALE=1 $(GO) test -run TestScale -v -timeout 2h ./cache/writeback
+	SKEP_SCALE=1000000 $(GO) test -run TestScale -v -timeout 2h ./cache/writeback
 
 # Every test again and again, with new seeds, until one fails or SOAKTIME is over.
 soak: deps
