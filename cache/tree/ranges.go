@@ -7,6 +7,7 @@ import (
 
 	"skep/cache/backing"
 	"skep/cache/state"
+	"skep/chunker/dag"
 )
 
 // A partial file's ranges row calls nothing valid that is not on the disk. What a
@@ -25,6 +26,14 @@ type addedWrites struct {
 	n      uint64 // of rows
 	bytes  int
 	ranges backing.Ranges // that they wrote
+}
+
+// noteDirty takes note that [from, to) changed, in whole chunks, for a commit
+// takes nothing less: writes all over a large file make few ranges. in.mu is held.
+func (in *inode) noteDirty(from, to int64) {
+	if !in.whole && from < to {
+		in.dirty.Add(from/dag.ChunkSize*dag.ChunkSize, (to+dag.ChunkSize-1)/dag.ChunkSize*dag.ChunkSize)
+	}
 }
 
 // encodeRanges is the ranges row: valid, then dirty, then whether dirty is

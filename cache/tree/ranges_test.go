@@ -106,3 +106,21 @@ func TestAddedRangesGo(t *testing.T) {
 		}
 	}
 }
+
+// Writes all over a large file that is here are few ranges to remember, whatever
+// their number.
+func TestRandomWritesAreFewRanges(t *testing.T) {
+	const chunks = 16
+	d, committed := evictingDevice(t, Options{})
+	ino := d.write(Root, "file", pattern(chunks*dag.ChunkSize, 1))
+	committed.take(t, d, ino)
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	must(t, err)
+	defer f.Release()
+	for i := range int64(3000) {
+		writeAt(t, f, []byte("x"), i*7919*4096%(chunks*dag.ChunkSize))
+	}
+	if n := len(f.in.dirty.List()); n > chunks || f.in.whole {
+		t.Errorf("%d ranges, whole: %v", n, f.in.whole)
+	}
+}

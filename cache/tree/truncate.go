@@ -128,10 +128,9 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 		in.valid.Remove(size, 1<<62)
 		in.dirty.Remove(size, 1<<62)
 	}
-	if !in.whole {
-		// The last chunk of the committed version changes its length too.
-		from := min(old, size) / dag.ChunkSize * dag.ChunkSize
-		in.dirty.Add(from, max(from, size))
+	in.noteDirty(min(old, size), size) // and the last chunk of the committed version changes its length
+	if size%dag.ChunkSize > 0 {
+		in.noteDirty(size-1, size)
 	}
 	t.countLocal(in)
 	c, e := t.lockedChange(in)

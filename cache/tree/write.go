@@ -119,14 +119,12 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 }
 
 // noteWrite takes note that [from, to) of the backing file was written with p, or
-// made a hole where p is nil. The row follows when the file is closed, unless what is here has to be known
-// after a crash.
+// made a hole where p is nil. The row follows when the file is closed, unless what
+// is here has to be known after a crash.
 func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
-	if !in.whole {
-		// A write past the end changes the hole before it too: what was the
-		// last chunk grows.
-		in.dirty.Add(min(from, in.row.size), to)
-	}
+	// A write past the end changes the hole before it too: what was the last
+	// chunk grows.
+	in.noteDirty(min(from, in.row.size), to)
 	now := t.now()
 	in.row.mtime, in.row.ctime = now, now
 	in.soft = true
