@@ -88,7 +88,8 @@ func measure(c config) error {
 	}
 	var columns []*column
 	defer func() {
-		for _, col := range columns {
+		// The ordinary user's mounts hold those that were there before.
+		for _, col := range slices.Backward(columns) {
 			col.end()
 		}
 	}()
@@ -191,7 +192,8 @@ func newColumn(c config, s system, base string) (*column, error) {
 		return nil, err
 	}
 	cmd := exec.Command("/proc/self/exe", "-worker", string(conf))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	// In a group of its own it does not hear of Ctrl-C, and ends when told to.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	if s.ordinary {
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	}
