@@ -22,6 +22,19 @@ func TestOfferLargerThanTheDisk(t *testing.T) {
 	home := filepath.Join(smallDisk(t, "16m"), "home")
 	r := harness.Skep(t, "peer", "--home", home, "--offer", "1G", "--listen", "/ip4/127.0.0.1/tcp/0")
 	r.Fails(t, 1, "the offer is larger than the free space of the disk")
+	dir := filepath.Dir(home)
+	for _, args := range [][]string{{"init"}, {"recover", "--bootstrap", goodAddr}} {
+		new := filepath.Join(dir, args[0])
+		words := filepath.Join(harness.Dir(t), "words")
+		if args[0] == "recover" {
+			write(t, words, string(harness.NewWords()))
+		}
+		args = append(args, "--home", new, "--offer", "1G", "--words-file", words)
+		harness.Skep(t, args...).Fails(t, 1, "the offer is larger than the free space of the disk", "1.0 GiB", "--offer")
+		absent(t, new)
+	}
+	fitting := filepath.Join(dir, "fitting") // what is not said is made to fit
+	harness.Skep(t, "init", "--home", fitting, "--words-file", filepath.Join(harness.Dir(t), "words")).OK(t)
 	// With another offer, the same home serves.
 	swarm := harness.NewSwarm(t, harness.Options{})
 	p := swarm.Add(t, "--home", home, "--offer", "4M")

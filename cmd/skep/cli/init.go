@@ -29,7 +29,7 @@ lost. They are shown once. Write them down, on paper.`,
   skep init --words-file ~/words.txt --offer 50G`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runInit(flags, cache, wordsFile)
+			return a.runInit(cmd, flags, cache, wordsFile)
 		},
 	}
 	flags.add(cmd)
@@ -38,11 +38,12 @@ lost. They are shown once. Write them down, on paper.`,
 	return cmd
 }
 
-func (a *app) runInit(flags peerFlags, cache cacheFlag, wordsFile string) error {
+func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, wordsFile string) error {
 	h, err := a.home()
 	if err != nil {
 		return err
 	}
+	flags.fit(cmd, h)
 	s, err := flags.settings()
 	if err != nil {
 		return err
@@ -117,7 +118,7 @@ the drive. Files and directories come when they are looked at.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			return a.runRecover(ctx, flags, cache, wordsFile)
+			return a.runRecover(ctx, cmd, flags, cache, wordsFile)
 		},
 	}
 	flags.add(cmd)
@@ -127,11 +128,12 @@ the drive. Files and directories come when they are looked at.`,
 	return cmd
 }
 
-func (a *app) runRecover(ctx context.Context, flags peerFlags, cache cacheFlag, wordsFile string) error {
+func (a *app) runRecover(ctx context.Context, cmd *cobra.Command, flags peerFlags, cache cacheFlag, wordsFile string) error {
 	h, err := a.home()
 	if err != nil {
 		return err
 	}
+	flags.fit(cmd, h)
 	s, err := flags.settings()
 	if err != nil {
 		return err

@@ -54,6 +54,7 @@ identity and settings, and take those flags that are given.`,
 // preparePeer makes the home of a peer, or brings its settings up to date with
 // the flags that were given.
 func (a *app) preparePeer(cmd *cobra.Command, h home.Dir, flags peerFlags) error {
+	flags.fit(cmd, h)
 	given, err := flags.settings()
 	if err != nil {
 		return err

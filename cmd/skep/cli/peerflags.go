@@ -29,10 +29,18 @@ func (p *peerFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&p.bootstrap, "bootstrap", nil, "full address of a peer to join the swarm by (/ip4/…/p2p/…); can be repeated")
 	f.StringArrayVar(&p.listen, "listen", nil, "address to listen on, such as /ip4/0.0.0.0/tcp/4001; can be repeated")
-	f.Var(&p.offer, "offer", "how much of this disk others may use")
+	f.Var(&p.offer, "offer", "how much of this disk others may use, at most half of what is free unless given")
 	f.StringVar(&p.region, "region", "", "where this computer is: country (ISO 3166), subdivision, zone, such as DE-BE")
 	f.StringVar(&p.domain, "domain", "", "what this computer fails together with, such as a household's name")
 	f.DurationVar(&p.deadAfter, "dead-after", 0, "after how long of silence a peer counts as gone (default 72h)")
+}
+
+// fit makes the offer no more than half of what is free on the disk of a home,
+// unless it was given.
+func (p *peerFlags) fit(cmd *cobra.Command, h home.Dir) {
+	if free, err := h.Free(); err == nil && !cmd.Flags().Changed("offer") {
+		p.offer = min(p.offer, sizeFlag(free/2))
+	}
 }
 
 var regionForm = regexp.MustCompile(`^[A-Z]{2}(-[A-Z0-9]{1,3}(/[^/]+)?)?$`)

@@ -8,7 +8,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"skep/cache/blocks"
+	"skep/cache/hosted"
 	"skep/cache/packfiles"
 	"skep/cache/readthrough"
 	"skep/cache/state"
@@ -64,10 +67,30 @@ func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error)
 	if h.Exists() {
 		return entropy, fmt.Errorf("%w: %s", home.ErrExists, h)
 	}
+	if err := makeHome(h, s.Offer); err != nil {
+		return entropy, err
+	}
 	if err := newTables(h); err != nil {
 		return entropy, err
 	}
 	return entropy, createDrive(h, s, keys, ring, rec, passphrase)
+}
+
+// makeHome makes the directory of a home, on a disk that has room for what is
+// offered to others.
+func makeHome(h home.Dir, offer int64) error {
+	free, err := h.Free()
+	if err != nil {
+		return err
+	}
+	if offer > free {
+		return fmt.Errorf("%w: %s offered, %s free on the disk of %s; offer less with --offer",
+			hosted.ErrOffer, humanize.IBytes(uint64(offer)), humanize.IBytes(uint64(free)), h)
+	}
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	return nil
 }
 
 // newTables writes the tables of a drive of which nothing is stored yet, so that
@@ -116,8 +139,8 @@ func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Ent
 		tell = func(string) {}
 	}
 	keys := keyring.Local{Device: secret.New()}
-	if err := os.MkdirAll(string(h), 0o700); err != nil {
-		return fmt.Errorf("home: %w", err)
+	if err := makeHome(h, s.Offer); err != nil {
+		return err
 	}
 	n, err := newNetwork(h, s, keys.Signer(), discard())
 	if err != nil {

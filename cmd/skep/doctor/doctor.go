@@ -108,17 +108,12 @@ const tooLittle = 1 << 30
 // use so much more.
 func Room(h home.Dir, offered, used int64) Finding {
 	f := Finding{What: "disk", Verdict: Good}
-	dir := string(h)
-	if _, err := os.Stat(dir); err != nil {
-		dir = "/"
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	free, err := h.Free()
+	if err != nil {
 		f.Verdict, f.Says = Broken, err.Error()
 		return f
 	}
-	free := int64(st.Bavail) * st.Bsize
-	f.Says = fmt.Sprintf("%s free on the disk of %s", bytesOf(free), dir)
+	f.Says = fmt.Sprintf("%s free on the disk of %s", bytesOf(free), h)
 	switch {
 	case free < tooLittle:
 		f.Verdict, f.Do = Broken, "make room: what is written cannot be kept until it is uploaded"

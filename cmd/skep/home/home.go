@@ -215,6 +215,26 @@ func (d Dir) ReadFile(name string) ([]byte, error) {
 	return b, nil
 }
 
+// Free is how many bytes are free on the disk that the home is on, or will be.
+func (d Dir) Free() (int64, error) {
+	at, err := filepath.Abs(string(d))
+	if err != nil {
+		return 0, fmt.Errorf("home: %w", err)
+	}
+	var st unix.Statfs_t
+	for {
+		err = unix.Statfs(at, &st)
+		if up := filepath.Dir(at); errors.Is(err, fs.ErrNotExist) && up != at {
+			at = up
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("home: %s: %w", at, err)
+		}
+		return int64(st.Bavail) * st.Bsize, nil
+	}
+}
+
 // Lock keeps other daemons out until the process ends or release is called.
 func (d Dir) Lock() (release func(), err error) {
 	f, err := os.OpenFile(d.Path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
