@@ -19,7 +19,7 @@ import (
 
 // Nobody can offer more than the disk has.
 func TestOfferLargerThanTheDisk(t *testing.T) {
-	home := filepath.Join(smallDisk(t, "16m"), "home")
+	home := filepath.Join(smallDisk(t, "256m"), "home")
 	r := harness.Skep(t, "peer", "--home", home, "--offer", "1G", "--listen", "/ip4/127.0.0.1/tcp/0")
 	r.Fails(t, 1, "the offer is larger than the free space of the disk")
 	dir := filepath.Dir(home)
