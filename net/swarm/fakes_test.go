@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,11 +32,12 @@ const (
 	busy
 	twoFaced // right with proof only
 	rotten   // wrong without proof, with it sees that it has nothing
+	stalling // wrong without proof, and slow with it
 	moods    // how many there are
 )
 
 func (m mood) String() string {
-	return [...]string{"right", "slow", "gone", "absent", "lying", "full", "busy", "two-faced", "rotten"}[m]
+	return [...]string{"right", "slow", "gone", "absent", "lying", "full", "busy", "two-faced", "rotten", "stalling"}[m]
 }
 
 type shardKey struct {
@@ -109,6 +111,9 @@ func (f *swarmOf) call(ctx context.Context, kind wire.Kind, p group.PeerKey) (*h
 		m = h.mood
 		if h.claims && kind == wire.KindStatement {
 			m = right
+		}
+		if m == stalling && kind == wire.KindGet {
+			m = slow
 		}
 	}
 	f.mu.Unlock()
@@ -221,7 +226,7 @@ const kindBare = wire.Kind(100)
 func (f *swarmOf) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
 	f.mu.Lock()
 	h := f.peers[p]
-	if h == nil || h.mood != lying && h.mood != twoFaced && h.mood != rotten {
+	if h == nil || !slices.Contains([]mood{lying, twoFaced, rotten, stalling}, h.mood) {
 		f.mu.Unlock()
 		return f.Get(ctx, p, m, slot, off, n)
 	}
@@ -232,6 +237,7 @@ func (f *swarmOf) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifes
 	for i := range b {
 		b[i] ^= 1
 	}
+	client.Tell(ctx, n)
 	return b, nil
 }
 

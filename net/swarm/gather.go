@@ -323,7 +323,7 @@ func (g *gathering) fetch(ctx context.Context, src source, f *flight) {
 		f.got.Add(int64(n))
 		s.line.came(n, now())
 	})
-	b, fitted, err := g.get(watched, src)
+	b, fitted, err := g.get(watched, src, f)
 	took := now().Sub(f.begin)
 	if ctx.Err() == nil || err == nil {
 		s.note(src.peer, err, took)
@@ -344,7 +344,7 @@ func (g *gathering) fetch(ctx context.Context, src source, f *flight) {
 // get returns the range, proved or, where the caller knows the piece, fitting.
 // Bytes that do not fit are asked for again with proof: a holder that proves
 // others has lied, one whose disk altered them finds that out itself.
-func (g *gathering) get(ctx context.Context, src source) (b []byte, fitted bool, err error) {
+func (g *gathering) get(ctx context.Context, src source, f *flight) (b []byte, fitted bool, err error) {
 	holders, n := g.s.c.Holders, g.to-g.from
 	if g.fits == nil || src.slot != g.p.slot {
 		b, err = holders.Get(ctx, src.peer, g.m, src.slot, g.from, n)
@@ -354,6 +354,7 @@ func (g *gathering) get(ctx context.Context, src source) (b []byte, fitted bool,
 	if err != nil || g.fits(g.within(bare)) {
 		return bare, err == nil, err
 	}
+	f.got.Store(0) // nothing of what counts has come
 	b, err = holders.Get(ctx, src.peer, g.m, src.slot, g.from, n)
 	if err == nil && !bytes.Equal(b, bare) {
 		g.s.note(src.peer, errTwoFaced, 0)

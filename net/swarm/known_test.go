@@ -70,3 +70,15 @@ func TestReadKnownOfSomethingElse(t *testing.T) {
 		}
 	})
 }
+
+// Who sends something wrong and then keeps the proof back is waited for no
+// longer than one who sends nothing.
+func TestReadKnownOfOneWhoStalls(t *testing.T) {
+	inBubble(t, 4, 7, 0, func(b *bench) {
+		b.f.set(stalling, 0)
+		if b.readsKnown() {
+			t.Error("what did not fit is said to")
+		}
+		b.took(testHedge)
+	})
+}

@@ -128,7 +128,7 @@ func (c *trial) judge(got []byte, err error, want []byte, took time.Duration) er
 // waits reports whether a holder may use up all of the time.
 func (c *trial) waits() bool {
 	for _, m := range c.moods {
-		if m == slow {
+		if m == slow || m == stalling {
 			return true
 		}
 	}
@@ -197,7 +197,7 @@ func (c *trial) store(t *testing.T, enough int) error {
 	acked, err := s.Store(t.Context(), g, c.pack.lease, c.pack.Manifest, c.pack.shards, enough)
 	takes := 0
 	for i := range c.pack.shards {
-		takes += rank(slices.Contains([]mood{right, absent, twoFaced, rotten}, c.moods[i]))
+		takes += rank(slices.Contains([]mood{right, absent, twoFaced, rotten, stalling}, c.moods[i]))
 		_, has := f.peers[peerKey(i)].shards[shardKey{packKey{c.pack.Group, 0}, uint8(i)}]
 		if acked.Has(i) && !has {
 			return fmt.Errorf("slot %d is acknowledged and empty", i)
