@@ -50,8 +50,9 @@ const (
 
 // Keeper keeps local use within bounds. It is the tree's Room.
 type Keeper struct {
-	cfg  Config
-	kick chan struct{} // somebody wants room now
+	cfg    Config
+	kick   chan struct{} // somebody wants room now
+	pinned chan struct{} // pins changed
 
 	limit atomic.Int64          // as Config.Limit
 	level atomic.Pointer[level] // as measured last
@@ -70,6 +71,7 @@ type Keeper struct {
 	full    bool          // a writer was refused, and there was no room since
 	rate    float64       // of the uplink, bytes a second
 	freed   int64         // let go of in this run
+	pins    Pins          // as seen last
 }
 
 // level is what was measured last.
@@ -82,7 +84,7 @@ type level struct {
 
 // New returns a Keeper that has measured once.
 func New(cfg Config) *Keeper {
-	k := &Keeper{cfg: cfg, kick: make(chan struct{}, 1), moved: make(chan struct{})}
+	k := &Keeper{cfg: cfg, kick: make(chan struct{}, 1), pinned: make(chan struct{}, 1), moved: make(chan struct{})}
 	if k.cfg.Patience == 0 {
 		k.cfg.Patience = usualPatience
 	}
@@ -205,6 +207,7 @@ type Report struct {
 	Marks space.Marks
 	Freed int64 // let go of since the daemon started
 	Full  bool  // writers are refused
+	Pins  Pins
 }
 
 // Report returns how the cache is.
@@ -212,5 +215,5 @@ func (k *Keeper) Report() Report {
 	l, u := k.level.Load(), k.use()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return Report{Use: u, Disk: l.disk, Marks: l.marks, Freed: k.freed, Full: k.full}
+	return Report{Use: u, Disk: l.disk, Marks: l.marks, Freed: k.freed, Full: k.full, Pins: k.pins}
 }

@@ -93,11 +93,18 @@ func (c *carrier) inode(ino Ino) {
 	})
 }
 
+// singles gathers the named values and the pins, which no commit has.
 func (c *carrier) singles() error {
-	return c.t.st.Scan([]byte{tableSingle}, []byte{tableSingle + 1}, func(k, _ []byte) bool {
-		c.keys = append(c.keys, append([]byte(nil), k...))
-		return true
-	})
+	for _, table := range []byte{tableSingle, tablePin} {
+		err := c.t.st.Scan([]byte{table}, []byte{table + 1}, func(k, _ []byte) bool {
+			c.keys = append(c.keys, append([]byte(nil), k...))
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // flush writes the gathered rows again, if there are more than least.

@@ -443,3 +443,27 @@ func TestChangesOfAFailedCommit(t *testing.T) {
 		}
 	}
 }
+
+// A file that grows after a part of it was let go of counts with all it has.
+func TestUsageOfAGrowingFile(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	ino := d.write(Root, "f", pattern(40<<20, 1))
+	c.take(t, d, ino)
+	evict(t, d, ino)
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := int64(40 << 20); at < 50<<20; at += 1 << 20 {
+		if _, err := f.WriteAt(ctx, pattern(1<<20, 1), at, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Release()
+	if _, bytes := d.Usage(); bytes != 50<<20 {
+		t.Errorf("%d bytes", bytes)
+	}
+	if here := d.Here(); here != onDisk(t, d) {
+		t.Errorf("%d bytes are here, the disk has %d", here, onDisk(t, d))
+	}
+}

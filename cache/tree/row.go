@@ -19,6 +19,7 @@ const (
 	tableRanges  = 'r' // inode → valid and dirty ranges of its backing file
 	tableAdded   = 'a' // inode, offset → up to where it is valid since the ranges were written
 	tableWriting = 'w' // inode: open for writing
+	tablePin     = 'q' // inode: pinned to this device
 	tableBacking = 'n' // backing number → inode
 	tableSingle  = 'h' // name → value
 )

@@ -47,6 +47,9 @@ type Options struct {
 	// file safely, so that they may be let go of here; nil takes it for
 	// granted. It is called without locks.
 	Held func(ctx context.Context, f dag.File, from, to int64) error
+	// Pinned is called, without locks, when something was pinned or unpinned;
+	// nil is allowed.
+	Pinned func()
 	// Changed is called, without locks, when something changed that a commit
 	// should take. It must not block. Nil is allowed.
 	Changed func()
@@ -74,6 +77,7 @@ type Tree struct {
 
 	room    Room
 	sweep   sweep
+	pins    pins
 	passing passing
 	loading flights // directories being loaded
 	burst   burst   // of small files
@@ -171,6 +175,9 @@ func Open(opt Options) (*Tree, error) {
 		return nil, fmt.Errorf("tree: device prefix %d: %w", opt.Device, ErrInvalid)
 	}
 	if err := t.readSingles(); err != nil {
+		return nil, fmt.Errorf("tree: %w", err)
+	}
+	if err := t.readPins(); err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
 	if err := t.ensureRoot(); err != nil {

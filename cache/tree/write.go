@@ -130,6 +130,9 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 	in.soft = true
 	old := in.row.size
 	if to > old {
+		if in.row.room > 0 {
+			in.row.room += wholePages(to - old)
+		}
 		in.row.size = to
 	}
 	t.occupied(in, to-from)

@@ -74,6 +74,9 @@ func (t *Tree) withXattrs(ctx context.Context, ino Ino, fn func(map[string][]byt
 
 // GetXattr returns an extended attribute.
 func (t *Tree) GetXattr(ctx context.Context, ino Ino, name string) (value []byte, err error) {
+	if name == PinXattr {
+		return t.pinXattr(ino)
+	}
 	err = t.withXattrs(ctx, ino, func(m map[string][]byte) error {
 		v, ok := m[name]
 		if !ok {
@@ -102,6 +105,8 @@ func (t *Tree) SetXattr(ctx context.Context, ino Ino, name string, value []byte,
 		return ErrRange
 	case len(value) > xattrValueMax:
 		return ErrTooBig
+	case name == PinXattr:
+		return t.Pin(ctx, ino, len(value) > 0 && string(value) != "0")
 	}
 	return t.changeXattrs(ctx, ino, func(_ *row, m map[string][]byte) error {
 		_, there := m[name]
@@ -118,6 +123,12 @@ func (t *Tree) SetXattr(ctx context.Context, ino Ino, name string, value []byte,
 
 // RemoveXattr removes an extended attribute.
 func (t *Tree) RemoveXattr(ctx context.Context, ino Ino, name string) error {
+	if name == PinXattr {
+		if !t.pins.has(ino) {
+			return ErrNoAttr
+		}
+		return t.Pin(ctx, ino, false)
+	}
 	return t.changeXattrs(ctx, ino, func(_ *row, m map[string][]byte) error {
 		if _, ok := m[name]; !ok {
 			return ErrNoAttr

@@ -103,7 +103,7 @@ Use it for real:
 	root.PersistentFlags().StringVar(&a.passphraseFile, "passphrase-file", "", "file with the passphrase of the keys")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.demoCommand(), a.initCommand(), a.recoverCommand(), a.peerCommand(), a.mountCommand(), a.umountCommand(),
-		a.downCommand(), a.syncCommand(), a.statusCommand(), a.repairCommand(), a.fsckCommand(), a.doctorCommand(), a.daemonCommand())
+		a.downCommand(), a.syncCommand(), a.pinCommand(), a.statusCommand(), a.repairCommand(), a.fsckCommand(), a.doctorCommand(), a.daemonCommand())
 	addReserved(root)
 	return root
 }

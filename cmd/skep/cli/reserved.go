@@ -19,7 +19,6 @@ var reserved = []struct{ name, will string }{
 	{"restore", "bring a file back as it was before"},
 	{"words", "exchange the recovery words for new ones"},
 	{"credit", "show what you give to the swarm and take from it"},
-	{"pin", "keep a file or folder on this device"},
 	{"publish", "give a folder to everybody, as plain UnixFS"},
 	{"get", "fetch what somebody has published"},
 }

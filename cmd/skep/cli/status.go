@@ -162,6 +162,12 @@ func printCache(line func(string, string, ...any), c control.Cache) {
 	if c.Evicted > 0 {
 		line("", "%s are with holders only, and come when they are read", bytesOf(c.Evicted))
 	}
+	if c.Pinned > 0 {
+		line("Pinned", "%s, of which %s are here", bytesOf(c.Pinned), bytesOf(c.PinnedHere))
+	}
+	if c.PinsTooBig {
+		line("", "more is pinned than the cache has room for: give it more, or unpin something")
+	}
 	if c.Full {
 		line("", "there is no room: writing is refused until something is out or deleted")
 	}

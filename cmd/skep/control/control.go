@@ -135,6 +135,27 @@ type PathStatus struct {
 	Error  string    `json:"error,omitempty"`
 }
 
+// Pin asks to pin paths to this device, or to unpin them, or what is pinned.
+type Pin struct {
+	Paths  []string `json:"paths,omitempty"`
+	Remove bool     `json:"remove,omitempty"`
+	List   bool     `json:"list,omitempty"`
+}
+
+// Pins is what is pinned of what was asked for.
+type Pins struct {
+	Pins []Pinned `json:"pins"`
+	Room int64    `json:"room"` // for content in the cache
+}
+
+// Pinned is one pin.
+type Pinned struct {
+	Path  string `json:"path"`
+	Files int64  `json:"files"`
+	Bytes int64  `json:"bytes"`
+	Here  int64  `json:"here"` // bytes that are on this device
+}
+
 // Cache is the room that the drive takes on this device.
 type Cache struct {
 	Limit    int64 `json:"limit"`    // that it keeps to now
@@ -148,6 +169,10 @@ type Cache struct {
 	Evicted  int64 `json:"evicted"`  // bytes of files that are not
 	Freed    int64 `json:"freed"`    // let go of since the daemon started
 	Full     bool  `json:"full"`     // writing is refused
+
+	Pinned     int64 `json:"pinned"`       // bytes of files that are to stay here
+	PinnedHere int64 `json:"pinned_here"`  // bytes of them that are
+	PinsTooBig bool  `json:"pins_too_big"` // they do not fit into the cache
 
 	JournalBytes int64 `json:"journal_bytes"`
 	DiskFree     int64 `json:"disk_free"`

@@ -30,6 +30,7 @@ func (d *Daemon) routes() http.Handler {
 		return struct{}{}, d.Unmount(ctx, in.Dir, in.Force)
 	}))
 	mux.Handle("/v1/sync", control.Handler(d.sync))
+	mux.Handle("/v1/pin", control.Handler(d.pin))
 	mux.Handle("/v1/repair", control.Handler(func(_ context.Context, in control.Repair) (struct{}, error) {
 		if d.repair == nil {
 			return struct{}{}, errNoDrive

@@ -148,6 +148,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		serve("journal", d.drive.tree.Run)
 		serve("write-back", d.drive.engine.Run)
 		serve("cache", d.drive.keeper.Run)
+		serve("pins", d.drive.keeper.KeepPins)
 		serve("records", d.drive.keepFindable)
 		serve("leases", d.drive.keepWanted)
 		serve("sweep", func(ctx context.Context) error {

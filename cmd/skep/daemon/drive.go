@@ -73,6 +73,7 @@ func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log 
 		Passthrough: mount.MayPassthrough(),
 		Capacity:    d.capacity,
 		Held:        d.held,
+		Pinned:      d.pinsChanged,
 		Changed:     d.changed,
 		Owner:       tree.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())},
 	})

@@ -1,0 +1,57 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"skep/cache/tree"
+	"skep/cmd/skep/control"
+)
+
+func (d *drive) pinsChanged() {
+	if d.keeper != nil {
+		d.keeper.PinsChanged()
+	}
+}
+
+// pin pins paths to this device, or unpins them, or lists what is pinned.
+func (d *Daemon) pin(ctx context.Context, in control.Pin) (control.Pins, error) {
+	out := control.Pins{Pins: []control.Pinned{}}
+	if d.drive == nil {
+		return out, errNoDrive
+	}
+	r := d.drive.keeper.Report()
+	out.Room = max(0, r.Marks.Limit-r.Use.Tables)
+	var inos []tree.Ino
+	for _, path := range in.Paths {
+		ino, err := d.find(ctx, path)
+		if err == nil {
+			err = d.drive.tree.Pin(ctx, ino, !in.Remove)
+		}
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", path, err)
+		}
+		inos = append(inos, ino)
+	}
+	if in.List {
+		inos = d.drive.tree.Pins()
+	}
+	for _, ino := range inos {
+		p, err := d.drive.keeper.Below(ctx, ino)
+		if err != nil {
+			return out, err
+		}
+		out.Pins = append(out.Pins, control.Pinned{Path: d.drive.tree.Path(ino), Files: p.Files, Bytes: p.Bytes, Here: p.Here})
+	}
+	return out, nil
+}
+
+// find returns the inode at a path, in a mount or below the drive's root.
+func (d *Daemon) find(ctx context.Context, path string) (tree.Ino, error) {
+	rel, err := d.relative(path)
+	if err != nil {
+		return 0, err
+	}
+	a, err := d.drive.tree.Find(ctx, rel)
+	return a.Ino, err
+}
