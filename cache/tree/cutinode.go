@@ -21,6 +21,10 @@ type Inode struct {
 	row   row
 }
 
+// Format prints the name alone, for every verb, so that no key of the content
+// shows.
+func (i Inode) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "inode of %q", i.Name) }
+
 // CommittedSize is the size of the file in the newest commit that has it.
 func (in *Inode) CommittedSize() int64 { return in.row.contentSize }
 

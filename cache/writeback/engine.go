@@ -54,6 +54,9 @@ type Config struct {
 	Log    *slog.Logger
 }
 
+// Format hides the keys from every formatting verb.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "writeback.Config(…)") }
+
 // Engine makes commits. Run does so by itself; Sync waits for one.
 type Engine struct {
 	cfg      Config

@@ -62,6 +62,9 @@ type Sealer struct {
 	convergence secret.Key
 }
 
+// Format hides the secret from every formatting verb.
+func (s Sealer) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("block.Sealer(…)")) }
+
 // NewSealer returns a Sealer for a convergence secret.
 func NewSealer(convergence secret.Key) *Sealer { return &Sealer{convergence} }
 
@@ -80,6 +83,9 @@ type Prepared struct {
 	plain []byte
 	key   secret.Key // of the uncompressed form
 }
+
+// Format hides plaintext and key from every formatting verb.
+func (p Prepared) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("block.Prepared(…)")) }
 
 // Prepare hashes plain.
 func (s *Sealer) Prepare(codec uint64, plain []byte) (Prepared, error) {

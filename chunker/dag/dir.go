@@ -27,6 +27,10 @@ type Change struct {
 	Record *Inode // nil removes the entry, if it is there
 }
 
+// Format prints the name alone, for every verb, so that no key in the record
+// shows.
+func (c Change) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "change of %q", c.Name) }
+
 // EditDir applies changes, in any order, to the directory with root old, and
 // returns the new root. Of several changes of one name the last counts. The zero
 // link is the empty directory. Names is the secret under which entries are placed;

@@ -52,6 +52,9 @@ type System struct {
 	sealed map[cid.Cid]link.Link
 }
 
+// Format hides the secret and the links from every formatting verb.
+func (s *System) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "dag.System(…)") }
+
 // LinkSystem returns a System that reads from g and writes to p; either may be nil
 // if it is not used. Loads use the context of their caller, builds use ctx.
 func LinkSystem(ctx context.Context, g Getter, p Putter) *System {

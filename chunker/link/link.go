@@ -62,6 +62,9 @@ func (l Link) String() string {
 // Format prints the address for every verb, so that a key never leaks.
 func (l Link) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(l.String())) }
 
+// MarshalText is the address, so that no key reaches JSON either.
+func (l Link) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
 // CID is the form of l inside the sealed DAG. It holds the key: it must not be
 // printed, and is never shown to a peer.
 func (l Link) CID() cid.Cid {

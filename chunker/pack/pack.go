@@ -51,6 +51,11 @@ type Builder struct {
 	entries []Entry
 }
 
+// Format prints how many blocks there are, for every verb, so that no key shows.
+func (b Builder) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "pack of %d blocks", len(b.entries))
+}
+
 // NewBuilder begins a pack of at most the given class. buf, if its capacity
 // suffices for the class, becomes the pack's memory.
 func NewBuilder(largest erasure.Class, buf []byte) *Builder {

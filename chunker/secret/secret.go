@@ -34,6 +34,9 @@ func (k Key) GoString() string { return k.String() }
 // Format hides the key from every formatting verb.
 func (k Key) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
 
+// MarshalText hides the key from JSON and from logs that are made of it.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // New returns a random key.
 func New() Key {
 	var k Key

@@ -40,6 +40,9 @@ func (e Entropy) GoString() string { return e.String() }
 // Format hides the entropy from every formatting verb.
 func (e Entropy) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.String())) }
 
+// MarshalText hides the entropy from JSON and from logs that are made of it.
+func (e Entropy) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
 // New returns random entropy for DefaultCount words.
 func New() Entropy {
 	e, err := NewCount(DefaultCount)

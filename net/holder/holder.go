@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -81,6 +82,9 @@ type Config struct {
 	// average; 0 stands for 2 MiB.
 	ScrubRate int
 }
+
+// Format hides the key from every formatting verb.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "holder.Config(…)") }
 
 func (c Config) withDefaults() Config {
 	c.Requests, c.PeerRequests = orElse(c.Requests, 64), orElse(c.PeerRequests, 16)

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -60,6 +61,9 @@ type Config struct {
 	// Options are applied last.
 	Options []libp2p.Option
 }
+
+// Format hides the key from every formatting verb.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "host.Config(…)") }
 
 const (
 	defaultAgent = "skep"
