@@ -18,19 +18,29 @@ func writeFile(path string, size int64) error {
 		return err
 	}
 	defer f.Close()
-	p := randomBytes(4 << 20)
-	for off, n := int64(0), 0; off < size; off += int64(n) {
-		for at := 0; at < len(p); at += 64 << 10 { // no two chunks are alike
-			binary.LittleEndian.PutUint64(p[at:], uint64(off)+uint64(at))
-		}
-		if n, err = f.Write(p[:min(int64(len(p)), size-off)]); err != nil {
-			return err
-		}
+	if err := fill(f, size); err != nil {
+		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// fill writes so many random bytes.
+func fill(f *os.File, size int64) error {
+	p := randomBytes(4 << 20)
+	for off := int64(0); off < size; {
+		for at := 0; at < len(p); at += 64 << 10 { // no two chunks are alike
+			binary.LittleEndian.PutUint64(p[at:], uint64(off)+uint64(at))
+		}
+		n, err := f.Write(p[:min(int64(len(p)), size-off)])
+		if err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return nil
 }
 
 func readFile(path string) error {
