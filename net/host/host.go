@@ -123,6 +123,10 @@ func (c Config) options() ([]libp2p.Option, error) {
 		libp2p.NonPublicAddrPublishing(!c.HidePrivate),
 		libp2p.WithDialTimeout(dialTimeout),
 		libp2p.SwarmOpts(swarm.WithDialRanker(rankDials)),
+		// After a hundred addresses where nobody is, dialling over UDP or IPv6
+		// would be given up: anybody could make them up.
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
 		c.listen(),
 	}
 	if c.Metrics == nil {

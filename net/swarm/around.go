@@ -56,6 +56,10 @@ func (a *around) holders() holders {
 	return h
 }
 
+// goesOn reports whether so many are said to be holders that some have not been
+// asked yet: then it is no wonder that nothing has come.
+func (a *around) goesOn() bool { return a.search != nil && a.search.goesOn() }
+
 // over reports whether nothing more is to be expected.
 func (a *around) over() bool { return a.done || a.s.c.Finder == nil }
 

@@ -19,7 +19,7 @@ const (
 	maxNamed = 4096        // peers that are said to hold a group, of which there may be made-up ones
 
 	namingTime  = 10 * time.Second // for the directory to name them
-	askingTime  = 3 * time.Second  // for each of them to say what it holds
+	askingTime  = 2 * time.Second  // for each of them to say what it holds
 	askedAtOnce = 96
 )
 
@@ -49,7 +49,8 @@ type search struct {
 	mu      sync.Mutex // guards all below
 	claims  []claim
 	asked   map[group.PeerKey]bool
-	silent  int // of those asked
+	silent  int  // of those asked
+	more    bool // there are so many that some have to wait to be asked
 	done    bool
 	err     error // of the directory
 	at      time.Time
@@ -111,6 +112,13 @@ func (sr *search) leave() {
 	}
 }
 
+// goesOn reports whether some have not been asked yet.
+func (sr *search) goesOn() bool {
+	sr.mu.Lock()
+	defer sr.mu.Unlock()
+	return sr.more
+}
+
 // holders returns who was found so far, those first that have a pack; a channel
 // that is closed when there is more; and whether all were asked.
 func (sr *search) holders(number uint16) (out holders, news <-chan struct{}, done bool) {
@@ -153,14 +161,18 @@ func (s *Swarm) search(ctx context.Context, id group.ID, sr *search) {
 	cancel()
 	var asking errgroup.Group
 	asking.SetLimit(askedAtOnce)
-	for _, p := range s.likeliest(keys) {
+	for i, p := range s.likeliest(keys) {
 		if ctx.Err() != nil {
 			break
+		}
+		if i == askedAtOnce {
+			sr.change(func() { sr.more = true })
 		}
 		if sr.first(p) {
 			asking.Go(func() error { s.askSlot(ctx, id, p, sr); return nil })
 		}
 	}
+	sr.change(func() { sr.more = false })
 	_ = asking.Wait()
 	sr.change(func() {
 		if !errors.Is(ctx.Err(), context.Canceled) {

@@ -110,7 +110,7 @@ func (g *gathering) gather(ctx context.Context) error {
 		case <-around.due():
 			around.begin()
 		case <-around.news():
-			if g.line(around.holders()) {
+			if g.line(around.holders()) || around.goesOn() {
 				g.heard()
 			}
 			if len(g.flying) == 0 || len(g.ref.Slots) == 0 {

@@ -99,8 +99,8 @@ func (a *manifestAsking) run(ctx context.Context, around *around) (*group.Manife
 		case <-around.due():
 			around.begin()
 		case <-around.news():
-			if a.line(around.holders()) {
-				client.Tell(ctx, 0) // somebody has answered
+			if a.line(around.holders()) || around.goesOn() {
+				client.Tell(ctx, 0) // we are not at the end
 			}
 			a.ask(ctx, max(0, 2-a.running))
 		case <-ctx.Done():
