@@ -467,6 +467,24 @@ func (j *Journal) DropBefore(seq uint64) error {
 	return nil
 }
 
+// First is the number of the first record that is kept, or will be.
+func (j *Journal) First() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.segments[0].first
+}
+
+// Droppable is how many bytes DropBefore would free.
+func (j *Journal) Droppable(seq uint64) int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	for n+1 < len(j.segments) && j.segments[n+1].first <= seq {
+		n++
+	}
+	return int64(n) * j.size
+}
+
 // Size is the room that the log takes on the disk, in bytes.
 func (j *Journal) Size() int64 {
 	j.mu.Lock()

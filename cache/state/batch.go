@@ -32,6 +32,13 @@ type Batch struct {
 	freeing bool
 }
 
+// After puts the changes of first before those of b.
+func (b *Batch) After(first *Batch) {
+	if first.n > 0 {
+		b.buf, b.n = append(first.buf[:len(first.buf):len(first.buf)], b.buf...), first.n+b.n
+	}
+}
+
 // Len is the number of changes.
 func (b *Batch) Len() int { return b.n }
 

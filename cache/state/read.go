@@ -34,15 +34,23 @@ func (s *Store) Get(key []byte) ([]byte, bool, error) {
 
 // get is Get with s.mu held.
 func (s *Store) get(key []byte) ([]byte, bool, error) {
+	if v, there, known := s.overlaid(key); known {
+		return v, there, nil
+	}
+	return getDB(s.db, key)
+}
+
+// overlaid is what the overlays say of key, if they know of it; s.mu is held.
+func (s *Store) overlaid(key []byte) (value []byte, there, known bool) {
 	if v, err := s.active.Get(key); err == nil {
-		return v[1:], v[0] == present, nil
+		return v[1:], v[0] == present, true
 	}
 	for i := len(s.frozen) - 1; i >= 0; i-- {
 		if v, err := s.frozen[i].mem.Get(key); err == nil {
-			return v[1:], v[0] == present, nil
+			return v[1:], v[0] == present, true
 		}
 	}
-	return getDB(s.db, key)
+	return nil, false, false
 }
 
 func getDB(db leveldb.Reader, key []byte) ([]byte, bool, error) {

@@ -62,7 +62,7 @@ type Store struct {
 	err     error // sticky failure of leveldb
 
 	flushMu sync.Mutex // held while overlays move into leveldb
-	inDB    uint64     // guarded by flushMu: last record in leveldb
+	inDB    uint64     // last record in leveldb; written with flushMu and mu held
 	flushes sync.WaitGroup
 
 	reads atomic.Int64 // rows that were asked for or scanned
@@ -147,6 +147,9 @@ func (s *Store) indexOptions() *opt.Options {
 		BlockCacheCapacity:     16 << 20,
 		CompactionTableSize:    4 << 20,
 		OpenFilesCacheCapacity: 128,
+		// Blocks in buffers of the pool count with all their memory, up to a
+		// whole table: the cache would hold four of them.
+		DisableBufferPool: true,
 	}
 }
 
@@ -286,6 +289,11 @@ func (s *Store) Restored() error {
 func (s *Store) Apply(b *Batch) (uint64, error) {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
+	return s.applyNext(b)
+}
+
+// applyNext is Apply; s.applyMu is held.
+func (s *Store) applyNext(b *Batch) (uint64, error) {
 	if err := s.waitForRoom(); err != nil {
 		return 0, err
 	}
@@ -453,6 +461,12 @@ func (s *Store) IndexSize() (n int64) {
 	}
 	return n
 }
+
+// Kept is the number of the first record that the journal keeps.
+func (s *Store) Kept() uint64 { return s.journal.First() }
+
+// Droppable is how much room Forget would give back, in bytes.
+func (s *Store) Droppable(seq uint64) int64 { return s.journal.Droppable(seq) }
 
 // Forget drops journal records below seq. The caller has made sure that, should
 // the index be lost, what they said can be had from elsewhere; Forget itself

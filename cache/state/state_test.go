@@ -318,3 +318,56 @@ func BenchmarkGet(b *testing.B) {
 		}
 	})
 }
+
+// Change sees rows as they are, whatever happened to them since they were read,
+// and nobody comes between.
+func TestChange(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	for _, k := range []string{"same", "changed", "gone", "moved"} {
+		put(t, s, k, "old")
+	}
+	flush := func() {
+		t.Helper()
+		if snap, err := s.BeginCut().Snapshot(); err != nil {
+			t.Fatal(err)
+		} else {
+			snap.Release()
+		}
+	}
+	flush()
+	look := s.Look()
+	var rows []Row
+	for _, k := range []string{"same", "changed", "gone", "new", "none"} {
+		v, there, err := s.Get([]byte(k))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := Row{Key: []byte(k)}
+		if there {
+			r.Value = v
+		}
+		rows = append(rows, r)
+	}
+	put(t, s, "changed", "now")
+	put(t, s, "new", "now")
+	var b Batch
+	b.Delete([]byte("gone"))
+	if _, err := s.Apply(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{"in memory", "in leveldb"} {
+		saw := ""
+		err := s.Change(look, rows, func(b *Batch, now Row) {
+			saw += fmt.Sprintf("%s=%s ", now.Key, now.Value)
+			b.Put(append([]byte("seen-"), now.Key...), now.Value)
+		})
+		if want := "same=old changed=now gone= new=now none= "; err != nil || saw != want {
+			t.Errorf("%s: saw %q, want %q: %v", where, saw, want, err)
+		}
+		flush()
+	}
+	if v, ok, err := s.Get([]byte("seen-new")); err != nil || !ok || string(v) != "now" {
+		t.Errorf("what Change added is %q, %v", v, err)
+	}
+}

@@ -3,28 +3,34 @@ package tree
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"skep/cache/state"
 )
 
 // Carry writes again the rows of what no commit has taken yet, and the named
-// values: should the index be lost, the newest commit and a journal that begins
-// now give everything back.
-func (t *Tree) Carry() error {
+// values: should the index be lost, the newest commit, the one that contains all
+// up to batch seq, and a journal that begins there give everything back. What is
+// changed from now on carries the rest of its rows by itself: see change.carry.
+// It returns how many bytes it wrote.
+func (t *Tree) Carry(seq uint64) (int64, error) {
+	t.gate.Lock() // changes that did not know are complete
+	t.kept.Store(max(t.kept.Load(), seq+1))
+	t.gate.Unlock()
 	marks, err := t.liveMarks()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	c := carrier{t: t, seen: map[Ino]bool{}}
 	for _, m := range marks {
 		if err := c.mark(m); err != nil {
-			return fmt.Errorf("carry over: %w", err)
+			return c.bytes, fmt.Errorf("carry over: %w", err)
 		}
 	}
 	if err := c.singles(); err != nil {
-		return fmt.Errorf("carry over: %w", err)
+		return c.bytes, fmt.Errorf("carry over: %w", err)
 	}
-	return c.flush(0)
+	return c.bytes, c.flush(0)
 }
 
 func (t *Tree) liveMarks() ([]Mark, error) {
@@ -41,16 +47,16 @@ func (t *Tree) liveMarks() ([]Mark, error) {
 	return out, err
 }
 
-// carrier gathers rows to be written again. It holds the gate exclusively while
-// it reads and writes some, so that it never writes what is out of date.
+// carrier gathers rows to be written again.
 type carrier struct {
-	t    *Tree
-	seen map[Ino]bool
-	keys [][]byte
+	t     *Tree
+	seen  map[Ino]bool
+	keys  [][]byte
+	bytes int64
 }
 
-// carryStep is how many rows are written again under one lock.
-const carryStep = 256
+// carryStep is how many rows are written again in one batch.
+const carryStep = 32
 
 func (c *carrier) mark(m Mark) error {
 	c.keys = append(c.keys, markKey(m.Dir, m.Name))
@@ -112,21 +118,70 @@ func (c *carrier) flush(least int) error {
 	if len(c.keys) <= least {
 		return nil
 	}
-	c.t.gate.Lock()
-	defer c.t.gate.Unlock()
-	var b state.Batch
-	for _, k := range c.keys {
-		v, ok, err := c.t.st.Get(k)
+	for some := range slices.Chunk(c.keys, carryStep) {
+		look, rows := c.t.st.Look(), make([]state.Row, len(some))
+		for i, k := range some {
+			v, there, err := c.t.st.Get(k)
+			if err != nil {
+				return err
+			}
+			if rows[i].Key = k; there {
+				rows[i].Value = append([]byte{}, v...)
+			}
+		}
+		err := c.t.st.Change(look, rows, func(b *state.Batch, now state.Row) {
+			if now.Value != nil {
+				b.Put(now.Key, now.Value)
+			} else {
+				b.Delete(now.Key) // its absence matters as much
+			}
+			c.bytes += int64(len(now.Key) + len(now.Value))
+		})
 		if err != nil {
 			return err
 		}
-		if ok {
-			b.Put(k, v)
-		} else {
-			b.Delete(k) // its absence matters as much
-		}
 	}
 	c.keys = c.keys[:0]
-	_, err := c.t.st.Apply(&b)
+	return nil
+}
+
+// carry adds to the change, before all else, the rows that an inode's own row is
+// nothing without and that the journal may not say any more: an inode that was
+// not changed for long has them in the index alone. The inode's lock is held.
+func (c *change) carry(in *inode) error {
+	r, t := &in.row, c.t
+	again := func(k []byte) ([]byte, error) {
+		v, there, err := t.st.Get(k)
+		if there && err == nil {
+			c.first.Put(k, v)
+		}
+		return v, err
+	}
+	keys := [][]byte{key(tableXattrs, in.ino)}
+	if r.has(flagInline) || r.mode&modeType == modeLnk {
+		keys = append(keys, key(tableInline, in.ino))
+	}
+	if r.has(flagBacking) {
+		keys = append(keys, backingKey(r.backing), key(tableRanges, in.ino), key(tableWriting, in.ino))
+		for n := range in.added.n {
+			keys = append(keys, addedKey(in.ino, n))
+		}
+	}
+	for _, k := range keys {
+		if _, err := again(k); err != nil {
+			return err
+		}
+	}
+	if r.has(flagMulti) || in.ino == Root || r.nlink == 0 {
+		return nil // no name is marked for it
+	}
+	v, err := again(entryKey(r.parent, r.name))
+	if err != nil || v == nil {
+		return err
+	}
+	e, err := decodeEntry(v)
+	if err == nil {
+		_, err = again(cookieKey(r.parent, e.cookie))
+	}
 	return err
 }

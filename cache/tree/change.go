@@ -2,6 +2,7 @@ package tree
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -15,6 +16,8 @@ import (
 type change struct {
 	t     *Tree
 	b     state.Batch
+	first state.Batch // goes before b
+	err   error       // why the change cannot be applied
 	now   Time
 	epoch uint64
 	seq   uint64 // after apply
@@ -85,6 +88,9 @@ func (c *change) addEdit(in *inode) *edit {
 	e := &c.edits[c.n]
 	c.n++
 	e.in, e.row = in, in.row
+	if in.seq < c.t.kept.Load() && !in.orphan {
+		c.err = errors.Join(c.err, c.carry(in))
+	}
 	return e
 }
 
@@ -198,7 +204,7 @@ func (c *change) write() error {
 	}
 	if c.b.Len() > 0 {
 		var err error
-		if c.seq, err = c.t.st.Apply(&c.b); err != nil {
+		if c.seq, err = c.send(); err != nil {
 			return err
 		}
 	}
@@ -216,6 +222,15 @@ func (c *change) write() error {
 	}
 	c.t.files64.Add(c.files)
 	return nil
+}
+
+// send applies the batch.
+func (c *change) send() (uint64, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	c.b.After(&c.first)
+	return c.t.st.Apply(&c.b)
 }
 
 // settle makes an applied edit that of the inode.

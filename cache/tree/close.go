@@ -88,7 +88,7 @@ func (c *change) closeFile(e *edit) error {
 		c.markInode(e)
 	}
 	c.putRow(e)
-	seq, err := t.st.Apply(&c.b)
+	seq, err := c.send()
 	if err != nil {
 		return noSpace(err)
 	}

@@ -123,7 +123,7 @@ func (t *Tree) Tmpfile(ctx context.Context, dir Ino, mode uint32, flags int, o O
 	in.row, in.xattrs = e.row, e.xattrs
 	in.row.nlink, in.row.parent = 0, 0
 	if c.b.Len() > 0 { // a run of inode numbers was reserved
-		if _, err := t.st.Apply(&c.b); err != nil {
+		if _, err := c.send(); err != nil {
 			return nil, Attr{}, noSpace(err)
 		}
 	}

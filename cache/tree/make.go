@@ -47,7 +47,7 @@ func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32
 		c.abandon()
 		return nil, Attr{}, err
 	}
-	in := &inode{ino: t.newIno(&c.b), markedEpoch: c.epoch, ranged: true, xattrsRead: true, loose: noContent}
+	in := &inode{ino: t.newIno(&c.b), seq: t.kept.Load(), markedEpoch: c.epoch, ranged: true, xattrsRead: true, loose: noContent}
 	e := c.edit(in)
 	if err := c.newInode(e, de, name, mode, rdev, o); err != nil {
 		c.abandon()

@@ -1,8 +1,10 @@
 package tree
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"skep/cache/state"
 )
@@ -51,37 +53,47 @@ func parseMark(k []byte) (Mark, error) {
 // ClearMarks removes the marks that the commit has taken, except of entries in
 // keep, and those that a later epoch made again.
 func (c *Cut) ClearMarks(keep map[Mark]bool) error {
-	const batch = 500
 	start := []byte{tableMark}
 	for start != nil {
-		var err error
-		if start, err = c.clearSome(start, batch, keep); err != nil {
+		look, next, n := c.t.st.Look(), []byte(nil), 0
+		var taken []state.Row
+		err := c.t.st.Scan(start, []byte{tableMark + 1}, func(k, v []byte) bool {
+			if m, err := parseMark(k); err == nil && valueUint64(v) <= c.epoch && !keep[m] {
+				taken = append(taken, state.Row{Key: bytes.Clone(k), Value: bytes.Clone(v)})
+			}
+			if n++; n == clearScan {
+				next = append(bytes.Clone(k), 0)
+			}
+			return n < clearScan
+		})
+		if err == nil {
+			err = c.clear(look, taken)
+		}
+		if err != nil {
 			return err
 		}
+		start = next
 	}
 	return nil
 }
 
-// clearSome looks at up to n marks from start on; it returns where to go on.
-func (c *Cut) clearSome(start []byte, n int, keep map[Mark]bool) (next []byte, err error) {
-	c.t.gate.Lock() // no mark may be made between looking and deleting
-	defer c.t.gate.Unlock()
-	var b state.Batch
-	b.Freeing()
-	err = c.t.st.Scan(start, []byte{tableMark + 1}, func(k, v []byte) bool {
-		if m, perr := parseMark(k); perr == nil && valueUint64(v) <= c.epoch && !keep[m] {
-			b.Delete(k)
+const (
+	clearScan = 1024 // marks that are looked at in one go
+	clearStep = 32   // that are removed in one batch
+)
+
+// clear removes marks, unless they were made again.
+func (c *Cut) clear(look state.Look, taken []state.Row) error {
+	for some := range slices.Chunk(taken, clearStep) {
+		err := c.t.st.Change(look, some, func(b *state.Batch, now state.Row) {
+			b.Freeing()
+			if now.Value != nil && valueUint64(now.Value) <= c.epoch {
+				b.Delete(now.Key)
+			}
+		})
+		if err != nil {
+			return err
 		}
-		n--
-		next = append(append([]byte(nil), k...), 0)
-		return n > 0
-	})
-	if n > 0 {
-		next = nil
 	}
-	if err != nil || b.Len() == 0 {
-		return next, err
-	}
-	_, err = c.t.st.Apply(&b)
-	return next, err
+	return nil
 }

@@ -89,6 +89,10 @@ type Tree struct {
 
 	backingLimit atomic.Uint64 // numbers of backing files up to it are reserved in the tables
 
+	// kept is the number of the first record of the journal that may be relied
+	// on: rows that were written before are in the index alone.
+	kept atomic.Uint64
+
 	fineOnce sync.Once
 	fine     bool // see fineTimes; set by fineOnce
 
@@ -203,6 +207,9 @@ func (t *Tree) readSingles() error {
 	t.inoLimit = t.nextIno
 	if err := t.startBacking(); err != nil {
 		return err
+	}
+	if first := t.st.Kept(); first > 1 {
+		t.kept.Store(first)
 	}
 	return t.readUsage()
 }

@@ -72,7 +72,9 @@ type Engine struct {
 	groupMu sync.Mutex // guards current, and the founding of groups
 	current map[groupKind]group.Group
 
-	journalMax int64 // used by Run alone: when to write the journal anew
+	// Used by Run alone:
+	journalMax int64 // when to write the journal anew
+	carried    int64 // bytes that it said again when it was cut last
 
 	dirty notice        // something changed
 	asked chan *request // Sync

@@ -42,14 +42,22 @@ func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
 	if err := e.buryDead(ctx); err != nil {
 		return err
 	}
+	if e.cfg.State.Droppable(seq) < max(forgetFrom, 4*e.carried) {
+		return nil
+	}
 	return e.forget(seq)
 }
+
+// forgetFrom is how much of the journal gathers before it is worth the work to
+// drop it; what has to be written again because of it is to be little beside it.
+const forgetFrom = 32 << 20
 
 // forget drops what the journal has from before the batch seq, having written
 // again what neither the newest commit nor the rest of the journal would give
 // back if the index were lost.
 func (e *Engine) forget(seq uint64) error {
-	if err := e.cfg.Tree.Carry(); err != nil {
+	var err error
+	if e.carried, err = e.cfg.Tree.Carry(seq); err != nil {
 		return err
 	}
 	if err := e.table.Carry(); err != nil {
