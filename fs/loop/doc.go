@@ -7,8 +7,8 @@
 // waking threads. Here a request is handled by the goroutine that read it, and
 // that goroutine tries to read the next one for a moment (spinTime) before it
 // sleeps, so that a program that makes one request after the other finds
-// somebody awake each time. How long it tries follows what trying brought
-// lately: a drive that nobody uses costs nothing.
+// somebody awake each time. It tries the more rarely the less that brought
+// lately, and a drive that nobody uses costs nothing.
 //
 // # Who reads
 //

@@ -43,9 +43,7 @@ type Loop struct {
 
 	readers atomic.Int32 // workers that read
 	most    int32        // how many readers there may be
-	spin    atomic.Int64 // how long the last reader tries before it sleeps, in nanoseconds
-
-	alone bool // Go runs one thread at a time
+	spin    spinning
 
 	watching atomic.Bool // the timer runs
 	watcher  *time.Timer
@@ -67,13 +65,14 @@ type readerInto interface {
 // agrees with the kernel on how to speak. The filesystem's Init is not called.
 // On failure fd is closed.
 func New(fd int, fs fuse.RawFileSystem, opt Options) (*Loop, error) {
-	l := &Loop{fs: fs, opt: opt, log: opt.Log, most: mostReaders(), alone: runtime.GOMAXPROCS(0) == 1, all: map[*worker]struct{}{}}
+	l := &Loop{fs: fs, opt: opt, log: opt.Log, most: mostReaders(), all: map[*worker]struct{}{}}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	l.direct, _ = fs.(readerInto)
 	l.device.fd = fd
-	l.spin.Store(l.longest())
+	// With one processor, or one thread of Go, others must run meanwhile.
+	l.spin.never = cores < 2 || runtime.GOMAXPROCS(0) == 1
 	l.watcher = time.AfterFunc(time.Hour, l.watch)
 	l.watcher.Stop()
 	if err := l.greet(); err != nil {

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -515,35 +514,44 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// TestSpinning: trying to read ends when it brings nothing and begins again
-// when it would have.
+// TestSpinning: it is tried ever more rarely while it brings nothing, never
+// quite given up, and tried each time when it pays.
 func TestSpinning(t *testing.T) {
-	if cores < 2 {
-		t.Skip("with one processor nobody tries")
+	tried := func(s *spinning, sleeps int) (n int) {
+		for range sleeps {
+			if s.due() {
+				n++
+				s.vain()
+			}
+		}
+		return n
 	}
+	var s spinning
+	if n := tried(&s, 10_000); n < 10_000/(mostSkipped+1) || n > 10_000/(mostSkipped+1)+5 {
+		t.Errorf("tried %d times in 10,000", n)
+	}
+	s.paid()
+	if !s.due() {
+		t.Error("not tried though it paid")
+	}
+	if n := tried(&spinning{never: true}, 100); n != 0 {
+		t.Errorf("tried %d times where others must run", n)
+	}
+}
+
+// TestTrying: a worker that tries finds what is there, and ends when nothing is.
+func TestTrying(t *testing.T) {
 	k, l, _ := greeted(t, Options{})
 	k.receive()
-	l.alone = false
 	must(t, unix.SetNonblock(l.device.fd, true))
 	w, err := newWorker(l)
 	must(t, err)
 	defer w.free()
-	l.spin.Store(l.longest())
-	for range 20 {
-		if n := w.try(); n != 0 {
-			t.Fatalf("read %d bytes of nothing", n)
-		}
-	}
-	if d := time.Duration(l.spin.Load()); d >= spinLeast {
-		t.Errorf("after a long time of nothing it is still tried for %v", d)
+	if n := w.try(); n != 0 || l.spin.failed.Load() != 1 {
+		t.Errorf("read %d bytes of nothing, failed %d times", n, l.spin.failed.Load())
 	}
 	send(k, 3, &fuse.GetAttrIn{})
-	for range 1000 { // one of so many sleeps ends in time, however busy the machine is
-		w.sleep()
-	}
-	if d := time.Duration(l.spin.Load()); d != spinTime {
-		t.Errorf("though a request came at once, it is tried for %v", d)
-	}
+	w.sleep() // there is something: it ends
 	if n := w.try(); n == 0 {
 		t.Error("the request was not found")
 	}

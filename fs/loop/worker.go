@@ -8,15 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spinTime is how long the last reader tries to read before it sleeps, at most.
-const spinTime = 50 * time.Microsecond
-
-// spinLeast is the time below which trying is left out.
-const spinLeast = time.Microsecond
-
 // backlog is how many requests in a row must have been waiting already before
 // one more worker reads.
-const backlog = 8
+const backlog = 4
 
 // worker reads and handles requests, one at a time.
 type worker struct {
@@ -72,8 +66,10 @@ func (w *worker) next() int {
 	if !w.mayRetry(errno) || w.retire() {
 		return 0
 	}
-	if n := w.try(); n > 0 {
-		return n
+	if l.spin.due() {
+		if n := w.try(); n > 0 {
+			return n
+		}
 	}
 	w.sleep()
 	return 0
@@ -83,40 +79,30 @@ func (w *worker) next() int {
 // the other.
 func (w *worker) try() int {
 	l := w.l
-	limit := time.Duration(l.spin.Load())
-	if limit < spinLeast {
-		return 0
-	}
-	for start := time.Now(); time.Since(start) < limit; {
+	for start := time.Now(); time.Since(start) < spinTime; {
 		n, errno := l.device.read(w.request)
 		if errno == 0 {
-			l.spin.Store(l.longest())
+			if time.Since(start) < spinTime { // else others needed this processor meanwhile
+				l.spin.paid()
+			} else {
+				l.spin.vain()
+			}
 			return n
 		}
 		if !w.mayRetry(errno) {
 			return 0
 		}
 	}
-	l.spin.Store(int64(limit / 2))
+	l.spin.vain()
 	return 0
 }
 
-// longest is how long trying may take: nothing where it would keep the program
-// that makes the requests, or the rest of this one, from running.
-func (l *Loop) longest() int64 {
-	if cores < 2 || l.alone {
-		return 0
-	}
-	return int64(spinTime)
-}
-
-// sleep waits until a request comes. If trying would have been enough, it is
-// tried again the next time.
+// sleep waits until a request comes.
 func (w *worker) sleep() {
 	start := time.Now()
 	w.l.device.wait()
 	if time.Since(start) < spinTime {
-		w.l.spin.Store(w.l.longest())
+		w.l.spin.paid()
 	}
 }
 
