@@ -66,6 +66,9 @@ func (s *Swarm) listen(ctx context.Context, id group.ID, timeout time.Duration) 
 	total := time.AfterFunc(timeout, func() { stop(errTimeout) })
 	var once sync.Once
 	heard = func() {
+		if ctx.Err() != nil {
+			return
+		}
 		once.Do(func() { s.quiet.over(id) })
 		silence.Reset(s.c.Silence)
 	}
