@@ -6,13 +6,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // What one operation costs the daemon, without the kernel's way to it and back.
 // Beside time and allocations each tells, as calls/op, how often it read from
-// or wrote to a file.
+// or wrote to a file, and as cpu-ns/op the processor's time, which tells more on
+// a machine that has other things to do; what runs in the background is in both.
 
 // rwCalls is how many calls of read and write, in all their forms, this process
 // has made.
@@ -31,16 +33,24 @@ func rwCalls(b *testing.B) (n int64) {
 	return n
 }
 
+// cpuTime is what this process has taken of the processor.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // measure runs op again and again and reports what it costs.
 func measure(b *testing.B, op func(i int)) {
 	b.Helper()
 	b.ReportAllocs()
-	before := rwCalls(b)
+	before, cpu := rwCalls(b), cpuTime()
 	b.ResetTimer()
 	for i := range b.N {
 		op(i)
 	}
 	b.StopTimer()
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(rwCalls(b)-before)/float64(b.N), "calls/op")
 }
 

@@ -157,3 +157,37 @@ func TestStaleInodeIsNotTaken(t *testing.T) {
 		t.Errorf("mode %o, %v", a.Mode, err)
 	}
 }
+
+// Listing a large directory in small steps, as the kernel does, reads each row
+// about once, whatever comes and goes meanwhile.
+func TestListingInSteps(t *testing.T) {
+	const files, step = 3000, 25
+	d := newDevice(t, Options{})
+	dir, list := d.filled(files)
+	d.restart()
+	seen, cookie := map[string]int{}, uint64(0)
+	before := d.st.Reads()
+	for more := true; more; {
+		n := 0
+		must(t, d.ReadDir(ctx, dir, cookie, func(e DirEntry) bool {
+			if n++; n > step {
+				return false
+			}
+			seen[e.Name]++
+			cookie = e.Cookie
+			return true
+		}))
+		more = n > step
+		name := fmt.Sprint("new", len(seen))
+		d.write(dir, name, nil)
+		must(t, d.Unlink(ctx, dir, name))
+	}
+	for _, name := range list {
+		if seen[name] != 1 {
+			t.Fatalf("%s was listed %d times", name, seen[name])
+		}
+	}
+	if n := d.st.Reads() - before; n > 4*files {
+		t.Errorf("read %d rows for %d entries", n, files)
+	}
+}
