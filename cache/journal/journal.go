@@ -74,6 +74,8 @@ type Journal struct {
 	syncMu  sync.Mutex // held by the one that syncs; the others wait for it
 	durable uint64     // guarded by mu: all records below are on the disk
 	failed  error      // guarded by mu: sticky
+	loose   []byte     // while opening: records that may not be on the disk
+	looseAt int64      // … and where they are
 	flushed disk.File  // guarded by mu: the segment that is being synced
 	retired disk.File  // guarded by mu: to be closed when that is done
 }
@@ -145,8 +147,14 @@ func (j *Journal) makeDir() error {
 }
 
 // wipeTail zeroes what lies behind the last good record, so that no torn record
-// of this run can ever be read as one of the next, and syncs.
+// of this run can ever be read as one of the next, and syncs. The records that
+// may not be on the disk are written again: a flush that failed in an earlier run
+// may have left them in memory, called clean.
 func (j *Journal) wipeTail() error {
+	if _, err := j.file.WriteAt(j.loose, j.looseAt); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	j.loose = nil
 	st, err := j.file.Stat()
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
@@ -231,7 +239,34 @@ func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) 
 		return fmt.Errorf("%w: %s holds no record", ErrDamaged, filepath.Base(s.path))
 	}
 	j.next, j.offset = next, int64(end)
+	if last {
+		from := looseFrom(b[:end])
+		j.loose, j.looseAt = b[from:end], int64(from)
+	}
 	return nil
+}
+
+// looseFrom returns where the records of a segment begin that none of them says
+// to be on the disk.
+func looseFrom(b []byte) int {
+	first := binary.LittleEndian.Uint64(b[8:])
+	starts := []int{headerSize}
+	var safe uint64
+	for pos, seq := headerSize, first; ; seq++ {
+		_, size, durable, ok := parse(b[pos:], seq)
+		if !ok {
+			break
+		}
+		pos += size
+		starts, safe = append(starts, pos), max(safe, durable)
+		if pos >= len(b) {
+			break
+		}
+	}
+	if safe <= first {
+		return headerSize
+	}
+	return starts[min(safe-first, uint64(len(starts)-1))]
 }
 
 // Scan reads the records of a segment's bytes. It returns the offset behind the
@@ -320,13 +355,23 @@ func (j *Journal) Append(payload []byte, freeing bool) (uint64, error) {
 		j.buf = b
 	}
 	if _, err := j.file.WriteAt(b, j.offset); err != nil {
-		return 0, fmt.Errorf("journal: %w", err) // the offset stays: the next record overwrites the torn one
+		return 0, j.unwritten(err) // the offset stays: the next record overwrites the torn one
 	}
 	seq := j.next
 	j.next++
 	j.appended += int64(len(b))
 	j.offset += int64(occupied(len(payload)))
 	return seq, nil
+}
+
+// unwritten is the error of a write that failed. A full disk may have room again
+// later; one that fails otherwise is not written to any more.
+func (j *Journal) unwritten(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("journal: %w", err)
+	}
+	j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	return j.failed
 }
 
 // zeroStep is how much of a segment is written at a time before records are: a
@@ -346,7 +391,7 @@ func (j *Journal) zeroAhead(size int64) error {
 		}
 		n := min(zeroStep-j.zeroed%zeroStep, j.size-j.zeroed)
 		if _, err := j.file.WriteAt(zeros[:n], j.zeroed); err != nil {
-			return fmt.Errorf("journal: %w", err)
+			return j.unwritten(err)
 		}
 		j.zeroed += n
 	}
@@ -389,10 +434,11 @@ func (j *Journal) addSegment() error {
 		_, err = f.WriteAt(head, 0)
 	}
 	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = j.fs.SyncDir(j.dir)
+		if err = errors.Join(f.Sync(), j.fs.SyncDir(j.dir)); err != nil {
+			// Power loss may bring it back after it was removed: nothing may be
+			// written behind where it begins.
+			j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		}
 	}
 	if err != nil {
 		_ = f.Close()
@@ -463,6 +509,9 @@ func (j *Journal) DropBefore(seq uint64) error {
 			return fmt.Errorf("journal: %w", err)
 		}
 		j.segments = j.segments[1:]
+		if err := j.fs.SyncDir(j.dir); err != nil { // in order, or there may be a hole
+			return fmt.Errorf("journal: %w", err)
+		}
 	}
 	return nil
 }

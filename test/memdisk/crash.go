@@ -32,6 +32,9 @@ type Loss struct {
 	fate func(i int, e Event) Fate
 }
 
+// All loses everything that no flush had ordered to the disk.
+var All = Loss{"all", func(int, Event) Fate { return Lost }}
+
 // PowerLoss returns a disk as it is after the power went when the first n
 // events had happened. Flushes that were among them hold; of the rest, loss
 // decides.
@@ -57,6 +60,13 @@ func (d *Disk) settled(n int) []bool {
 			content[e.File] = true
 		case FlushDir:
 			names[e.File] = true
+		case failed + Flush:
+			content[e.File] = false
+		case failed + FlushDir:
+			names[e.File] = false
+		case failed + FlushAll:
+			clear(content)
+			clear(names)
 		case FlushAll:
 			for j := range i {
 				out[j] = true
@@ -140,7 +150,7 @@ func (d *Disk) Losses(n int, r *rand.Rand, random int) []Loss {
 	}
 	isName := func(e Event) bool { return e.Kind == Link || e.Kind == Unlink || e.Kind == Rename }
 	out = append(out,
-		lost("all", func(int, Event) bool { return true }),
+		All,
 		lost("content", func(_ int, e Event) bool { return !isName(e) }),
 		lost("names", func(_ int, e Event) bool { return isName(e) }))
 	if len(files) > 1 {

@@ -24,7 +24,9 @@ type Disk struct {
 	clock int64
 
 	// Fail, if it is set, is asked before each event and may make it fail; an
-	// event that fails does not happen. It is called with the disk locked.
+	// event that fails does not happen. A flush that fails loses what it was to
+	// flush for ever, though reading still finds it, as Linux does. It is called
+	// with the disk locked.
 	Fail func(Event) error
 	// Ignore, if it is set, is asked of each flush, and may make it succeed
 	// without having any effect.
@@ -45,6 +47,7 @@ const (
 	Flush         // content and size of File
 	FlushDir      // names of directory File
 	FlushAll      // the whole disk
+	failed        // added to a flush: it failed, and what it was to flush is not safe by a later one
 )
 
 // Event is a change of the disk, or a flush.
@@ -64,7 +67,11 @@ type Event struct {
 func (e Event) isFlush() bool { return e.Kind >= Flush }
 
 func (e Event) String() string {
-	k := [...]string{"write", "resize", "clear", "link", "unlink", "rename", "flush", "flush dir", "flush all"}[e.Kind]
+	names := [...]string{"write", "resize", "clear", "link", "unlink", "rename", "flush", "flush dir", "flush all"}
+	k := names[e.Kind%failed]
+	if e.Kind > failed {
+		k = "failed " + k
+	}
 	switch e.Kind {
 	case Write:
 		return fmt.Sprintf("%s %s at %d, %d bytes", k, e.Path, e.Off, len(e.Data))
@@ -179,6 +186,10 @@ func (d *Disk) lookup(path string) (uint64, *inode, error) {
 func (d *Disk) do(e Event) error {
 	if d.Fail != nil {
 		if err := d.Fail(e); err != nil {
+			if e.isFlush() {
+				e.Kind += failed
+				d.log = append(d.log, e)
+			}
 			return &fs.PathError{Op: e.String(), Path: e.Path, Err: err}
 		}
 	}

@@ -1,0 +1,121 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"skep/test/memdisk"
+)
+
+func openOn(t *testing.T, d *memdisk.Disk) (*Journal, string) {
+	t.Helper()
+	var got []string
+	j, err := Open("/j", Options{Disk: d, SegmentSize: 64 << 10}, func(_ uint64, p []byte) error {
+		got = append(got, string(p[:min(len(p), 3)]))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j, fmt.Sprint(got)
+}
+
+func failing(k memdisk.Kind, err error) func(memdisk.Event) error {
+	return func(e memdisk.Event) error {
+		if e.Kind == k {
+			return err
+		}
+		return nil
+	}
+}
+
+// After a flush that failed nothing more is taken. Another start finds the
+// records, which the kernel still has, and does not believe that they are on the
+// disk.
+func TestFailedFlushIsNotForgotten(t *testing.T) {
+	d := memdisk.New()
+	j, _ := openOn(t, d)
+	appendAll(t, j, "a")
+	if err := j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, j, "b")
+	d.Fail = failing(memdisk.Flush, unix.EIO)
+	if err := j.Sync(); !errors.Is(err, ErrFailed) || !errors.Is(err, unix.EIO) {
+		t.Fatalf("a flush that failed: %v", err)
+	}
+	d.Fail = nil
+	if err := j.Sync(); !errors.Is(err, ErrFailed) {
+		t.Fatalf("the next flush: %v", err)
+	}
+	if _, err := j.Append([]byte("c"), false); !errors.Is(err, ErrFailed) {
+		t.Fatalf("a record after it: %v", err)
+	}
+	j, got := openOn(t, d)
+	if got != "[a b]" {
+		t.Fatalf("opened again, it has %s", got)
+	}
+	appendAll(t, j, "c")
+	if err := j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := openOn(t, d.PowerLoss(d.Len(), memdisk.All)); got != "[a b c]" {
+		t.Errorf("after power loss it has %s", got)
+	}
+}
+
+// On a full disk only what frees space is taken, as far as the reserve goes;
+// when there is room again, all goes on.
+func TestFullDisk(t *testing.T) {
+	d := memdisk.New()
+	j, _ := openOn(t, d)
+	full := func(e memdisk.Event) error {
+		if e.Kind == memdisk.Link || e.Kind == memdisk.Resize {
+			return unix.ENOSPC
+		}
+		return nil
+	}
+	d.Fail = full
+	big := string(make([]byte, 10000))
+	n := 0
+	var err error
+	for ; err == nil; n++ {
+		_, err = j.Append([]byte(big), false)
+	}
+	if !errors.Is(err, unix.ENOSPC) || n < 3 {
+		t.Fatalf("record %d: %v", n, err)
+	}
+	if _, err := j.Append([]byte("free"), true); err != nil {
+		t.Fatalf("a record that frees space: %v", err)
+	}
+	if err := j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	d.Fail = nil
+	appendAll(t, j, big)
+	j2, got := openOn(t, d.Kill(d.Len()))
+	if j2.Next() != j.Next() {
+		t.Errorf("%d records, opened again %d: %s", j.Next()-1, j2.Next()-1, got)
+	}
+}
+
+// A disk that fails otherwise is not written to any more.
+func TestFailedWrite(t *testing.T) {
+	d := memdisk.New()
+	j, _ := openOn(t, d)
+	appendAll(t, j, "a")
+	d.Fail = failing(memdisk.Write, unix.EIO)
+	if _, err := j.Append([]byte("b"), false); !errors.Is(err, ErrFailed) {
+		t.Fatalf("a write that failed: %v", err)
+	}
+	d.Fail = nil
+	if _, err := j.Append([]byte("c"), false); !errors.Is(err, ErrFailed) {
+		t.Fatalf("the next: %v", err)
+	}
+	if _, got := openOn(t, d); got != "[a]" {
+		t.Errorf("opened again, it has %s", got)
+	}
+}
