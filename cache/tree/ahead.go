@@ -52,4 +52,7 @@ func (t *Tree) Close() {
 	if _, err := t.st.Apply(&b); err != nil {
 		t.log.Info("the totals were not kept", "err", err)
 	}
+	if err := t.end(); err != nil {
+		t.log.Info("files that were written will be looked at again", "err", err)
+	}
 }

@@ -98,7 +98,7 @@ func (c *change) closeFile(e *edit) error {
 	old := in.row
 	in.row, in.seq, in.soft, in.writing = e.row, seq, false, false
 	if inlined {
-		in.loose = seq
+		in.loose = 0 // it may have been flushed where it was
 	}
 	if e.mark {
 		in.markedEpoch = c.epoch

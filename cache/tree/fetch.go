@@ -47,6 +47,10 @@ func (r *row) committed() dag.File {
 	return dag.File{Root: r.content, Size: r.contentSize}
 }
 
+// errNotKept says that content was fetched, but cannot be kept: the disk is full,
+// or fails. It can be read all the same.
+var errNotKept = errors.New("cannot keep what was fetched")
+
 // fetchChunk brings one committed chunk here. in.mu is held, but for the wait.
 func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 	f := in.row.committed()
@@ -66,10 +70,11 @@ func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 	if t.room.Keep(int64(len(chunk))) {
 		err = t.keepChunk(in, i, chunk)
 	}
-	if errors.Is(err, ErrNoSpace) {
+	if err != nil {
 		t.passing.add(f, i, chunk)
+		return fmt.Errorf("%w: %w", errNotKept, err)
 	}
-	return err
+	return nil
 }
 
 // keepChunk stores a fetched chunk, without touching what is valid already.
@@ -103,6 +108,7 @@ func (t *Tree) keepRange(in *inode, p []byte, at int64) error {
 		t.occupied(in, int64(len(p)))
 	}
 	in.valid.Add(at, at+int64(len(p)))
+	in.added.fetched.Add(at, at+int64(len(p)))
 	in.unflush()
 	t.noteFetched(in)
 	return nil

@@ -231,3 +231,25 @@ func (t *inodeTable) all() []*inode {
 	}
 	return out
 }
+
+// any reports whether fn is true for an inode in memory.
+func (t *inodeTable) any(fn func(*inode) bool) bool {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		all := make([]*inode, 0, len(s.m))
+		for _, in := range s.m {
+			all = append(all, in)
+		}
+		s.mu.Unlock()
+		for _, in := range all {
+			in.mu.Lock()
+			yes := fn(in)
+			in.mu.Unlock()
+			if yes {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -26,6 +26,9 @@ type addedWrites struct {
 	n      uint64 // of rows
 	bytes  int
 	ranges backing.Ranges // that they wrote
+	// fetched is what was brought here since the ranges row was written: no row
+	// calls it valid yet.
+	fetched backing.Ranges
 }
 
 // noteDirty takes note that [from, to) changed, in whole chunks, for a commit
@@ -79,11 +82,11 @@ func (t *Tree) noteValid(in *inode, p []byte, from, off, to int64) error {
 		in.valid.Add(from, to)
 		return nil
 	}
-	again := len(in.added.ranges.Within(from, to)) > 0 // a row would bring back what was there before
-	if in.valid.Contains(from, to) && !again {
+	a := &in.added
+	again := len(a.ranges.Within(from, to)) > 0 // a row would bring back what was there before
+	if in.valid.Contains(from, to) && !again && len(a.fetched.Within(from, to)) == 0 {
 		return nil
 	}
-	a := &in.added
 	if p == nil || len(p) > addedEach || a.n >= addedMax || a.bytes+len(p) > addedBytesMax {
 		if err := t.syncBacking(in); err != nil {
 			return err

@@ -28,7 +28,7 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	p = p[:n]
 	t.readAhead(in, off/dag.ChunkSize)
 	err := t.fetch(ctx, in, off, off+n)
-	if errors.Is(err, ErrNoSpace) {
+	if errors.Is(err, errNotKept) {
 		return t.readThrough(ctx, in, p, off)
 	}
 	if err != nil {

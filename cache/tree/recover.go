@@ -4,14 +4,60 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"skep/cache/state"
 	"skep/chunker/dag"
 )
 
-// recoverWriting looks after the files that were open for writing when the
-// process or the power went: their backing files are the authority for content,
-// size and times, and a commit has to look at all of them.
+// endedRow is there while the tree is closed, if all that it holds was flushed.
+var endedRow = singleKey("ended")
+
+// end flushes everything, and says so, unless somebody still has a file open for
+// writing: the next Open then finds the rows as they should be.
+func (t *Tree) end() error {
+	if t.inodes.any(func(in *inode) bool { return in.writers > 0 || in.flushErr != nil }) {
+		return nil
+	}
+	written := false
+	err := t.st.Scan([]byte{tableWriting}, []byte{tableWriting + 1}, func(_, _ []byte) bool {
+		written = true
+		return false
+	})
+	if err == nil && written {
+		err = t.files.SyncAll()
+	}
+	if err != nil {
+		return err
+	}
+	var b state.Batch
+	b.Put(endedRow, nil)
+	_, err = t.st.Apply(&b)
+	return err
+}
+
+// endedWell reports whether the tree was closed after all was flushed, and makes
+// sure that nobody will think so should this run end otherwise.
+func (t *Tree) endedWell() (bool, error) {
+	_, well, err := t.st.Get(endedRow)
+	if !well || err != nil {
+		return false, err
+	}
+	var b state.Batch
+	b.Delete(endedRow)
+	if _, err := t.st.Apply(&b); err != nil {
+		return false, err
+	}
+	return true, t.st.Sync()
+}
+
+// recoverWriting looks after the files that were written and not flushed when
+// the process or the power went: their backing files are the authority for
+// content, size and times, and a commit has to look at all of them.
 func (t *Tree) recoverWriting() error {
+	if well, err := t.endedWell(); well || err != nil {
+		return err
+	}
 	var inos []Ino
 	err := t.st.Scan([]byte{tableWriting}, []byte{tableWriting + 1}, func(k, _ []byte) bool {
 		m, err := parseMark(k)
@@ -33,9 +79,9 @@ func (t *Tree) recoverWriting() error {
 
 func (t *Tree) recoverFile(ino Ino) error {
 	var b state.Batch
-	b.Delete(key(tableWriting, ino))
 	r, err := t.rowNow(ino)
 	if isStale(err) || err == nil && !r.has(flagBacking) {
+		b.Delete(key(tableWriting, ino))
 		_, err := t.st.Apply(&b)
 		return err
 	}
@@ -47,12 +93,17 @@ func (t *Tree) recoverFile(ino Ino) error {
 	if err := t.readRanges(in); err != nil {
 		return err
 	}
-	if err := t.rewriteAdded(in); err != nil {
-		return err
+	before, err := t.files.Stat(r.backing)
+	if err == nil {
+		err = t.rewriteAdded(in)
 	}
-	st, err := t.files.Stat(r.backing)
+	var st unix.Stat_t
+	if err == nil {
+		st, err = t.files.Stat(r.backing)
+	}
 	switch {
 	case err == nil:
+		st.Mtim = before.Mtim // to write again what was written changes nothing
 		// What the file grew by was written here, whatever a commit has there.
 		in.valid.Add(in.row.size, st.Size)
 		in.noteBacking(st, t)
@@ -76,6 +127,7 @@ func (t *Tree) recoverFile(ino Ino) error {
 	} else {
 		b.Delete(backingKey(r.backing))
 		b.Delete(key(tableRanges, ino))
+		b.Delete(key(tableWriting, ino))
 	}
 	for n := range in.added.n {
 		b.Delete(addedKey(ino, n))

@@ -81,7 +81,7 @@ func TestPairs(t *testing.T) {
 	all := long(t) > 0
 	try(t, seed, func(yield func(Case) bool) {
 		for c := range Pairs {
-			if (all || r.IntN(400) == 0) && !yield(c) {
+			if (all || r.IntN(500) == 0) && !yield(c) {
 				return
 			}
 		}
@@ -94,12 +94,26 @@ func TestRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	end := time.Now().Add(long(t))
 	try(t, seed, func(yield func(Case) bool) {
-		for i := 0; i < 25 || time.Now().Before(end); i++ {
+		for i := 0; i < 15 || time.Now().Before(end); i++ {
 			if !yield(Random(r)) {
 				return
 			}
 		}
 	})
+}
+
+// TestFaults lets the disk fail.
+func TestFaults(t *testing.T) {
+	seed := newSeed(t)
+	x := &Tester{Rand: rand.New(rand.NewPCG(seed, 0)), Random: 1}
+	end := time.Now().Add(long(t))
+	for i := 0; i < 10 || time.Now().Before(end); i++ {
+		c := Random(x.Rand)
+		if err := x.Faults(c, x.Rand, 3); err != nil {
+			t.Fatalf("%v\n%v", c, err)
+		}
+	}
+	t.Logf("%d cases", x.Cases)
 }
 
 // seedEnv replays what a seed made.

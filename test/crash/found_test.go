@@ -11,6 +11,10 @@ import (
 var found = map[string]Case{
 	"content outgrew the journal": {Setup: setup, Ops: []model.Op{
 		{Kind: model.Sync}, {Kind: model.Append, Path: "A/f", Len: 16384, Fill: 12}}},
+	"content came back to the journal and left it again": {Passthrough: true, Setup: setup, Ops: []model.Op{
+		{Kind: model.Truncate, Path: "A/g", Len: 100}, {Kind: model.Write, Path: "A/g", Off: 19000, Len: 5000, Fill: 6}}},
+	"written again after a crash": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Write, Path: "A/g", Off: 19000, Len: 5000, Fill: 6}, {Kind: model.Touch, Path: "A/g", Len: 12345}}},
 	"a backing file without a name": {Passthrough: true, Setup: setup, Ops: []model.Op{
 		{Kind: model.Create, Path: "n"}, {Kind: model.Fsync, Path: "n"}, {Kind: model.Write, Path: "n", Len: 17000, Fill: 8}}},
 	"emptied and passed through": {Passthrough: true, Setup: committed, Ops: []model.Op{
@@ -19,6 +23,8 @@ var found = map[string]Case{
 		{Kind: model.Write, Path: "A/g", Len: 1500, Fill: 5}, {Kind: model.Rename, Path: "A/g", To: "A/f"}}},
 	"grown beyond what a commit has": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Write, Path: "A/g", Off: 39000, Len: 1000, Fill: 3}}},
+	"fetched, and changed before a row said so": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Read, Path: "A/g", Len: 100}, {Kind: model.Zero, Path: "A/g", Off: 159, Len: 2686}}},
 	"fetched and not flushed": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Read, Path: "A/g", Len: 100}, {Kind: model.Sync}}},
 }

@@ -25,9 +25,9 @@ type Case struct {
 }
 
 func (c Case) String() string {
-	s := ""
+	s := fmt.Sprintf("after %v: ", c.Setup[len(c.Setup)-1].Kind)
 	if c.Passthrough {
-		s = "passed through: "
+		s = "passed through, " + s
 	}
 	for i, op := range c.Ops {
 		s += fmt.Sprintf("%d. %v; ", i+1, op)
