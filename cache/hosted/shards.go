@@ -355,6 +355,16 @@ func (s *Store) read(id group.ID, number uint16, use func(*shardFile) error) err
 	return fmt.Errorf("shard of pack %d of group %v: %w", number, id, err)
 }
 
+// Check reads a held shard whole. One that is damaged is removed.
+func (s *Store) Check(id group.ID, number uint16) error {
+	return s.read(id, number, func(sh *shardFile) error {
+		if !sh.whole() {
+			return ErrDamaged
+		}
+		return nil
+	})
+}
+
 // isDamage reports whether err says that a file is not what was written, or
 // that the disk cannot read it.
 func isDamage(err error) bool {

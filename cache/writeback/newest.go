@@ -37,6 +37,22 @@ func LoadHead(st state.Reader) (h commit.Head, ok bool, err error) {
 // SaveCommit makes a commit the newest one in the tables.
 func SaveCommit(b *state.Batch, h commit.Head, signed []byte) { save(b, commitKey, h, signed) }
 
+// Roots are the commits that count a reference: the newest one, and the one that
+// is to be.
+func Roots(st state.Reader) ([]link.Link, error) {
+	var out []link.Link
+	for _, key := range [][]byte{commitKey, intendedKey} {
+		p, ok, err := load(st, key)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, p.head.Commit.Link)
+		}
+	}
+	return out, nil
+}
+
 // complete is a commit that lies with holders.
 type complete struct {
 	head   commit.Head

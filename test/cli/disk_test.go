@@ -172,6 +172,61 @@ func damagedState(t *testing.T, pattern string) {
 	check(t, source, d.Path("tree"))
 }
 
+// Content that changed on the disk without anybody's doing is found by the file
+// that it belongs to, and let go of, so that its holders give it again; so are
+// packs of metadata, and shards that are held for others.
+func TestDamagedContent(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 6})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	source := filepath.Join(swarm.Dir, "source")
+	must(t, os.Mkdir(source, 0o755))
+	harness.Files(t, source, 5, 2_500_000, 8)
+	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
+	d.Sync(t)
+	d.Stop(t)
+	if fsck := object(t, d.Skep(t, "fsck", "--json").OK(t)); fsck["files"] != 5.0 || fsck["pack_files"] == 0.0 {
+		t.Errorf("all is well, and fsck says %v", fsck)
+	}
+	files := matching(t, d.Home, "files/*/*")
+	for _, f := range files {
+		damage(t, f, 1)
+	}
+	packs := matching(t, d.Home, "packs/*")
+	for _, f := range packs {
+		damage(t, f, 1)
+	}
+	for _, args := range [][]string{{"fsck"}, {"fsck", "--repair"}} {
+		r := d.Skep(t, args...)
+		t.Logf("%d files and %d packs altered; %s%s", len(files), len(packs), r.Stdout, r.Stderr)
+		if r.Code != 1 {
+			t.Errorf("exit status %d", r.Code)
+		}
+		_ = filepath.WalkDir(source, func(path string, e os.DirEntry, err error) error {
+			if rel, _ := filepath.Rel(source, path); !e.IsDir() && !strings.Contains(r.Stdout, "/tree/"+rel+": ") {
+				t.Errorf("fsck does not name %s", rel)
+			}
+			return err
+		})
+		if !strings.Contains(r.Stdout, "kept in pack") {
+			t.Error("fsck does not find the damaged packs of metadata")
+		}
+	}
+	d.Skep(t, "fsck").OK(t)
+	d.Mount(t)
+	check(t, source, d.Path("tree"))
+	d.Stop(t)
+
+	p := swarm.Peers[0]
+	p.Kill()
+	shards := matching(t, p.Home, "hosted/groups/*/*")
+	for _, f := range shards {
+		damage(t, f, 1)
+	}
+	harness.Skep(t, "--home", p.Home, "fsck").Fails(t, 1, "problems")
+	harness.Skep(t, "--home", p.Home, "fsck").OK(t)
+}
+
 // matching are the files of a home that match a pattern, at any depth below
 // its first part.
 func matching(t *testing.T, home, pattern string) []string {

@@ -11,15 +11,21 @@ import (
 )
 
 func (a *app) fsckCommand() *cobra.Command {
-	var remote, asJSON bool
+	var opt daemon.FsckOptions
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "fsck",
 		Short: "Check everything that is stored on this device",
 		Long: `Checks that what is stored on this device fits together: the journal, the tables,
-every directory, every file's content, the shards held for others. It says what
-it found in terms of files, and changes nothing. The daemon must not be running
-(skep down). With --remote, what is only with holders is fetched and checked,
-too.`,
+every directory, the content of every file against what was committed, the packs
+of metadata, the account of what is stored, the shards held for others. It says
+what it found in terms of files. What can be made anew from the rest is made anew
+by opening the home; a damaged shard of another is removed. The daemon must not be
+running (skep down). With --remote, what is only with holders is fetched and
+checked, too. With --repair, content and metadata that are damaged here are let go
+of: they are fetched from their holders when they are needed.
+
+Exits with 0 if all is well, else with 1.`,
 		Example: `  skep down && skep fsck
   skep fsck --remote --json`,
 		Args: args(cobra.NoArgs),
@@ -32,7 +38,7 @@ too.`,
 			if err != nil {
 				return err
 			}
-			report, err := daemon.Fsck(cmd.Context(), h, keys, remote)
+			report, err := daemon.Fsck(cmd.Context(), h, keys, opt)
 			if errors.Is(err, home.ErrInUse) {
 				return fmt.Errorf("%w; end it first with skep down", err)
 			}
@@ -47,8 +53,11 @@ too.`,
 				for _, p := range report.Problems {
 					fmt.Fprintf(a.out, "%s: %s\n", p.What, p.Problem)
 				}
-				fmt.Fprintf(a.out, "%d directories, %d files, %s of content, %d hosted groups: %d problems.\n",
-					report.Directories, report.Files, bytesOf(report.Bytes), report.HostedGroups, len(report.Problems))
+				fmt.Fprintf(a.out, "%d directories, %d files, %s of content, %d packs of metadata, %d shards held for others: %d problems.\n",
+					report.Directories, report.Files, bytesOf(report.Bytes), report.PackFiles, report.HostedShards, len(report.Problems))
+			}
+			if report.Unchecked > 0 && !asJSON {
+				fmt.Fprintf(a.out, "What %d files here should be only holders know: check them with --remote.\n", report.Unchecked)
 			}
 			if len(report.Problems) > 0 {
 				return fmt.Errorf("%d problems were found", len(report.Problems))
@@ -56,7 +65,8 @@ too.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&remote, "remote", false, "fetch and check what is only with holders, too")
+	cmd.Flags().BoolVar(&opt.Remote, "remote", false, "fetch and check what is only with holders, too")
+	cmd.Flags().BoolVar(&opt.Repair, "repair", false, "let go of what is damaged here and with holders")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	return cmd
 }

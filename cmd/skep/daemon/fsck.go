@@ -7,16 +7,21 @@ import (
 	"os"
 
 	"skep/cache/tree"
+	"skep/chunker/block"
 	"skep/chunker/keyring"
 	"skep/cmd/skep/home"
 )
 
 // FsckReport is what a check found.
 type FsckReport struct {
-	Directories  int       `json:"directories"`
-	Files        int       `json:"files"`
-	Bytes        int64     `json:"bytes"`
+	Directories int   `json:"directories"`
+	Files       int   `json:"files"`
+	Bytes       int64 `json:"bytes"`
+	// Unchecked files have content here, and what it should be is with holders.
+	Unchecked    int       `json:"unchecked"`
+	PackFiles    int       `json:"pack_files"`
 	HostedGroups int       `json:"hosted_groups"`
+	HostedShards int       `json:"hosted_shards"`
 	Problems     []Problem `json:"problems"`
 }
 
@@ -26,33 +31,51 @@ type Problem struct {
 	Problem string `json:"problem"`
 }
 
+// FsckOptions say how much is checked, and whether damage is mended.
+type FsckOptions struct {
+	// Remote fetches what is only with holders.
+	Remote bool
+	// Repair lets go of what is damaged here and whole with holders.
+	Repair bool
+}
+
 // Fsck checks the home of a daemon that does not run. What a damaged index can
 // be made anew from, opening the home does; what is wrong after that is in the
-// report. With remote, content that is only with holders is fetched.
-func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, remote bool) (FsckReport, error) {
+// report.
+func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt FsckOptions) (FsckReport, error) {
 	var r FsckReport
 	d, err := Open(h, keys, nil, discard())
 	if err != nil {
 		return r, err
 	}
 	defer d.close()
-	r.HostedGroups = len(d.net.hosted.Holdings())
-	if d.drive == nil {
-		return r, nil
+	c := checker{d: d, r: &r, opt: opt}
+	if err := c.hosted(ctx); err != nil || d.drive == nil {
+		return r, err
 	}
-	if remote {
+	if opt.Remote {
 		if err := d.net.join(ctx); err != nil {
 			return r, err
 		}
 	}
-	c := checker{d: d, r: &r, remote: remote}
-	return r, c.dir(ctx, tree.Root, "/")
+	c.tags = block.NewSealer(d.drive.epoch.Convergence)
+	for _, step := range []func(context.Context) error{
+		c.account,
+		func(ctx context.Context) error { return c.dir(ctx, tree.Root, "/") },
+		c.packFiles, // last: the others read from them
+	} {
+		if err := step(ctx); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
 }
 
 type checker struct {
-	d      *Daemon
-	r      *FsckReport
-	remote bool
+	d    *Daemon
+	r    *FsckReport
+	opt  FsckOptions
+	tags *block.Sealer
 }
 
 func (c *checker) problem(path string, err error) {
@@ -70,7 +93,7 @@ func (c *checker) dir(ctx context.Context, ino tree.Ino, path string) error {
 		c.problem(path, err)
 		return nil
 	}
-	if !here && !c.remote {
+	if !here && !c.opt.Remote {
 		return nil
 	}
 	c.r.Directories++
@@ -106,7 +129,11 @@ func (c *checker) file(ctx context.Context, ino tree.Ino, path string) {
 		c.problem(path, err)
 		return
 	}
-	if s.Resident < s.Size && !c.remote {
+	if err := c.content(ctx, ino, path); err != nil {
+		c.problem(path, err)
+		return
+	}
+	if s.Resident < s.Size && !c.opt.Remote {
 		return
 	}
 	f, err := c.d.drive.tree.Open(ctx, ino, os.O_RDONLY)

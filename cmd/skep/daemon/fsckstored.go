@@ -1,0 +1,174 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"skep/cache/blocks"
+	"skep/cache/readerr"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/block"
+	"skep/chunker/dag"
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/chunker/link"
+	"skep/chunker/pack"
+)
+
+// hosted reads the shards that are held for others. One that is damaged is
+// removed: its owner has it made anew.
+func (c *checker) hosted(ctx context.Context) error {
+	for _, id := range c.d.net.hosted.Holdings() {
+		c.r.HostedGroups++
+		h, ok := c.d.net.hosted.Holding(id)
+		for n := uint16(0); ok && n < group.MaxPacks; n++ {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !h.Held.Has(n) {
+				continue
+			}
+			c.r.HostedShards++
+			if err := c.d.net.hosted.Check(id, n); err != nil {
+				c.problem("shard held for another", err)
+			}
+		}
+	}
+	return nil
+}
+
+// packFiles checks the packs of metadata that are kept here, block by block.
+func (c *checker) packFiles(ctx context.Context) error {
+	d := c.d.drive
+	return d.packs.List(func(id group.ID, n uint16) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c.r.PackFiles++
+		b, err := d.packs.Get(id, n)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it died since it was listed
+		}
+		if err == nil {
+			err = checkPack(d.epoch.Read, b)
+		}
+		if err == nil {
+			return nil
+		}
+		c.problem(fmt.Sprintf("names and attributes, as kept in pack %d of group %v", n, id), err)
+		if c.opt.Repair {
+			return d.packs.Remove(id, n)
+		}
+		return nil
+	})
+}
+
+// checkPack compares each block of a pack with its hash.
+func checkPack(read [32]byte, b []byte) error {
+	class, ok := erasure.ClassFor(len(b))
+	if !ok || class.Size() != len(b) {
+		return fmt.Errorf("%w: %d bytes", pack.ErrCorrupt, len(b))
+	}
+	entries, err := pack.ReadIndex(read, class, func(off, n int) ([]byte, error) {
+		return bytes.Clone(b[off : off+n]), nil
+	})
+	for _, e := range entries {
+		if block.HashOf(b[e.Offset:e.Offset+e.Length]) != e.Link.Hash {
+			return fmt.Errorf("%w: block %v", pack.ErrCorrupt, e.Link)
+		}
+	}
+	return err
+}
+
+// account counts references again, as far as what refers is here.
+func (c *checker) account(ctx context.Context) error {
+	d := c.d.drive
+	if counted, err := d.table.Counted(); err != nil || !counted {
+		return err
+	}
+	roots, err := writeback.Roots(d.st)
+	if err != nil {
+		return err
+	}
+	away := false
+	var found []blocks.Fault
+	err = d.table.Audit(roots, func(l link.Link) ([]link.Link, error) {
+		if l.Codec == link.Raw {
+			return nil, nil
+		}
+		plain, err := d.reader.Get(ctx, l)
+		if err != nil {
+			away = away || errors.Is(err, readerr.ErrUnreachable)
+			return nil, err
+		}
+		return writeback.Children(l, plain)
+	}, func(f blocks.Fault) { found = append(found, f) })
+	if away { // the sums cannot come out right
+		return err
+	}
+	for _, f := range found {
+		c.problem("account of what is stored", f)
+	}
+	return err
+}
+
+var errDamaged = errors.New("differs here from what was committed")
+
+// content compares what is here of a file with the newest commit: by the tags of
+// its chunks, or, with remote, by what holders have.
+func (c *checker) content(ctx context.Context, ino tree.Ino, path string) error {
+	var links []link.Link
+	var damaged []int64
+	d := c.d.drive
+	err := d.tree.CleanChunks(ctx, ino, func(f dag.File, i int64, chunk []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if links == nil {
+			err := dag.Chunks(ctx, d.reader, f, 0, f.Chunks(), func(_ int64, l link.Link) error {
+				links = append(links, l)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		same, err := c.same(ctx, links[i], chunk)
+		if err == nil && !same {
+			damaged = append(damaged, i)
+		}
+		return err
+	})
+	if errors.Is(err, readerr.ErrUnreachable) && !c.opt.Remote {
+		c.r.Unchecked++
+		err = nil
+	}
+	for _, i := range damaged {
+		c.problem(path, fmt.Errorf("the content from byte %d on %w", i*dag.ChunkSize, errDamaged))
+		if c.opt.Repair && err == nil {
+			err = d.tree.DropChunk(ctx, ino, i)
+		}
+	}
+	return err
+}
+
+// same reports whether a chunk is the content of a block.
+func (c *checker) same(ctx context.Context, l link.Link, chunk []byte) (bool, error) {
+	d := c.d.drive
+	b, known, err := d.table.Get(l.Hash)
+	if err != nil {
+		return false, err
+	}
+	if known && b.Tag != (block.Tag{}) {
+		return c.tags.Tag(link.Raw, chunk) == b.Tag, nil
+	}
+	if !c.opt.Remote {
+		return true, nil
+	}
+	want, err := d.reader.Get(ctx, l)
+	return bytes.Equal(want, chunk), err
+}
