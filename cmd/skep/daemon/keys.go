@@ -13,6 +13,7 @@ import (
 	"skep/cache/blocks"
 	"skep/cache/hosted"
 	"skep/cache/packfiles"
+	"skep/cache/readerr"
 	"skep/cache/readthrough"
 	"skep/cache/state"
 	"skep/cache/tree"
@@ -246,6 +247,19 @@ func (f *foundDrive) adopt(ctx context.Context, h home.Dir, n *network) error {
 	return errors.Join(err, st.Close())
 }
 
+// readPatience is how often a block is asked for that is out of reach: where
+// thousands are said to hold it, the next time goes on where the last one ended.
+const readPatience = 3
+
+func readPatiently(ctx context.Context, r *readthrough.Reader, l commit.Locator) (b []byte, err error) {
+	for range readPatience {
+		if b, err = r.At(ctx, l); !errors.Is(err, readerr.ErrUnreachable) || ctx.Err() != nil {
+			break
+		}
+	}
+	return b, err
+}
+
 func (f *foundDrive) adoptInto(ctx context.Context, st *state.Store, h home.Dir, n *network) error {
 	if f.empty {
 		var b state.Batch
@@ -259,7 +273,7 @@ func (f *foundDrive) adoptInto(ctx context.Context, st *state.Store, h home.Dir,
 	}
 	table := blocks.New(st)
 	r := readthrough.New(table, packs, source{n}, f.drive.NameKey)
-	read := func(l commit.Locator) ([]byte, error) { return r.At(ctx, l) }
+	read := func(l commit.Locator) ([]byte, error) { return readPatiently(ctx, r, l) }
 	signed, err := read(f.head.Commit)
 	if err != nil {
 		return fmt.Errorf("the newest state of the drive: %w", err)
