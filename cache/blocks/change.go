@@ -20,8 +20,10 @@ type change struct {
 
 func (t *Table) begin() (*change, error) {
 	counted, err := t.Counted()
-	return &change{t: t, blocks: map[link.Hash]*Block{}, packs: map[string]*Pack{},
-		groups: map[group.ID]group.Group{}, counting: !counted}, err
+	c := &change{t: t, blocks: map[link.Hash]*Block{}, packs: map[string]*Pack{},
+		groups: map[group.ID]group.Group{}, counting: !counted}
+	c.b.Freeing() // commits free space, in the end
+	return c, err
 }
 
 // block returns a block's row to be altered, an empty one if there is none.

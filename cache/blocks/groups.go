@@ -25,6 +25,7 @@ func (t *Table) PutGroup(g group.Group) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b state.Batch
+	b.Freeing()
 	b.Put(groupKey(g.ID), record.Encode(g))
 	_, err := t.st.Apply(&b)
 	return err
@@ -46,6 +47,7 @@ func (t *Table) updateGroup(id group.ID, fn func(*group.Group, *state.Batch) err
 		return fmt.Errorf("group %v is not in the table", id)
 	}
 	var b state.Batch
+	b.Freeing()
 	if err := fn(&g, &b); err != nil {
 		return err
 	}
@@ -118,6 +120,7 @@ func (t *Table) Carry() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b state.Batch
+	b.Freeing()
 	for _, g := range all {
 		b.Put(groupKey(g.ID), record.Encode(g))
 	}

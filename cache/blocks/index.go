@@ -31,6 +31,7 @@ func (t *Table) Indexed(entries []blockindex.Entry) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b state.Batch
+	b.Freeing()
 	for _, e := range entries {
 		row, ok, err := t.Get(e.Link.Hash)
 		if err != nil {

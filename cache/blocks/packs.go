@@ -120,6 +120,7 @@ func (t *Table) UpdatePack(id group.ID, n uint16, fn func(*Pack)) error {
 	}
 	fn(&p)
 	var b state.Batch
+	b.Freeing()
 	b.Put(packKey(id, n), p.encode())
 	_, err = t.st.Apply(&b)
 	return err
@@ -161,6 +162,7 @@ func (t *Table) Bury(id group.ID, n uint16) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b state.Batch
+	b.Freeing()
 	b.Freeing()
 	for _, m := range members {
 		place := blockindex.Place{Group: id, Number: n}

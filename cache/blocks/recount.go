@@ -36,6 +36,7 @@ func (t *Table) Counted() (bool, error) {
 // called again.
 func (t *Table) BeginRecount(own []blockindex.Entry) error {
 	var b state.Batch
+	b.Freeing()
 	b.Delete(countedKey)
 	if _, err := t.st.Apply(&b); err != nil {
 		return err
@@ -74,6 +75,7 @@ func (t *Table) clear() error {
 	for _, table := range []byte{tableBlock, tableTag, tableOrphan, tableDropped, tableNew, tablePack, tableMember, tableVisit} {
 		for more := true; more; {
 			var b state.Batch
+			b.Freeing()
 			more = false
 			err := t.st.Scan([]byte{table}, []byte{table + 1}, func(k, _ []byte) bool {
 				b.Delete(k)
@@ -99,6 +101,7 @@ func (t *Table) enterPacks(g group.Group) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b state.Batch
+	b.Freeing()
 	for n := range g.Packs {
 		if !g.Dead.Has(n) {
 			p := Pack{Group: g.ID, Number: n, Kind: g.Kind}
@@ -149,6 +152,7 @@ func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b state.Batch
+	b.Freeing()
 	SetCounted(&b)
 	_, err = t.st.Apply(&b)
 	return false, err

@@ -149,12 +149,35 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.root.Close())
 }
 
-// Room returns how many bytes the store offers and how many are taken.
+// Room returns how many bytes the store offers, as far as the disk has room for
+// them, and how many are taken.
 func (s *Store) Room() (offered, used int64) {
+	free, err := s.diskFree()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.offer, s.used
+	if err != nil {
+		return s.offer, s.used
+	}
+	return min(s.offer, s.used+free), s.used
 }
+
+// diskFree is how much of the disk is free, less what is left to others.
+func (s *Store) diskFree() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.lock.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("free space: %w", err)
+	}
+	block := max(1, st.Bsize) // some file systems do not say
+	bytes := func(blocks uint64) int64 { return int64(min(blocks, 1<<62/uint64(block))) * block }
+	return max(0, bytes(st.Bavail)-min(bytes(st.Blocks)/keepFree, mostKeptFree)), nil
+}
+
+const (
+	// keepFree is which part of a disk is left free, mostKeptFree how much of
+	// it at most.
+	keepFree     = 64
+	mostKeptFree = 512 << 20
+)
 
 func (s *Store) acquire() error {
 	f, err := s.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o600)
@@ -169,12 +192,10 @@ func (s *Store) acquire() error {
 }
 
 func (s *Store) checkOffer() error {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(s.lock.Fd()), &st); err != nil {
-		return fmt.Errorf("free space: %w", err)
+	free, err := s.diskFree()
+	if err != nil {
+		return err
 	}
-	block := max(1, st.Bsize) // some file systems do not say
-	free := int64(min(st.Bavail, 1<<62/uint64(block))) * block
 	if s.offer > s.used+free {
 		return fmt.Errorf("%w: %d bytes offered, %d free and %d already taken", ErrOffer, s.offer, free, s.used)
 	}

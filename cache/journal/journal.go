@@ -41,6 +41,9 @@ type Options struct {
 	// After is up to which record the caller has everything: segments without
 	// a later one are not read.
 	After uint64
+	// Yield gives up room that is held on the disk, for a record that frees
+	// space, and reports whether there was any; nil is allowed.
+	Yield func() bool
 }
 
 var (
@@ -58,9 +61,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Journal is an open log. All methods are safe for concurrent use.
 type Journal struct {
-	fs   disk.FS
-	dir  string
-	size int64 // of a segment
+	fs    disk.FS
+	dir   string
+	size  int64 // of a segment
+	yield func() bool
 
 	mu       sync.Mutex // guards all below; held during writes, not during syncs
 	segments []segment  // oldest first; the last one is written to
@@ -88,7 +92,7 @@ type segment struct {
 // Open reads the log in dir, hands the records to replay in order, all or those
 // from one at opt.After+1 or before, and opens it for appending. The payload is only valid during the call.
 func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error) (*Journal, error) {
-	j := &Journal{fs: opt.Disk, dir: dir, size: opt.SegmentSize, next: 1}
+	j := &Journal{fs: opt.Disk, dir: dir, size: opt.SegmentSize, next: 1, yield: opt.Yield}
 	if j.fs == nil {
 		j.fs = disk.Local
 	}
@@ -338,7 +342,11 @@ func (j *Journal) Append(payload []byte, freeing bool) (uint64, error) {
 		room -= j.size / reserved
 	}
 	if j.offset+int64(occupied(len(payload))) > room {
-		if err := j.rotate(); err != nil {
+		err := j.rotate()
+		if freeing && err != nil && j.yield != nil && j.yield() {
+			err = j.rotate()
+		}
+		if err != nil {
 			return 0, err
 		}
 	}

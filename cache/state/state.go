@@ -60,6 +60,9 @@ type Store struct {
 	scratch []byte // for one value
 	closed  bool
 	err     error // sticky failure of leveldb
+	full    error // the disk was full when an overlay was to move; it is tried again
+	trying  bool  // overlays are being moved in the background
+	ballast ballast
 
 	flushMu sync.Mutex // held while overlays move into leveldb
 	inDB    uint64     // last record in leveldb; written with flushMu and mu held
@@ -98,7 +101,8 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 	if opt.OverlaySize == 0 {
 		opt.OverlaySize = overlaySize
 	}
-	s := &Store{dir: dir, opt: opt}
+	s := &Store{dir: dir, opt: opt, ballast: ballast{fs: opt.Disk, dir: dir}}
+	s.ballast.find()
 	s.active = s.newMem()
 	s.room = sync.NewCond(&s.mu)
 	db, seq, err := s.openIndex()
@@ -111,7 +115,7 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 	}
 	s.db, s.inDB, s.seq = db, seq, seq
 	first := uint64(0)
-	where := journal.Options{Disk: opt.Disk, SegmentSize: opt.SegmentSize, After: seq}
+	where := journal.Options{Disk: opt.Disk, SegmentSize: opt.SegmentSize, After: seq, Yield: s.ballast.yield}
 	s.journal, err = journal.Open(filepath.Join(dir, "journal"), where, func(n uint64, payload []byte) error {
 		if first == 0 {
 			first = n
@@ -164,7 +168,10 @@ func (s *Store) openIndex() (*leveldb.DB, uint64, error) {
 			}
 			_ = db.Close()
 		}
-		if attempt > 0 || isBusy(err) {
+		if isFull(err) && s.ballast.yield() {
+			continue
+		}
+		if attempt > 0 || isBusy(err) || isFull(err) {
 			return nil, 0, fmt.Errorf("index: %w", err)
 		}
 		if err := s.opt.Disk.RemoveAll(s.indexDir()); err != nil {
@@ -320,6 +327,10 @@ func (s *Store) waitForRoom() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.waiting() > overlayMax*int(s.opt.OverlaySize) && s.err == nil && !s.closed {
+		if s.full != nil {
+			s.flushSoon()
+			return s.full
+		}
 		s.room.Wait()
 	}
 	if s.closed {
@@ -353,11 +364,13 @@ func (s *Store) freeze() {
 // flushSoon moves frozen overlays into leveldb in the background; s.mu is held.
 // While a cut waits for its snapshot, the cut does it.
 func (s *Store) flushSoon() {
-	if s.cuts > 0 || s.closed {
+	if s.cuts > 0 || s.closed || s.trying {
 		return
 	}
 	n := len(s.frozen)
+	s.trying = s.full != nil // once at a time
 	s.flushes.Go(func() {
+		defer s.tried()
 		s.flushMu.Lock()
 		defer s.flushMu.Unlock()
 		s.mu.RLock()
@@ -368,6 +381,12 @@ func (s *Store) flushSoon() {
 			_ = s.flushFrozen(n) // the failure is kept in s.err
 		}
 	})
+}
+
+func (s *Store) tried() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trying = false
 }
 
 // flushFrozen moves the n oldest overlays into leveldb; s.flushMu is held, or
@@ -388,14 +407,17 @@ func (s *Store) flushFrozen(n int) error {
 			err = s.journal.Sync()
 		}
 		if err == nil {
-			err = s.writeOverlay(o)
+			err = s.moveOverlay(o)
 		}
 		s.mu.Lock()
-		if err != nil {
+		switch {
+		case isFull(err):
+			s.full = fmt.Errorf("index: %w", err)
+		case err != nil:
 			s.err = fmt.Errorf("index: %w", err)
-		} else {
+		default:
 			s.frozen = s.frozen[1:]
-			s.inDB = o.seq
+			s.inDB, s.full = o.seq, nil
 		}
 		s.room.Broadcast()
 		s.mu.Unlock()
@@ -404,6 +426,24 @@ func (s *Store) flushFrozen(n int) error {
 		}
 	}
 	return nil
+}
+
+// moveOverlay writes an overlay into leveldb; when the disk is full, after the
+// ballast was given up for it. s.flushMu is held, or nobody else is there.
+func (s *Store) moveOverlay(o overlay) error {
+	s.mu.RLock()
+	failed := s.full != nil
+	s.mu.RUnlock()
+	if !failed {
+		err := s.writeOverlay(o)
+		if !isFull(err) {
+			return err
+		}
+	}
+	if err := s.afterFull(); err != nil {
+		return err
+	}
+	return s.writeOverlay(o)
 }
 
 func (s *Store) writeOverlay(o overlay) error {

@@ -130,6 +130,7 @@ func (c *carrier) flush(least int) error {
 			}
 		}
 		err := c.t.st.Change(look, rows, func(b *state.Batch, now state.Row) {
+			b.Freeing() // the journal forgets what is written again
 			if now.Value != nil {
 				b.Put(now.Key, now.Value)
 			} else {

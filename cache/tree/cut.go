@@ -75,6 +75,7 @@ func (c *Cut) begin() (*state.Cut, error) {
 func (c *Cut) flushSoft() error {
 	t := c.t
 	var b state.Batch
+	b.Freeing()
 	b.Put(singleKey("epoch"), uint64Value(c.epoch+1))
 	t.saveUsage(&b)
 	all := t.inodes.writers()

@@ -90,6 +90,7 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 		return nil
 	}
 	ch, e := t.lockedChange(in)
+	ch.b.Freeing()
 	r := e.local()
 	r.content, r.contentSize = s.Content, s.Size
 	clean := r.isFile() && r.dirtyEpoch <= c.epoch && !(in.passthrough && in.writers > 0)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,6 +109,64 @@ func TestFullCache(t *testing.T) {
 	}
 }
 
+// When others fill the disk to the last byte, what frees space can still be
+// done: deleting, and commits. When there is room again, all goes on.
+func TestDiskFilledByOthers(t *testing.T) {
+	disk := smallDisk(t, "700m")
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
+	d := swarm.NewDeviceAt(t, filepath.Join(disk, "home"))
+	d.Mount(t)
+	r := rand.New(rand.NewPCG(2, 2))
+	for i := range 40 {
+		must(t, os.WriteFile(d.Path(fmt.Sprint("file", i)), harness.Noise(r, 5000*(i+1)), 0o644))
+	}
+	d.Sync(t)
+	harness.Until(t, 60*time.Second, "room is held", func() (bool, string) {
+		_, err := os.Stat(filepath.Join(d.Home, "state/ballast"))
+		return err == nil, fmt.Sprint(err)
+	})
+	other := filepath.Join(disk, "other")
+	fill(t, other)
+	err := os.WriteFile(d.Path("more"), harness.Noise(r, 1<<20), 0o644)
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("writing to a full disk: %v", err)
+	}
+	for i := range 20 {
+		must(t, os.Remove(d.Path(fmt.Sprint("file", i))))
+		fill(t, other) // nobody leaves us what comes free
+	}
+	d.Sync(t)
+	must(t, os.Remove(other))
+	want := string(harness.Noise(r, 1<<20))
+	harness.Until(t, 60*time.Second, "there is room again", func() (bool, string) {
+		err := os.WriteFile(d.Path("after"), []byte(want), 0o644)
+		return err == nil, fmt.Sprint(err)
+	})
+	d.Sync(t)
+	d.Kill()
+	d.Mount(t)
+	has(t, d.Path("after"), want)
+	if names, err := os.ReadDir(d.Mnt); err != nil || len(names) > 22 {
+		t.Errorf("%d files, %v", len(names), err)
+	}
+}
+
+// fill writes to a file until the disk takes no more.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	must(t, err)
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4096} {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A peer whose disk is full is no longer asked to store, and what it holds is
 // still good.
 func TestFullPeer(t *testing.T) {
@@ -126,6 +185,9 @@ func TestFullPeer(t *testing.T) {
 	if !small.Running() {
 		t.Error("the peer with the full disk ended")
 	}
+	d.WaitStatus(t, 60*time.Second, "the peer offers no more than its disk has", func(s control.Status) bool {
+		return !slices.ContainsFunc(s.Peers, func(p control.Peer) bool { return p.ID == small.ID() && p.Free > 2<<20 })
+	})
 	d.Destroy(t)
 	again := swarm.Recover(t, d.Words)
 	again.Mount(t)

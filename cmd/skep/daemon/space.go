@@ -30,9 +30,24 @@ func (d *drive) measure() (tables int64, disk space.Disk) {
 	if disk.Size, disk.Free, err = d.files.Disk(); err != nil {
 		d.log.Warn("how full the disk is cannot be told", "err", err)
 	}
+	d.stock()
 	offered, used := d.net.hosted.Room()
 	disk.Promised = max(0, offered-used)
-	return d.st.JournalSize() + d.indexSize() + d.packs.Bytes(), disk
+	return d.st.JournalSize() + d.st.Ballast() + d.indexSize() + d.packs.Bytes(), disk
+}
+
+// leastForBallast is the smallest cache beside which room is held for when the
+// disk is full.
+const leastForBallast = 256 << 20
+
+// stock holds room for when the disk is full, if the cache is large enough.
+func (d *drive) stock() {
+	if d.keeper == nil || d.keeper.Report().Marks.Limit < leastForBallast {
+		return
+	}
+	if err := d.st.Stock(); err != nil {
+		d.log.Debug("no room is held for when the disk is full", "err", err)
+	}
 }
 
 // indexEvery is how often the files of the index are looked at.

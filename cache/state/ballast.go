@@ -1,0 +1,122 @@
+package state
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"skep/cache/disk"
+)
+
+const (
+	// ballastSize is how much of the disk is held so that it can be given up
+	// when the disk is full: enough for a segment of the journal, and for the
+	// index to take in what waits in memory.
+	ballastSize = 24 << 20
+	// ballastDisk is the smallest disk that a ballast is held on.
+	ballastDisk = 256 << 20
+	// reopenRoom is how much has to be free for the index to be opened anew.
+	reopenRoom = 8 << 20
+)
+
+// ballast is a file that takes room on the disk for no other reason than to be
+// deleted when there is none left: deleting files, and commits, which free
+// space, need some.
+type ballast struct {
+	fs  disk.FS
+	dir string
+
+	mu   sync.Mutex // guards held
+	held bool
+}
+
+func (b *ballast) path() string { return filepath.Join(b.dir, "ballast") }
+
+// find takes over the ballast of an earlier run.
+func (b *ballast) find() {
+	st, err := b.fs.Stat(b.path())
+	b.held = err == nil && st.Blocks*512 >= ballastSize
+}
+
+// stock takes room for the ballast, if there is none and the disk has plenty.
+func (b *ballast) stock() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held {
+		return nil
+	}
+	total, avail, err := b.fs.Room(b.dir)
+	if err != nil || total < ballastDisk || avail < 2*ballastSize {
+		return err
+	}
+	f, err := b.fs.Open(b.path(), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Allocate(0, 0, ballastSize); err != nil {
+		return errors.Join(err, b.fs.Remove(b.path()))
+	}
+	b.held = true
+	return nil
+}
+
+// yield gives the room up, and reports whether there was any.
+func (b *ballast) yield() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.held {
+		return false
+	}
+	b.held = false
+	return b.fs.Remove(b.path()) == nil
+}
+
+// bytes is how much it takes.
+func (b *ballast) bytes() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held {
+		return ballastSize
+	}
+	return 0
+}
+
+// Stock holds room on the disk that is given up when the disk is full, so that
+// what frees space can still be done. It is to be called now and then.
+func (s *Store) Stock() error { return s.ballast.stock() }
+
+// Ballast is how much room is held so, in bytes.
+func (s *Store) Ballast() int64 { return s.ballast.bytes() }
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// afterFull opens the index anew after the disk was full when it was written to:
+// leveldb takes nothing more until then. It does so when there is room again,
+// giving up the ballast for it; s.flushMu is held.
+func (s *Store) afterFull() error {
+	s.ballast.yield()
+	if _, avail, err := s.opt.Disk.Room(s.dir); err != nil || avail < reopenRoom {
+		return unix.ENOSPC // until then it can at least be read
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.db.Close(); err != nil {
+		return err
+	}
+	db, err := s.openDB()
+	if err != nil {
+		s.err = err
+		return err
+	}
+	s.db = db
+	seq, err := readSeq(db)
+	if err == nil && seq != s.inDB {
+		err = errors.New("it lost what it had when the disk was full")
+	}
+	s.err = err
+	return err
+}
