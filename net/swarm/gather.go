@@ -297,22 +297,28 @@ func (g *gathering) ask(ctx context.Context, n int) {
 
 // pop takes the first out of the line whose slot is not here, nor on its way.
 func (g *gathering) pop() (source, bool) {
-	here := map[uint8]bool{}
-	for slot := range g.have {
-		here[slot] = true
+	for i := 0; i < len(g.queue); i++ {
+		src := g.queue[i]
+		if g.coming(src.slot) {
+			continue
+		}
+		g.queue = slices.Delete(g.queue, i, i+1)
+		if _, here := g.have[src.slot]; !here {
+			return src, true
+		}
+		i--
 	}
-	coming := map[uint8]bool{}
+	return source{}, false
+}
+
+// coming reports whether somebody was asked for a slot who is not late.
+func (g *gathering) coming(slot uint8) bool {
 	for src, f := range g.flying {
-		coming[src.slot] = coming[src.slot] || !f.late
+		if src.slot == slot && !f.late {
+			return true
+		}
 	}
-	g.queue = slices.DeleteFunc(g.queue, func(src source) bool { return here[src.slot] })
-	i := slices.IndexFunc(g.queue, func(src source) bool { return !coming[src.slot] })
-	if i < 0 {
-		return source{}, false
-	}
-	src := g.queue[i]
-	g.queue = slices.Delete(g.queue, i, i+1)
-	return src, true
+	return false
 }
 
 // fetch asks one holder for the range.
