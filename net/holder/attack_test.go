@@ -97,8 +97,8 @@ func TestSlowPeers(t *testing.T) {
 // Who takes all places by being slow, loses one for each honest peer that comes.
 func TestSlowPeersMakeRoom(t *testing.T) {
 	c := simnet.Config{DHT: dht.Config{Refresh: -1}, Holder: holder.Config{Requests: 8, PeerRequests: 4}}
-	simnet.Simulate(t, 4, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
-		hold, honest := s.Peers[0], s.Peers[3]
+	simnet.Simulate(t, 6, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		hold, honest := s.Peers[0], s.Peers[5]
 		o := storetest.NewOwner(1, 22, 1, 2)
 		_, lease := o.Lease(1, until())
 		if _, err := honest.Client.Admit(t.Context(), hold.Key, lease, 0); err != nil {
@@ -110,7 +110,7 @@ func TestSlowPeersMakeRoom(t *testing.T) {
 		defer cancel()
 		for i := range 8 {
 			p := o.Pack(t, uint16(i))
-			st := open(t, s.Peers[1+i%2], hold, wire.AppendRequest(nil, &wire.PutRequest{Manifest: p.Word}, len(p.Shards[0])))
+			st := open(t, s.Peers[1+i%4], hold, wire.AppendRequest(nil, &wire.PutRequest{Manifest: p.Word}, len(p.Shards[0])))
 			wg.Go(func() { // just fast enough for each stretch
 				for b := p.Shards[0]; len(b) > 8<<10 && ctx.Err() == nil; b = b[8<<10:] {
 					if _, err := st.Write(b[:8<<10]); err != nil {
@@ -129,6 +129,24 @@ func TestSlowPeersMakeRoom(t *testing.T) {
 			if _, err := honest.Client.Hello(t.Context(), hold.Key); err != nil {
 				t.Errorf("with all places taken for long: %v", err)
 			}
+		}
+	})
+}
+
+// A peer that has many requests inside leaves places to those that have none.
+func TestGreedyPeer(t *testing.T) {
+	c := simnet.Config{DHT: dht.Config{Refresh: -1}, Holder: holder.Config{Requests: 8, PeerRequests: 8}}
+	simnet.Simulate(t, 3, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		hold, bad, good := s.Peers[0], s.Peers[1], s.Peers[2]
+		for range 8 {
+			defer open(t, bad, hold, []byte{byte(wire.KindHello)}).Reset()
+		}
+		time.Sleep(time.Second)
+		if _, err := bad.Client.Hello(t.Context(), hold.Key); !errors.Is(err, client.ErrBusy) {
+			t.Errorf("the greedy one: %v", err)
+		}
+		if _, err := good.Client.Hello(t.Context(), hold.Key); err != nil {
+			t.Errorf("the other: %v", err)
 		}
 	})
 }

@@ -30,6 +30,10 @@ func newGate(total, each int) *gate {
 	return &gate{total: total, each: each, inside: map[*pass]bool{}, byPeer: map[group.PeerKey]int{}}
 }
 
+// few is how many exchanges a peer may have inside to be let in when the gate is
+// nearly full: the last quarter is for those who ask for little.
+const few = 2
+
 // enter reports whether an exchange may go on; leave ends it. Who finds the
 // gate full makes the slowest of those inside end, if that is slow: to keep a
 // gate full, one has to move bytes, not just to be there.
@@ -39,7 +43,11 @@ func (g *gate) enter(p *pass) bool {
 	if g.byPeer[p.from] >= g.each {
 		return false
 	}
-	if len(g.inside) >= g.total {
+	most := g.total
+	if g.byPeer[p.from] >= few {
+		most -= g.total / 4
+	}
+	if len(g.inside) >= most {
 		g.endSlowest(p.began)
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/net/client"
 	"skep/net/dht"
 	"skep/test/storetest"
 )
@@ -31,9 +32,79 @@ func withoutOwner() int {
 	return 90
 }
 
-// Ninety days without the owner: three keepers put the record again and again,
-// two of them vanish, a stranger comes, and it stays findable until its own
-// end.
+// abandoned is a group whose owner is gone: k of its holders are enough to read
+// it.
+type abandoned struct {
+	owner *storetest.Owner
+	packs []storetest.Pack
+	end   time.Time
+}
+
+// abandon places two packs of a group with three holders, 2 of 3, and renews the
+// lease once.
+func abandon(t *testing.T, owner *Peer, holders []*Peer, end time.Time) *abandoned {
+	t.Helper()
+	a := &abandoned{owner: storetest.NewOwner(9, 17, 2, 3), end: end}
+	a.packs = []storetest.Pack{a.owner.Pack(t, 0), a.owner.Pack(t, 1)}
+	_, brief := a.owner.Lease(1, time.Now().Add(day).Unix())
+	_, lease := a.owner.Lease(2, end.Unix(), storetest.Dead(7))
+	for slot, h := range holders {
+		for _, word := range [][]byte{brief, lease, brief} {
+			if _, err := owner.Client.Admit(t.Context(), h.Key, word, uint8(slot)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, p := range a.packs {
+			if err := owner.Client.Put(t.Context(), h.Key, p.Word, uint8(slot), p.Shards[slot]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return a
+}
+
+// check has a stranger, who knows nothing but the group's id, find the holders
+// that are left, and from any of them lease, manifests and shards.
+func (a *abandoned) check(t *testing.T, stranger *Peer, left int) {
+	t.Helper()
+	ctx := t.Context()
+	found, err := stranger.DHT.FindHolders(ctx, a.owner.ID, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := 0
+	for _, h := range found {
+		st, err := stranger.Client.Statement(ctx, h, a.owner.ID)
+		if errors.Is(err, client.ErrUnreachable) {
+			continue // gone, and not yet forgotten
+		}
+		if err != nil || st.Held.Count() != len(a.packs) || st.Lease != 2 {
+			t.Fatalf("statement: %+v, %v", st, err)
+		}
+		l, _, err := stranger.Client.Lease(ctx, h, a.owner.ID)
+		if err != nil || l.Until != a.end.Unix() || !l.Dead.Has(7) {
+			t.Fatalf("lease: %+v, %v", l, err)
+		}
+		words, err := stranger.Client.Manifests(ctx, h, a.owner.ID, st.Held)
+		if err != nil || len(words) != len(a.packs) {
+			t.Fatalf("%d manifests, %v", len(words), err)
+		}
+		for _, p := range a.packs {
+			got, err := stranger.Client.Get(ctx, h, &p.Manifest, st.Slot, 0, p.Manifest.ShardSize())
+			if err != nil || !bytes.Equal(got, p.Shards[st.Slot]) {
+				t.Fatalf("shard: %v", err)
+			}
+		}
+		answer++
+	}
+	if answer != left {
+		t.Fatalf("%d holders answer, not %d", answer, left)
+	}
+}
+
+// Ninety days without the owner: three keepers put its record again and again
+// and hold its shards, one of them vanishes, a stranger comes, and both stay
+// findable until their own ends, and no longer.
 func TestRecordOutlivesItsOwner(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulates a hundred days")
@@ -54,16 +125,22 @@ func TestRecordOutlivesItsOwner(t *testing.T) {
 		if err := s.Peers[owner].DHT.PutRecord(ctx, loneWord); err != nil {
 			t.Fatal(err)
 		}
+		group := abandon(t, s.Peers[owner], s.Peers[:keepers], time.Unix(end, 0))
+		for _, h := range s.Peers[:keepers] {
+			if err := h.DHT.Announced(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
 		s.Vanish(owner)
-		begin := time.Now()
+		begin, left := time.Now(), keepers
 		for _, event := range []struct {
 			day int
 			do  func()
 		}{
 			{3, func() {}},
-			{20, func() { s.Vanish(0) }},
+			{20, func() { s.Vanish(0); left-- }},
 			{30, func() { s.Add(t, s.Peers[stranger]) }},
-			{60, func() { s.Vanish(1) }},
+			{60, func() { s.Vanish(1); left-- }},
 			{last, func() {}},
 		} {
 			pass(s, time.Until(begin.Add(time.Duration(event.day)*day)))
@@ -75,6 +152,7 @@ func TestRecordOutlivesItsOwner(t *testing.T) {
 				if got, err := p.DHT.GetRecord(ctx, r.Key()); err != nil || !bytes.Equal(got, word) {
 					t.Fatalf("day %d, peer %v: %v", event.day, p.Key, err)
 				}
+				group.check(t, p, left)
 				if _, err := p.DHT.GetRecord(ctx, lone.Key()); !errors.Is(err, dht.ErrNotFound) {
 					t.Errorf("day %d: the record that nobody keeps: %v", event.day, err)
 				}
@@ -87,6 +165,17 @@ func TestRecordOutlivesItsOwner(t *testing.T) {
 		pass(s, 11*day)
 		if _, err := s.Peers[stranger].DHT.GetRecord(ctx, r.Key()); !errors.Is(err, dht.ErrNotFound) {
 			t.Errorf("after its end: %v", err)
+		}
+		if h, ok := s.Peers[2].Store.Holding(group.owner.ID); !ok || h.Held.Count() != len(group.packs) {
+			t.Errorf("in the time of grace: %d shards, %v", h.Held.Count(), ok)
+		}
+		pass(s, 3*day)
+		if n := len(s.Peers[2].Store.Holdings()); n != 0 {
+			t.Errorf("after the time of grace the holder still has %d groups", n)
+		}
+		pass(s, 2*day)
+		if found, err := s.Peers[stranger].DHT.FindHolders(ctx, group.owner.ID, 10); !errors.Is(err, dht.ErrNotFound) {
+			t.Errorf("after all, %d holders are found, %v", len(found), err)
 		}
 		if n := len(s.Peers[2].Store.Records()); n != 0 {
 			t.Errorf("after its end the keeper still has %d records", n)
