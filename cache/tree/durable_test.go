@@ -11,12 +11,12 @@ import (
 )
 
 // flushes is a disk that counts flushes, and calls hook before each of the
-// journal's.
+// journal's, fileHook before each of another file's.
 type flushes struct {
 	disk.FS
 	mu             sync.Mutex // guards the next two
 	journal, files int
-	hook           func()
+	hook, fileHook func()
 }
 
 type flushedFile struct {
@@ -37,7 +37,7 @@ func (f flushedFile) Datasync() error {
 		f.f.journal++
 	} else {
 		f.f.files++
-		hook = nil
+		hook = f.f.fileHook
 	}
 	f.f.mu.Unlock()
 	if hook != nil {
@@ -156,18 +156,26 @@ func TestFsyncsShareAFlush(t *testing.T) {
 	}
 }
 
-// While a file is being flushed it can be read and written.
+// While a file is being flushed it can be read and written, and what is written
+// then is flushed the next time.
 func TestNobodyWaitsForAFlush(t *testing.T) {
-	d, count := countingDevice(t)
-	f := d.create(Root, "file")
-	writeAt(t, f, pattern(100, 1), 0)
-	count.hook = sync.OnceFunc(func() {
-		writeAt(t, f, pattern(100, 2), 0)
-		_, err := d.Attr(ctx, f.Ino())
-		must(t, err)
-	})
-	must(t, f.Sync(ctx, false))
-	if j, _ := count.during(func() { must(t, f.Sync(ctx, false)) }); j != 1 {
-		t.Errorf("what was written during a flush took %d flushes", j)
+	for _, size := range []int{100, 100_000} {
+		d, count := countingDevice(t)
+		f := d.create(Root, "file")
+		writeAt(t, f, pattern(size, 1), 0)
+		hook := sync.OnceFunc(func() {
+			writeAt(t, f, pattern(100, 2), 0)
+			_, err := d.Attr(ctx, f.Ino())
+			must(t, err)
+		})
+		if size > InlineMax {
+			count.fileHook = hook
+		} else {
+			count.hook = hook
+		}
+		must(t, f.Sync(ctx, false))
+		if j, n := count.during(func() { must(t, f.Sync(ctx, false)) }); j+n != 1 {
+			t.Errorf("%d bytes: what was written during a flush took %d flushes", size, j+n)
+		}
 	}
 }
