@@ -198,7 +198,8 @@ func (l *Loop) interrupt(unique uint64) bool {
 const patience = time.Millisecond
 
 // watch takes from among the readers those that are stuck in a request. It runs
-// every so often while requests come.
+// every so often as long as it finds one in a request, and is set going by the
+// next one.
 func (l *Loop) watch() {
 	if l.look() {
 		l.watcher.Reset(patience)
@@ -217,16 +218,20 @@ func (l *Loop) watched() {
 	}
 }
 
-// look reports whether requests were handled since the last look.
+// look has readers that are in the same request as at the last look leave. It
+// reports whether any reader is in a request.
 func (l *Loop) look() (active bool) {
 	l.mu.Lock()
 	var stuck []*worker
 	for w := range l.all {
-		n, busy := w.began.Load(), w.busy.Load() != 0
-		if busy && n == w.seen && w.reads.Load() {
+		if w.busy.Load() == 0 || !w.reads.Load() {
+			continue
+		}
+		active = true
+		n := w.began.Load()
+		if n == w.seen {
 			stuck = append(stuck, w)
 		}
-		active = active || n != w.seen || busy && w.reads.Load()
 		w.seen = n
 	}
 	l.mu.Unlock()
