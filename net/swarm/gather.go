@@ -35,6 +35,7 @@ type gathering struct {
 	ends   chan gathered
 	over   chan struct{} // closed when nobody reads ends any more
 	queue  []source      // not asked yet, in order
+	lined  bool          // all that the table names are in it, or were
 	flying map[source]*flight
 	rounds int // of asking more, since somebody answered
 	scouts int // asked because somebody was late, and it may have been our own line
@@ -72,13 +73,38 @@ type gathered struct {
 
 // newGathering returns one that has asked nobody yet. heard is called with each
 // answer.
-func (s *Swarm) newGathering(ref group.PackRef, m *group.Manifest, p piece, from holders, heard func()) *gathering {
+func (s *Swarm) newGathering(ref group.PackRef, m *group.Manifest, p piece, heard func()) *gathering {
 	g := &gathering{s: s, ref: ref, m: m, p: p, heard: heard, ends: make(chan gathered), over: make(chan struct{}), flying: map[source]*flight{},
 		have: map[uint8][]byte{}, no: map[source]bool{}, known: map[source]bool{}}
 	g.from, g.to = wire.Align(m.ShardSize(), p.off, p.n)
-	g.line(from)
-	g.usual = s.usual(g.others(), int(m.Coding.K), g.to-g.from)
+	g.usual = s.usually(g.to - g.from)
+	if own, ok := g.own(); ok {
+		g.known[own], g.queue = true, []source{own}
+	} else {
+		g.lineUp()
+	}
 	return g
+}
+
+// own is the holder of the piece itself, if the table names one that did not
+// fail lately.
+func (g *gathering) own() (source, bool) {
+	if int(g.p.slot) >= len(g.ref.Slots) {
+		return source{}, false
+	}
+	own := source{g.p.slot, g.ref.Slots[g.p.slot]}
+	return own, !own.peer.IsZero() && !g.s.shuns(own.peer)
+}
+
+// lineUp puts all that the table names in the line, once: most pieces come from
+// their own holder, and need no others.
+func (g *gathering) lineUp() {
+	if g.lined {
+		return
+	}
+	g.lined = true
+	g.line(named(g.ref))
+	g.usual = g.s.usual(g.others(), int(g.m.Coding.K), g.to-g.from)
 }
 
 // gather asks for the piece: its own slot first, the others when that fails or
@@ -95,6 +121,9 @@ func (g *gathering) gather(ctx context.Context) error {
 	defer around.leave()
 	for !g.complete() {
 		if len(g.flying)+len(g.queue) == 0 {
+			g.lineUp()
+		}
+		if len(g.flying)+len(g.queue) == 0 {
 			if around.over() {
 				return g.missing(around)
 			}
@@ -103,6 +132,7 @@ func (g *gathering) gather(ctx context.Context) error {
 		select {
 		case e := <-g.ends:
 			if g.took(e) {
+				g.lineUp()
 				g.ask(ctx, g.wanting())
 			}
 		case <-look.C:
@@ -181,7 +211,7 @@ func (g *gathering) others() (out []group.PeerKey) {
 // atFirst is how many to ask at first: the holder of the piece alone, or k if
 // that failed lately or any are welcome.
 func (g *gathering) atFirst() int {
-	if len(g.queue) > 0 && g.queue[0].slot == g.p.slot && !g.s.shuns(g.queue[0].peer) {
+	if !g.lined {
 		return 1
 	}
 	return int(g.m.Coding.K)
@@ -225,6 +255,7 @@ const muteTime = 5 * time.Second
 // asked for more would make it worse: then one goes ahead for all reads, to see,
 // and is waited for longer each time.
 func (g *gathering) beside() int {
+	g.lineUp()
 	g.usual = g.s.usual(g.others(), int(g.m.Coding.K), g.to-g.from)
 	now := g.s.c.Now()
 	busy, late := g.s.line.busy(now), false

@@ -70,14 +70,13 @@ func (s *Swarm) measured(p group.PeerKey, n int, first, whole time.Duration, cam
 // answered before, else by how all did, else by Config.Hedge.
 func (s *Swarm) expect(p group.PeerKey, n int) time.Duration {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if known := s.paces[p]; known != nil {
+	known := s.paces[p]
+	if known != nil {
+		defer s.mu.Unlock()
 		return known.by(n)
 	}
-	if s.all != (pace{}) {
-		return s.all.by(n)
-	}
-	return s.c.Hedge
+	s.mu.Unlock()
+	return s.usually(n)
 }
 
 // line is what comes through our own line: how many bytes in about the last
@@ -112,6 +111,16 @@ func (l *line) busy(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.most > 0 && l.rest(now) >= l.most/2
+}
+
+// usually is when an answer of n bytes should have come from anybody.
+func (s *Swarm) usually(n int) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all != (pace{}) {
+		return s.all.by(n)
+	}
+	return s.c.Hedge
 }
 
 // mayScout lets one holder at a time, for so long, be asked to see whether our

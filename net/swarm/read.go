@@ -84,7 +84,7 @@ func cut(m *group.Manifest, off, n int) []piece {
 // readPiece reads a piece from its holder or, should that be slow, gone or
 // wrong, rebuilds it from the same range of others.
 func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece, fits func([]byte) bool, heard func()) (b []byte, fitted bool, err error) {
-	g := s.newGathering(ref, m, p, named(ref), heard)
+	g := s.newGathering(ref, m, p, heard)
 	g.fits = fits
 	if err := g.gather(ctx); err != nil {
 		return nil, false, err
@@ -128,7 +128,7 @@ func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (*group.Manif
 	if err != nil {
 		return nil, nil, counted(ctx, ref, err)
 	}
-	g := s.newGathering(ref, m, piece{slot: noSlot, n: size}, named(ref), heard)
+	g := s.newGathering(ref, m, piece{slot: noSlot, n: size}, heard)
 	if err := g.gather(ctx); err != nil {
 		return nil, nil, counted(ctx, ref, err)
 	}

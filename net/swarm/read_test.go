@@ -631,3 +631,18 @@ func TestShunGrows(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A piece from its own holder, in a large group: what reading costs beside the
+// holder's answer.
+func BenchmarkReadPiece(b *testing.B) {
+	pack := makePack(b, 22, 32, 55, 0)
+	f := newSwarmOf(55)
+	f.hold(pack)
+	s := New(Config{Holders: f, Finder: f, Peers: peers.New(peers.Options{})})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.ReadRange(b.Context(), pack.PackRef, 0, erasure.Unit); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
