@@ -22,6 +22,8 @@ type change struct {
 	epoch uint64
 	seq   uint64 // after apply
 
+	grown int64 // what the rows take more than before: see count
+
 	edits    [4]edit // of them, n are in use: a rename has the most
 	n        int
 	entries  []entryChange
@@ -126,6 +128,7 @@ func (c *change) uint64Value(v uint64) []byte {
 
 // putRow writes the inode's row.
 func (c *change) putRow(e *edit) {
+	c.grown += e.row.taken() - e.in.counted
 	c.value = e.row.append(c.value[:0])
 	c.b.Put(c.ownKey(tableInode, e.in.ino), c.value)
 }
@@ -195,6 +198,9 @@ func (c *change) write() error {
 		if e.mark && e.in.markedEpoch != c.epoch {
 			c.markInode(e)
 		}
+		if e.touch && !e.in.orphan && e.drop {
+			c.grown -= e.in.counted
+		}
 		if e.touch && !e.in.orphan && !e.drop {
 			c.putRow(e)
 			if e.xattrs != nil {
@@ -230,7 +236,7 @@ func (c *change) send() (uint64, error) {
 		return 0, c.err
 	}
 	c.b.After(&c.first)
-	return c.t.st.Apply(&c.b)
+	return c.t.count.apply(c.t.st, &c.b, c.files, c.grown)
 }
 
 // settle makes an applied edit that of the inode.
@@ -241,6 +247,9 @@ func (c *change) settle(e *edit) {
 		return
 	}
 	in.row, in.soft, in.atimeSoft = e.row, false, false
+	if in.counted = 0; !in.orphan && !e.drop {
+		in.counted = e.row.taken()
+	}
 	if e.mark {
 		in.markedEpoch = c.epoch
 	}

@@ -80,20 +80,23 @@ func (c *Cut) flushSoft() error {
 	t.saveUsage(&b)
 	all := t.inodes.writers()
 	var soft []*inode
+	grown, taken := int64(0), map[*inode]int64{}
 	for _, in := range all {
 		in.mu.Lock()
 		c.notePassed(in, &b)
 		if in.soft && !in.orphan {
 			b.Put(key(tableInode, in.ino), in.row.encode())
+			taken[in] = in.row.taken()
+			grown += taken[in] - in.counted
 			soft = append(soft, in)
 		}
 		in.mu.Unlock()
 	}
-	seq, err := t.st.Apply(&b)
+	seq, err := t.count.apply(t.st, &b, 0, grown)
 	for _, in := range soft {
 		if err == nil {
 			in.mu.Lock()
-			in.soft, in.seq = false, max(in.seq, seq)
+			in.soft, in.seq, in.counted = false, max(in.seq, seq), taken[in]
 			in.mu.Unlock()
 		}
 	}

@@ -185,7 +185,7 @@ func (t *Tree) acquire(ctx context.Context, ino Ino) (*inode, error) {
 		if err != nil {
 			return nil, err
 		}
-		in = &inode{ino: ino, row: r}
+		in = &inode{ino: ino, row: r, counted: r.taken()}
 		in.charged = in.charge()
 		if in, ok := t.inodes.take(in, dropped); ok {
 			return in, nil

@@ -88,7 +88,7 @@ func (t *Tree) recoverFile(ino Ino) error {
 	if err != nil {
 		return err
 	}
-	in := &inode{ino: ino, row: r}
+	in := &inode{ino: ino, row: r, counted: r.taken()}
 	in.charged = in.charge()
 	if err := t.readRanges(in); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (t *Tree) recoverFile(ino Ino) error {
 		dir, name = Links, linkName(ino)
 	}
 	b.Put(markKey(dir, name), uint64Value(t.epoch.Load()))
-	if _, err = t.st.Apply(&b); err == nil {
+	if _, err = t.count.apply(t.st, &b, 0, in.row.taken()-in.counted); err == nil {
 		t.recharge(in)
 	}
 	return err
@@ -171,6 +171,7 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 		r := rowOf(root)
 		b.Put(key(tableInode, Root), r.encode())
 		b.Put(singleKey("usage"), usageRow(files, bytes, 0, 0, 0))
+		b.Put(countKey, countRow(files, bytes))
 	}
 	if b.Len() == 0 {
 		return nil

@@ -89,6 +89,8 @@ type Tree struct {
 
 	backingLimit atomic.Uint64 // numbers of backing files up to it are reserved in the tables
 
+	count count
+
 	// kept is the number of the first record of the journal that may be relied
 	// on: rows that were written before are in the index alone.
 	kept atomic.Uint64
@@ -152,6 +154,7 @@ type inode struct {
 	wrote     int64    // bytes written since local was counted
 	frozen    *frozen  // content that a commit is still to read
 	before    *dirtied // what the commit under way takes, until it is published
+	counted   int64    // what the count has of its row: see count
 	soft      bool     // size and times in memory are newer than the row in the tables
 	atimeSoft bool     // so is the access time
 	seen      Time     // modification time of the backing file when it was looked at last
@@ -211,7 +214,10 @@ func (t *Tree) readSingles() error {
 	if first := t.st.Kept(); first > 1 {
 		t.kept.Store(first)
 	}
-	return t.readUsage()
+	if err := t.readUsage(); err != nil {
+		return err
+	}
+	return t.readCount()
 }
 
 // startBacking says where the numbers of backing files go on. Only without a row
