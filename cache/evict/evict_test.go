@@ -35,6 +35,7 @@ type device struct {
 	dir    string
 	swarm  *memswarm.Swarm
 	limit  int64
+	wait   time.Duration // patience of writers
 	st     *state.Store
 	files  *backing.Store
 	tree   *tree.Tree
@@ -44,7 +45,7 @@ type device struct {
 }
 
 func newDevice(t testing.TB, limit int64) *device {
-	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(6, 2, 4), limit: limit}
+	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(6, 2, 4), limit: limit, wait: time.Minute}
 	d.open()
 	t.Cleanup(d.close)
 	return d
@@ -73,10 +74,10 @@ func (d *device) open() {
 		State: d.st, Tree: d.tree, Table: table, Reader: reader, Packs: packs, Sink: d.swarm, Publish: d.swarm.Publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: ed25519.NewKeyFromSeed(make([]byte, 32)),
 		Root: secret.Key{1}, Names: names, Read: secret.Key{3}, Convergence: secret.Key{4},
-		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour}, Now: time.Now, Log: log,
+		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: 100 * time.Millisecond}, Now: time.Now, Log: log,
 	}))
 	d.keeper = evict.New(evict.Config{
-		Tree: d.tree, Limit: d.limit, Urge: d.engine.Urge, Patience: time.Minute, Now: time.Now, Log: log,
+		Tree: d.tree, Limit: d.limit, Urge: d.engine.Urge, Patience: d.wait, Now: time.Now, Log: log,
 		Measure: func() (int64, space.Disk) { return 0, space.Disk{Size: 1 << 40, Free: 1 << 40} },
 		Uplink: func() evict.Uplink {
 			p := d.engine.Progress()
@@ -305,4 +306,75 @@ func (d *device) settle(limit int64) {
 		}
 	}
 	d.t.Errorf("counted %d and %d unsynced, the disk has %d of %d", all, unsynced, disk, limit)
+}
+
+// write makes a file of some MiB.
+func (d *device) write(ctx context.Context, name string, mib int) error {
+	f, _, err := d.tree.Create(ctx, tree.Root, name, 0o644, os.O_RDWR, tree.Owner{})
+	if err != nil {
+		return err
+	}
+	defer f.Release()
+	b := make([]byte, 1<<20)
+	for i := range b {
+		b[i] = byte(i * 31 >> 3)
+	}
+	for i := range mib {
+		b[0] = byte(i)
+		if _, err := f.WriteAt(ctx, b, int64(i)<<20, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// When nothing goes out, writers wait, are refused in the end, and those after
+// them at once; one that is killed waits no longer; and when something is
+// deleted, or goes out, all goes on.
+func TestNothingGoesOut(t *testing.T) {
+	d := newDevice(t, 16<<20)
+	for i := range 6 {
+		d.swarm.Set(i, func(h *memswarm.Holder) { h.Down = true })
+	}
+	if err := d.write(ctx, "a", 12); err != nil {
+		t.Fatal(err)
+	}
+	killed, kill := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- d.write(killed, "b", 10) }()
+	time.AfterFunc(100*time.Millisecond, kill)
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("a writer that is killed: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("a writer that was killed goes on waiting")
+	}
+	d.close()
+	d.wait = 2 * time.Second
+	d.open()
+	if err := d.write(ctx, "c", 10); !errors.Is(err, tree.ErrNoSpace) {
+		t.Fatalf("there is no room: %v", err)
+	}
+	if !d.keeper.Report().Full {
+		t.Error("it is not told that the cache is full")
+	}
+	a := must(d.tree.Lookup(ctx, tree.Root, "a"))
+	must(0, d.tree.Unlink(ctx, tree.Root, "a"))
+	d.tree.Forget(a.Ino)
+	until(t, "what was deleted gives room back", func() bool { return d.write(ctx, fmt.Sprint("d", rand.Uint32()), 3) == nil })
+	for i := range 6 {
+		d.swarm.Set(i, func(h *memswarm.Holder) { h.Down = false })
+	}
+	until(t, "what goes out gives room back", func() bool { return d.write(ctx, fmt.Sprint("e", rand.Uint32()), 20) == nil })
+}
+
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
 }

@@ -147,6 +147,9 @@ func (k *Keeper) watchUplink() {
 			k.learnRate(float64(up.Sent-k.seen.Sent) / max(now.Sub(k.seenAt).Seconds(), 0.001))
 		}
 	}
+	if up.Failing {
+		k.forgetRate()
+	}
 	u, l := k.use(), k.level.Load()
 	if up.Sent > k.seen.Sent && u.Unsynced > l.passed {
 		k.wake(true) // what is being uploaded will be let go of
@@ -179,6 +182,13 @@ func (k *Keeper) learnRate(r float64) {
 		k.rate = r
 	}
 	k.rate += (r - k.rate) / 8
+}
+
+// forgetRate says that nothing goes out.
+func (k *Keeper) forgetRate() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.rate = 0
 }
 
 // wake tells those who wait that there may be room. If something moved, their

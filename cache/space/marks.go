@@ -87,20 +87,25 @@ func (m Marks) PassThrough(u Use, d Disk) bool {
 const passRoom = 512 << 20
 
 const (
-	// leastRate is taken for the speed of the uplink while it is unknown or
-	// slower, in bytes a second.
-	leastRate = 128 << 10
+	// leastRate is taken for the speed of an uplink that is slower, in bytes a
+	// second, and unknownRate while nothing goes out or its speed is unknown:
+	// then slowing writers gains little.
+	leastRate   = 1 << 20
+	unknownRate = 16 << 20
 	// mostDelay is the most that one write is delayed.
 	mostDelay = 2 * time.Second
 )
 
 // Delay is how long a write of n bytes has to wait so that writers come down to
 // what the uplink takes: nothing up to Slow, then more and more; half way to
-// Full they are as fast as the uplink.
+// Full they are as fast as the uplink. A rate of 0 is unknown.
 func (m Marks) Delay(u Use, n int64, rate float64) time.Duration {
 	over := u.Unsynced - m.Slow
 	if over <= 0 {
 		return 0
+	}
+	if rate == 0 {
+		rate = unknownRate
 	}
 	part := min(1, float64(over)/float64(max(1, m.Full-m.Slow)))
 	d := time.Duration(2 * part * float64(n) / max(rate, leastRate) * float64(time.Second))

@@ -83,8 +83,11 @@ func TestDelay(t *testing.T) {
 	if d := m.Delay(Use{Unsynced: 150 << 20}, n, rate); d != 100*time.Millisecond {
 		t.Errorf("half way 1 MiB takes %v at 10 MiB/s", d)
 	}
-	if d := m.Delay(Use{Unsynced: 150 << 20}, n, 0); d != mostDelay {
+	if d := m.Delay(Use{Unsynced: 150 << 20}, n, 0); d != time.Second/16 {
 		t.Errorf("without an uplink 1 MiB takes %v", d)
+	}
+	if d := m.Delay(Use{Unsynced: 199 << 20}, 10*n, 1); d != mostDelay {
+		t.Errorf("with a very slow one 10 MiB take %v", d)
 	}
 }
 
