@@ -68,8 +68,14 @@ func do(args []string) error {
 // isRoot says that mounts are root's, with passthrough.
 var isRoot = os.Geteuid() == 0
 
-// wanted is whether a workload is to be measured.
-func (c *config) wanted(w workload) bool { return c.run.MatchString(w.name) && !(c.quick && w.slow) }
+// wanted is whether a workload is to be done, for itself or because others need
+// it.
+func (c *config) wanted(w workload) bool {
+	if c.run.MatchString(w.name) {
+		return !c.quick || !w.slow
+	}
+	return slices.ContainsFunc(workloads, func(other workload) bool { return other.needs == w.name && c.wanted(other) })
+}
 
 // measure measures everything and prints the page.
 func measure(c config) error {

@@ -22,7 +22,8 @@ type workload struct {
 	per  float64 // units that make one of the figure: 1e6 bytes for MB/s
 	// large workloads run programs over whole trees: fewer rounds.
 	large bool
-	slow  bool // left out of quick runs
+	slow  bool   // left out of quick runs
+	needs string // the workload that makes what this one works on
 	// goal of the ratio to another system, of the drive mounted by root and by an
 	// ordinary user.
 	goal, userGoal goal
@@ -117,23 +118,23 @@ func (w *watch) timed(f func() error) error {
 // each other.
 var workloads = []workload{
 	{name: "sequential write + fsync", unit: "MB", per: 1e6, goal: passed, userGoal: through, do: sequentialWrite},
-	{name: "sequential read, warm", unit: "MB", per: 1e6, goal: passed, userGoal: through, do: sequentialRead},
-	{name: "random 4 KiB read, warm", unit: "op", per: 1, goal: passed, userGoal: through, do: randomRead},
-	{name: "random 4 KiB write, fsync at end", unit: "op", per: 1, goal: through, userGoal: through, do: randomWrite},
-	{name: "4 KiB write + fsync each", unit: "op", per: 1, goal: through, userGoal: through, do: writeFsync},
+	{name: "sequential read, warm", unit: "MB", per: 1e6, goal: passed, userGoal: through, needs: "sequential write + fsync", do: sequentialRead},
+	{name: "random 4 KiB read, warm", unit: "op", per: 1, goal: passed, userGoal: through, needs: "sequential write + fsync", do: randomRead},
+	{name: "random 4 KiB write, fsync at end", unit: "op", per: 1, goal: through, userGoal: through, needs: "sequential write + fsync", do: randomWrite},
+	{name: "4 KiB write + fsync each", unit: "op", per: 1, goal: through, userGoal: through, needs: "sequential write + fsync", do: writeFsync},
 	{name: "create + write 4 KiB + close", unit: "file", per: 1, goal: requests, userGoal: requests, do: createFiles},
-	{name: "stat, warm", unit: "file", per: 1, goal: requests, userGoal: requests, do: statFiles},
-	{name: "read 4 KiB files, warm", unit: "file", per: 1, goal: requests, userGoal: requests, do: readFiles},
-	{name: "list changed directories", unit: "name", per: 1, goal: requests, userGoal: requests, do: listDirs},
-	{name: "rename", unit: "file", per: 1, goal: requests, userGoal: requests, do: renameFiles},
-	{name: "unlink", unit: "file", per: 1, goal: requests, userGoal: requests, do: unlinkFiles},
+	{name: "stat, warm", unit: "file", per: 1, goal: requests, userGoal: requests, needs: "create + write 4 KiB + close", do: statFiles},
+	{name: "read 4 KiB files, warm", unit: "file", per: 1, goal: requests, userGoal: requests, needs: "create + write 4 KiB + close", do: readFiles},
+	{name: "list changed directories", unit: "name", per: 1, goal: requests, userGoal: requests, needs: "create + write 4 KiB + close", do: listDirs},
+	{name: "rename", unit: "file", per: 1, goal: requests, userGoal: requests, needs: "create + write 4 KiB + close", do: renameFiles},
+	{name: "unlink", unit: "file", per: 1, goal: requests, userGoal: requests, needs: "rename", do: unlinkFiles},
 	{name: "sqlite, WAL", unit: "commit", per: 1, goal: database, userGoal: database, do: sqlite("wal")},
 	{name: "sqlite, rollback journal", unit: "commit", per: 1, goal: database, userGoal: database, do: sqlite("delete")},
 	{name: "rsync -a of a tree", unit: "s", large: true, goal: requests, userGoal: requests, do: rsync},
-	{name: "rsync -a again", unit: "s", large: true, goal: requests, userGoal: requests, do: rsync},
+	{name: "rsync -a again", unit: "s", large: true, goal: requests, userGoal: requests, needs: "rsync -a of a tree", do: rsync},
 	{name: "tar x", unit: "s", large: true, goal: requests, userGoal: requests, do: untar},
-	{name: "git init, add, commit", unit: "s", large: true, goal: requests, userGoal: requests, do: gitCommit},
-	{name: "git status", unit: "s", large: true, goal: requests, userGoal: requests, do: gitStatus},
+	{name: "git init, add, commit", unit: "s", large: true, goal: requests, userGoal: requests, needs: "rsync -a of a tree", do: gitCommit},
+	{name: "git status", unit: "s", large: true, goal: requests, userGoal: requests, needs: "git init, add, commit", do: gitStatus},
 	{name: "go build", unit: "s", large: true, slow: true, goal: requests, userGoal: requests, do: goBuild},
 }
 
