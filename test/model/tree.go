@@ -217,6 +217,9 @@ func mixed(p, a, b []byte) bool {
 	return len(p) >= min(len(a), len(b)) && len(p) <= max(len(a), len(b))
 }
 
+// CloseAll closes every handle, as the end of the programs does.
+func (t *Tree) CloseAll() { clear(t.handles) }
+
 // Opened is how many handles are open.
 func (t *Tree) Opened() int { return len(t.handles) }
 
@@ -279,8 +282,14 @@ func (t *Tree) add(op Op) unix.Errno {
 		}
 		n.Nlink++
 	}
-	d.kids[name] = n
+	d.enter(name, n)
 	return 0
+}
+
+// enter puts a name into a directory, or another file under it.
+func (n *Node) enter(name string, kid *Node) {
+	n.kids[name] = kid
+	n.Mtime = 0
 }
 
 func (t *Tree) remove(op Op) unix.Errno {
@@ -313,6 +322,7 @@ func removable(n *Node, asDir bool) unix.Errno {
 
 func (n *Node) drop(name string, kid *Node) {
 	delete(n.kids, name)
+	n.Mtime = 0
 	if kid.IsDir() {
 		n.Nlink--
 		kid.Nlink = 0
@@ -369,7 +379,8 @@ func (t *Tree) rename(op Op) unix.Errno {
 		td.drop(tname, v)
 	}
 	delete(d.kids, name)
-	td.kids[tname] = n
+	d.Mtime = 0
+	td.enter(tname, n)
 	if n.IsDir() {
 		d.Nlink--
 		td.Nlink++
@@ -379,7 +390,8 @@ func (t *Tree) rename(op Op) unix.Errno {
 
 func (t *Tree) swap(d, td *Node, name, tname string) {
 	n, v := d.kids[name], td.kids[tname]
-	d.kids[name], td.kids[tname] = v, n
+	d.enter(name, v)
+	td.enter(tname, n)
 	if n.IsDir() != v.IsDir() {
 		from, to := d, td
 		if v.IsDir() {
@@ -554,7 +566,7 @@ func (t *Tree) linkOpen(op Op, h *handle) unix.Errno {
 	}
 	h.pinned = false // what loses its name again stays lost
 	h.node.Nlink++
-	d.kids[name] = h.node
+	d.enter(name, h.node)
 	return 0
 }
 
