@@ -8,9 +8,13 @@ import (
 	"testing"
 
 	"skep/test/harness"
+	"skep/test/liar"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	liar.Main()
+	os.Exit(harness.Main(m))
+}
 
 // steps runs the steps of a story in order; none makes sense without those
 // before it.

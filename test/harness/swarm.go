@@ -151,16 +151,33 @@ func (s *Swarm) Add(t testing.TB, args ...string) *Peer {
 	return p
 }
 
+// AddProgram starts a peer that is another program, which joins by an address,
+// keeps its shards under a home, and prints its own address.
+func (s *Swarm) AddProgram(t testing.TB, program func(home, bootstrap string) *exec.Cmd) *Peer {
+	t.Helper()
+	p := s.peer()
+	p.program = program
+	p.begin(t)
+	p.ready(t)
+	return p
+}
+
 func (s *Swarm) begin(t testing.TB, args ...string) *Peer {
 	t.Helper()
-	i := len(s.Peers)
-	name := fmt.Sprintf("peer%d", i)
-	p := &Peer{swarm: s, name: name, Home: filepath.Join(s.Dir, name), listen: "/ip4/127.0.0.1/tcp/0", args: args}
-	s.Peers = append(s.Peers, p)
+	p := s.peer()
+	p.args = args
 	p.begin(t)
-	if i == 0 {
+	if len(s.Peers) == 1 {
 		p.ready(t) // the others need its address
 	}
+	return p
+}
+
+// peer is one more, which does not run yet.
+func (s *Swarm) peer() *Peer {
+	name := fmt.Sprintf("peer%d", len(s.Peers))
+	p := &Peer{swarm: s, name: name, Home: filepath.Join(s.Dir, name), listen: "/ip4/127.0.0.1/tcp/0"}
+	s.Peers = append(s.Peers, p)
 	return p
 }
 
@@ -195,6 +212,8 @@ type Peer struct {
 	args   []string
 	proc   *Process
 	told   bool // this process told its address
+
+	program func(home, bootstrap string) *exec.Cmd // nil: skep peer
 }
 
 func (p *Peer) begin(t testing.TB) {
@@ -204,8 +223,12 @@ func (p *Peer) begin(t testing.TB) {
 	if b := p.swarm.Bootstrap(); b != "" && b != p.Addr {
 		args = append(args, "--bootstrap", b)
 	}
+	cmd := exec.Command(Binary(), append(args, p.args...)...)
+	if p.program != nil {
+		cmd = p.program(p.Home, p.swarm.Bootstrap())
+	}
 	log := filepath.Join(p.swarm.Dir, p.name+".log")
-	p.proc, p.told = start(t, p.swarm.t, exec.Command(Binary(), append(args, p.args...)...), log), false
+	p.proc, p.told = start(t, p.swarm.t, cmd, log), false
 }
 
 // ready waits for the address that the peer prints.

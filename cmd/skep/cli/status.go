@@ -63,6 +63,11 @@ func printStatus(w io.Writer, s control.Status) {
 		}
 	}
 	line("Swarm", "%d of %d known peers answer", alive, len(s.Peers))
+	for _, p := range s.Peers {
+		if p.Lies > 0 {
+			line("", "%s sent what cannot be true, %s", p.ID, times(p.Lies))
+		}
+	}
 	if s.Offered > 0 {
 		line("For others", "%s of %s offered are taken", bytesOf(s.Hosting), bytesOf(s.Offered))
 	}
@@ -230,4 +235,12 @@ func (a *app) repairCommand() *cobra.Command {
 	status.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	cmd.AddCommand(set("pause", "Rebuild nothing until resumed", true), set("resume", "Go on rebuilding", false), status)
 	return cmd
+}
+
+// times is how often something happened, in words.
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
