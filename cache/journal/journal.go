@@ -244,8 +244,9 @@ func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) 
 	}
 	j.next, j.offset = next, int64(end)
 	if last {
-		from := looseFrom(b[:end])
-		j.loose, j.looseAt = b[from:end], int64(from)
+		b = b[:min(end, len(b))]
+		from := min(looseFrom(b), len(b))
+		j.loose, j.looseAt = b[from:], int64(from)
 	}
 	return nil
 }
@@ -283,7 +284,7 @@ func Scan(b []byte, replay func(seq uint64, payload []byte) error) (end int, nex
 	next = binary.LittleEndian.Uint64(b[8:])
 	pos := headerSize
 	for {
-		payload, size, _, ok := parse(b[pos:], next)
+		payload, size, _, ok := parse(b[min(pos, len(b)):], next) // the last one's padding may be cut off
 		if !ok {
 			break
 		}

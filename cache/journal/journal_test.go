@@ -180,6 +180,7 @@ func FuzzScan(f *testing.F) {
 	_, _ = j.Append([]byte("world"), false)
 	b, _ := os.ReadFile(j.segments[0].path)
 	f.Add(b[:256])
+	f.Add(b[:headerSize+recordSize+5]) // the file ends with the record
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := 0
 		end, next, err := Scan(b, func(uint64, []byte) error { n++; return nil })
