@@ -89,7 +89,7 @@ func (p *program) serve(do func(i int), done func() bool) (rate float64, longest
 // BenchmarkForeground measures what a program gets of a drive while that is being
 // uploaded, as a share of what it gets otherwise.
 func BenchmarkForeground(b *testing.B) {
-	const upload = 256 << 20
+	const upload = 128 << 20
 	for _, kind := range []string{"create", "fsync", "read"} {
 		b.Run(kind, func(b *testing.B) {
 			for range b.N {
