@@ -69,13 +69,15 @@ func (l *Loop) avoid(p group.PeerKey) {
 }
 
 // hear tells the state which peers have answered anybody here since the last
-// time, and returns all that are known. Caller holds step.
+// time, or lied to anybody, and returns all that are known. Caller holds step.
 func (l *Loop) hear() []peers.Peer {
 	known := l.c.Peers.List()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	heard := make(map[group.PeerKey]time.Time, len(known))
+	struck := make(map[group.PeerKey]int, len(known))
 	for _, p := range known {
+		struck[p.Key] = l.lied(p)
 		last, ok := l.heard[p.Key]
 		if !ok {
 			last = l.begun // what an earlier run saw, it has told its own state
@@ -88,8 +90,28 @@ func (l *Loop) hear() []peers.Peer {
 			heard[p.Key] = last
 		}
 	}
-	l.heard = heard
+	l.heard, l.struck = heard, struck
 	return known
+}
+
+// lied tells the state of a peer that lied to others than the loop since the
+// last time: once, as many reads may have met one fault. It returns how many of
+// its strikes are known. Caller holds mu.
+func (l *Loop) lied(p peers.Peer) (struck int) {
+	struck, ok := l.struck[p.Key]
+	if ok && p.Strikes > struck {
+		l.state.Lied(p.Key, l.c.Now())
+	}
+	return max(struck, p.Strikes)
+}
+
+// strike notes a lie of which the state is told by itself.
+func (l *Loop) strike(p group.PeerKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, _ := l.c.Peers.Get(p)
+	l.struck[p] = max(l.struck[p], known.Strikes) + 1
+	l.c.Peers.Strike(p)
 }
 
 // judge tells the directory what is thought of the peers, and which of them
@@ -127,7 +149,7 @@ func (l *Loop) met(ctx context.Context, p group.PeerKey, err error) {
 	switch {
 	case errors.Is(err, client.ErrLied):
 		l.c.Log.Warn("a holder sent what cannot be true", "peer", p, "err", err)
-		l.c.Peers.Strike(p)
+		l.strike(p)
 	case spoke(err):
 		l.c.Peers.Seen(p, "")
 	case ctx.Err() == nil:

@@ -108,6 +108,7 @@ type Loop struct {
 	moved   map[group.ID]bool        // these got a holder since the account began to be read
 	moves   map[slotKey]*move        // under way
 	avoided map[group.PeerKey]avoidance
+	struck  map[group.PeerKey]int // strikes in the directory that the state knows of
 	begun   time.Time
 }
 
@@ -133,6 +134,7 @@ func New(c Config) *Loop {
 		moved:   map[group.ID]bool{},
 		moves:   map[slotKey]*move{},
 		avoided: map[group.PeerKey]avoidance{},
+		struck:  map[group.PeerKey]int{},
 		begun:   c.Now(),
 	}
 	l.again.Store(true)

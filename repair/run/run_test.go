@@ -171,6 +171,29 @@ func TestFlippedBits(t *testing.T) {
 	})
 }
 
+// Who lies to those who read, and to no audit, loses its slots, too; many lies at
+// once are one.
+func TestLiesToReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 12, k: 4, n: 7, spares: 2, packs: 3, local: true})
+		w.pass(time.Hour)
+		liar := w.holder(3)
+		for i := range health.MaxLies {
+			if w.holder(3) != liar {
+				t.Fatalf("the liar lost its slot after %d lies", i)
+			}
+			for range 5 {
+				w.peers.Strike(liar.Key)
+			}
+			w.pass(time.Hour)
+		}
+		w.whole()
+		if p, _ := w.peers.Get(liar.Key); w.holder(3) == liar || p.State != peers.Dead {
+			t.Errorf("the liar still has its slot: %+v", p)
+		}
+	})
+}
+
 // A holder that answers plain questions but never an audit does not have what
 // it states.
 func TestEvadesAudits(t *testing.T) {
