@@ -186,6 +186,9 @@ func (s *Store) openIndex() (*leveldb.DB, uint64, error) {
 
 func (s *Store) openDB() (*leveldb.DB, error) {
 	if s.opt.Index == nil {
+		if err := s.opt.Disk.Mkdir(s.indexDir()); err != nil { // leveldb's own would be open to all
+			return nil, err
+		}
 		return leveldb.OpenFile(s.indexDir(), s.indexOptions())
 	}
 	stor, err := s.opt.Index(s.indexDir())

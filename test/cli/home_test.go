@@ -19,6 +19,9 @@ func TestModes(t *testing.T) {
 	for _, f := range []string{"keys", "settings.json", "keyring", "recovery", "control.sock", "daemon.log", "lock"} {
 		mode(t, filepath.Join(d.Home, f), 0o600)
 	}
+	for _, dir := range []string{"files", "hosted", "packs", "state", "state/index", "state/journal"} {
+		mode(t, filepath.Join(d.Home, dir), 0o700)
+	}
 	mode(t, d.Words, 0o600)
 	d.Skep(t, "down").OK(t)
 	d.Skep(t, "down").OK(t)
