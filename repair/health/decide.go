@@ -103,6 +103,7 @@ func (s *State) counterOf(k Kind) *int {
 // come one after the other, the most urgent group first.
 func (s *State) Decide(now time.Time, candidates []place.Candidate, rnd *rand.Rand) []Action {
 	s.watch.look(now, s.cfg.suspectAfter())
+	s.presuming = s.presuming && s.stillPresuming()
 	for i := len(s.peerOrder) - 1; i >= 0; i-- { // backwards, as the idle ones are taken out
 		p := s.peers[s.peerOrder[i]]
 		s.judge(p, now)
@@ -342,8 +343,7 @@ func (s *State) questions(p *peer, now time.Time) []Action {
 // noticed; and about those at once of which it was never asked.
 func (s *State) ask(p *peer, now time.Time) (Action, bool) {
 	every := s.cfg.DeadAfter / time.Duration(min(max(3*len(p.slots), 36), 1080))
-	never := slices.IndexFunc(p.slots, func(r slotRef) bool { return r.group.presumed(r.slot) != group.Bitmap{} })
-	if never >= 0 && p.state == peers.Alive {
+	if never := s.neverAsked(p); never >= 0 {
 		p.turn, every = never, 0
 	}
 	a := Action{Kind: Ask, Peer: p.key}
@@ -355,6 +355,27 @@ func (s *State) ask(p *peer, now time.Time) (Action, bool) {
 	p.turn++
 	a.Group, a.Slot = r.group.ID, uint8(r.slot)
 	return s.begin(a), true
+}
+
+// neverAsked is a slot of a peer that is there of which it is only presumed what
+// it holds; -1 if there is none.
+func (s *State) neverAsked(p *peer) int {
+	if !s.presuming || p.state != peers.Alive {
+		return -1
+	}
+	return slices.IndexFunc(p.slots, func(r slotRef) bool { return r.group.presumed(r.slot) != group.Bitmap{} })
+}
+
+// stillPresuming reports whether anything is only presumed.
+func (s *State) stillPresuming() bool {
+	for _, g := range s.groups {
+		for i := range g.kept {
+			if g.presumed(i) != (group.Bitmap{}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // maxAuditsAtOnce bounds how many audits of one peer begin in one Decide.

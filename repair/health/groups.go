@@ -76,8 +76,11 @@ func (s *State) SetGroup(g Group, now time.Time) {
 			s.unlink(was[i].Holder, old, i)
 		}
 	}
-	for i := range g.Slots {
-		old.kept[i].presumed.Union(without(within(fresh, g.Unknown), old.Slots[i].Held))
+	if unknown := within(fresh, g.Unknown); unknown != (group.Bitmap{}) {
+		s.presuming = true
+		for i := range g.Slots {
+			old.kept[i].presumed.Union(without(unknown, old.Slots[i].Held))
+		}
 	}
 }
 
@@ -207,6 +210,9 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 				g.reachable[n]++
 			}
 		})
+		if g.kept[i].presumed == (group.Bitmap{}) {
+			continue
+		}
 		each(g.presumed(i), func(n uint16) {
 			g.live[n]++
 			g.unasked[n]++

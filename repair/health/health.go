@@ -96,6 +96,7 @@ type State struct {
 	groups     map[group.ID]*keptGroup
 	peerOrder  []group.PeerKey // sorted keys of peers
 	groupOrder []group.ID      // sorted keys of groups
+	presuming  bool            // of some slots it is only presumed what they hold
 	turn       int             // the peer with which the next round of questions begins
 
 	begun    map[task]underWay
