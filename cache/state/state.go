@@ -153,7 +153,7 @@ func (s *Store) indexOptions() *opt.Options {
 		OpenFilesCacheCapacity: 128,
 		// Blocks in buffers of the pool count with all their memory, up to a
 		// whole table: the cache would hold four of them.
-		DisableBufferPool:      true,
+		DisableBufferPool: true,
 		// Overlays wait in memory anyhow; a burst of changes is not to wait for
 		// compaction as well.
 		WriteL0SlowdownTrigger: 16,
