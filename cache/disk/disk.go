@@ -139,7 +139,15 @@ func (local) Room(dir string) (total, avail int64, err error) {
 }
 
 func (f localFile) Datasync() error {
-	return unix.Fdatasync(int(f.Fd()))
+	conn, err := f.SyscallConn() // keeps the descriptor, also when somebody closes the file meanwhile
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = unix.Fdatasync(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
 }
 
 func (f localFile) Allocate(mode uint32, off, n int64) error {
