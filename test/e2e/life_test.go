@@ -73,6 +73,9 @@ func (l *life) secrecy(t *testing.T) {
 	outside := harness.NewScanner()
 	outside.AddTree(t, l.source)
 	outside.Add([]byte(harness.Canary), "the canary")
+	noise, err := os.ReadFile(filepath.Join(l.special, "random"))
+	must(t, err)
+	outside.Add(noise[len(noise)/2:][:24], "what compression alone does not hide")
 	if found := outside.Find([]byte("…" + harness.Canary + "…")); len(found) != 1 {
 		t.Fatalf("the scanner itself found %q", found)
 	}

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"skep/test/harness"
+)
+
+// The demo is a swarm with a drive, which works, and nothing of it is left after
+// Ctrl-C.
+func TestDemo(t *testing.T) {
+	asUser(t)
+	dir := harness.Dir(t)
+	temp, drive, log := filepath.Join(dir, "temp"), filepath.Join(dir, "drive"), filepath.Join(dir, "demo.log")
+	must(t, os.Mkdir(temp, 0o700))
+	out, err := os.Create(log)
+	must(t, err)
+	defer out.Close()
+	cmd := skep("demo", "--peers", "4", drive)
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	must(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	harness.Until(t, 90*time.Second, "the demo says what to try", func() (bool, string) {
+		b, err := os.ReadFile(log)
+		must(t, err)
+		return strings.Contains(string(b), "Ctrl-C ends the demo"), string(b)
+	})
+	write(t, filepath.Join(drive, "file"), "content")
+	homes, err := filepath.Glob(filepath.Join(temp, "*", "home"))
+	must(t, err)
+	if len(homes) != 1 {
+		t.Fatalf("homes: %v", homes)
+	}
+	harness.Skep(t, "--home", homes[0], "sync", "--timeout", "60s").OK(t)
+	must(t, cmd.Process.Signal(os.Interrupt))
+	select {
+	case err := <-ended:
+		must(t, err)
+	case <-time.After(60 * time.Second):
+		t.Fatal("the demo did not end after Ctrl-C")
+	}
+	absent(t, drive)
+	left, err := filepath.Glob(filepath.Join(temp, "*"))
+	must(t, err)
+	if left = append(left, runningBelow(t, temp)...); len(left) > 0 {
+		t.Errorf("the demo left %q", left)
+	}
+}
+
+// runningBelow are the commands of processes that name a directory.
+func runningBelow(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	must(t, err)
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.Contains(string(b), dir) { // else it has just ended
+			out = append(out, strings.ReplaceAll(string(b), "\x00", " "))
+		}
+	}
+	return out
+}
