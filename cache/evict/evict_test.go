@@ -25,6 +25,7 @@ import (
 	"skep/cache/writeback"
 	"skep/chunker/secret"
 	"skep/test/memswarm"
+	"skep/test/seed"
 )
 
 var ctx = context.Background()
@@ -247,8 +248,7 @@ func (w *worker) check(name string) error {
 // cache lets go of them: what is read is always right, the totals are those of
 // the disk, and the limit holds.
 func TestRandom(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	from := seed.For(t)
 	const limit = 16 << 20
 	d := newDevice(t, limit)
 	steps := 120
@@ -257,7 +257,7 @@ func TestRandom(t *testing.T) {
 	}
 	var workers []*worker
 	for i := range 3 {
-		workers = append(workers, &worker{device: d, name: fmt.Sprint(i), r: rand.New(rand.NewPCG(seed, uint64(i))), files: map[string][]byte{}})
+		workers = append(workers, &worker{device: d, name: fmt.Sprint(i), r: rand.New(rand.NewPCG(from, uint64(i))), files: map[string][]byte{}})
 	}
 	for range 3 {
 		var wg sync.WaitGroup

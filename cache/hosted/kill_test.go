@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"skep/test/seed"
 )
 
 // A process that puts shards, records and leases, and deletes, is killed at
@@ -13,9 +15,7 @@ import (
 // done is done.
 func TestKilled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "hosted")
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	random := rand.New(rand.NewPCG(seed.For(t), 0))
 	k := newKnowledge()
 	var from [workers]int
 	for round := range often(12) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"skep/cache/hosted"
+	"skep/test/seed"
 )
 
 // often is how often something is tried in the long tests of this package: less
@@ -26,12 +27,11 @@ func often(times int) int {
 // claimed is whole.
 func TestPowerCut(t *testing.T) {
 	r := recordChild(t)
-	seed := rand.Uint64()
-	t.Logf("%d events, seed %d", len(r.log), seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	events := len(r.events(-1))
+	random := rand.New(rand.NewPCG(seed.For(t), 0))
 	scratch := memoryDir(t)
 	for i := range often(100) {
-		n := random.IntN(len(r.log) + 1)
+		n := random.IntN(events + 1)
 		dir := filepath.Join(scratch, strconv.Itoa(i))
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func recordChild(t *testing.T) *recorder {
 // known is what was acknowledged in the first n events.
 func (r *recorder) known(n int) *knowledge {
 	k := newKnowledge()
-	for _, e := range r.log[:n] {
+	for _, e := range r.events(n) {
 		if e.what == written && e.file == marksFile {
 			if m, ok := parseMark(string(e.data)); ok {
 				k.note(m)

@@ -84,6 +84,16 @@ func (r *recorder) add(e event) {
 	r.log = append(r.log, e)
 }
 
+// events returns the first n, or all if n is negative.
+func (r *recorder) events(n int) []event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n < 0 {
+		n = len(r.log)
+	}
+	return r.log[:n]
+}
+
 func (r *recorder) number() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -279,7 +289,7 @@ const (
 // after returns what the disk may have when the power is cut after the first n
 // events, as fate and random have it.
 func (r *recorder) after(n int, how fate, random *rand.Rand) *image {
-	log := r.log[:n]
+	log := r.events(n)
 	last := map[int]int{} // when each file and folder was last flushed
 	for i, e := range log {
 		if e.what == flushed {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,14 +18,16 @@ const day = 24 * time.Hour
 // clock of its own.
 type idle struct {
 	*device
+	want map[string]string
+
+	mu    sync.Mutex // guards clock
 	clock time.Time
-	want  map[string]string
 }
 
 func newIdle(t *testing.T) *idle {
 	swarm := memswarm.New(9, 4, 7)
 	i := &idle{clock: time.Now(), want: map[string]string{"d/": ""}}
-	swarm.Now = func() time.Time { return i.clock }
+	swarm.Now = i.time
 	i.device = newDevice(t, swarm)
 	i.device.close()
 	i.device.now = swarm.Now
@@ -39,11 +42,23 @@ func newIdle(t *testing.T) *idle {
 	return i
 }
 
+func (i *idle) time() time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.clock
+}
+
+func (i *idle) nextDay() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.clock = i.clock.Add(day)
+}
+
 // pass lets days go by. With the owner, the device looks after its leases.
 func (i *idle) pass(days int, owner bool) {
 	i.t.Helper()
 	for range days {
-		i.clock = i.clock.Add(day)
+		i.nextDay()
 		if owner {
 			if _, err := i.engine.RenewLeases(ctx); err != nil {
 				i.t.Fatal(err)
@@ -82,7 +97,7 @@ func TestRenewingIsSpreadOut(t *testing.T) {
 	}
 	most, total := 0, 0
 	for range 365 {
-		i.clock = i.clock.Add(day)
+		i.nextDay()
 		n, err := i.engine.RenewLeases(ctx)
 		if err != nil {
 			t.Fatal(err)

@@ -4,13 +4,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"skep/test/memdisk"
 	"skep/test/model"
+	"skep/test/seed"
 )
 
 // longEnv, set to a duration, makes the tests of this package try everything,
@@ -76,10 +76,10 @@ func try(t *testing.T, seed uint64, cases func(yield func(Case) bool)) {
 
 // TestPairs tries pairs of operations: a few, another few at each run, or all.
 func TestPairs(t *testing.T) {
-	seed := newSeed(t)
-	r := rand.New(rand.NewPCG(seed, 0))
+	from := seed.For(t)
+	r := rand.New(rand.NewPCG(from, 0))
 	all := long(t) > 0
-	try(t, seed, func(yield func(Case) bool) {
+	try(t, from, func(yield func(Case) bool) {
 		for c := range Pairs {
 			if (all || r.IntN(500) == 0) && !yield(c) {
 				return
@@ -90,10 +90,10 @@ func TestPairs(t *testing.T) {
 
 // TestRandom tries longer cases.
 func TestRandom(t *testing.T) {
-	seed := newSeed(t)
-	r := rand.New(rand.NewPCG(seed, 0))
+	from := seed.For(t)
+	r := rand.New(rand.NewPCG(from, 0))
 	end := time.Now().Add(long(t))
-	try(t, seed, func(yield func(Case) bool) {
+	try(t, from, func(yield func(Case) bool) {
 		for i := 0; i < 15 || time.Now().Before(end); i++ {
 			if !yield(Random(r)) {
 				return
@@ -104,8 +104,8 @@ func TestRandom(t *testing.T) {
 
 // TestFaults lets the disk fail.
 func TestFaults(t *testing.T) {
-	seed := newSeed(t)
-	x := &Tester{Rand: rand.New(rand.NewPCG(seed, 0)), Random: 1}
+	from := seed.For(t)
+	x := &Tester{Rand: rand.New(rand.NewPCG(from, 0)), Random: 1}
 	end := time.Now().Add(long(t))
 	for i := 0; i < 10 || time.Now().Before(end); i++ {
 		c := Random(x.Rand)
@@ -114,22 +114,6 @@ func TestFaults(t *testing.T) {
 		}
 	}
 	t.Logf("%d cases", x.Cases)
-}
-
-// seedEnv replays what a seed made.
-const seedEnv = "SKEP_SEED"
-
-func newSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := rand.Uint64()
-	if v := os.Getenv(seedEnv); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("%s: %v", seedEnv, err)
-		}
-	}
-	t.Logf("%s=%d replays this", seedEnv, seed)
-	return seed
 }
 
 // TestBroken leaves out flushes of one kind each: the tester has to see it.

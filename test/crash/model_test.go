@@ -11,6 +11,7 @@ import (
 	"skep/chunker/link"
 	"skep/test/memdisk"
 	"skep/test/model"
+	"skep/test/seed"
 )
 
 // soakEnv is how many times as long the soak runs.
@@ -27,8 +28,7 @@ func TestModel(t *testing.T) {
 	}
 	for _, passthrough := range []bool{false, true} {
 		t.Run(fmt.Sprintf("passthrough %v", passthrough), func(t *testing.T) {
-			seed := newSeed(t)
-			s := newSide(t, seed, passthrough)
+			s := newSide(t, seed.For(t), passthrough)
 			for i := range n {
 				if err := s.step(i); err != nil {
 					t.Fatalf("operation %d: %v\nbefore it: %v", i, err, s.last)

@@ -122,10 +122,11 @@ func (l *life) logs(t *testing.T) {
 func (l *life) lossOfHolders(t *testing.T) {
 	holders := l.holders(t)
 	holders[0].Destroy(t)
-	l.device.WaitStatus(t, 30*time.Second, "the loss is noticed", func(s control.Status) bool {
-		return s.PacksBelowTarget > 0
+	l.device.WaitStatus(t, 2*time.Minute, "its shards are with others", func(s control.Status) bool {
+		return harness.Safe(s) && !slices.ContainsFunc(s.Peers, func(p control.Peer) bool {
+			return p.Shards > 0 && l.swarm.ByID(p.ID) == holders[0]
+		})
 	})
-	l.device.WaitSafe(t, 60*time.Second)
 }
 
 // holders are the running peers, those with most shards of the drive first.

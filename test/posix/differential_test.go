@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"skep/test/seed"
 )
 
 // These tests run the same system calls on a drive and on ext4, and compare what
@@ -54,18 +56,13 @@ func TestScriptsLikeLocal(t *testing.T) {
 
 // TestRandomLikeLocal runs random calls. SKEP_SEED replays a run.
 func TestRandomLikeLocal(t *testing.T) {
-	seed := rand.Uint64()
-	if s := os.Getenv("SKEP_SEED"); s != "" {
-		_, err := fmt.Sscan(s, &seed)
-		must(t, err)
-	}
-	t.Logf("SKEP_SEED=%d", seed)
+	from := seed.For(t)
 	calls := 4000
 	if testing.Short() {
 		calls = 1000
 	}
 	sharedVariants(t, func(t *testing.T, d *drive) {
-		compare(t, d, randomScript(rand.New(rand.NewPCG(seed, 0)), calls, os.Geteuid() == 0))
+		compare(t, d, randomScript(rand.New(rand.NewPCG(from, 0)), calls, os.Geteuid() == 0))
 	})
 	asUser(t)
 }
