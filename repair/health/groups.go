@@ -160,10 +160,12 @@ func (s *State) unlink(key group.PeerKey, g *keptGroup, slot int) {
 	}
 }
 
-// forgetIdle drops a peer that holds nothing, unless its lies are to be
-// remembered, or it was restored and its groups may come yet.
+// forgetIdle drops a peer that holds nothing, unless its lies or its silence are
+// to be remembered, or it was restored and its groups may come yet. One that
+// stays silent is forgotten after as long as a lie is.
 func (s *State) forgetIdle(p *peer) {
-	if len(p.slots) > 0 || len(p.lies) > 0 || p.kept {
+	silent := (p.state == peers.Suspect || p.state == peers.Dead) && s.watch.last.Sub(p.seen) <= s.cfg.lieMemory()
+	if len(p.slots) > 0 || len(p.lies) > 0 || p.kept || silent {
 		return
 	}
 	delete(s.peers, p.key)

@@ -188,7 +188,7 @@ func comparePeers(a, b group.PeerKey) int { return bytes.Compare(a[:], b[:]) }
 func compareGroups(a, b group.ID) int     { return bytes.Compare(a[:], b[:]) }
 
 // PeerState returns what is thought of a peer: Unknown for one that holds
-// nothing and never lied.
+// nothing, unless it lied, or fell silent while it held something.
 func (s *State) PeerState(key group.PeerKey) peers.State {
 	if key == s.cfg.Self {
 		return peers.Alive

@@ -170,6 +170,14 @@ func TestDeadHolderIsReplaced(t *testing.T) {
 	b.Moved(a, packs(3), b.now)
 	b.pack(Healthy, 7, 7, false)
 	b.none(b.run(day))
+	if st := b.PeerState(key(3)); st != peers.Dead {
+		t.Errorf("the dead holder is called %v when it holds nothing any more", st)
+	}
+	b.Seen(key(3), b.now)
+	b.run(time.Hour)
+	if st := b.PeerState(key(3)); st == peers.Dead || len(b.peers) > 7 {
+		t.Errorf("when it is back, it is called %v; %d peers are remembered", st, len(b.peers))
+	}
 }
 
 func TestReturnCancelsTheMove(t *testing.T) {

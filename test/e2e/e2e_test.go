@@ -28,12 +28,17 @@ func (s steps) step(name string, fn func(t *testing.T)) {
 }
 
 // source is the tree that is copied: that of the Go library, over ten thousand
-// files, or a part of it in short runs.
+// files; all of Go, programs and tests included, at length; or a part of the
+// library in short runs.
 func source(t *testing.T) string {
 	t.Helper()
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	must(t, err)
-	dir := filepath.Join(strings.TrimSpace(string(out)), "src")
+	root := strings.TrimSpace(string(out))
+	if os.Getenv("SKEP_SOAK") != "" {
+		return root
+	}
+	dir := filepath.Join(root, "src")
 	if testing.Short() {
 		return filepath.Join(dir, "net")
 	}
