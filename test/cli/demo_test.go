@@ -14,6 +14,17 @@ import (
 // The demo is a swarm with a drive, which works, and nothing of it is left after
 // Ctrl-C.
 func TestDemo(t *testing.T) {
+	t.Run("at a bad place", func(t *testing.T) {
+		dir := harness.Dir(t)
+		write(t, filepath.Join(dir, "file"), "mine")
+		for place, says := range map[string]string{dir: "not empty", filepath.Join(dir, "file"): "not a directory"} {
+			r := harness.Skep(t, "demo", place)
+			r.Fails(t, 1, says)
+			if strings.Contains(r.Stdout, "Starting") {
+				t.Errorf("peers were started for it: %s", r.Stdout)
+			}
+		}
+	})
 	asUser(t)
 	dir := harness.Dir(t)
 	temp, drive, log := filepath.Join(dir, "temp"), filepath.Join(dir, "drive"), filepath.Join(dir, "demo.log")

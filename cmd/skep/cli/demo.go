@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/control"
+	"skep/fs/mount"
 )
 
 func (a *app) demoCommand() *cobra.Command {
@@ -104,7 +105,22 @@ func (a *app) runDemo(ctx context.Context, mountpoint string, n int, deadAfter t
 	return nil
 }
 
+// point makes the mountpoint, or checks the one that is there.
+func (d *demo) point() error {
+	if _, err := os.Stat(d.mount); !errors.Is(err, os.ErrNotExist) {
+		return mount.Check(d.mount, mount.Options{})
+	}
+	if err := os.MkdirAll(d.mount, 0o755); err != nil {
+		return err
+	}
+	d.made = true
+	return nil
+}
+
 func (d *demo) start(ctx context.Context, n int, deadAfter time.Duration) error {
+	if err := d.point(); err != nil {
+		return err
+	}
 	fmt.Fprintf(d.a.out, "Starting %d peers …\n", n)
 	var bootstrap string
 	g := d.a.gauge()
@@ -127,12 +143,6 @@ func (d *demo) start(ctx context.Context, n int, deadAfter time.Duration) error 
 		"--listen", "/ip4/127.0.0.1/tcp/0", "--dead-after", deadAfter.String())
 	if err != nil {
 		return err
-	}
-	if _, err := os.Stat(d.mount); errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(d.mount, 0o755); err != nil {
-			return err
-		}
-		d.made = true
 	}
 	return d.startDaemon(ctx, home)
 }
