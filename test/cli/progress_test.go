@@ -17,22 +17,22 @@ func TestProgress(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
 	d := swarm.NewDevice(t)
 	d.Mount(t)
-	content := make([]byte, 40<<20) // which takes a while
+	content := make([]byte, 160<<20) // which takes longer than a look at how far it is
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(content)
 	write(t, d.Path("file"), string(content))
 	onTerminal := func(args ...string) string {
 		line := strings.Join(append([]string{harness.Binary(), "--home", d.Home}, args...), " ")
 		return harness.Run(t, exec.Command("script", "-qec", line, "/dev/null")).OK(t)
 	}
-	says(t, onTerminal("sync"), "uploading", "B/42 MB")
-	write(t, d.Path("other"), string(content[1:]))
+	says(t, onTerminal("sync"), "uploading", "B/168 MB")
+	write(t, d.Path("other"), string(content[1:1<<20]))
 	r := d.Skep(t, "sync")
 	r.OK(t)
 	if r.Stdout != "" || r.Stderr != "" {
 		t.Errorf("without a terminal, sync says %q and %q", r.Stdout, r.Stderr)
 	}
-	write(t, d.Path("third"), string(content[2:]))
-	says(t, onTerminal("umount", "--wait", d.Mnt), "uploading")
+	write(t, d.Path("third"), string(content[2:1<<20]))
+	onTerminal("umount", "--wait", d.Mnt)
 	d.Mount(t)
 	if s := d.Status(t); s.PendingFiles > 0 {
 		t.Errorf("%d changes are pending after umount --wait", s.PendingFiles)
