@@ -8,5 +8,5 @@
 // As root it measures both ways of mounting: with passthrough, and as an
 // ordinary user. The drive has no peers: what is measured is this machine.
 //
-// Usage: sidebyside -skep bin/skep [-quick] [-rounds 5] [-run REGEXP] [-systems LIST]
+// Usage: sidebyside -skep bin/skep [-quick] [-rounds 5] [-only REGEXP] [-systems LIST]
 package main

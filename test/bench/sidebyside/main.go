@@ -23,7 +23,7 @@ type config struct {
 	tree    string // the tree of many files
 	rounds  int
 	quick   bool
-	run     *regexp.Regexp // names of workloads
+	only    *regexp.Regexp // names of workloads
 	systems []string       // names; none: all
 }
 
@@ -36,13 +36,13 @@ func main() {
 
 func do(args []string) error {
 	var c config
-	var kind, job, run, list string
+	var kind, job, only, list string
 	f := flag.NewFlagSet("sidebyside", flag.ExitOnError)
 	f.StringVar(&c.skep, "skep", "bin/skep", "the binary to measure")
 	f.StringVar(&c.tree, "tree", "", "directory of many files (default: Go's source)")
 	f.IntVar(&c.rounds, "rounds", 5, "how often each line is measured; whole trees, three times at most")
 	f.BoolVar(&c.quick, "quick", false, "less of everything, in a minute or two")
-	f.StringVar(&run, "run", "", "only the lines that this regular expression matches")
+	f.StringVar(&only, "only", "", "only the lines that this regular expression matches")
 	f.StringVar(&list, "systems", "", "only these columns, separated by commas")
 	f.StringVar(&kind, "serve", "", "serve a filesystem (what the program does for itself)")
 	f.StringVar(&job, "worker", "", "do workloads (what the program does for itself)")
@@ -56,7 +56,7 @@ func do(args []string) error {
 		return work(job)
 	}
 	var err error
-	if c.run, err = regexp.Compile(run); err != nil {
+	if c.only, err = regexp.Compile(only); err != nil {
 		return err
 	}
 	if list != "" {
@@ -71,7 +71,7 @@ var isRoot = os.Geteuid() == 0
 // wanted is whether a workload is to be done, for itself or because others need
 // it.
 func (c *config) wanted(w workload) bool {
-	if c.run.MatchString(w.name) {
+	if c.only.MatchString(w.name) {
 		return !c.quick || !w.slow
 	}
 	return slices.ContainsFunc(workloads, func(other workload) bool { return other.needs == w.name && c.wanted(other) })
