@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/ipfs/go-unixfsnode/file"
@@ -26,17 +25,7 @@ type model struct {
 	bytes []byte // one for each chunk
 }
 
-// fakeLeaves stores nodes only: the link of a chunk depends on its first byte and
-// its length alone.
-type fakeLeaves struct{ *memStore }
-
-func (f fakeLeaves) Put(ctx context.Context, codec uint64, plain []byte, refs []link.Link) (link.Link, error) {
-	if codec == link.Raw {
-		return fakeChunk(plain[0], int64(len(plain))), nil
-	}
-	return f.memStore.Put(ctx, codec, plain, refs)
-}
-
+// fakeChunk is the link of a chunk of size times b; no such chunk is stored.
 func fakeChunk(b byte, size int64) link.Link { return rawLink(int(b) | int(size)<<8) }
 
 func (m model) leaf(_ context.Context, i int64) (link.Link, error) {
@@ -70,48 +59,6 @@ func changedRuns(old, m model, holes bool) []Run {
 	return runs
 }
 
-// rebuilt returns the root that m must have: that of a builder which, like the
-// stock one, packs level upon level, and of small files the stock one's, too.
-func rebuilt(t testing.TB, s *memStore, m model) link.Link {
-	t.Helper()
-	var level []sub
-	for i := range m.bytes {
-		l, _ := m.leaf(context.Background(), int64(i))
-		size := bytesOf(int64(i), 1, m.size)
-		level = append(level, sub{link: l, size: size, tsize: size})
-	}
-	for len(level) > 1 {
-		level = packLevel(t, s, level)
-	}
-	var root link.Link
-	if len(level) == 1 {
-		root = level[0].link
-	}
-	if len(m.bytes) < stockLimit() && stockFile(t, s, m) != root {
-		t.Fatal("the stock builder builds something else")
-	}
-	return root
-}
-
-// packLevel puts each 174 subtrees under a node; a single one stays what it is.
-func packLevel(t testing.TB, s *memStore, level []sub) (out []sub) {
-	t.Helper()
-	for part := range slices.Chunk(level, 174) {
-		if len(part) == 1 {
-			out = append(out, part[0])
-			continue
-		}
-		node, size := fileNode(part)
-		plain := node.encode()
-		l, err := s.Put(context.Background(), link.DagPB, plain, linksOf(part))
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, sub{link: l, size: size, tsize: int64(node.tsizes()) + int64(len(plain))})
-	}
-	return out
-}
-
 // TestLayout writes files around the borders of the layout at once.
 func TestLayout(t *testing.T) {
 	s := newStore()
@@ -122,7 +69,7 @@ func TestLayout(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f.Root != rebuilt(t, s, m) {
+			if f.Root != stockFile(t, s, m) {
 				t.Errorf("%d chunks, tail %d: roots differ", n, tail)
 			}
 		}
@@ -146,7 +93,7 @@ func TestResize(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[i], want[i] = f, rebuilt(t, s, m)
+		files[i], want[i] = f, stockFile(t, s, m)
 	}
 	for i, from := range sizes {
 		for k, to := range sizes {
@@ -179,7 +126,7 @@ func TestFileEdits(t *testing.T) {
 			if err != nil {
 				t.Fatalf("step %d: %v", step, err)
 			}
-			if want := rebuilt(tt, s, next); got.Root != want {
+			if want := stockFile(tt, s, next); got.Root != want {
 				t.Fatalf("step %d: %d to %d bytes: root differs from that of the file built at once", step, m.size, next.size)
 			}
 			m, f = next, got
@@ -302,7 +249,7 @@ func TestHugeSparseFile(t *testing.T) {
 	if s.puts != 5 || asked != 0 {
 		t.Fatalf("a hole of 50 GiB took %d blocks and %d chunks", s.puts, asked)
 	}
-	if f.Root != rebuilt(t, s, model{}.resize(size)) {
+	if f.Root != stockFile(t, s, model{}.resize(size)) {
 		t.Fatal("root differs from that of the file built at once")
 	}
 	s.resetCounts()
