@@ -19,6 +19,8 @@ const (
 	// DefaultWindow is the length of an observation window unless told
 	// otherwise.
 	DefaultWindow = time.Hour
+	// DefaultMemory is how long lies are remembered unless told otherwise.
+	DefaultMemory = 365 * 24 * time.Hour
 	// MaxAddrs is how many addresses are kept of a peer.
 	MaxAddrs = 8
 	// MaxAddr is the longest address that is kept, in bytes.
@@ -72,9 +74,11 @@ type Peer struct {
 	LastSeen  time.Time     // zero if it was only heard of
 	RoundTrip time.Duration // smoothed; 0 is not measured
 
-	Availability float64 // 0 … 1; Prior at first
-	Windows      int     // that Availability was measured in
-	Strikes      int     // lies
+	Availability float64   // 0 … 1; Prior at first
+	Windows      int       // that Availability was measured in
+	Strikes      int       // lies, until they are forgotten
+	StruckAt     time.Time // when it lied last; zero if it never did
+	Barred       bool      // because it lied, it is to be given nothing now
 	State        State
 	Pinned       bool // it holds something of ours and is never driven out
 }
@@ -84,6 +88,7 @@ type Options struct {
 	Clock  func() time.Time // nil is time.Now
 	Max    int              // peers; 0 is DefaultMax
 	Window time.Duration    // of observation; 0 is DefaultWindow
+	Memory time.Duration    // for how long lies are remembered; 0 is DefaultMemory
 }
 
 func (o Options) withDefaults() Options {
@@ -95,6 +100,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Window <= 0 {
 		o.Window = DefaultWindow
+	}
+	if o.Memory <= 0 {
+		o.Memory = DefaultMemory
 	}
 	return o
 }
@@ -194,7 +202,32 @@ func (d *Directory) Timed(key group.PeerKey, rtt time.Duration) {
 // Strike notes that a peer lied: it sent what cannot be true, and no accident
 // of the network explains it.
 func (d *Directory) Strike(key group.PeerKey) {
-	d.updateKnown(key, func(e *entry, _ time.Time) { e.Strikes = min(e.Strikes+1, maxStrikes) })
+	d.updateKnown(key, func(e *entry, now time.Time) {
+		e.Strikes, e.StruckAt = min(e.Strikes+1, maxStrikes), now
+	})
+}
+
+// barred reports whether a peer that lied so often, the last time so long ago,
+// is to be given nothing: for a twelfth of the memory after its first lie, a
+// third after its second, and all of it from the third on. Then its lies are
+// forgotten.
+func barred(strikes int, ago, memory time.Duration) bool {
+	switch strikes {
+	case 0:
+		return false
+	case 1:
+		return ago < memory/12
+	case 2:
+		return ago < memory/3
+	}
+	return ago < memory
+}
+
+// view is what is known of a peer now. Caller holds mu.
+func (d *Directory) view(e *entry, now time.Time) Peer {
+	p := e.Peer
+	p.Barred = barred(p.Strikes, now.Sub(p.StruckAt), d.opts.Memory)
+	return p
 }
 
 // Judge sets what health thinks of a peer.
@@ -226,7 +259,7 @@ func (d *Directory) Get(key group.PeerKey) (Peer, bool) {
 	if !ok {
 		return Peer{}, false
 	}
-	return e.Peer, true
+	return d.view(e, d.opts.Clock()), true
 }
 
 // List returns all known peers, in the order of their keys.
@@ -234,8 +267,9 @@ func (d *Directory) List() []Peer {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	out := make([]Peer, 0, len(d.peers))
+	now := d.opts.Clock()
 	for _, e := range d.peers {
-		out = append(out, e.Peer)
+		out = append(out, d.view(e, now))
 	}
 	slices.SortFunc(out, func(a, b Peer) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	return out
@@ -344,7 +378,8 @@ func (d *Directory) windowAt(now time.Time) int64 {
 	return now.UnixNano() / int64(d.opts.Window)
 }
 
-// roll closes the observation window if its time is over. Caller holds mu.
+// roll closes the observation window if its time is over, and forgets old lies.
+// Caller holds mu.
 func (d *Directory) roll(now time.Time) {
 	w := d.windowAt(now)
 	if w == d.window {
@@ -355,6 +390,9 @@ func (d *Directory) roll(now time.Time) {
 			e.measure(float64(e.hits) / float64(e.hits+e.misses))
 		}
 		e.hits, e.misses = 0, 0
+		if now.Sub(e.StruckAt) >= d.opts.Memory {
+			e.Strikes, e.StruckAt = 0, time.Time{}
+		}
 	}
 	d.window, d.answered = w, false
 }

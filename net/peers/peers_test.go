@@ -66,7 +66,7 @@ func TestWhatIsLearnt(t *testing.T) {
 		Key: key(1), Addrs: []string{"/ip4/192.0.2.2/udp/1/quic-v1", "/ip4/192.0.2.1/udp/1/quic-v1"},
 		Offered: 100, Free: 40, Region: "DE-BY", Domain: "home", HelloAt: c.now,
 		FirstSeen: start, LastSeen: c.now, RoundTrip: 90 * time.Millisecond,
-		Availability: Prior, Strikes: 1, State: Suspect, Pinned: true,
+		Availability: Prior, Strikes: 1, StruckAt: c.now, Barred: true, State: Suspect, Pinned: true,
 	}
 	if p := get(t, d, 1); !reflect.DeepEqual(p, want) {
 		t.Errorf("got  %+v\nwant %+v", p, want)
@@ -221,6 +221,7 @@ func drawKey(t *rapid.T) group.PeerKey { return key(rapid.IntRange(0, 15).Draw(t
 func equal(a, b Peer) bool {
 	for _, p := range []*Peer{&a, &b} {
 		p.HelloAt, p.FirstSeen, p.LastSeen = fromMillis(millis(p.HelloAt)), fromMillis(millis(p.FirstSeen)), fromMillis(millis(p.LastSeen))
+		p.StruckAt = fromMillis(millis(p.StruckAt))
 		if len(p.Addrs) == 0 {
 			p.Addrs = nil
 		}
@@ -236,22 +237,23 @@ func TestDecodeRefuses(t *testing.T) {
 		return []stored{s}
 	}
 	for name, ps := range map[string][]stored{
-		"no key":        change(func(s *stored) { s.Key = group.PeerKey{} }),
-		"twice":         {ok, ok},
-		"negative room": change(func(s *stored) { s.Free = -1 }),
-		"not a number":  change(func(s *stored) { s.Availability = math.NaN() }),
-		"above one":     change(func(s *stored) { s.Availability = 1.1 }),
-		"long region":   change(func(s *stored) { s.Region = strings.Repeat("x", 100) }),
-		"long address":  change(func(s *stored) { s.Addrs = []string{strings.Repeat("x", 1000)} }),
-		"many":          change(func(s *stored) { s.Addrs = slices.Repeat([]string{"x"}, 100) }),
-		"no state":      change(func(s *stored) { s.State = 9 }),
+		"no key":          change(func(s *stored) { s.Key = group.PeerKey{} }),
+		"twice":           {ok, ok},
+		"negative room":   change(func(s *stored) { s.Free = -1 }),
+		"not a number":    change(func(s *stored) { s.Availability = math.NaN() }),
+		"above one":       change(func(s *stored) { s.Availability = 1.1 }),
+		"long region":     change(func(s *stored) { s.Region = strings.Repeat("x", 100) }),
+		"long address":    change(func(s *stored) { s.Addrs = []string{strings.Repeat("x", 1000)} }),
+		"many":            change(func(s *stored) { s.Addrs = slices.Repeat([]string{"x"}, 100) }),
+		"lies at no time": change(func(s *stored) { s.Strikes = 1 }),
+		"no state":        change(func(s *stored) { s.State = 9 }),
 	} {
-		if _, err := Decode(record.Encode(storedDirectory{Version: 1, Peers: ps}), Options{}); !errors.Is(err, ErrInvalid) {
+		if _, err := Decode(record.Encode(storedDirectory{Version: storedVersion, Peers: ps}), Options{}); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Decode(record.Encode(storedDirectory{Version: 2}), Options{}); !errors.Is(err, ErrInvalid) {
-		t.Errorf("version 2: %v", err)
+	if _, err := Decode(record.Encode(storedDirectory{Version: storedVersion + 1}), Options{}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("next version: %v", err)
 	}
 	if _, err := Decode([]byte("nonsense"), Options{}); !errors.Is(err, record.ErrFormat) {
 		t.Errorf("nonsense: %v", err)
@@ -271,7 +273,7 @@ func TestGolden(t *testing.T) {
 	d.Pin(key(2), true)
 	clk.advance(time.Hour)
 	d.Missed(key(2))
-	const name = "testdata/v1.cbor"
+	const name = "testdata/v2.cbor"
 	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		b = d.Encode()
@@ -360,4 +362,52 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("what was read cannot be written: %v", err)
 		}
 	})
+}
+
+// How long who lied gets nothing, and when that is forgotten.
+func TestBarred(t *testing.T) {
+	const day, year = 24 * time.Hour, 360 * 24 * time.Hour
+	for _, c := range []struct {
+		strikes int
+		ago     time.Duration
+		want    bool
+	}{
+		{0, 0, false},
+		{1, 0, true}, {1, 29 * day, true}, {1, 30 * day, false},
+		{2, 0, true}, {2, 119 * day, true}, {2, 120 * day, false},
+		{3, 359 * day, true}, {3, 360 * day, false}, {maxStrikes, 360 * day, false},
+		{1, -time.Hour, true}, // a clock that was set back
+	} {
+		if got := barred(c.strikes, c.ago, year); got != c.want {
+			t.Errorf("%d lies, the last %v ago: barred is %v", c.strikes, c.ago, got)
+		}
+	}
+}
+
+// Lies of long ago are forgotten, also over a restart; new ones begin anew.
+func TestLiesAreForgotten(t *testing.T) {
+	c := newClock()
+	o := Options{Clock: c.Now, Memory: 360 * 24 * time.Hour}
+	d := New(o)
+	d.Seen(key(1), "")
+	d.Strike(key(1))
+	d.Strike(key(1))
+	c.advance(100 * 24 * time.Hour)
+	d, err := Decode(d.Encode(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := get(t, d, 1); !p.Barred || p.Strikes != 2 {
+		t.Errorf("after a third of a year: %+v", p)
+	}
+	c.advance(30 * 24 * time.Hour)
+	if p := get(t, d, 1); p.Barred || p.Strikes != 2 {
+		t.Errorf("after more than that: %+v", p)
+	}
+	c.advance(300 * 24 * time.Hour)
+	d.Seen(key(1), "")
+	d.Strike(key(1))
+	if p := get(t, d, 1); !p.Barred || p.Strikes != 1 || !p.StruckAt.Equal(c.now) {
+		t.Errorf("a new lie after a year: %+v", p)
+	}
 }

@@ -14,7 +14,7 @@ import (
 // MaxEncoded is the largest encoding that Decode reads, in bytes.
 const MaxEncoded = 64 << 20
 
-const storedVersion = 1
+const storedVersion = 2
 
 // ErrInvalid says that an encoded directory says what cannot be.
 var ErrInvalid = errors.New("invalid peer directory")
@@ -36,6 +36,7 @@ type stored struct {
 	Availability float64
 	Windows      int
 	Strikes      int
+	StruckAt     int64
 	State        State
 	Pinned       bool
 }
@@ -70,7 +71,7 @@ func (d *Directory) Encode() []byte {
 			Offered: p.Offered, Free: p.Free, Region: p.Region, Domain: p.Domain,
 			HelloAt: millis(p.HelloAt), FirstSeen: millis(p.FirstSeen), LastSeen: millis(p.LastSeen),
 			RoundTrip: int64(p.RoundTrip), Availability: p.Availability, Windows: p.Windows,
-			Strikes: p.Strikes, State: p.State, Pinned: p.Pinned,
+			Strikes: p.Strikes, StruckAt: millis(p.StruckAt), State: p.State, Pinned: p.Pinned,
 		})
 	}
 	return record.Encode(s)
@@ -110,7 +111,7 @@ func (s *stored) valid() bool {
 		s.Free >= 0 && s.Free <= s.Offered && s.RoundTrip >= 0 &&
 		s.Availability >= 0 && s.Availability <= 1 && !math.IsNaN(s.Availability) &&
 		s.Windows >= 0 && s.Windows <= memoryWindows &&
-		s.Strikes >= 0 && s.Strikes <= maxStrikes && s.State <= Dead
+		s.Strikes >= 0 && s.Strikes <= maxStrikes && (s.Strikes == 0) == (s.StruckAt == 0) && s.State <= Dead
 }
 
 func (s *stored) peer() Peer {
@@ -119,6 +120,6 @@ func (s *stored) peer() Peer {
 		Offered: s.Offered, Free: s.Free, Region: s.Region, Domain: s.Domain,
 		HelloAt: fromMillis(s.HelloAt), FirstSeen: fromMillis(s.FirstSeen), LastSeen: fromMillis(s.LastSeen),
 		RoundTrip: time.Duration(s.RoundTrip), Availability: s.Availability, Windows: s.Windows,
-		Strikes: s.Strikes, State: s.State, Pinned: s.Pinned,
+		Strikes: s.Strikes, StruckAt: fromMillis(s.StruckAt), State: s.State, Pinned: s.Pinned,
 	}
 }

@@ -122,7 +122,7 @@ func (r *Records) rank(key group.SlotKey) []group.PeerKey {
 	}
 	var all []ranked
 	for _, p := range r.Peers.List() {
-		if p.HelloAt.IsZero() || p.Strikes > 0 {
+		if p.HelloAt.IsZero() || p.Barred {
 			continue
 		}
 		all = append(all, ranked{p.Key, p.State == peers.Dead || p.State == peers.Suspect,

@@ -164,7 +164,7 @@ func (s *State) unlink(key group.PeerKey, g *keptGroup, slot int) {
 // to be remembered, or it was restored and its groups may come yet. One that
 // stays silent is forgotten after as long as a lie is.
 func (s *State) forgetIdle(p *peer) {
-	silent := (p.state == peers.Suspect || p.state == peers.Dead) && s.watch.last.Sub(p.seen) <= s.cfg.lieMemory()
+	silent := (p.state == peers.Suspect || p.state == peers.Dead) && s.watch.last.Sub(p.seen) <= s.cfg.LieMemory()
 	if len(p.slots) > 0 || len(p.lies) > 0 || p.kept || silent {
 		return
 	}

@@ -56,10 +56,12 @@ func (c Config) withDefaults() Config {
 func (c Config) suspectAfter() time.Duration { return c.DeadAfter / 12 }
 func (c Config) ownersTime() time.Duration   { return c.DeadAfter / 3 }
 func (c Config) patience() time.Duration     { return 10 * c.DeadAfter } // with shards that are missing
-func (c Config) lieMemory() time.Duration    { return 120 * c.DeadAfter }
 func (c Config) firstRetry() time.Duration   { return c.DeadAfter / 144 }
 func (c Config) lastRetry() time.Duration    { return c.DeadAfter / 3 }
 func (c Config) auditsIn() time.Duration     { return c.DeadAfter / 3 }
+
+// LieMemory is how long a lie is remembered.
+func (c Config) LieMemory() time.Duration { return 120 * c.withDefaults().DeadAfter }
 
 // Tick is how often Decide should be called at least: less often, and time
 // that passes is not wholly counted.
@@ -202,7 +204,7 @@ func (s *State) PeerState(key group.PeerKey) peers.State {
 // judge sets a peer's state, and has its groups counted anew if it changed.
 func (s *State) judge(p *peer, now time.Time) {
 	was := p.state
-	p.lies = slices.DeleteFunc(p.lies, func(t time.Time) bool { return now.Sub(t) > s.cfg.lieMemory() })
+	p.lies = slices.DeleteFunc(p.lies, func(t time.Time) bool { return now.Sub(t) > s.cfg.LieMemory() })
 	switch {
 	case p.key == s.cfg.Self:
 		p.state = peers.Alive

@@ -17,7 +17,7 @@ func (c Config) usable() []place.Candidate {
 	var out []place.Candidate
 	for _, p := range c.Peers.List() {
 		away := p.State == peers.Suspect || p.State == peers.Dead
-		if p.Key != c.Health.Self && !p.HelloAt.IsZero() && p.Free > 0 && p.Strikes == 0 && !away {
+		if p.Key != c.Health.Self && !p.HelloAt.IsZero() && p.Free > 0 && !p.Barred && !away {
 			out = append(out, p.Candidate(0))
 		}
 	}
@@ -75,7 +75,7 @@ func (l *Loop) hear() []peers.Peer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	heard := make(map[group.PeerKey]time.Time, len(known))
-	struck := make(map[group.PeerKey]int, len(known))
+	struck := make(map[group.PeerKey]time.Time, len(known))
 	for _, p := range known {
 		struck[p.Key] = l.lied(p)
 		last, ok := l.heard[p.Key]
@@ -95,23 +95,26 @@ func (l *Loop) hear() []peers.Peer {
 }
 
 // lied tells the state of a peer that lied to others than the loop since the
-// last time: once, as many reads may have met one fault. It returns how many of
-// its strikes are known. Caller holds mu.
-func (l *Loop) lied(p peers.Peer) (struck int) {
+// last time: once, as many reads may have met one fault. It returns the time of
+// the last lie that is known. Caller holds mu.
+func (l *Loop) lied(p peers.Peer) (struck time.Time) {
 	struck, ok := l.struck[p.Key]
-	if ok && p.Strikes > struck {
+	if !p.StruckAt.After(struck) {
+		return struck
+	}
+	if ok {
 		l.state.Lied(p.Key, l.c.Now())
 	}
-	return max(struck, p.Strikes)
+	return p.StruckAt
 }
 
 // strike notes a lie of which the state is told by itself.
 func (l *Loop) strike(p group.PeerKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known, _ := l.c.Peers.Get(p)
-	l.struck[p] = max(l.struck[p], known.Strikes) + 1
 	l.c.Peers.Strike(p)
+	known, _ := l.c.Peers.Get(p)
+	l.struck[p] = known.StruckAt
 }
 
 // judge tells the directory what is thought of the peers, and which of them

@@ -45,7 +45,7 @@ type Config struct {
 	Peers   *peers.Directory
 	// Candidates are the peers that may become holders; their Load is filled in
 	// by the loop. nil stands for those in Peers that said hello, have room, and
-	// are neither silent nor known to have lied.
+	// are neither silent nor barred for a lie.
 	Candidates func() []place.Candidate
 	Now        func() time.Time // nil is time.Now
 	Rand       *rand.Rand       // the Loop's own from New on
@@ -108,7 +108,7 @@ type Loop struct {
 	moved   map[group.ID]bool        // these got a holder since the account began to be read
 	moves   map[slotKey]*move        // under way
 	avoided map[group.PeerKey]avoidance
-	struck  map[group.PeerKey]int // strikes in the directory that the state knows of
+	struck  map[group.PeerKey]time.Time // last lies in the directory that the state knows of
 	begun   time.Time
 }
 
@@ -134,7 +134,7 @@ func New(c Config) *Loop {
 		moved:   map[group.ID]bool{},
 		moves:   map[slotKey]*move{},
 		avoided: map[group.PeerKey]avoidance{},
-		struck:  map[group.PeerKey]int{},
+		struck:  map[group.PeerKey]time.Time{},
 		begun:   c.Now(),
 	}
 	l.again.Store(true)

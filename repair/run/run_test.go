@@ -194,6 +194,34 @@ func TestLiesToReaders(t *testing.T) {
 	})
 }
 
+// Who lied once gets no new slot for a month on the time scale of three days, and
+// then again; what it holds it keeps.
+func TestOneLieIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 13, k: 4, n: 7, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		spare := w.set.List()[7]
+		w.peers.Strike(spare.Key)
+		w.peers.Strike(w.holder(3).Key)
+		w.holder(0).Be(holders.Behaviour{Away: true})
+		days := func(n int) {
+			for range n * 8 {
+				w.greet(spare) // as the survey does
+				w.pass(3 * time.Hour)
+			}
+		}
+		days(29)
+		if w.account.moved() > 0 {
+			t.Fatal("a slot was given to who lied a month ago, or taken from who lied once")
+		}
+		days(3)
+		w.whole()
+		if w.account.moved() != 1 || w.holder(0) != spare {
+			t.Errorf("%d slots were moved; the spare peer has the first: %v", w.account.moved(), w.holder(0) == spare)
+		}
+	})
+}
+
 // A holder that answers plain questions but never an audit does not have what
 // it states.
 func TestEvadesAudits(t *testing.T) {

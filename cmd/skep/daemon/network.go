@@ -22,6 +22,7 @@ import (
 	skephost "skep/net/host"
 	"skep/net/peers"
 	"skep/net/swarm"
+	"skep/repair/health"
 )
 
 // network is this device as a peer of the swarm.
@@ -74,7 +75,7 @@ func newNetwork(h home.Dir, s home.Settings, key ed25519.PrivateKey, log *slog.L
 	if err != nil {
 		return n, err
 	}
-	if n.peers, err = loadPeers(h); err != nil {
+	if n.peers, err = loadPeers(h, s); err != nil {
 		log.Warn("starting without the peers known before", "err", err)
 	}
 	n.client = client.New(n.host, client.Options{Find: n.dht.FindPeer})
@@ -111,14 +112,15 @@ func parseListen(lines []string) ([]multiaddr.Multiaddr, error) {
 
 // loadPeers reads the peers known from earlier runs; a directory it returns
 // either way.
-func loadPeers(h home.Dir) (*peers.Directory, error) {
+func loadPeers(h home.Dir, s home.Settings) (*peers.Directory, error) {
+	opt := peers.Options{Memory: health.Config{DeadAfter: time.Duration(s.DeadAfter)}.LieMemory()}
 	b, err := h.ReadFile(peersFile)
 	if err != nil || b == nil {
-		return peers.New(peers.Options{}), err
+		return peers.New(opt), err
 	}
-	d, err := peers.Decode(b, peers.Options{})
+	d, err := peers.Decode(b, opt)
 	if err != nil {
-		return peers.New(peers.Options{}), err
+		return peers.New(opt), err
 	}
 	return d, nil
 }

@@ -36,7 +36,7 @@ type sink struct {
 const planFor = 200 * time.Millisecond
 
 // candidates are the peers that may hold slots: they answered, have room, and
-// never lied.
+// are not barred for a lie.
 func (n *network) candidates() []place.Candidate {
 	var out []place.Candidate
 	for _, p := range n.peers.List() {
@@ -48,7 +48,7 @@ func (n *network) candidates() []place.Candidate {
 }
 
 func (n *network) usable(p peers.Peer) bool {
-	return p.Key != n.self && !p.HelloAt.IsZero() && p.Offered > 0 && p.Strikes == 0 &&
+	return p.Key != n.self && !p.HelloAt.IsZero() && p.Offered > 0 && !p.Barred &&
 		p.State != peers.Dead && p.State != peers.Suspect && n.swarm.Alive(p.Key)
 }
 

@@ -92,7 +92,7 @@ func (s *sink) room() space.Swarm {
 	var free []int64
 	var known []plan.Peer
 	for _, p := range s.n.peers.List() {
-		if p.Key == s.n.self || p.HelloAt.IsZero() || p.Offered <= 0 || p.Strikes > 0 || p.State == peers.Dead {
+		if p.Key == s.n.self || p.HelloAt.IsZero() || p.Offered <= 0 || p.Barred || p.State == peers.Dead {
 			continue
 		}
 		c := p.Candidate(0)
@@ -144,7 +144,7 @@ func (d *drive) held(ctx context.Context, f dag.File, from, to int64) error {
 // isThere reports whether a peer is not known to be gone.
 func (n *network) isThere(key group.PeerKey) bool {
 	p, ok := n.peers.Get(key)
-	return !ok || p.State != peers.Dead && p.State != peers.Suspect && p.Strikes == 0
+	return !ok || p.State != peers.Dead && p.State != peers.Suspect && !p.Barred
 }
 
 // cacheStatus tells how much of this device the drive takes.
