@@ -11,7 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -20,8 +19,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"skep/chunker/group"
 )
 
 // DefaultListen are the addresses of a host whose Config names none: TCP and
@@ -156,49 +153,4 @@ func orElse[T comparable](v, zero T) T {
 		return zero
 	}
 	return v
-}
-
-// idPrefix is what precedes an Ed25519 public key in its peer.ID: an identity
-// multihash of 36 bytes of libp2p's public key message.
-const idPrefix = "\x00\x24\x08\x01\x12\x20"
-
-// ID is the libp2p form of a peer key.
-func ID(k group.PeerKey) peer.ID { return peer.ID(idPrefix + string(k[:])) }
-
-// Key is the inverse of ID. It returns ErrKey for a peer whose identity is of
-// another kind.
-func Key(id peer.ID) (group.PeerKey, error) {
-	if len(id) != len(idPrefix)+len(group.PeerKey{}) || string(id[:len(idPrefix)]) != idPrefix {
-		return group.PeerKey{}, fmt.Errorf("peer %v: %w", id, ErrKey)
-	}
-	return group.PeerKey([]byte(id[len(idPrefix):])), nil
-}
-
-// Addrs are the full addresses of a host, such as a bootstrap list has them.
-func Addrs(h host.Host) []multiaddr.Multiaddr {
-	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()})
-	if err != nil {
-		return nil // a host's own id is always valid
-	}
-	return addrs
-}
-
-// ParseAddrs reads full addresses (/ip4/…/p2p/…), one or more for each peer.
-func ParseAddrs(lines []string) ([]peer.AddrInfo, error) {
-	addrs := make([]multiaddr.Multiaddr, 0, len(lines))
-	for _, l := range lines {
-		a, err := multiaddr.NewMultiaddr(l)
-		if err == nil {
-			_, err = peer.AddrInfoFromP2pAddr(a)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("address %q: %w; a full address is such as /ip4/203.0.113.5/tcp/4001/p2p/12D3KooW…", l, err)
-		}
-		addrs = append(addrs, a)
-	}
-	infos, err := peer.AddrInfosFromP2pAddrs(addrs...)
-	if err != nil {
-		return nil, fmt.Errorf("addresses of peers: %w", err)
-	}
-	return infos, nil
 }

@@ -181,3 +181,30 @@ func TestAddressesAreBounded(t *testing.T) {
 		t.Errorf("%d addresses are kept", total)
 	}
 }
+
+// A peer that called us is known by where it listens, not by the port that it
+// called from.
+func TestReachable(t *testing.T) {
+	called, caller := hosts(t)
+	for by, of := range map[host.Host]host.Host{called: caller, caller: called} {
+		deadline := time.After(20 * time.Second)
+		for Reachable(by, of.ID()) != of.Addrs()[0].String() { // until it has said where
+			select {
+			case <-deadline:
+				t.Fatalf("%q, it listens on %v", Reachable(by, of.ID()), of.Addrs())
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	if got := Reachable(called, ID(group.PeerKey{9})); got != "" {
+		t.Errorf("a stranger is reached at %s", got)
+	}
+	k, err := Key(caller.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := FullAddrs(k, []string{"nonsense", caller.Addrs()[0].String()})
+	if infos, err := ParseAddrs(full); err != nil || len(infos) != 1 || infos[0].ID != caller.ID() {
+		t.Errorf("%q: %v", full, err)
+	}
+}

@@ -138,7 +138,7 @@ func (s *Survey) greet(ctx context.Context, p group.PeerKey) {
 		}
 		return
 	}
-	s.Peers.Seen(p, s.address(p))
+	s.Peers.Seen(p, skephost.Reachable(s.Host, skephost.ID(p)))
 	s.Peers.Said(p, hello)
 	s.Peers.Timed(p, s.Now().Sub(begin))
 }
@@ -156,12 +156,4 @@ func (s *Survey) plan(p group.PeerKey, answered bool) {
 		g.fails++
 	}
 	s.next[p] = g
-}
-
-// address is where the host is connected to a peer.
-func (s *Survey) address(p group.PeerKey) string {
-	for _, c := range s.Host.Network().ConnsToPeer(skephost.ID(p)) {
-		return c.RemoteMultiaddr().String()
-	}
-	return ""
 }

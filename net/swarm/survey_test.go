@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/multiformats/go-multiaddr"
 
 	"skep/chunker/group"
@@ -35,8 +36,13 @@ type town struct {
 	begin     time.Time
 }
 
-func (v *town) ID() peer.ID              { return skephost.ID(peerKey(999)) }
-func (v *town) Network() network.Network { return street{v: v} }
+func (v *town) ID() peer.ID                    { return skephost.ID(peerKey(999)) }
+func (v *town) Network() network.Network       { return street{v: v} }
+func (v *town) Peerstore() peerstore.Peerstore { return noAddrs{} }
+
+type noAddrs struct{ peerstore.Peerstore }
+
+func (noAddrs) Addrs(peer.ID) []multiaddr.Multiaddr { return nil }
 
 // street is a town as a network.
 type street struct {
@@ -58,6 +64,8 @@ func (s street) ConnsToPeer(id peer.ID) []network.Conn {
 }
 
 type door struct{ network.Conn }
+
+func (door) Stat() (s network.ConnStats) { s.Direction = network.DirOutbound; return s }
 
 func (door) RemoteMultiaddr() multiaddr.Multiaddr {
 	return multiaddr.StringCast("/ip4/192.0.2.1/tcp/4001")

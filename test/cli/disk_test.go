@@ -415,7 +415,7 @@ func TestJSON(t *testing.T) {
 	write(t, d.Path("file"), strings.Repeat("content", 10_000))
 	d.Sync(t)
 	d.WaitStatus(t, 30*time.Second, "the account is told", func(s control.Status) bool { return s.Packs > 0 })
-	status := object(t, d.Skep(t, "status", "--json", d.Path("file"), d.Path("none")).OK(t))
+	status := object(t, d.Skep(t, "status", "--json", d.Path("file")).OK(t))
 	for _, name := range []string{"pending_bytes", "packs", "packs_below_target", "codings", "peers"} {
 		if _, ok := status[name]; !ok {
 			t.Errorf("status --json has no %s", name)

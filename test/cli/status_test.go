@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +58,69 @@ func TestStatusAfterRecover(t *testing.T) {
 		file := pathStatus(t, d, "file")
 		return file.State == "out" && file.ShardsMissing > 0 && file.PacksBelowTarget > 0 && len(file.Groups) > 0, fmt.Sprintf("%+v %+v", file, d.Status(t))
 	})
+}
+
+// A path that is not there is named, and the exit status says so; what was asked
+// of others is told all the same. So is a path outside of the drive.
+func TestStatusOfWhatIsNotThere(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	d.MountAlone(t)
+	write(t, d.Path("file"), "content")
+	none, outside := d.Path("dir", "none"), filepath.Join(d.Home, "keys")
+	r := d.Skep(t, "status", d.Path("file"), none)
+	if r.Fails(t, 1, none, "no such file"); !strings.Contains(r.Stdout, d.Path("file")+": local") {
+		t.Errorf("nothing is said of the file:\n%s", r.Stdout)
+	}
+	d.Skep(t, "status", outside).Fails(t, 1, outside, "not in a mount")
+	r = d.Skep(t, "status", "--json", d.Path("file"), none, outside)
+	r.Fails(t, 1, none, outside)
+	paths, _ := object(t, r.Stdout)["paths"].([]any)
+	if len(paths) != 3 {
+		t.Fatalf("%d paths", len(paths))
+	}
+	for i, want := range []bool{false, true, true} {
+		p, _ := paths[i].(map[string]any)
+		if said, _ := p["error"].(string); (said != "") != want {
+			t.Errorf("path %d: %v", i, p)
+		}
+	}
+}
+
+// What status tells as a peer's address, another peer can join by.
+func TestAddressesInStatusServe(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 3})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	calls := swarm.Add(t) // it calls the device, and is called by it at where it listens
+	s := d.WaitStatus(t, 30*time.Second, "the device knows four peers", func(s control.Status) bool {
+		n := 0
+		for _, p := range s.Peers {
+			if len(p.Addrs) > 0 {
+				n++
+			}
+		}
+		return n == 4
+	})
+	for _, p := range s.Peers {
+		peer := swarm.ByID(p.ID)
+		if peer == nil || !slices.Contains(p.Addrs, peer.Addr) {
+			t.Errorf("peer %s at %q", p.ID, p.Addrs)
+		}
+	}
+	home := filepath.Join(swarm.Dir, "other")
+	cmd := skep("init", "--home", home, "--words-file", home+".words", "--listen", "/ip4/127.0.0.1/tcp/0")
+	for _, p := range s.Peers {
+		if p.ID == calls.ID() {
+			cmd.Args = append(cmd.Args, "--bootstrap", p.Addrs[0])
+		}
+	}
+	harness.Run(t, cmd).OK(t)
+	mnt := filepath.Join(swarm.Dir, "other.mnt")
+	must(t, os.Mkdir(mnt, 0o755))
+	harness.Skep(t, "--home", home, "mount", mnt).OK(t)
+	write(t, filepath.Join(mnt, "file"), "content")
+	harness.Skep(t, "--home", home, "sync").OK(t)
 }
 
 func pathStatus(t *testing.T, d *harness.Device, name string) control.PathStatus {

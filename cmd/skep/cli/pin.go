@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -27,13 +26,8 @@ folder it reads "inherited"). Pins belong to this device, not to the drive.`,
 			if list == (len(paths) > 0) || list && remove {
 				return usageError{errors.New("say what: skep pin PATH…, skep pin --remove PATH…, or skep pin --list")}
 			}
-			for i := range paths {
-				if abs, err := filepath.Abs(paths[i]); err == nil {
-					paths[i] = abs
-				}
-			}
 			var out control.Pins
-			if err := a.call(cmd.Context(), "/v1/pin", control.Pin{Paths: paths, Remove: remove, List: list}, &out); err != nil {
+			if err := a.call(cmd.Context(), "/v1/pin", control.Pin{Paths: absolute(paths), Remove: remove, List: list}, &out); err != nil {
 				return err
 			}
 			if asJSON {

@@ -24,29 +24,51 @@ func (a *app) statusCommand() *cobra.Command {
 shards, who holds them, and how much room there is. With paths, also for each of
 them: local (on this device only), out (with enough holders to bring it back),
 or safe (with all holders it should have), when that was last proved, and which
-of its shards are missing.`,
+of its shards are missing. Exits with 1 if a path is not there or nothing can be
+said of it.`,
 		Example: `  skep status
   skep status ~/drive/thesis.tex
   skep status --json | jq .packs_below_target`,
 		RunE: func(cmd *cobra.Command, paths []string) error {
-			for i := range paths {
-				if abs, err := filepath.Abs(paths[i]); err == nil {
-					paths[i] = abs
-				}
-			}
 			var s control.Status
-			if err := a.call(cmd.Context(), "/v1/status", daemon.StatusRequest{Paths: paths}, &s); err != nil {
+			if err := a.call(cmd.Context(), "/v1/status", daemon.StatusRequest{Paths: absolute(paths)}, &s); err != nil {
 				return err
 			}
 			if asJSON {
-				return a.printJSON(s)
+				if err := a.printJSON(s); err != nil {
+					return err
+				}
+			} else {
+				printStatus(a.out, s)
 			}
-			printStatus(a.out, s)
-			return nil
+			return untold(s.Paths)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	return cmd
+}
+
+// absolute makes paths absolute, as the daemon has a working directory of its own.
+func absolute(paths []string) []string {
+	out := make([]string, len(paths))
+	for i, p := range paths {
+		out[i] = p
+		if abs, err := filepath.Abs(p); err == nil {
+			out[i] = abs
+		}
+	}
+	return out
+}
+
+// untold is why nothing can be said of some paths; nil if there are none.
+func untold(paths []control.PathStatus) error {
+	var errs []error
+	for _, p := range paths {
+		if p.Error != "" {
+			errs = append(errs, fmt.Errorf("%s: %s", p.Path, p.Error))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func printStatus(w io.Writer, s control.Status) {
@@ -79,8 +101,7 @@ func printStatus(w io.Writer, s control.Status) {
 // printPath tells how safe one file is.
 func printPath(line func(string, string, ...any), p control.PathStatus, now time.Time) {
 	if p.Error != "" {
-		line("File", "%s: %s", p.Path, p.Error)
-		return
+		return // standard error tells
 	}
 	line("File", "%s: %s (%s, %s of it on this device)", p.Path, p.State, bytesOf(p.Size), bytesOf(p.Resident))
 	switch {

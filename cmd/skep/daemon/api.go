@@ -147,7 +147,7 @@ func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, 
 				state = "unknown"
 			}
 		}
-		s.Peers = append(s.Peers, control.Peer{ID: skephost.ID(p.Key).String(), Addrs: p.Addrs, Region: p.Region,
+		s.Peers = append(s.Peers, control.Peer{ID: skephost.ID(p.Key).String(), Addrs: skephost.FullAddrs(p.Key, p.Addrs), Region: p.Region,
 			Shards: shards[p.Key], State: state, Free: p.Free, Availability: p.Availability,
 			RoundTripMS: float64(p.RoundTrip.Microseconds()) / 1000, Lies: p.Strikes})
 	}
