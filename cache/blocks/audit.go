@@ -24,10 +24,17 @@ func (f Fault) Error() string {
 }
 
 // Audit reads all blocks whose children are counted, counts again, and compares.
-// Roots are the blocks that something else than a block needs. Nothing may change
-// the account meanwhile.
+// Roots are the blocks that something else than a block needs, beside those that
+// are held. Nothing may change the account meanwhile.
 func (t *Table) Audit(roots []link.Link, children Children, found func(Fault)) error {
 	a := auditor{t: t, found: found, refs: map[link.Hash]uint64{}, live: map[blockindex.Place]uint64{}, links: map[link.Hash]link.Link{}}
+	held, err := t.held()
+	if err != nil {
+		return err
+	}
+	for _, l := range held {
+		a.refer(l)
+	}
 	for _, l := range roots {
 		a.refer(l)
 	}

@@ -72,7 +72,7 @@ func (t *Table) BeginRecount(own []blockindex.Entry) error {
 func (t *Table) clear() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, table := range []byte{tableBlock, tableTag, tableOrphan, tableDropped, tableNew, tablePack, tableMember, tableVisit} {
+	for _, table := range []byte{tableBlock, tableTag, tableOrphan, tableDropped, tableNew, tablePack, tableMember, tableVisit, tableHeld} {
 		for more := true; more; {
 			var b state.Batch
 			b.Freeing()

@@ -19,6 +19,8 @@ import (
 
 // committed keeps the contents of commits, as holders would.
 type committed struct {
+	before func(i int64) // chunk i is read; nil: nothing
+
 	mu    sync.Mutex // guards both
 	files map[link.Link][]byte
 	reads int
@@ -29,6 +31,9 @@ func (c *committed) Linked(context.Context, uint64) (dag.Inode, error) {
 	return dag.Inode{}, errors.New("no links")
 }
 func (c *committed) ReadChunk(_ context.Context, f dag.File, i int64) ([]byte, error) {
+	if c.before != nil {
+		c.before(i)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reads++
@@ -465,5 +470,51 @@ func TestUsageOfAGrowingFile(t *testing.T) {
 	}
 	if here := d.Here(); here != onDisk(t, d) {
 		t.Errorf("%d bytes are here, the disk has %d", here, onDisk(t, d))
+	}
+}
+
+// noRoom keeps nothing of what is fetched.
+type noRoom struct{ boundless }
+
+func (noRoom) Keep(int64) bool { return false }
+
+// A commit that takes a file while somebody waits for its content gives up the
+// blocks of the one before: the content is had from the new one.
+func TestReadWhileACommitTakesTheFile(t *testing.T) {
+	for _, room := range []Room{boundless{}, noRoom{}} {
+		t.Run(fmt.Sprintf("%T", room), func(t *testing.T) {
+			d, c := evictingDevice(t, Options{})
+			want := pattern(3<<20, 1)
+			ino := d.write(Root, "f", want)
+			c.take(t, d, ino)
+			evict(t, d, ino)
+			d.SetRoom(room)
+			f, err := d.Open(ctx, ino, os.O_RDWR)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Release()
+			if _, err := f.WriteAt(ctx, []byte("edit"), 2<<20, false); err != nil {
+				t.Fatal(err)
+			}
+			copy(want[2<<20:], "edit")
+			c.before = func(i int64) {
+				if i != 1 {
+					return
+				}
+				c.before = nil
+				old, err := d.ContentState(ctx, ino)
+				must(t, err)
+				c.take(t, d, ino)
+				delete(c.files, old.Content)
+			}
+			got := make([]byte, len(want))
+			if _, err := f.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%v, the same: %v", err, bytes.Equal(got, want))
+			}
+			if c.before != nil {
+				t.Error("no commit came between: the test shows nothing")
+			}
+		})
 	}
 }

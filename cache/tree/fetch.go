@@ -60,11 +60,11 @@ func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 	in.mu.Unlock()
 	chunk, err := t.content.ReadChunk(ctx, f, i)
 	in.mu.Lock()
+	if moved := in.row.committed() != f || in.row.has(flagInline); moved && ctx.Err() == nil {
+		return nil // the blocks may be given up by now: the caller looks again
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Path(in.ino), err)
-	}
-	if in.row.committed() != f || in.row.has(flagInline) {
-		return nil // it moved meanwhile: the caller looks again
 	}
 	err = ErrNoSpace
 	if t.room.Keep(int64(len(chunk))) {
@@ -188,6 +188,9 @@ func isZero(p []byte) bool {
 }
 
 func (t *Tree) keepInline(in *inode, content []byte) error {
+	if in.orphan {
+		in.inline = content
+	}
 	c, e := t.lockedChange(in)
 	e.local().flags |= flagInline
 	c.b.Put(key(tableInline, in.ino), content)

@@ -211,6 +211,9 @@ func (t *Tree) Forget(ino Ino) {
 	}
 	in.mu.Unlock()
 	if end {
+		if t.orphans.remove(in) {
+			t.changed() // what was held for it may be given up
+		}
 		in.refs.ended.Store(true)
 		t.release(in) // the reference that kept the orphan
 	}

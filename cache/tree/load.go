@@ -7,6 +7,7 @@ import (
 
 	"skep/cache/state"
 	"skep/chunker/dag"
+	"skep/chunker/link"
 )
 
 // flights lets one caller do what several want.
@@ -58,19 +59,29 @@ func (t *Tree) load(ctx context.Context, d *inode) error {
 		}
 	}
 	defer t.loading.done(d.ino)
-	d.mu.Lock()
-	root := d.row.content
-	d.mu.Unlock()
 	l := loader{t: t, dir: d}
-	if !root.IsZero() {
+	for root := d.committedDir(); !root.IsZero(); {
 		if t.content == nil {
 			return fmt.Errorf("directory %d: %w", d.ino, ErrUnreachable)
 		}
-		if err := t.content.Dir(ctx, root, l.entry); err != nil {
+		err := t.content.Dir(ctx, root, l.entry)
+		if err == nil {
+			break
+		}
+		now := d.committedDir()
+		if now == root || ctx.Err() != nil {
 			return fmt.Errorf("directory %q: %w", t.Path(d.ino), err)
 		}
+		root = now // a commit took it meanwhile, and gave up the blocks before
 	}
 	return l.finish()
+}
+
+// committedDir is the root of a directory in the newest commit that has it.
+func (in *inode) committedDir() link.Link {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.row.content
 }
 
 // loader writes the entries of one committed directory into the tables, some

@@ -60,6 +60,10 @@ func (t *Tree) readThrough(ctx context.Context, in *inode, p []byte, off int64) 
 			in.mu.Unlock()
 			chunk, err := t.passing.read(ctx, t.content, f, at/dag.ChunkSize)
 			in.mu.Lock()
+			if now := in.row.committed(); err != nil && now != f && ctx.Err() == nil {
+				f = now // a commit took the file meanwhile, and gave up the blocks before
+				continue
+			}
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", t.Path(in.ino), err)
 			}

@@ -158,4 +158,7 @@ func (t *Tree) keepForOrphan(in *inode) error {
 func (t *Tree) orphaned(in *inode) {
 	in.orphan = true
 	in.hold()
+	if !in.row.content.IsZero() {
+		t.orphans.add(in)
+	}
 }

@@ -79,6 +79,7 @@ type Tree struct {
 	sweep   sweep
 	pins    pins
 	passing passing
+	orphans orphans
 	loading flights // directories being loaded
 	burst   burst   // of small files
 	noAtime atomic.Bool

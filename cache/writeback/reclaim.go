@@ -29,6 +29,9 @@ func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
 	if counted, err := e.table.Counted(); err != nil || !counted {
 		return err
 	}
+	if err := e.table.Hold(e.cfg.Tree.Needs()); err != nil {
+		return err
+	}
 	for more := true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
