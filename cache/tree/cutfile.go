@@ -238,6 +238,9 @@ func (f *CutFile) readOld(ctx context.Context, p []byte, off int64) error {
 	return nil
 }
 
+// Passed reports whether the kernel may be writing the file while it is read.
+func (f *CutFile) Passed() bool { return f.passed }
+
 // Taken says that all was read: a file that is written from now on need not be
 // kept as it was. For a file that the kernel writes alone it tells whether it
 // was at rest; if not, ErrMoving.

@@ -25,6 +25,9 @@ type Inode struct {
 // shows.
 func (i Inode) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "inode of %q", i.Name) }
 
+// Committed reports whether some commit has the file.
+func (in *Inode) Committed() bool { return in.row.has(flagCommitted) }
+
 // CommittedSize is the size of the file in the newest commit that has it.
 func (in *Inode) CommittedSize() int64 { return in.row.contentSize }
 

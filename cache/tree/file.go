@@ -182,7 +182,7 @@ func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {
 func (t *Tree) makePassed(in *inode) error {
 	c := t.begin()
 	e := c.edit(in)
-	if in.opens > 0 || in.orphan || e.row.size != 0 {
+	if in.opens > 0 || in.orphan || e.row.size != 0 || t.isTinyInCommit(&e.row) {
 		c.abandon()
 		return nil
 	}
@@ -197,6 +197,13 @@ func (t *Tree) makePassed(in *inode) error {
 	in.passthrough = in.opens == 0
 	in.mu.Unlock()
 	return nil
+}
+
+// isTinyInCommit reports whether the committed content of a file is, or is about
+// to be, in its record alone: should the file not come to rest while it is written,
+// a commit could not say it again under another name.
+func (t *Tree) isTinyInCommit(r *row) bool {
+	return r.content.IsZero() && (r.has(flagCommitted) && r.contentSize > 0 || t.currentCut() != nil)
 }
 
 func (t *Tree) openLocked(in *inode, flags int) (*File, error) {

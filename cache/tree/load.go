@@ -190,6 +190,7 @@ func rowOf(rec dag.Inode) row {
 	case r.isDir():
 		r.cookie = firstCookie
 	case r.isFile():
+		r.flags |= flagCommitted
 		if rec.Content.IsZero() {
 			r.flags |= flagInline // the whole content is in the record
 		}

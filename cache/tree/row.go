@@ -33,6 +33,7 @@ const (
 	flagLoaded              // a directory whose entries are in the tables
 	flagMulti               // has or had several links: its record is in the table of links
 	flagUnread              // several links: the rest of the row is still in the commit
+	flagCommitted           // a file that some commit has taken: content and contentSize tell of that
 )
 
 // row is an inode as the tables keep it.

@@ -93,6 +93,9 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 	ch.b.Freeing()
 	r := e.local()
 	r.content, r.contentSize = s.Content, s.Size
+	if r.isFile() {
+		r.flags |= flagCommitted
+	}
 	clean := r.isFile() && r.dirtyEpoch <= c.epoch && !(in.passthrough && in.writers > 0)
 	if clean {
 		r.flags &^= flagDirty

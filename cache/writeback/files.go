@@ -30,7 +30,8 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	case !errors.Is(err, tree.ErrGone):
 		return rec, false, false, err
 	}
-	if in.Record.Content.IsZero() {
+	if !in.Committed() {
+		w.leaveOut(tree.Ino(in.Record.ID))
 		return rec, true, true, nil
 	}
 	old := in.Record
@@ -76,7 +77,7 @@ func (w *work) storeFile(ctx context.Context, in tree.Inode) (dag.Inode, error) 
 	defer f.Close()
 	rec := f.Record
 	rec.Size, rec.Content, rec.Inline = f.Size, link.Link{}, nil
-	if f.Size <= dag.MaxInline {
+	if f.Size <= dag.MaxInline && !f.Passed() { // see tree.isTinyInCommit
 		rec.Inline = make([]byte, f.Size)
 		err = f.ReadAt(ctx, rec.Inline, 0)
 	} else {

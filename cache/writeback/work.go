@@ -27,10 +27,11 @@ type work struct {
 	zero     link.Link
 	zeroErr  error
 
-	mu     sync.Mutex // guards the next three
-	done   []tree.Settled
-	keep   map[tree.Mark]bool
-	moving []tree.Ino
+	mu      sync.Mutex // guards all below
+	done    []tree.Settled
+	keep    map[tree.Mark]bool
+	moving  []tree.Ino
+	leftOut map[tree.Ino]bool // files of which no commit has a whole version yet
 }
 
 // dirty is a directory to be rebuilt because of entries below it.
@@ -43,7 +44,7 @@ type dirty struct {
 
 func newWork(ctx context.Context, e *Engine, cut *tree.Cut) *work {
 	return &work{e: e, cut: cut, p: newPacker(ctx, e), dirs: map[tree.Ino]*dirty{},
-		links: map[tree.Ino]link.Link{}, keep: map[tree.Mark]bool{}}
+		links: map[tree.Ino]link.Link{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}}
 }
 
 func (w *work) settled(s tree.Settled) {
@@ -56,6 +57,18 @@ func (w *work) noteMoving(ino tree.Ino) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.moving = append(w.moving, ino)
+}
+
+func (w *work) leaveOut(ino tree.Ino) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.leftOut[ino] = true
+}
+
+func (w *work) isLeftOut(ino tree.Ino) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.leftOut[ino]
 }
 
 func (w *work) keepMark(m tree.Mark) {
@@ -220,6 +233,10 @@ func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) ([]dag
 			return nil, errors.Join(err, g.Wait())
 		}
 		out[i] = dag.Change{Name: name, Record: special}
+		if special != nil && w.isLeftOut(tree.Ino(special.ID)) { // the table of links has nothing of it
+			w.keepMark(tree.Mark{Dir: dir, Name: name})
+			skip[i] = true
+		}
 		if in == nil {
 			continue
 		}

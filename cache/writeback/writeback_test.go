@@ -55,6 +55,7 @@ type device struct {
 	fs      disk.FS          // of the backing files
 	now     func() time.Time // nil: time.Now
 	lost    bool             // the index was, before it was opened
+	pass    bool             // the kernel may be given backing files
 }
 
 func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
@@ -101,7 +102,8 @@ func (d *device) open(prepare func(*state.Store)) {
 			d.t.Fatal(err)
 		}
 	}
-	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.OpenOn(d.fs, filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1}))
+	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.OpenOn(d.fs, filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1,
+		Passthrough: d.pass}))
 	now := time.Now
 	if d.now != nil {
 		now = d.now
