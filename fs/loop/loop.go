@@ -44,6 +44,7 @@ type Loop struct {
 	readers atomic.Int32 // workers that read
 	most    int32        // how many readers there may be
 	spin    spinning
+	waits   waits
 
 	watching atomic.Bool // the timer runs
 	watcher  *time.Timer
@@ -177,7 +178,7 @@ func (l *Loop) Waits(cancel <-chan struct{}) {
 	}
 	l.mu.Unlock()
 	if of != nil {
-		of.leave()
+		of.wait()
 	}
 }
 

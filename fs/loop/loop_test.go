@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -384,10 +385,17 @@ func TestBadRequests(t *testing.T) {
 }
 
 // TestWaitingHoldsNobodyUp: others are answered while requests wait, whether
-// the loop knows that they do, is told, or finds out.
+// the loop knows that they do, is told, or finds out, also if those before them
+// were brief.
 func TestWaitingHoldsNobodyUp(t *testing.T) {
+	t.Run("mostly long", func(t *testing.T) { holdsNobodyUp(t, 0) })
+	t.Run("mostly brief", func(t *testing.T) { holdsNobodyUp(t, mostBrief) })
+}
+
+func holdsNobodyUp(t *testing.T, score int32) {
 	k, f := start(t, Options{})
 	k.receive()
+	f.loop.waits.of(1).Store(score)
 	waits := map[uint64]bool{}
 	for range 20 {
 		for _, name := range []string{"says that it waits", "waits"} {
@@ -408,6 +416,64 @@ func TestWaitingHoldsNobodyUp(t *testing.T) {
 		delete(waits, a.unique)
 	}
 	getAttr(k)
+}
+
+// TestBriefWaits: a kind of request counts as brief when it mostly was, lately.
+func TestBriefWaits(t *testing.T) {
+	var s waits
+	see := func(d time.Duration, times int, want bool) {
+		t.Helper()
+		for range times {
+			s.saw(20, d)
+		}
+		if s.areBrief(20) != want {
+			t.Errorf("after %d waits of %v, brief is %v", times, d, !want)
+		}
+	}
+	see(brief/10, mostBrief/2-1, false)
+	see(brief/10, 1, true)
+	see(brief/10, 100, true)
+	see(time.Hour, 1, true)
+	see(time.Hour, mostBrief, false)
+	if s.areBrief(21) {
+		t.Error("another kind is brief, too")
+	}
+}
+
+// TestBriefWaitKeepsReading: a worker goes on reading behind a brief wait, but
+// not if others asked at the same time, or if the wait need not be brief.
+func TestBriefWaitKeepsReading(t *testing.T) {
+	_, l, _ := greeted(t, Options{})
+	defer l.device.close()
+	w, err := newWorker(l)
+	must(t, err)
+	defer w.free()
+	for _, c := range []struct {
+		what    string
+		score   int32
+		by      uint32
+		waiting int
+		reads   bool
+	}{
+		{"alone", mostBrief, 1, 0, true},
+		{"of the same thread", mostBrief, 1, 1, true},
+		{"with others", mostBrief, 2, 1, false},
+		{"of another thread, alone", mostBrief, 3, 0, true},
+		{"long", 0, 3, 0, false},
+	} {
+		l.readers.Store(2)
+		w.reads.Store(true)
+		l.waits.of(20).Store(c.score)
+		in := at[header](w.request)
+		in.Opcode, in.Pid = 20, c.by
+		w.waiting = c.waiting
+		w.came()
+		w.wait()
+		if w.reads.Load() != c.reads {
+			t.Errorf("%s: reads: %v", c.what, !c.reads)
+		}
+		w.waited(20)
+	}
 }
 
 // TestInterrupt: who waits for an answer can give up, and nobody else suffers.

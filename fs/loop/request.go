@@ -24,12 +24,14 @@ func (w *worker) handle(n int) {
 	if w.l.opt.Trace {
 		w.traceRequest(in, op, n)
 	}
+	w.came()
 	w.begin(unique)
 	if op.waits {
 		w.leave()
 	}
 	size, st := w.perform(op, w.request[op.in:w.length(in, n)])
 	w.done(unique)
+	w.waited(code)
 	if w.l.opt.Trace {
 		w.traceAnswer(unique, size, st)
 	}

@@ -19,11 +19,14 @@ type worker struct {
 	request []byte // takes a request
 	answer  []byte // takes an answer
 	wake    chan struct{}
-	waiting int // requests in a row that were waiting already
+	waiting int    // requests in a row that were waiting already
+	by      uint32 // the thread that made the last request
+	alone   bool   // … and nobody else was waiting then
 
 	reads atomic.Bool   // w is one of the readers
 	busy  atomic.Uint64 // the number of the request in work, or 0; odd: it was interrupted
 	began atomic.Uint64 // how many requests were begun
+	since atomic.Int64  // when the request began to wait, in nanoseconds, or 0
 
 	cancel chan struct{} // closed when the request is interrupted; l.mu guards replacing it
 	seen   uint64        // began, as of the last look; l.mu guards it
@@ -101,6 +104,7 @@ func (w *worker) try() int {
 func (w *worker) sleep() {
 	start := time.Now()
 	w.l.device.wait()
+	w.waiting = -1 // the next one comes to somebody who waited for it
 	if time.Since(start) < spinTime {
 		w.l.spin.paid()
 	}
