@@ -120,14 +120,23 @@ func (a *auditor) compare() error {
 
 // packs holds the packs against the blocks that are at home in them.
 func (a *auditor) packs() error {
+	var idle []blockindex.Place
 	err := a.t.Packs(func(p Pack) bool {
 		at := blockindex.Place{Group: p.Group, Number: p.Number}
 		if got := a.live[at]; got != p.Live {
 			a.found(Fault{Pack: at, What: fmt.Sprintf("%d bytes count as needed, %d are", p.Live, got)})
 		}
 		delete(a.live, at)
+		if p.MostlyDead() {
+			idle = append(idle, at)
+		}
 		return true
 	})
+	for _, at := range idle {
+		if _, watched, werr := a.t.st.Get(watchKey(at.Group, at.Number)); werr != nil || !watched {
+			a.found(Fault{Pack: at, What: "is mostly dead, and nobody would fold or delete it"})
+		}
+	}
 	for at, n := range a.live {
 		a.found(Fault{Pack: at, What: fmt.Sprintf("%d bytes in it are needed, and it is not in the account", n)})
 	}

@@ -88,6 +88,9 @@ func (c *change) credit(b *Block, add bool) error {
 		p.Live += n
 	} else {
 		p.Live -= min(n, p.Live)
+		if p.MostlyDead() {
+			c.b.Put(watchKey(p.Group, p.Number), nil)
+		}
 	}
 	return nil
 }

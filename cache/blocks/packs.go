@@ -163,7 +163,6 @@ func (t *Table) Bury(id group.ID, n uint16) error {
 	defer t.mu.Unlock()
 	var b state.Batch
 	b.Freeing()
-	b.Freeing()
 	for _, m := range members {
 		place := blockindex.Place{Group: id, Number: n}
 		b.Delete(memberKey(place, m.Link.Hash))
@@ -185,6 +184,7 @@ func (t *Table) Bury(id group.ID, n uint16) error {
 		}
 	}
 	b.Delete(packKey(id, n))
+	b.Delete(watchKey(id, n))
 	_, err = t.st.Apply(&b)
 	return err
 }

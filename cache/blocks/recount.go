@@ -72,7 +72,7 @@ func (t *Table) BeginRecount(own []blockindex.Entry) error {
 func (t *Table) clear() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, table := range []byte{tableBlock, tableTag, tableOrphan, tableDropped, tableNew, tablePack, tableMember, tableVisit, tableHeld} {
+	for _, table := range []byte{tableBlock, tableTag, tableOrphan, tableDropped, tableNew, tablePack, tableMember, tableVisit, tableHeld, tableWatch} {
 		for more := true; more; {
 			var b state.Batch
 			b.Freeing()
@@ -106,6 +106,7 @@ func (t *Table) enterPacks(g group.Group) error {
 		if !g.Dead.Has(n) {
 			p := Pack{Group: g.ID, Number: n, Kind: g.Kind}
 			b.Put(packKey(g.ID, n), p.encode())
+			b.Put(watchKey(g.ID, n), nil)
 		}
 	}
 	if b.Len() == 0 {

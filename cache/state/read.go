@@ -2,8 +2,6 @@ package state
 
 import (
 	"errors"
-	"fmt"
-	"sync/atomic"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/util"
@@ -37,7 +35,7 @@ func (s *Store) get(key []byte) ([]byte, bool, error) {
 	if v, there, known := s.overlaid(key); known {
 		return v, there, nil
 	}
-	return getDB(s.db, key)
+	return s.getDB(s.db, key)
 }
 
 // overlaid is what the overlays say of key, if they know of it; s.mu is held.
@@ -53,13 +51,13 @@ func (s *Store) overlaid(key []byte) (value []byte, there, known bool) {
 	return nil, false, false
 }
 
-func getDB(db leveldb.Reader, key []byte) ([]byte, bool, error) {
+func (s *Store) getDB(db leveldb.Reader, key []byte) ([]byte, bool, error) {
 	v, err := db.Get(key, nil)
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("index: %w", err)
+		return nil, false, s.indexError(err)
 	}
 	return v, true, nil
 }
@@ -116,32 +114,32 @@ func (c *Cut) Snapshot() (*Snapshot, error) {
 	}
 	snap, err := s.db.GetSnapshot()
 	if err != nil {
-		return nil, fmt.Errorf("index: %w", err)
+		return nil, s.indexError(err)
 	}
-	return &Snapshot{snap, &s.reads, c.Seq}, nil
+	return &Snapshot{snap, s, c.Seq}, nil
 }
 
 // Snapshot is an unchanging view of the tables, safe for concurrent use.
 // Release it soon: it keeps what has been overwritten since on the disk.
 type Snapshot struct {
-	snap  *leveldb.Snapshot
-	reads *atomic.Int64 // see Store.Reads
+	snap *leveldb.Snapshot
+	s    *Store
 	// Seq is the number of the last batch that the view contains.
 	Seq uint64
 }
 
 // Get implements Reader.
 func (v *Snapshot) Get(key []byte) ([]byte, bool, error) {
-	v.reads.Add(1)
-	return getDB(v.snap, key)
+	v.s.reads.Add(1)
+	return v.s.getDB(v.snap, key)
 }
 
 // Scan implements Reader.
 func (v *Snapshot) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 	var m merger
-	defer func() { v.reads.Add(m.passed) }()
+	defer func() { v.s.reads.Add(m.passed) }()
 	m.add(v.snap.NewIterator(&util.Range{Start: start, Limit: end}, nil), false)
-	return m.run(fn)
+	return v.s.indexError(m.run(fn))
 }
 
 // Release ends the view.

@@ -45,7 +45,7 @@ func (s *Store) now(look Look, r Row) (Row, error) {
 			return r, nil // nothing came into leveldb since
 		}
 		var err error
-		if v, there, err = getDB(s.db, r.Key); err != nil {
+		if v, there, err = s.getDB(s.db, r.Key); err != nil {
 			return r, err
 		}
 	}

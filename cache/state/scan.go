@@ -2,7 +2,6 @@ package state
 
 import (
 	"bytes"
-	"fmt"
 
 	"github.com/syndtr/goleveldb/leveldb/iterator"
 	"github.com/syndtr/goleveldb/leveldb/util"
@@ -22,7 +21,7 @@ func (s *Store) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 	m.add(s.db.NewIterator(r, nil), false)
 	s.mu.RUnlock()
 	defer func() { s.reads.Add(m.passed) }()
-	return m.run(fn)
+	return s.indexError(m.run(fn))
 }
 
 // merger walks several sorted sources as one. Of equal keys the one in the
@@ -30,6 +29,7 @@ func (s *Store) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 type merger struct {
 	sources []source
 	passed  int64 // keys come by
+	err     error // of a source: the others do not go on without it
 }
 
 type source struct {
@@ -50,12 +50,12 @@ func (m *merger) run(fn func(key, value []byte) bool) error {
 		}
 	}()
 	for i := range m.sources {
-		m.sources[i].next()
+		m.next(&m.sources[i])
 	}
 	for {
 		least := m.least()
-		if least == nil {
-			return m.err()
+		if m.err != nil || least == nil {
+			return m.err
 		}
 		key, value := least.it.Key(), least.it.Value()
 		if v, present := least.value(value); present && key[0] != 0 && !fn(key, v) {
@@ -82,22 +82,18 @@ func (m *merger) pass(key []byte, least *source) {
 	m.passed++
 	for i := range m.sources {
 		if s := &m.sources[i]; s != least && s.ok && bytes.Equal(s.it.Key(), key) {
-			s.next()
+			m.next(s)
 		}
 	}
-	least.next()
+	m.next(least)
 }
 
-func (m *merger) err() error {
-	for _, s := range m.sources {
-		if err := s.it.Error(); err != nil {
-			return fmt.Errorf("index: %w", err)
-		}
+// next moves a source to its next row.
+func (m *merger) next(s *source) {
+	if s.ok = s.it.Next(); !s.ok && m.err == nil {
+		m.err = s.it.Error()
 	}
-	return nil
 }
-
-func (s *source) next() { s.ok = s.it.Next() }
 
 // value is a row's value, and whether there is one.
 func (s *source) value(v []byte) ([]byte, bool) {

@@ -63,6 +63,7 @@ type Store struct {
 	full    error // the disk was full when an overlay was to move; it is tried again
 	trying  bool  // overlays are being moved in the background
 	ballast ballast
+	damage  damage
 
 	flushMu sync.Mutex // held while overlays move into leveldb
 	inDB    uint64     // last record in leveldb; written with flushMu and mu held
@@ -88,6 +89,9 @@ type Options struct {
 	// gathers in memory; 0 is the usual. Small ones make a test meet soon what
 	// otherwise comes after many changes.
 	SegmentSize, OverlaySize int64
+	// Damaged is told, once and from a goroutine of its own, that the index was
+	// found damaged; nil is allowed.
+	Damaged func(error)
 }
 
 // Open opens the tables in dir, replaying what leveldb has not seen.
@@ -101,8 +105,11 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 	if opt.OverlaySize == 0 {
 		opt.OverlaySize = overlaySize
 	}
-	s := &Store{dir: dir, opt: opt, ballast: ballast{fs: opt.Disk, dir: dir}}
+	s := &Store{dir: dir, opt: opt, ballast: ballast{fs: opt.Disk, dir: dir}, damage: damage{tell: opt.Damaged}}
 	s.ballast.find()
+	if err := s.removeDamaged(); err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
 	s.active = s.newMem()
 	s.room = sync.NewCond(&s.mu)
 	db, seq, err := s.openIndex()
@@ -343,7 +350,7 @@ func (s *Store) waitForRoom() error {
 	if s.closed {
 		return ErrClosed
 	}
-	return s.err
+	return errors.Join(s.err, s.damage.err())
 }
 
 // waiting is the size of all overlays; s.mu is held.
@@ -421,7 +428,7 @@ func (s *Store) flushFrozen(n int) error {
 		case isFull(err):
 			s.full = fmt.Errorf("index: %w", err)
 		case err != nil:
-			s.err = fmt.Errorf("index: %w", err)
+			s.err = err
 		default:
 			s.frozen = s.frozen[1:]
 			s.inDB, s.full = o.seq, nil
@@ -465,7 +472,11 @@ func (s *Store) writeOverlay(o overlay) error {
 		}
 	}
 	batch.Put(seqKey, binary.BigEndian.AppendUint64(nil, o.seq))
-	return s.db.Write(batch, nil)
+	err := s.db.Write(batch, nil)
+	if isFull(err) {
+		return err
+	}
+	return s.indexError(err)
 }
 
 // Sync returns when all that was applied before the call is on the disk.
@@ -537,7 +548,7 @@ func (s *Store) Forget(seq uint64) error {
 	sync := leveldb.MakeBatch(32)
 	sync.Put(seqKey, binary.BigEndian.AppendUint64(nil, s.inDB))
 	if err := s.db.Write(sync, &opt.WriteOptions{Sync: true}); err != nil {
-		return fmt.Errorf("index: %w", err)
+		return s.indexError(err)
 	}
 	return s.journal.DropBefore(min(seq, s.inDB+1))
 }
@@ -569,5 +580,6 @@ func (s *Store) Close() error {
 	if cerr := s.journal.Close(); err == nil {
 		err = cerr
 	}
+	s.flushes.Wait() // what was found damaged in the end is noted
 	return err
 }

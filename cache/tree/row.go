@@ -26,14 +26,14 @@ const (
 
 // What is special about an inode.
 const (
-	flagInline  = 1 << iota // content is in the inline row (or empty)
-	flagBacking             // content is in a backing file
-	flagPartial             // … but not all of it: see the ranges row
-	flagDirty               // content changed since the newest commit that has it
-	flagLoaded              // a directory whose entries are in the tables
-	flagMulti               // has or had several links: its record is in the table of links
-	flagUnread              // several links: the rest of the row is still in the commit
-	flagCommitted           // a file that some commit has taken: content and contentSize tell of that
+	flagInline    = 1 << iota // content is in the inline row (or empty)
+	flagBacking               // content is in a backing file
+	flagPartial               // … but not all of it: see the ranges row
+	flagDirty                 // content changed since the newest commit that has it
+	flagLoaded                // a directory whose entries are in the tables
+	flagMulti                 // has or had several links: its record is in the table of links
+	flagUnread                // several links: the rest of the row is still in the commit
+	flagCommitted             // a file that some commit has taken: content and contentSize tell of that
 )
 
 // row is an inode as the tables keep it.

@@ -5,7 +5,6 @@ import (
 
 	"skep/cache/blocks"
 	"skep/chunker/block"
-	"skep/chunker/erasure"
 	"skep/chunker/group"
 )
 
@@ -32,7 +31,7 @@ func (e *Engine) foldSome(ctx context.Context) error {
 
 // chooseFolds picks the packs to fold, within the budget.
 func (e *Engine) chooseFolds() ([]blocks.Pack, error) {
-	classes, err := e.classes()
+	watched, err := e.table.Watched()
 	if err != nil {
 		return nil, err
 	}
@@ -45,16 +44,15 @@ func (e *Engine) chooseFolds() ([]blocks.Pack, error) {
 			chosen = append(chosen, p)
 		}
 	}
-	err = e.table.Packs(func(p blocks.Pack) bool {
-		switch k := (groupKind{classes[p.Group], p.Kind}); {
-		case p.Live == 0:
-		case 2*p.Live < p.Total:
-			take(p)
-		case k.class+2 <= e.classOf(p.Kind):
-			small[k] = append(small[k], p)
+	for _, w := range watched {
+		switch k := (groupKind{w.Group.Class, w.Group.Kind}); {
+		case w.Pack == nil || w.Pack.Live == 0:
+		case w.Pack.MostlyDead():
+			take(*w.Pack)
+		case e.isSmall(w.Group):
+			small[k] = append(small[k], *w.Pack)
 		}
-		return budget > 0
-	})
+	}
 	for _, packs := range small {
 		if len(packs) < smallPacks {
 			continue
@@ -63,17 +61,11 @@ func (e *Engine) chooseFolds() ([]blocks.Pack, error) {
 			take(p)
 		}
 	}
-	return chosen, err
+	return chosen, nil
 }
 
-func (e *Engine) classes() (map[group.ID]erasure.Class, error) {
-	all, err := e.table.Groups()
-	out := make(map[group.ID]erasure.Class, len(all))
-	for _, g := range all {
-		out[g.ID] = g.Class
-	}
-	return out, err
-}
+// isSmall reports whether the packs of a group are folded when many have gathered.
+func (e *Engine) isSmall(g group.Group) bool { return g.Class+2 <= e.classOf(g.Kind) }
 
 // fold puts the live blocks whose home a pack is into others.
 func (e *Engine) fold(ctx context.Context, p *packer, pk blocks.Pack) error {

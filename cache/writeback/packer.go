@@ -119,7 +119,7 @@ func (p *packer) add(s block.Sealed, refs []link.Link) error {
 			f = &filling{kind: kind, b: pack.NewBuilder(p.e.classOf(kind), p.e.buffers.get(p.e.classOf(kind).Size()))}
 			p.open[kind] = f
 		}
-		if f.b.Fits(len(s.Ciphertext)) {
+		if len(f.refs) == 0 || f.b.Fits(len(s.Ciphertext)) { // what an empty pack does not hold, none does
 			return p.put(f, s, refs)
 		}
 		delete(p.open, kind)

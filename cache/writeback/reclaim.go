@@ -102,31 +102,22 @@ func (e *Engine) children(ctx context.Context, l link.Link) ([]link.Link, error)
 // them, and some of their holders may have their shards, but the commit ended
 // before enough of them did. None is on its way while this runs.
 func (e *Engine) buryDead(ctx context.Context) error {
+	watched, err := e.table.Watched()
+	if err != nil {
+		return err
+	}
 	dead := map[group.ID][]uint16{}
-	known := map[group.ID]*group.Bitmap{}
-	err := e.table.Packs(func(p blocks.Pack) bool {
-		if p.Live == 0 {
-			dead[p.Group] = append(dead[p.Group], p.Number)
+	var well []blocks.Watched
+	for _, w := range watched {
+		switch lost := w.Pack == nil && w.Group.Founder == e.self() && !w.Group.Dead.Has(w.Number); {
+		case lost, w.Pack != nil && w.Pack.Live == 0:
+			dead[w.Group.ID] = append(dead[w.Group.ID], w.Number)
+		case w.Pack == nil, !w.Pack.MostlyDead() && !e.isSmall(w.Group):
+			well = append(well, w)
 		}
-		if known[p.Group] == nil {
-			known[p.Group] = &group.Bitmap{}
-		}
-		known[p.Group].Add(p.Number)
-		return true
-	})
-	if err != nil {
-		return err
 	}
-	all, err := e.table.Groups()
-	if err != nil {
+	if err := e.table.Unwatch(well); err != nil {
 		return err
-	}
-	for _, g := range all {
-		for n := range g.Packs {
-			if set := known[g.ID]; g.Founder == e.self() && !g.Dead.Has(n) && (set == nil || !set.Has(n)) {
-				dead[g.ID] = append(dead[g.ID], n)
-			}
-		}
 	}
 	if len(dead) == 0 {
 		return nil

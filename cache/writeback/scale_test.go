@@ -105,6 +105,32 @@ func TestWorkDoesNotGrow(t *testing.T) {
 	}
 }
 
+// A commit looks at the packs that changed, not at all that there are.
+func TestCommitLooksAtFewPacks(t *testing.T) {
+	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), class: 21}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	grow := func(from, to int) (rows int64, packs int) {
+		for i := from; i < to; i++ {
+			d.put(fmt.Sprintf("d%d/f%d", i%4, i), random(uint64(i), 1<<20))
+		}
+		d.sync()
+		d.put("small", fmt.Append(nil, to))
+		before := d.st.Reads()
+		d.sync()
+		return d.st.Reads() - before, len(d.swarm.Packs())
+	}
+	few, fewPacks := grow(0, 4)
+	many, manyPacks := grow(4, 80)
+	t.Logf("%d rows with %d packs, %d with %d", few, fewPacks, many, manyPacks)
+	if manyPacks < 4*fewPacks {
+		t.Fatal("the test does not make packs")
+	}
+	if many > few+few/4+16 {
+		t.Errorf("a commit reads %d rows with %d packs, %d with %d", few, fewPacks, many, manyPacks)
+	}
+}
+
 // The curve from a thousand files to a million, or as many as SKEP_SCALE says;
 // make scale.
 func TestScale(t *testing.T) {

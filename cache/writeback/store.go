@@ -100,15 +100,10 @@ func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group
 			return group.Group{}, 0, err
 		}
 	}
-	number := g.Packs
-	err := e.table.UpdateGroup(g.ID, func(row *group.Group) error {
-		number = row.Packs
-		row.Packs++
+	g, number, err := e.table.NextPack(g.ID, func(row *group.Group) {
 		if leaseDue(*row, e.now()) {
 			row.Lease = leaseNumber(*row, e.now())
 		}
-		g = *row
-		return nil
 	})
 	if err != nil {
 		return group.Group{}, 0, err

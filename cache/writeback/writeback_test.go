@@ -23,6 +23,7 @@ import (
 	"skep/cache/writeback"
 	"skep/chunker/commit"
 	"skep/chunker/dag"
+	"skep/chunker/erasure"
 	"skep/chunker/link"
 	"skep/chunker/secret"
 	"skep/test/memswarm"
@@ -56,6 +57,7 @@ type device struct {
 	now     func() time.Time // nil: time.Now
 	lost    bool             // the index was, before it was opened
 	pass    bool             // the kernel may be given backing files
+	class   erasure.Class    // of content; 0: 4 MiB
 }
 
 func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
@@ -104,6 +106,10 @@ func (d *device) open(prepare func(*state.Store)) {
 	}
 	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.OpenOn(d.fs, filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1,
 		Passthrough: d.pass}))
+	class := d.class
+	if class == 0 {
+		class = 22
+	}
 	now := time.Now
 	if d.now != nil {
 		now = d.now
@@ -111,7 +117,7 @@ func (d *device) open(prepare func(*state.Store)) {
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: deviceKey, Root: rootKey, Names: names, Read: read, Convergence: convergence,
-		ContentClass: 22, JournalMax: 40 << 20, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
+		ContentClass: class, JournalMax: 40 << 20, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
 	run, cancel := context.WithCancel(ctx)

@@ -135,6 +135,11 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 		where = "at " + strings.Join(s.Mounts, ", ")
 	}
 	line("Drive", "%s; %d files, %s", where, s.Files, bytesOf(s.Bytes))
+	if s.IndexDamage != "" {
+		line("Damaged", "%s", s.IndexDamage)
+		line("", "nothing can be written, and what cannot be read fails; nothing is lost: skep down, then skep mount,")
+		line("", "make the index anew from the newest commit and the journal")
+	}
 	switch {
 	case s.PendingFiles > 0 && s.Uploading:
 		line("Uploading", "%d changes, %s; %s sent so far", s.PendingFiles, bytesOf(s.PendingBytes), bytesOf(s.UploadedNow))

@@ -66,6 +66,7 @@ type Status struct {
 	Commit       uint64    `json:"commit"`
 	CommitTime   time.Time `json:"commit_time"`
 	LastError    string    `json:"last_error,omitempty"`
+	IndexDamage  string    `json:"index_damage,omitempty"` // found in the local index: nothing can be written
 	Moving       []string  `json:"moving,omitempty"`
 
 	Packs            int       `json:"packs"`

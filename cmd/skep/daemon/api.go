@@ -127,7 +127,11 @@ func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, 
 		Offered: offered, Hosting: used, Codings: []control.Coding{}, Peers: []control.Peer{}} // lists, also when empty
 	shards := map[group.PeerKey]int{}
 	if d.drive != nil {
-		if err := d.driveStatus(ctx, &s, shards); err != nil {
+		err := d.driveStatus(ctx, &s, shards)
+		if damage := d.drive.st.Damage(); damage != nil {
+			s.IndexDamage, err = damage.Error(), nil // the rest may be missing because of it
+		}
+		if err != nil {
 			return s, err
 		}
 		for _, p := range in.Paths {

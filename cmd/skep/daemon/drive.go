@@ -49,7 +49,18 @@ type drive struct {
 	recoveryOut atomic.Bool // keepers have the recovery record
 }
 
-func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (_ *drive, err error) {
+// openDrive opens the drive. An index that turns out damaged on the way is made
+// anew.
+func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (*drive, error) {
+	d, err := openDriveOnce(h, s, keys, n, log)
+	if errors.Is(err, state.ErrDamaged) {
+		log.Warn("opening the drive again", "err", err)
+		return openDriveOnce(h, s, keys, n, log)
+	}
+	return d, err
+}
+
+func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (_ *drive, err error) {
 	d := &drive{keys: keys, net: n, home: h, log: log, sink: &sink{n: n}}
 	defer func() {
 		if err != nil {
@@ -138,7 +149,10 @@ func (d *drive) openKeys(id string) error {
 }
 
 func (d *drive) openTables() (err error) {
-	if d.st, err = state.Open(d.home.Path("state")); err != nil {
+	damaged := func(err error) {
+		d.log.Error("what is written fails until the index is made anew, from the newest commit and the journal: skep down, then skep mount", "err", err)
+	}
+	if d.st, err = state.OpenWith(d.home.Path("state"), state.Options{Damaged: damaged}); err != nil {
 		return err
 	}
 	d.newest = func() (commit.Head, bool, error) { return writeback.LoadHead(d.st) }

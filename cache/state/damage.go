@@ -1,0 +1,88 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	lerrors "github.com/syndtr/goleveldb/leveldb/errors"
+)
+
+// ErrDamaged says that the index was found damaged while it was open. What it
+// holds is not lost: the next Open makes it anew. Until then nothing is applied
+// any more, and what cannot be read fails.
+var ErrDamaged = errors.New("the local index is damaged")
+
+// damage is what was found to be wrong with the index since it was opened.
+type damage struct {
+	found atomic.Pointer[error] // the first
+	tell  func(error)           // is called with it
+}
+
+// err is what was found; nil if all is well.
+func (d *damage) err() error {
+	if e := d.found.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// Damage says what is wrong with the index; nil if nothing was found. The error
+// is ErrDamaged.
+func (s *Store) Damage() error { return s.damage.err() }
+
+// indexError makes an error of leveldb one of ours. Damage is noted, so that the
+// next Open does not trust the index, even if what it looks at first is whole.
+func (s *Store) indexError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if !lerrors.IsCorrupted(err) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("index: %w", err)
+	}
+	err = fmt.Errorf("%w: %s: %w", ErrDamaged, s.indexDir(), err)
+	if s.damage.found.CompareAndSwap(nil, &err) {
+		s.flushes.Go(func() {
+			if merr := s.markDamaged(); merr != nil {
+				err = errors.Join(err, merr)
+			}
+			if s.damage.tell != nil {
+				s.damage.tell(err)
+			}
+		})
+	}
+	return err
+}
+
+// damagedMark is the name of a file that stands as long as the index beside it is
+// not to be trusted.
+func (s *Store) damagedMark() string { return filepath.Join(s.dir, "damaged") }
+
+func (s *Store) markDamaged() error {
+	f, err := s.opt.Disk.Open(s.damagedMark(), os.O_RDWR|os.O_CREATE)
+	if err == nil {
+		err = errors.Join(f.Close(), s.opt.Disk.SyncDir(s.dir))
+	}
+	return err
+}
+
+// removeDamaged removes an index that an earlier run found damaged.
+func (s *Store) removeDamaged() error {
+	_, err := s.opt.Disk.Stat(s.damagedMark())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = s.opt.Disk.RemoveAll(s.indexDir())
+	}
+	if err == nil {
+		err = s.opt.Disk.SyncDir(s.dir)
+	}
+	if err == nil {
+		err = s.opt.Disk.Remove(s.damagedMark())
+	}
+	return err
+}
