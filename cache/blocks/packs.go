@@ -32,6 +32,7 @@ func (t *Table) AddPack(p Pack, stored []Stored) error {
 		p.Total += uint64(s.Length)
 	}
 	c.packs[string(packKey(p.Group, p.Number))] = &p
+	c.b.Put(watchKey(p.Group, p.Number), nil) // nothing refers to its blocks yet
 	for _, s := range stored {
 		if err := c.store(p, s); err != nil {
 			return fmt.Errorf("pack %d of group %v: %w", p.Number, p.Group, err)
