@@ -3,6 +3,7 @@ package crash
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"skep/cache/tree"
 	"skep/test/model"
@@ -41,7 +42,7 @@ func (h *History) Add(op model.Op, r model.Result, file uint64, m *model.Tree) {
 		case model.SyncDir, model.Fsync, model.Fdatasync, model.FsyncOpen:
 			n.flushed = file
 		case model.Write:
-			if op.Flags != 0 {
+			if op.Flags&os.O_SYNC == os.O_SYNC {
 				n.flushed = file
 			}
 		case model.Rename:

@@ -75,15 +75,17 @@ var changes = []model.Op{
 	{Kind: model.Chmod, Path: "A/g", Mode: 0o600},
 	{Kind: model.Touch, Path: "A/g", Len: 12345},
 	{Kind: model.Read, Path: "A/g", Len: 20000},
+	{Kind: model.Copy, Path: "A/f", To: "A/g", Off: 19950, Len: 100},
+	{Kind: model.Copy, Path: "A/g", To: "A/f", Off: 50, Len: 18000},
 	{Kind: model.Commit},
 	{Kind: model.Evict, Path: "A/g"},
 	{Kind: model.Forget},
 }
 
-// Pairs yields all pairs of operations, with and without a flush between and
-// after them.
-func Pairs(yield func(Case) bool) {
-	for _, a := range changes {
+// pairsOf returns all pairs that an operation begins, with and without a flush
+// between and after them.
+func pairsOf(a model.Op) func(yield func(Case) bool) {
+	return func(yield func(Case) bool) {
 		for _, b := range changes {
 			if !pair(a, b, yield) {
 				return
@@ -112,6 +114,8 @@ func flushOf(op model.Op) model.Op {
 	case model.Mkdir, model.Rmdir, model.Unlink, model.Mkfifo, model.Symlink:
 		dir, _ := model.Split(op.Path)
 		return model.Op{Kind: model.SyncDir, Path: dir}
+	case model.Copy:
+		return model.Op{Kind: model.Fsync, Path: op.To}
 	case model.Link, model.Rename, model.Exchange:
 		dir, _ := model.Split(op.To)
 		return model.Op{Kind: model.SyncDir, Path: dir}

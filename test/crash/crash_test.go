@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -78,11 +79,18 @@ func try(t *testing.T, seed uint64, cases func(yield func(Case) bool)) {
 func TestPairs(t *testing.T) {
 	from := seed.For(t)
 	r := rand.New(rand.NewPCG(from, 0))
-	all := long(t) > 0
+	if long(t) > 0 {
+		for i, a := range changes {
+			t.Run(fmt.Sprintf("%d %v", i, a.Kind), func(t *testing.T) { try(t, from, pairsOf(a)) })
+		}
+		return
+	}
 	try(t, from, func(yield func(Case) bool) {
-		for c := range Pairs {
-			if (all || r.IntN(500) == 0) && !yield(c) {
-				return
+		for _, a := range changes {
+			for c := range pairsOf(a) {
+				if r.IntN(500) == 0 && !yield(c) {
+					return
+				}
 			}
 		}
 	})
@@ -126,21 +134,27 @@ func TestBroken(t *testing.T) {
 	for name, b := range map[string]struct {
 		without func(memdisk.Event) bool
 		ops     []model.Op
+		after   []model.Op // other than setup
 	}{
-		"journal":              {flushOfFile("/state/journal"), []model.Op{{Kind: model.Create, Path: "n"}, sync}},
-		"names of the journal": {flushOfDir("/state/journal"), []model.Op{fill(3), fill(4), fill(5), fill(6), fill(7), sync}},
-		"backing files": {flushOfFile("/files"),
-			[]model.Op{{Kind: model.Write, Path: g, Off: 10, Len: 20, Fill: 3}, {Kind: model.Fsync, Path: g}}},
-		"names of backing files": {flushOfDir("/files"),
-			[]model.Op{{Kind: model.Write, Path: f, Len: 18000, Fill: 3}, {Kind: model.Fsync, Path: f}}},
-		"what a small file leaves the journal for": {flushOfFile("/files"),
-			[]model.Op{{Kind: model.Fsync, Path: f}, {Kind: model.Append, Path: f, Len: 18000, Fill: 3}}},
-		"what replaces another": {flushOfFile("/files"),
-			[]model.Op{{Kind: model.Write, Path: g, Off: 10, Len: 20, Fill: 3}, {Kind: model.Rename, Path: g, To: f}}},
+		"the mark before an overwrite": {without: flushOfFile("/state/journal"),
+			ops: []model.Op{{Kind: model.Write, Path: g, Off: 10, Len: 20, Fill: 3}}, after: committed},
+		"journal":              {without: flushOfFile("/state/journal"), ops: []model.Op{{Kind: model.Create, Path: "n"}, sync}},
+		"names of the journal": {without: flushOfDir("/state/journal"), ops: []model.Op{fill(3), fill(4), fill(5), fill(6), fill(7), sync}},
+		"backing files": {without: flushOfFile("/files"),
+			ops: []model.Op{{Kind: model.Write, Path: g, Off: 10, Len: 20, Fill: 3}, {Kind: model.Fsync, Path: g}}},
+		"names of backing files": {without: flushOfDir("/files"),
+			ops: []model.Op{{Kind: model.Write, Path: f, Len: 18000, Fill: 3}, {Kind: model.Fsync, Path: f}}},
+		"what a small file leaves the journal for": {without: flushOfFile("/files"),
+			ops: []model.Op{{Kind: model.Fsync, Path: f}, {Kind: model.Append, Path: f, Len: 18000, Fill: 3}}},
+		"what replaces another": {without: flushOfFile("/files"),
+			ops: []model.Op{{Kind: model.Write, Path: g, Off: 10, Len: 20, Fill: 3}, {Kind: model.Rename, Path: g, To: f}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 1}
 			c := Case{Setup: setup, Ops: b.ops}
+			if b.after != nil {
+				c.Setup = b.after
+			}
 			if err := x.Run(c); err != nil {
 				t.Fatalf("with all flushes: %v", err)
 			}

@@ -7,6 +7,8 @@
 // leave, the tree is opened on it, and what it holds is compared with what
 // test/model allows: see Allowed. All pairs of operations over a few files are
 // tried, in the manner of B3 (Mohan et al., OSDI 2018), and longer sequences at
-// random. A case that fails is made shorter before it is reported, with the
+// random. The same cases are done on a mount, by the calls that programs make,
+// whose server is a process of its own that is killed in the midst of them: see
+// RunKilled. A case that fails is made shorter before it is reported, with the
 // seed that replays it.
 package crash

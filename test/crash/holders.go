@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"skep/cache/tree"
 	"skep/chunker/dag"
@@ -14,7 +16,48 @@ import (
 
 // holders keep the contents of commits: all that is gone here comes back from
 // them.
-type holders struct{ files map[link.Link][]byte }
+type holders struct {
+	files map[link.Link][]byte
+	dir   string // that keeps them, too; empty: none
+}
+
+func newHolders() *holders { return &holders{files: map[link.Link][]byte{}} }
+
+// openHolders returns those that keep contents in a directory.
+func openHolders(dir string) (*holders, error) {
+	h := newHolders()
+	h.dir = dir
+	names, err := os.ReadDir(dir)
+	for _, name := range names {
+		var n int
+		if _, err := fmt.Sscanf(name.Name(), "%d", &n); err != nil {
+			continue // it was not whole
+		}
+		if h.files[contentLink(n)], err = os.ReadFile(filepath.Join(dir, name.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return h, err
+}
+
+func contentLink(n int) link.Link {
+	return link.Link{Codec: link.DagPB, Hash: link.Hash{byte(n), byte(n >> 8), 1}}
+}
+
+// keep takes content.
+func (h *holders) keep(b []byte) (link.Link, error) {
+	n := len(h.files) + 1
+	l := contentLink(n)
+	h.files[l] = b
+	if h.dir == "" {
+		return l, nil
+	}
+	tmp := filepath.Join(h.dir, "new")
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return l, err
+	}
+	return l, os.Rename(tmp, filepath.Join(h.dir, fmt.Sprint(n)))
+}
 
 func (h *holders) Dir(context.Context, link.Link, func(string, dag.Inode) error) error {
 	return errors.New("no directory was let go of")
@@ -84,11 +127,9 @@ func (h *holders) take(cut *tree.Cut, m tree.Mark) (tree.Settled, error) {
 	}
 	s := tree.Settled{Ino: ino, Size: f.Size}
 	if f.Size > dag.MaxInline {
-		n := len(h.files) + 1
-		s.Content = link.Link{Codec: link.DagPB, Hash: link.Hash{byte(n), byte(n >> 8), 1}}
-		h.files[s.Content] = b
+		s.Content, err = h.keep(b)
 	}
-	return s, nil
+	return s, err
 }
 
 func marked(cut *tree.Cut, m tree.Mark) (ino tree.Ino, ok bool, err error) {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"testing"
 
-	"skep/chunker/link"
 	"skep/test/memdisk"
 	"skep/test/model"
 	"skep/test/seed"
@@ -49,7 +48,7 @@ type side struct {
 
 func newSide(t *testing.T, seed uint64, passthrough bool) *side {
 	t.Helper()
-	run, err := open(memdisk.New(), &holders{map[link.Link][]byte{}}, passthrough)
+	run, err := open(memdisk.New(), newHolders(), passthrough)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,9 @@ import (
 	"slices"
 
 	"skep/cache/backing"
+	"skep/cache/disk"
 	"skep/cache/state"
 	"skep/cache/tree"
-	"skep/chunker/link"
 	"skep/test/memdisk"
 	"skep/test/model"
 )
@@ -46,23 +46,28 @@ type drive struct {
 }
 
 // maintain does what programs do not see.
-func (d *drive) maintain(op model.Op) error {
+func maintain(t *tree.Tree, st *state.Store, h *holders, op model.Op) error {
 	switch op.Kind {
 	case model.Commit:
-		return d.holders.commit(d.Tree)
+		return h.commit(t)
 	case model.Forget:
-		return d.st.Forget(d.st.Seq() + 1)
+		return st.Forget(st.Seq() + 1)
 	case model.Evict:
-		ino, err := d.Find(op.Path)
+		ino, err := (&model.Drive{Tree: t}).Find(op.Path)
 		if err != nil {
 			return nil // there is nothing to let go of
 		}
-		if _, err := d.Tree.Evict(ctx, ino, false); err != nil {
+		if _, err := t.Evict(ctx, ino, false); err != nil {
 			return err
 		}
-		return d.Tree.FinishEvictions(ctx)
+		return t.FinishEvictions(ctx)
 	}
 	return fmt.Errorf("cannot %v", op)
+}
+
+// stateOptions are those of tables whose journal rotates within a case.
+func stateOptions(d disk.FS) state.Options {
+	return state.Options{Disk: d, Index: openIndex(d), SegmentSize: segmentSize, OverlaySize: 64 << 10}
 }
 
 var ctx = context.Background()
@@ -70,7 +75,7 @@ var ctx = context.Background()
 var errRebuilt = errors.New("the index was lost, and what it held with it")
 
 func open(d *memdisk.Disk, h *holders, passthrough bool) (*drive, error) {
-	st, err := state.OpenWith("/state", state.Options{Disk: d, Index: openIndex(d), SegmentSize: segmentSize, OverlaySize: 128 << 10})
+	st, err := state.OpenWith("/state", stateOptions(d))
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +91,7 @@ func open(d *memdisk.Disk, h *holders, passthrough bool) (*drive, error) {
 		return nil, errors.Join(err, st.Close())
 	}
 	drv := &drive{disk: d, st: st, holders: h, passthrough: passthrough}
-	drv.Maintain = drv.maintain
+	drv.Maintain = func(op model.Op) error { return maintain(t, st, h, op) }
 	drv.Tree = t
 	drv.Backing = func(fd int) model.Writer { return d.Descriptor(uintptr(fd)) }
 	return drv, nil
@@ -165,7 +170,7 @@ func (x *Tester) Shrink(c Case, err error) (Case, error) {
 
 // prepare makes what is there before the case, safely.
 func (x *Tester) prepare(d *memdisk.Disk, c Case) (*drive, error) {
-	run, err := open(d, &holders{map[link.Link][]byte{}}, c.Passthrough)
+	run, err := open(d, newHolders(), c.Passthrough)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +184,9 @@ func (x *Tester) prepare(d *memdisk.Disk, c Case) (*drive, error) {
 			run.Do(model.Op{Kind: model.Fsync, Path: op.Path})
 		}
 	}
-	return run, run.Tree.Sync()
+	err = run.Tree.Sync()
+	d.Fold()
+	return run, err
 }
 
 // crashAll crashes at every moment from the first end on, in every way.

@@ -121,6 +121,25 @@ func tear(e Event, seed int) []Event {
 	return out
 }
 
+// Fold makes what a flush has ordered to the disk, from the beginning up to the
+// first event that none has, what was there when the events began.
+func (d *Disk) Fold() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	settled, n := d.settled(len(d.log)), 0
+	for n < len(d.log) && (settled[n] || d.log[n].isFlush()) {
+		n++
+	}
+	owned := map[uint64]bool{}
+	d.base = maps.Clone(d.base)
+	for _, e := range d.log[:n] {
+		if !e.isFlush() {
+			d.base.apply(e, owned)
+		}
+	}
+	d.log = slices.Clone(d.log[n:])
+}
+
 // Losses lists ways in which what is not safe at event n can get lost: all,
 // nothing, all but one file, one file alone, names without content, content
 // without names, what came after a moment, and some at random.
@@ -182,24 +201,34 @@ var hashSeed = maphash.MakeSeed()
 func (d *Disk) Hash() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var h maphash.Hash
-	h.SetSeed(hashSeed)
-	d.now.hash(&h, rootFile)
-	return h.Sum64()
+	return d.now.hash(rootFile)
 }
 
-func (m image) hash(h *maphash.Hash, n uint64) {
+// hash is that of an inode and of all below it.
+func (m image) hash(n uint64) uint64 {
 	in := m[n]
-	if !in.dir {
-		_, _ = h.Write(in.b)
-		for _, r := range in.there.List() {
-			maphash.WriteComparable(h, r)
-		}
+	sum := in.ownHash()
+	for _, kid := range in.kids {
+		sum += maphash.Comparable(hashSeed, [2]uint64{kid, m.hash(kid)})
 	}
-	for _, name := range slices.Sorted(maps.Keys(in.kids)) {
-		_, _ = h.WriteString(name)
-		_ = h.WriteByte(0)
-		m.hash(h, in.kids[name])
+	return sum
+}
+
+// ownHash is that of a file's content, or of a directory's names. It is
+// remembered: inodes of an image that nobody changes any more are shared.
+func (n *inode) ownHash() uint64 {
+	if n.hash != 0 {
+		return n.hash
 	}
-	_ = h.WriteByte(1)
+	var h maphash.Hash
+	h.SetSeed(hashSeed)
+	_, _ = h.Write(n.b)
+	for _, r := range n.there.List() {
+		maphash.WriteComparable(&h, r)
+	}
+	n.hash = h.Sum64()
+	for name, kid := range n.kids {
+		n.hash += maphash.Comparable(hashSeed, name) ^ kid
+	}
+	return n.hash
 }

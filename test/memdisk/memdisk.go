@@ -97,6 +97,7 @@ type inode struct {
 	b     []byte
 	there backing.Ranges // where data was written; the rest is holes
 	mtime int64
+	hash  uint64 // see ownHash; 0: not known
 }
 
 const rootFile = 1
@@ -119,7 +120,7 @@ func (m image) apply(e Event, owned map[uint64]bool) {
 		n = old.clone()
 		m[e.File], owned[e.File] = n, true
 	}
-	n.mtime = e.at
+	n.mtime, n.hash = e.at, 0
 	switch e.Kind {
 	case Write:
 		end := e.Off + int64(len(e.Data))

@@ -161,6 +161,9 @@ func (d *Drive) do(op Op) ([]byte, error) {
 		_, err := d.Tree.SetAttr(ctx, a.Ino, tree.SetAttr{Size: &op.Len})
 		return nil, err
 	}
+	if op.Kind == Copy {
+		return nil, d.copy(a, op)
+	}
 	flags := map[Kind]int{Read: os.O_RDONLY, Append: os.O_WRONLY | os.O_APPEND, Empty: os.O_WRONLY | os.O_TRUNC,
 		Fsync: os.O_RDONLY, Fdatasync: os.O_RDONLY}
 	fl, ok := flags[op.Kind]
@@ -320,6 +323,33 @@ func (d *Drive) content(h *openFile, op Op) ([]byte, error) {
 		err = h.f.Sync(ctx, true)
 	}
 	return nil, err
+}
+
+// copy reads and writes, as the kernel does.
+func (d *Drive) copy(from tree.Attr, op Op) error {
+	to, err := d.file(op.To)
+	if err != nil {
+		return err
+	}
+	src, err := d.Tree.Open(ctx, from.Ino, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer src.Release()
+	dst, err := d.Tree.Open(ctx, to.Ino, os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer dst.Release()
+	p := make([]byte, min(op.Len, from.Size))
+	if from.Ino == to.Ino && op.Off < int64(len(p)) {
+		return unix.EINVAL
+	}
+	n, err := src.ReadAt(ctx, p, 0)
+	if n == 0 || err != nil {
+		return err
+	}
+	return d.write(&openFile{f: dst}, op.Off, p[:n])
 }
 
 // write writes as the kernel would: past the daemon where it may.

@@ -28,7 +28,7 @@ type Generator struct {
 var weights = map[Kind]int{
 	Create: 8, Mkdir: 3, Symlink: 1, Mkfifo: 1, Link: 4, Unlink: 6, Rmdir: 3, Rename: 8, NoReplace: 1, Exchange: 3,
 	Write: 12, Append: 6, Truncate: 6, Empty: 3, Punch: 4, Zero: 3, Allocate: 2, Store: 3, Chmod: 2, Touch: 2, SetXattr: 3,
-	RemoveXattr: 1, Read: 6, Fsync: 6, Fdatasync: 2, SyncDir: 3, Sync: 2,
+	RemoveXattr: 1, Read: 6, Copy: 3, Fsync: 6, Fdatasync: 2, SyncDir: 3, Sync: 2,
 	Open: 8, Close: 5, WriteTo: 8, ReadFrom: 4, TruncateOpen: 3, PunchOpen: 2, StoreTo: 3, FsyncOpen: 3, Tmpfile: 1, LinkOpen: 1,
 }
 
@@ -73,15 +73,15 @@ func (g *Generator) make(k Kind) Op {
 	switch k {
 	case Link, Rename, NoReplace, Exchange, LinkOpen:
 		op.To = g.path()
+	case Copy:
+		op.To, op.Off, op.Len = g.path(), g.size(), max(1, g.size())
 	case Symlink:
 		op.To = "nowhere"
 	case Write, Append, Store, WriteTo, StoreTo, Punch, Zero, PunchOpen, Allocate, Read, ReadFrom:
 		op.Off, op.Len = g.size(), max(1, g.size())
 		g.fill++
 		op.Fill = g.fill
-		if k == Write && g.Rand.IntN(6) == 0 {
-			op.Flags = os.O_SYNC
-		}
+		g.flag(&op)
 	case Truncate, TruncateOpen, Touch:
 		op.Len = g.size()
 	case Chmod:
@@ -100,6 +100,21 @@ func (g *Generator) make(k Kind) Op {
 	}
 	return op
 }
+
+// flag makes some writes synchronous, and some reads and writes go past the
+// page cache, which takes whole blocks.
+func (g *Generator) flag(op *Op) {
+	switch {
+	case op.Kind == Write && g.Rand.IntN(6) == 0:
+		op.Flags = os.O_SYNC
+	case (op.Kind == Write || op.Kind == Read) && g.Rand.IntN(6) == 0:
+		op.Flags = unix.O_DIRECT
+		op.Off, op.Len = op.Off&^(block-1), (op.Len+block-1)&^(block-1)
+	}
+}
+
+// block is what O_DIRECT reads and writes at once, of any local filesystem.
+const block = 4096
 
 func (g *Generator) path() string {
 	return Join(g.Dirs[g.Rand.IntN(len(g.Dirs))], g.Names[g.Rand.IntN(len(g.Names))])

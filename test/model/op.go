@@ -36,6 +36,7 @@ const (
 	SetXattr
 	RemoveXattr
 	Read // Len bytes at Off
+	Copy // Len bytes from the beginning of Path to Off of To: copy_file_range
 	Fsync
 	Fdatasync
 	SyncDir
@@ -60,7 +61,7 @@ const (
 
 var kindNames = [kinds]string{"create", "mkdir", "symlink", "mkfifo", "link", "unlink", "rmdir", "rename", "noreplace",
 	"exchange", "write", "append", "truncate", "empty", "punch", "zero", "allocate", "store", "chmod", "touch", "setxattr",
-	"removexattr", "read", "fsync", "fdatasync", "syncdir", "sync", "open", "close", "write-to", "read-from",
+	"removexattr", "read", "copy", "fsync", "fdatasync", "syncdir", "sync", "open", "close", "write-to", "read-from",
 	"truncate-open", "punch-open", "store-to", "fsync-open", "tmpfile", "link-open", "commit", "evict", "forget", "restart"}
 
 func (k Kind) String() string { return kindNames[k] }

@@ -153,7 +153,25 @@ func (t *Tree) Do(op Op) Result {
 	if err != 0 {
 		return Result{Errno: err}
 	}
+	if op.Kind == Copy {
+		return Result{Errno: t.copy(n, op)}
+	}
 	return n.content(op)
+}
+
+// copy copies from the beginning of a file into another one, or further behind
+// in the same.
+func (t *Tree) copy(from *Node, op Op) unix.Errno {
+	to, err := t.file(op.To)
+	if err != 0 {
+		return err
+	}
+	p := from.Content[:min(op.Len, int64(len(from.Content)))]
+	if from == to && op.Off < int64(len(p)) {
+		return unix.EINVAL
+	}
+	to.put(op.Off, p)
+	return 0
 }
 
 // FileOf is the number of the file that an operation is about; 0 if there is

@@ -30,7 +30,7 @@ func TestKilledServer(t *testing.T) {
 			must(t, os.WriteFile(d.path(fmt.Sprint("small-", i)), []byte{byte(i)}, 0o644))
 		}
 		must(t, os.Rename(d.path("small-0"), d.path("small-1")))
-		d.kill()
+		d.Kill()
 		if _, err := os.Stat(d.root); !errors.Is(err, unix.ENOTCONN) {
 			t.Errorf("the mount of a killed server: %v", err)
 		}

@@ -1,40 +1,23 @@
 package posix
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"skep/cache/backing"
-	"skep/cache/state"
-	"skep/cache/tree"
-	"skep/fs/adapter"
 	"skep/fs/mount"
 	"skep/test/posix/ordinary"
+	"skep/test/served"
 )
 
-// serverEnv tells a process, in the environment, to serve a drive.
-const serverEnv = "SKEP_POSIX_SERVER"
-
 func TestMain(m *testing.M) {
-	if conf := os.Getenv(serverEnv); conf != "" {
-		if err := serve(conf); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		return
+	if c, yes := served.Asked(); yes {
+		served.Main(c)
 	}
 	if os.Getenv(scriptEnv) != "" {
 		if err := interpret(os.Stdin, os.Stdout); err != nil {
@@ -47,68 +30,13 @@ func TestMain(m *testing.M) {
 }
 
 // config says how a drive is served.
-type config struct {
-	Dir, Home   string
-	Options     string // as after -o
-	Passthrough bool
-	Stock       bool   // go-fuse's own request loop
-	Trace       string // file that takes the requests; empty: none
-}
-
-// serve serves a drive until it is unmounted or the process is told to end.
-func serve(conf string) error {
-	var c config
-	if err := json.Unmarshal([]byte(conf), &c); err != nil {
-		return err
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	opt := mount.Options{Home: c.Home, Log: log, Stock: c.Stock}
-	if err := opt.Parse(c.Options); err != nil {
-		return err
-	}
-	if c.Trace != "" {
-		f, err := os.Create(c.Trace)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		opt.Trace = true
-		opt.Log = slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
-	st, err := state.Open(filepath.Join(c.Home, "state"))
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	files, err := backing.Open(filepath.Join(c.Home, "files"))
-	if err != nil {
-		return err
-	}
-	t, err := tree.Open(tree.Options{State: st, Backing: files, Device: 1, Passthrough: c.Passthrough,
-		Owner: tree.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, Log: log})
-	if err != nil {
-		return err
-	}
-	fs := adapter.New(t, adapter.Options{UID: opt.UID, GID: opt.GID, Log: log})
-	srv, err := mount.Mount(c.Dir, fs, opt)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	fmt.Println("ready")
-	if err := srv.Run(ctx); err != nil {
-		return err
-	}
-	return t.Sync()
-}
+type config = served.Config
 
 // drive is a mounted drive and the process that serves it.
 type drive struct {
 	t    *testing.T
 	conf config
-	cmd  *exec.Cmd
-	out  *bufio.Reader
+	*served.Server
 	root string // the mount point
 }
 
@@ -133,26 +61,9 @@ func newDrive(t *testing.T, c config) *drive {
 
 func (d *drive) start() {
 	d.t.Helper()
-	conf, err := json.Marshal(d.conf)
+	s, err := served.Start(d.conf)
 	must(d.t, err)
-	d.cmd = exec.Command("/proc/self/exe")
-	d.cmd.Env = append(os.Environ(), serverEnv+"="+string(conf))
-	d.cmd.Stderr = os.Stderr
-	out, err := d.cmd.StdoutPipe()
-	must(d.t, err)
-	must(d.t, d.cmd.Start())
-	d.out = bufio.NewReader(out)
-	if line, _ := d.out.ReadString('\n'); line != "ready\n" {
-		rest, _ := io.ReadAll(d.out)
-		d.t.Fatalf("server: %s%s", line, rest)
-	}
-}
-
-// kill ends the server as a crash would; the mount is dead afterwards.
-func (d *drive) kill() {
-	d.t.Helper()
-	must(d.t, d.cmd.Process.Kill())
-	_ = d.cmd.Wait()
+	d.Server = s
 }
 
 // unmount unmounts politely and waits for the server.
@@ -164,9 +75,8 @@ func (d *drive) unmount() {
 
 func (d *drive) wait() {
 	d.t.Helper()
-	said, _ := io.ReadAll(d.out)
-	if err := d.cmd.Wait(); err != nil {
-		d.t.Errorf("server: %v: %s", err, said)
+	if err := d.Wait(); err != nil {
+		d.t.Error(err)
 	}
 }
 
@@ -179,12 +89,9 @@ func (d *drive) remount() {
 
 // end takes away whatever is left.
 func (d *drive) end() {
-	if d.cmd != nil && d.cmd.ProcessState == nil {
-		_ = d.cmd.Process.Signal(syscall.SIGTERM)
-		_, _ = io.Copy(io.Discard, d.out)
-		_ = d.cmd.Wait()
+	if d.Server != nil {
+		d.End()
 	}
-	_ = mount.ForceUnmount(d.root)
 }
 
 // path is the path of a name on the drive.

@@ -102,7 +102,7 @@ func (d *drive) fillUntilKilled(db string) string {
 		said.Write(b[:n])
 		rows = strings.Count(said.String(), "\n")
 	}
-	d.kill()
+	d.Kill()
 	lines := strings.Split(said.String(), "\n")
 	told = lines[len(lines)-2]
 	_ = cmd.Process.Kill()
@@ -129,7 +129,7 @@ func TestKilledRepository(t *testing.T) {
 			_, err := out.Read(make([]byte, 10))
 			must(t, err)
 		}
-		d.kill()
+		d.Kill()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		d.start()

@@ -1,0 +1,143 @@
+package crash
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"testing"
+	"time"
+
+	"skep/test/model"
+	"skep/test/seed"
+	"skep/test/served"
+)
+
+func TestMain(m *testing.M) {
+	if c, yes := served.Asked(); yes {
+		Serve(c)
+	}
+	debug.SetGCPercent(400) // what is made for one state is not needed for the next
+	os.Exit(m.Run())
+}
+
+// killedCase is a case whose server is killed.
+type killedCase struct {
+	Case
+	kill Kill
+}
+
+// tryKilled runs cases on mounts, some at a time. The first that fails is made
+// shorter and reported.
+func tryKilled(t *testing.T, cases func(yield func(killedCase) bool)) {
+	t.Helper()
+	needsFUSE(t)
+	base, err := os.MkdirTemp("", "skep-killed-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(base)
+	todo := make(chan killedCase)
+	var mu sync.Mutex // guards the next two
+	n, met := 0, 0
+	var wg sync.WaitGroup
+	for worker := range runtime.GOMAXPROCS(0) {
+		dir := filepath.Join(base, fmt.Sprint(worker))
+		wg.Go(func() {
+			for c := range todo {
+				before, err := RunKilled(dir, c.Case, c.kill, "")
+				if err != nil && !t.Failed() {
+					short, kill, err := ShrinkKilled(dir, c.Case, c.kill, err)
+					t.Errorf("%v, %v: %v", short, kill, err)
+				}
+				mu.Lock()
+				n++
+				if before {
+					met++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	cases(func(c killedCase) bool {
+		if t.Failed() {
+			return false
+		}
+		todo <- c
+		return true
+	})
+	close(todo)
+	wg.Wait()
+	t.Logf("%d cases, %d of them killed before the last operation", n, met)
+}
+
+// TestKilledPairs does pairs of operations on a mount and kills its server once
+// in each: some pairs, or all.
+func TestKilledPairs(t *testing.T) {
+	r := rand.New(rand.NewPCG(seed.For(t), 3))
+	every := 1
+	if long(t) == 0 {
+		every = len(changes) * len(changes) / 12
+	}
+	tryKilled(t, func(yield func(killedCase) bool) {
+		for _, a := range changes {
+			for _, b := range changes {
+				if r.IntN(every) == 0 && !yield(somePair(r, a, b)) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// TestKilledRandom does longer cases.
+func TestKilledRandom(t *testing.T) {
+	r := rand.New(rand.NewPCG(seed.For(t), 4))
+	end := time.Now().Add(long(t))
+	tryKilled(t, func(yield func(killedCase) bool) {
+		for i := 0; i < 8 || time.Now().Before(end); i++ {
+			c := Random(r)
+			if !yield(killedCase{c, someKill(r, len(c.Ops))}) {
+				return
+			}
+		}
+	})
+}
+
+// somePair is one of the cases that a pair makes.
+func somePair(r *rand.Rand, a, b model.Op) killedCase {
+	var all []Case
+	pair(a, b, func(c Case) bool { all = append(all, c); return true })
+	c := all[r.IntN(len(all))]
+	return killedCase{c, someKill(r, len(c.Ops))}
+}
+
+// TestKilledBroken has a server keep what it should have written: the tester has
+// to see it.
+func TestKilledBroken(t *testing.T) {
+	needsFUSE(t)
+	c := Case{Setup: setup, Ops: []model.Op{{Kind: model.Write, Path: "A/g", Off: 10, Len: 20, Fill: 3}}}
+	for name, without := range map[string]omission{"journal": writeFile + "state/journal", "backing files": writeFile + "files"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if _, err := RunKilled(dir, c, Kill{At: 100}, ""); err != nil {
+				t.Fatalf("whole: %v", err)
+			}
+			if _, err := RunKilled(dir, c, Kill{At: 100}, without); err == nil {
+				t.Error("nobody noticed")
+			} else {
+				t.Logf("seen: %v", err)
+			}
+		})
+	}
+}
+
+func needsFUSE(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Skipf("this machine has no FUSE: %v", err)
+	}
+}
