@@ -466,32 +466,32 @@ func TestChunks(t *testing.T) {
 func TestGivingUp(t *testing.T) {
 	d := newDevice(t, newSwarm())
 	f, content := d.file(1, 3)
-	hold := make(chan struct{})
-	d.swarm.set(func(p *packs) { p.hold = hold })
-	ctx, cancel := context.WithCancel(t.Context())
-	gaveUp, got := make(chan error, 1), make(chan error, 1)
-	go func() {
-		_, err := d.reader.ReadChunk(ctx, f, 2)
-		gaveUp <- err
-	}()
-	go func() {
-		b, err := d.reader.ReadChunk(context.Background(), f, 2)
-		if err == nil && !bytes.Equal(b, chunkOf(content, 2)) {
-			err = errors.New("another chunk")
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		d.swarm.set(func(p *packs) { p.hold = hold })
+		ctx, cancel := context.WithCancel(t.Context())
+		gaveUp, got := make(chan error, 1), make(chan error, 1)
+		go func() {
+			_, err := d.reader.ReadChunk(ctx, f, 2)
+			gaveUp <- err
+		}()
+		go func() {
+			b, err := d.reader.ReadChunk(t.Context(), f, 2)
+			if err == nil && !bytes.Equal(b, chunkOf(content, 2)) {
+				err = errors.New("another chunk")
+			}
+			got <- err
+		}()
+		synctest.Wait() // until the fetch is under way, and both wait for it
+		cancel()
+		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up got %v", err)
 		}
-		got <- err
-	}()
-	for len(d.swarm.requests()) == 0 { // until the fetch is under way
-		time.Sleep(time.Millisecond)
-	}
-	cancel()
-	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
-		t.Errorf("who gave up got %v", err)
-	}
-	close(hold)
-	if err := <-got; err != nil {
-		t.Errorf("who waited got %v", err)
-	}
+		close(hold)
+		if err := <-got; err != nil {
+			t.Errorf("who waited got %v", err)
+		}
+	})
 }
 
 // Who reads in order finds the next chunks on their way; who looks at one chunk
@@ -499,36 +499,28 @@ func TestGivingUp(t *testing.T) {
 func TestReadAhead(t *testing.T) {
 	d := newDevice(t, newSwarm())
 	f, _ := d.file(1, 20)
-	if _, err := d.reader.ReadChunk(t.Context(), f, 10); err != nil {
-		t.Fatal(err)
-	}
-	asked := func() (n int) {
-		for _, r := range d.swarm.requests() {
-			var number, unit, units int
-			_, _ = fmt.Sscanf(r, "%d:%d+%d", &number, &unit, &units)
-			n += units
+	synctest.Test(t, func(t *testing.T) {
+		read := func(i int64) (units int) {
+			t.Helper()
+			if _, err := d.reader.ReadChunk(t.Context(), f, i); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // until what is fetched ahead is here
+			for _, r := range d.swarm.requests() {
+				var number, unit, n int
+				_, _ = fmt.Sscanf(r, "%d:%d+%d", &number, &unit, &n)
+				units += n
+			}
+			return units
 		}
-		return n
-	}
-	if n := asked(); n > 3*dag.ChunkSize/erasure.Unit {
-		t.Errorf("one chunk in the middle cost %d units", n)
-	}
-	for i := range int64(3) {
-		if _, err := d.reader.ReadChunk(t.Context(), f, i); err != nil {
-			t.Fatal(err)
+		const chunk = dag.ChunkSize / erasure.Unit
+		if n := read(10); n > 3*chunk {
+			t.Errorf("one chunk in the middle cost %d units", n)
 		}
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		d.swarm.mu.Lock()
-		n := len(d.swarm.asked)
-		d.swarm.mu.Unlock()
-		if n >= 6 {
-			break
+		if n := read(0) + read(1) + read(2); n < 6*chunk {
+			t.Errorf("three chunks in order cost %d units: nothing was fetched ahead", n)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("only %d requests: nothing was fetched ahead", n)
-		}
-	}
+	})
 }
 
 // A directory of the drive, and its table of inodes, are read through, too.

@@ -17,7 +17,6 @@ import (
 	"skep/net/client"
 	"skep/net/dht"
 	"skep/net/holder"
-	skephost "skep/net/host"
 	"skep/net/wire"
 	"skep/test/simnet"
 	"skep/test/storetest"
@@ -496,29 +495,31 @@ func TestRecordFlood(t *testing.T) {
 // Many keys, each with a connection of its own that comes and goes, leave the
 // holder as it was.
 func TestConnectionChurn(t *testing.T) {
-	hold, ask, _ := pair(t, simnet.Config{})
-	before := runtime.NumGoroutine()
-	for i := range 60 {
-		h, err := skephost.New(skephost.Config{Key: storetest.Key(uint64(5000 + i))})
-		if err != nil {
+	c := simnet.Config{DHT: dht.Config{Refresh: -1}}
+	simnet.Simulate(t, 2, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		hold, ask := s.Peers[0], s.Peers[1]
+		s.Pass(time.Hour)
+		const strangers = 60
+		before := runtime.NumGoroutine() + 2*strangers // the simulated network keeps two for each endpoint
+		for i := range strangers {
+			h := s.Stranger(t, i)
+			if err := h.Connect(t.Context(), hold.Info()); err != nil {
+				t.Fatal(err)
+			}
+			if st, err := h.NewStream(t.Context(), hold.Host.ID(), wire.Protocol); err == nil {
+				_, _ = st.Write([]byte{byte(wire.KindGet)})
+			}
+			_ = h.Close()
+		}
+		if _, err := ask.Client.Hello(t.Context(), hold.Key); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Connect(t.Context(), hold.Info()); err != nil {
-			t.Fatal(err)
+		s.Pass(time.Hour)
+		if n := len(hold.Host.Network().Conns()); n > 0 {
+			t.Errorf("%d connections are left", n)
 		}
-		if s, err := h.NewStream(t.Context(), hold.Host.ID(), wire.Protocol); err == nil {
-			_, _ = s.Write([]byte{byte(wire.KindGet)})
+		if n := runtime.NumGoroutine(); n > before {
+			t.Errorf("%d goroutines are left", n-before)
 		}
-		_ = h.Close()
-	}
-	if _, err := ask.Client.Hello(t.Context(), hold.Key); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(60 * time.Second)
-	for len(hold.Host.Network().Conns()) > 4 || runtime.NumGoroutine() > before+60 {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections, %d goroutines more", len(hold.Host.Network().Conns()), runtime.NumGoroutine()-before)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	})
 }

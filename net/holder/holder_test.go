@@ -295,10 +295,6 @@ func TestLeasesEnd(t *testing.T) {
 	c := simnet.Config{Holder: holder.Config{Grace: 24 * time.Hour}, DHT: dht.Config{Refresh: -1}}
 	simnet.Simulate(t, 2, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
 		ctx := t.Context()
-		pass := func(d time.Duration) {
-			s.Hangup()
-			time.Sleep(d)
-		}
 		hold, ask := s.Peers[0], s.Peers[1]
 		o := storetest.NewOwner(1, 16, 1, 2)
 		p := o.Pack(t, 0)
@@ -316,14 +312,14 @@ func TestLeasesEnd(t *testing.T) {
 		if err := hold.DHT.Announced(ctx); err != nil {
 			t.Fatal(err)
 		}
-		pass(25 * time.Hour)
+		s.Pass(25 * time.Hour)
 		if _, err := ask.Client.Get(ctx, hold.Key, &p.Manifest, 0, 0, 1); err != nil {
 			t.Errorf("within the grace: %v", err)
 		}
 		if err := put(t, ask, hold, o.Pack(t, 1), 0); !refusedFor(err, "ended") {
 			t.Errorf("put after the end: %v", err)
 		}
-		pass(25 * time.Hour)
+		s.Pass(25 * time.Hour)
 		if _, err := ask.Client.Get(ctx, hold.Key, &p.Manifest, 0, 0, 1); !errors.Is(err, client.ErrAbsent) {
 			t.Errorf("after the grace: %v", err)
 		}
@@ -334,7 +330,7 @@ func TestLeasesEnd(t *testing.T) {
 		if h, ok := hold.Store.Holding(o.ID); !ok || !h.Dead.Has(5) || h.Lease.Number != 2 {
 			t.Errorf("holding: %+v, %v", h, ok)
 		}
-		pass(10 * 24 * time.Hour)
+		s.Pass(10 * 24 * time.Hour)
 		if n := len(hold.Store.Holdings()); n != 0 {
 			t.Errorf("%d groups are left", n)
 		}

@@ -80,11 +80,11 @@ func TestKeeperAdoptsNewer(t *testing.T) {
 		if err := owner.Client.PutRecord(ctx, keeper.Key, first); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour)
+		s.Pass(time.Hour)
 		if err := owner.DHT.PutRecord(ctx, second); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(13 * time.Hour)
+		s.Pass(13 * time.Hour)
 		if got, _, err := owner.Client.GetRecord(ctx, keeper.Key, r.Key()); err != nil || got.Number != 2 {
 			t.Errorf("the keeper has %+v, %v", got, err)
 		}
@@ -108,7 +108,7 @@ func TestRecordThatIsBroughtAgainIsKept(t *testing.T) {
 			if err := owner.Client.PutRecord(ctx, keeper.Key, word); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(7 * day)
+			s.Pass(7 * day)
 		}
 		if _, _, err := owner.Client.GetRecord(ctx, keeper.Key, again.Key()); err != nil {
 			t.Errorf("the record that was brought a week ago: %v", err)
@@ -128,11 +128,11 @@ func TestKeeperFindsWhatItLost(t *testing.T) {
 		if err := owner.Client.PutRecord(ctx, keeper.Key, word); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour)
+		s.Pass(time.Hour)
 		if err := keeper.Store.DropRecord(r.Key()); err != nil { // as a store does that finds it damaged
 			t.Fatal(err)
 		}
-		time.Sleep(13 * time.Hour)
+		s.Pass(13 * time.Hour)
 		if _, got, err := owner.Client.GetRecord(ctx, keeper.Key, r.Key()); err != nil || !bytes.Equal(got, word) {
 			t.Errorf("the keeper has %v", err)
 		}

@@ -47,7 +47,7 @@ func TestScrubFindsRot(t *testing.T) {
 		}
 		spoil(t, files[1], func(b []byte) []byte { b[len(b)-5000] ^= 1; return b })
 		spoil(t, files[2], func(b []byte) []byte { return b[:len(b)-4096] })
-		time.Sleep(8 * 24 * time.Hour)
+		s.Pass(8 * 24 * time.Hour)
 		st, err := ask.Client.Statement(t.Context(), hold.Key, o.ID)
 		if err != nil || st.Held.Count() != 2 || !st.Held.Has(0) || !st.Held.Has(3) {
 			t.Errorf("states %d shards: %v, %v", st.Held.Count(), st.Held, err)
@@ -113,7 +113,7 @@ func TestScrubTakesItsTime(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(day + time.Minute)
+		s.Pass(day + time.Minute)
 		at := store.seen()
 		if len(at) != packs {
 			t.Fatalf("%d shards were verified in a turn, not %d", len(at), packs)
@@ -123,7 +123,7 @@ func TestScrubTakesItsTime(t *testing.T) {
 				t.Errorf("%v from one shard to the next", d)
 			}
 		}
-		time.Sleep(day - 2*time.Minute)
+		s.Pass(day - 2*time.Minute)
 		st, err := ask.Host.NewStream(t.Context(), hold.Host.ID(), wire.Protocol)
 		if err != nil {
 			t.Fatal(err)

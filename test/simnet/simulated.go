@@ -11,12 +11,16 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/marcopolo/simnet"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/quic-go/quic-go"
 	"go.uber.org/fx"
+
+	skephost "skep/net/host"
+	"skep/test/storetest"
 )
 
 // Link is what the network between the peers of a simulated swarm is like.
@@ -141,3 +145,29 @@ func (s *Swarm) Hangup() {
 		}
 	}
 }
+
+// Pass lets time go by, with connections that do not last: to keep them alive
+// for days is most of what a simulation does otherwise.
+func (s *Swarm) Pass(d time.Duration) {
+	s.Hangup()
+	time.Sleep(d)
+}
+
+// Stranger starts a host that is on the swarm's network without being of the
+// swarm. The caller closes it; no two have the same number.
+func (s *Swarm) Stranger(t testing.TB, number int) host.Host {
+	t.Helper()
+	c, err := s.join(firstStranger + number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Host.Key = storetest.Key(uint64(firstStranger + number))
+	h, err := skephost.New(c.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// firstStranger is behind all peers of a swarm.
+const firstStranger = 5000
