@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"skep/cache/tree"
+	"skep/chunker/block"
 	"skep/chunker/dag"
 	"skep/chunker/link"
 )
@@ -210,8 +211,6 @@ func (s *sealing) stop() {
 	s.wg.Wait()
 }
 
-var chunkBuffers = sync.Pool{New: func() any { b := make([]byte, dag.ChunkSize); return &b }}
-
 // sealChunk reads one chunk and puts it into a pack.
 func (w *work) sealChunk(ctx context.Context, f *tree.CutFile, i int64) (link.Link, error) {
 	select {
@@ -220,12 +219,12 @@ func (w *work) sealChunk(ctx context.Context, f *tree.CutFile, i int64) (link.Li
 	case <-ctx.Done():
 		return link.Link{}, ctx.Err()
 	}
-	buf := chunkBuffers.Get().(*[]byte)
-	defer chunkBuffers.Put(buf)
+	buf := plainBuffers.get()
+	defer plainBuffers.put(buf)
 	off := i * dag.ChunkSize
-	p := (*buf)[:min(dag.ChunkSize, f.Size-off)]
-	if err := f.ReadAt(ctx, p, off); err != nil {
+	end := block.Headroom + min(dag.ChunkSize, f.Size-off)
+	if err := f.ReadAt(ctx, buf[block.Headroom:end], off); err != nil {
 		return link.Link{}, err
 	}
-	return w.p.Put(ctx, link.Raw, p, nil)
+	return w.p.putFramed(ctx, link.Raw, buf[:end], nil)
 }

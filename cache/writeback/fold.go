@@ -82,7 +82,7 @@ func (e *Engine) fold(ctx context.Context, p *packer, pk blocks.Pack) error {
 		if err != nil {
 			return err
 		}
-		if err := p.add(block.Sealed{Link: m.Link, Tag: m.Tag, Ciphertext: ct}, nil); err != nil {
+		if err := p.add(ctx, block.Sealed{Link: m.Link, Tag: m.Tag, Ciphertext: ct}); err != nil {
 			return err
 		}
 	}

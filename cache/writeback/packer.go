@@ -37,7 +37,8 @@ type packer struct {
 	open  map[group.Kind]*filling
 	fresh map[link.Hash]freshBlock // in packs that are not acknowledged yet
 	tags  map[block.Tag]link.Link  // of the same
-	bytes int64                    // ciphertext put into packs
+	// claims are of blocks that somebody seals; closed when that ended.
+	claims map[block.Tag]chan struct{}
 }
 
 // filling is a pack being filled.
@@ -45,6 +46,9 @@ type filling struct {
 	kind group.Kind
 	b    *pack.Builder
 	refs [][]link.Link // of each entry
+	// sealing waits for those who seal blocks into it; more come only while it is
+	// open.
+	sealing sync.WaitGroup
 }
 
 type freshBlock struct {
@@ -55,29 +59,125 @@ type freshBlock struct {
 func newPacker(ctx context.Context, e *Engine) *packer {
 	sends, ctx := errgroup.WithContext(ctx)
 	return &packer{e: e, ctx: ctx, sends: sends, flying: make(chan struct{}, inFlight),
-		open: map[group.Kind]*filling{}, fresh: map[link.Hash]freshBlock{}, tags: map[block.Tag]link.Link{}}
+		open: map[group.Kind]*filling{}, fresh: map[link.Hash]freshBlock{}, tags: map[block.Tag]link.Link{},
+		claims: map[block.Tag]chan struct{}{}}
 }
 
 // Put implements dag.Putter: it seals a block and puts it into a pack, unless
 // the drive has it already.
 func (p *packer) Put(ctx context.Context, codec uint64, plain []byte, refs []link.Link) (link.Link, error) {
+	buf := plainBuffers.get()
+	defer plainBuffers.put(buf)
+	n := block.Headroom + copy(buf[block.Headroom:], plain)
+	if n < block.Headroom+len(plain) {
+		return link.Link{}, block.ErrTooLarge
+	}
+	return p.putFramed(ctx, codec, buf[:n], refs)
+}
+
+// putFramed is Put for the plaintext behind buf[:block.Headroom].
+func (p *packer) putFramed(ctx context.Context, codec uint64, buf []byte, refs []link.Link) (link.Link, error) {
 	if err := p.failed(ctx); err != nil {
 		return link.Link{}, err
 	}
-	prep, err := p.e.sealer.Prepare(codec, plain)
+	prep, err := p.e.sealer.PrepareFramed(codec, buf)
 	if err != nil {
 		return link.Link{}, err
 	}
-	if l, ok, err := p.find(prep.Tag()); ok || err != nil {
+	l, here, err := p.claim(ctx, prep.Tag())
+	if here || err != nil {
 		return l, err
 	}
-	buf := sealBuffers.Get().(*[]byte)
-	defer sealBuffers.Put(buf)
-	s := prep.Seal(*buf)
-	return s.Link, p.add(s, refs)
+	defer p.release(prep.Tag())
+	if l, ok, err := p.e.table.Find(prep.Tag()); ok || err != nil {
+		return l, err
+	}
+	pressed := plainBuffers.get()
+	defer plainBuffers.put(pressed)
+	prep.Compress(pressed)
+	return p.seal(&prep, kindOf(codec), refs)
 }
 
-var sealBuffers = sync.Pool{New: func() any { b := make([]byte, 0, block.MaxSealed); return &b }}
+// buffers are of the size that the largest plaintext takes, with its headroom.
+type buffers struct{ pool sync.Pool }
+
+var plainBuffers = buffers{sync.Pool{New: func() any { return new([block.Headroom + block.MaxPlain]byte) }}}
+
+func (b *buffers) get() []byte    { return b.pool.Get().(*[block.Headroom + block.MaxPlain]byte)[:] }
+func (b *buffers) put(buf []byte) { b.pool.Put((*[block.Headroom + block.MaxPlain]byte)(buf)) }
+
+func kindOf(codec uint64) group.Kind {
+	if codec == link.Raw {
+		return group.Content
+	}
+	return group.Metadata
+}
+
+// claim returns the block with this tag if it is in a pack on its way. If not,
+// the tag is the caller's until release, and others who want it wait.
+func (p *packer) claim(ctx context.Context, tag block.Tag) (l link.Link, here bool, err error) {
+	for {
+		p.mu.Lock()
+		l, here = p.tags[tag]
+		sealing, claimed := p.claims[tag]
+		if !here && !claimed {
+			p.claims[tag] = make(chan struct{})
+		}
+		p.mu.Unlock()
+		if here || !claimed {
+			return l, here, nil
+		}
+		select {
+		case <-sealing:
+		case <-ctx.Done():
+			return l, false, ctx.Err()
+		}
+	}
+}
+
+func (p *packer) release(tag block.Tag) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.claims[tag])
+	delete(p.claims, tag)
+}
+
+// seal seals a block into the open pack of its kind. Others do so at the same
+// time.
+func (p *packer) seal(prep *block.Prepared, kind group.Kind, refs []link.Link) (link.Link, error) {
+	f, entry, room, err := p.reserve(kind, prep.SealedSize(), refs)
+	if err != nil {
+		return link.Link{}, err
+	}
+	s := prep.Seal(room)
+	p.fill(f, entry, s)
+	return s.Link, nil
+}
+
+// add puts a block that is sealed already into the open pack of its kind, unless
+// it is in a pack on its way.
+func (p *packer) add(ctx context.Context, s block.Sealed) error {
+	if _, here, err := p.claim(ctx, s.Tag); here || err != nil {
+		return err
+	}
+	defer p.release(s.Tag)
+	f, entry, room, err := p.reserve(kindOf(s.Link.Codec), len(s.Ciphertext), nil)
+	if err != nil {
+		return err
+	}
+	copy(room, s.Ciphertext)
+	p.fill(f, entry, s)
+	return nil
+}
+
+// fill says which block it is that lies in reserved room.
+func (p *packer) fill(f *filling, entry int, s block.Sealed) {
+	defer f.sealing.Done()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fresh[s.Link.Hash] = freshBlock{f, f.b.Fill(entry, s)}
+	p.tags[s.Tag] = s.Link
+}
 
 // failed returns why the commit cannot go on.
 func (p *packer) failed(ctx context.Context) error {
@@ -90,62 +190,34 @@ func (p *packer) failed(ctx context.Context) error {
 	return nil
 }
 
-// find returns the block with this tag, if the drive has it.
-func (p *packer) find(tag block.Tag) (link.Link, bool, error) {
-	p.mu.Lock()
-	l, ok := p.tags[tag]
-	p.mu.Unlock()
-	if ok {
-		return l, true, nil
-	}
-	return p.e.table.Find(tag)
-}
-
-// add puts a sealed block into the open pack of its kind, sending that first if
-// it is full.
-func (p *packer) add(s block.Sealed, refs []link.Link) error {
-	kind := group.Metadata
-	if s.Link.Codec == link.Raw {
-		kind = group.Content
-	}
+// reserve keeps room for a block of n bytes in the open pack of its kind, sending
+// that first if it is full. Fill is due.
+func (p *packer) reserve(kind group.Kind, n int, refs []link.Link) (*filling, int, []byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.tags[s.Tag]; ok {
-		return nil // somebody sealed the same meanwhile
-	}
 	for {
 		f := p.open[kind]
 		if f == nil {
 			f = &filling{kind: kind, b: pack.NewBuilder(p.e.classOf(kind), p.e.buffers.get(p.e.classOf(kind).Size()))}
 			p.open[kind] = f
 		}
-		if len(f.refs) == 0 || f.b.Fits(len(s.Ciphertext)) { // what an empty pack does not hold, none does
-			return p.put(f, s, refs)
+		if len(f.refs) == 0 || f.b.Fits(n) { // what an empty pack does not hold, none does
+			entry, room, err := f.b.Reserve(n)
+			if err != nil {
+				return nil, 0, nil, fmt.Errorf("block of %d bytes: %w", n, err)
+			}
+			f.refs = append(f.refs, refs)
+			f.sealing.Add(1)
+			return f, entry, room, nil
 		}
 		delete(p.open, kind)
 		p.mu.Unlock()
 		err := p.send(f)
 		p.mu.Lock()
 		if err != nil {
-			return err
-		}
-		if _, ok := p.tags[s.Tag]; ok {
-			return nil
+			return nil, 0, nil, err
 		}
 	}
-}
-
-// put appends a block to a pack; p.mu is held.
-func (p *packer) put(f *filling, s block.Sealed, refs []link.Link) error {
-	off, err := f.b.Add(s)
-	if err != nil {
-		return fmt.Errorf("block %v: %w", s.Link, err)
-	}
-	f.refs = append(f.refs, refs)
-	p.fresh[s.Link.Hash] = freshBlock{f, pack.Entry{Link: s.Link, Tag: s.Tag, Offset: off, Length: uint32(len(s.Ciphertext))}}
-	p.tags[s.Tag] = s.Link
-	p.bytes += int64(len(s.Ciphertext))
-	return nil
 }
 
 // Get implements dag.Getter: blocks of packs that are on their way are read
@@ -183,6 +255,7 @@ func (p *packer) send(f *filling) error {
 // sendNow codes, signs and stores a pack and enters it into the account. It
 // returns where the pack lies.
 func (p *packer) sendNow(f *filling) (commit.Locator, error) {
+	f.sealing.Wait()
 	class, bytes, err := f.b.Seal(p.e.read)
 	if err != nil {
 		return commit.Locator{}, err

@@ -29,6 +29,7 @@ func (t *tailWriter) put(plain []byte, refs []link.Link) (commit.Locator, error)
 	if l, ok, err := t.e.table.Find(prep.Tag()); ok || err != nil {
 		return t.e.locate(commit.Locator{Link: l}), err // as it was in an earlier commit
 	}
+	prep.Compress(nil)
 	s := prep.Seal(nil)
 	off, err := t.f.b.Add(s)
 	if err != nil {

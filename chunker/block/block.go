@@ -18,7 +18,7 @@ import (
 const MaxPlain = 1<<20 + 64<<10
 
 // Overhead bounds what sealing adds to a plaintext that does not compress.
-const Overhead = headerSize + 16
+const Overhead = headerSize + tagSize
 
 // MaxSealed is the largest ciphertext of a block.
 const MaxSealed = MaxPlain + Overhead
@@ -26,6 +26,7 @@ const MaxSealed = MaxPlain + Overhead
 const (
 	version    = 1
 	headerSize = 4
+	tagSize    = 16 // of the cipher
 
 	plainPayload = 0
 	zstdPayload  = 1
@@ -71,7 +72,8 @@ func NewSealer(convergence secret.Key) *Sealer { return &Sealer{convergence} }
 // Tag returns the tag by which a duplicate of this plaintext is found, at the
 // cost of one pass of BLAKE3.
 func (s *Sealer) Tag(codec uint64, plain []byte) Tag {
-	k := s.keyOf(header(codec, plainPayload), plain)
+	h := header(codec, plainPayload)
+	k := s.keyOf(h[:], plain)
 	return Tag(k[:16])
 }
 
@@ -80,49 +82,68 @@ func (s *Sealer) Tag(codec uint64, plain []byte) Tag {
 type Prepared struct {
 	s     *Sealer
 	codec uint64
-	plain []byte
-	key   secret.Key // of the uncompressed form
+	msg   []byte // what is sealed: header and payload
+	tag   Tag
+	key   secret.Key // of msg
 }
 
 // Format hides plaintext and key from every formatting verb.
 func (p Prepared) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("block.Prepared(…)")) }
 
+// Headroom is what PrepareFramed wants before a plaintext: more than the header,
+// so that the plaintext is read to the beginning of a line of the processor's cache.
+const Headroom = 64
+
 // Prepare hashes plain.
 func (s *Sealer) Prepare(codec uint64, plain []byte) (Prepared, error) {
-	if len(plain) > MaxPlain {
-		return Prepared{}, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(plain))
+	return s.PrepareFramed(codec, append(make([]byte, Headroom, Headroom+len(plain)), plain...))
+}
+
+// PrepareFramed is Prepare for the plaintext buf[Headroom:]. Nothing of it is
+// copied: the header is written before it.
+func (s *Sealer) PrepareFramed(codec uint64, buf []byte) (Prepared, error) {
+	if n := len(buf) - Headroom; n > MaxPlain {
+		return Prepared{}, fmt.Errorf("%w: %d bytes", ErrTooLarge, n)
 	}
-	return Prepared{s, codec, plain, s.keyOf(header(codec, plainPayload), plain)}, nil
+	msg := buf[Headroom-headerSize:]
+	h := header(codec, plainPayload)
+	copy(msg, h[:])
+	key := s.keyOf(msg)
+	return Prepared{s, codec, msg, Tag(key[:16]), key}, nil
 }
 
 // Tag is the tag by which a duplicate is found.
-func (p *Prepared) Tag() Tag { return Tag(p.key[:16]) }
+func (p *Prepared) Tag() Tag { return p.tag }
 
-// Seal compresses the plaintext where that pays and seals it. The ciphertext
-// is appended to dst[:0] if its capacity suffices; the plaintext is not kept.
-func (p *Prepared) Seal(dst []byte) Sealed {
-	key := p.key
-	msg := compress(dst, p.codec, p.plain)
-	if msg != nil {
-		key = p.s.keyOf([headerSize]byte(msg), msg[headerSize:])
-	} else {
-		h := header(p.codec, plainPayload)
-		msg = append(append(dst[:0], h[:]...), p.plain...)
+// Compress has the block compressed where that pays. The payload then lies in
+// the room of buf, which must stay as it is until Seal.
+func (p *Prepared) Compress(buf []byte) {
+	if msg := compress(buf, p.codec, p.msg[headerSize:]); msg != nil {
+		p.msg, p.key = msg, p.s.keyOf(msg)
 	}
-	ct := secret.SealOnce(key, msg, msg)
+}
+
+// SealedSize is how many bytes of ciphertext Seal gives.
+func (p *Prepared) SealedSize() int { return len(p.msg) + tagSize }
+
+// Seal seals the block. The ciphertext is appended to dst[:0] if its capacity
+// suffices; neither plaintext nor dst are kept.
+func (p *Prepared) Seal(dst []byte) Sealed {
+	ct := secret.SealOnce(p.key, dst, p.msg)
 	return Sealed{
-		Link:       link.Link{Hash: HashOf(ct), Key: key, Codec: p.codec},
-		Tag:        p.Tag(),
+		Link:       link.Link{Hash: HashOf(ct), Key: p.key, Codec: p.codec},
+		Tag:        p.tag,
 		Ciphertext: ct,
 	}
 }
 
-// Seal is Prepare and Prepared.Seal in one.
+// Seal is Prepare, Prepared.Compress and Prepared.Seal in one.
 func (s *Sealer) Seal(codec uint64, plain, dst []byte) (Sealed, error) {
 	p, err := s.Prepare(codec, plain)
 	if err != nil {
 		return Sealed{}, err
 	}
+	p.Compress(nil)
 	return p.Seal(dst), nil
 }
 
@@ -156,14 +177,16 @@ func OpenHashed(l link.Link, ciphertext, dst []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// keyOf is the convergent key of a message: its hash, keyed.
-func (s *Sealer) keyOf(h [headerSize]byte, payload []byte) secret.Key {
+// keyOf is the convergent key of a message, which may be in parts: its hash,
+// keyed.
+func (s *Sealer) keyOf(msg ...[]byte) secret.Key {
 	d, err := blake3.NewKeyed(s.convergence[:])
 	if err != nil {
 		panic("BUG: block: " + err.Error()) // the key size is right by type
 	}
-	_, _ = d.Write(h[:])
-	_, _ = d.Write(payload)
+	for _, part := range msg {
+		_, _ = d.Write(part)
+	}
 	var k secret.Key
 	d.Sum(k[:0])
 	return k

@@ -194,9 +194,13 @@ func encoder(c Coding) (reedsolomon.Encoder, error) {
 	if e, ok := encoders.Load(c); ok {
 		return e.(reedsolomon.Encoder), nil
 	}
-	opts := []reedsolomon.Option{reedsolomon.WithLeopardGF(c.Kind == Leopard)}
-	if c.Kind == Classic {
-		opts = []reedsolomon.Option{reedsolomon.WithInversionCache(true)}
+	// A leaf of each shard is coded at once: to divide that among goroutines, as
+	// the library does from some KiB on, costs more than it gains.
+	opts := []reedsolomon.Option{reedsolomon.WithMinSplitSize(2 * leafSize)}
+	if c.Kind == Leopard {
+		opts = append(opts, reedsolomon.WithLeopardGF(true))
+	} else {
+		opts = append(opts, reedsolomon.WithInversionCache(true))
 	}
 	e, err := reedsolomon.New(int(c.K), int(c.N-c.K), opts...)
 	if err != nil {

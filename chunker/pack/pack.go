@@ -44,7 +44,8 @@ type Entry struct {
 	Offset, Length uint32
 }
 
-// Builder gathers the blocks of one pack. It is not safe for concurrent use.
+// Builder gathers the blocks of one pack. It is not safe for concurrent use, but
+// for writing to room that is reserved.
 type Builder struct {
 	buf     []byte
 	max     int
@@ -77,13 +78,32 @@ func (b *Builder) size() int {
 
 // Add appends a block and returns its offset.
 func (b *Builder) Add(s block.Sealed) (uint32, error) {
-	if !b.Fits(len(s.Ciphertext)) {
-		return 0, ErrFull
+	e, room, err := b.Reserve(len(s.Ciphertext))
+	if err != nil {
+		return 0, err
 	}
-	off := uint32(len(b.buf))
-	b.buf = append(b.buf, s.Ciphertext...)
-	b.entries = append(b.entries, Entry{s.Link, s.Tag, off, uint32(len(s.Ciphertext))})
-	return off, nil
+	copy(room, s.Ciphertext)
+	return b.Fill(e, s).Offset, nil
+}
+
+// Reserve keeps room for the ciphertext of the next block, of n bytes, and
+// returns the number of its entry. Room is written to at any time before Fill.
+func (b *Builder) Reserve(n int) (entry int, room []byte, err error) {
+	if !b.Fits(n) {
+		return 0, nil, ErrFull
+	}
+	off := len(b.buf)
+	b.buf = b.buf[:off+n]
+	b.entries = append(b.entries, Entry{Offset: uint32(off), Length: uint32(n)})
+	return len(b.entries) - 1, b.buf[off : off+n : off+n], nil
+}
+
+// Fill says which block it is whose ciphertext was put into reserved room, and
+// returns its entry. It is due for each before the pack is sealed.
+func (b *Builder) Fill(entry int, s block.Sealed) Entry {
+	e := &b.entries[entry]
+	e.Link, e.Tag = s.Link, s.Tag
+	return *e
 }
 
 // Entries are the blocks so far, in order. The caller must not change them.

@@ -101,9 +101,14 @@ func steps(file *os.File, plain []byte) []step {
 		{"BLAKE3 alone", chunk, func() func() { return func() { blake3.Sum256(plain) } }},
 		{"seal: key, compression, cipher, address", chunk, func() func() {
 			s, dst := block.NewSealer(secret.Key{1}), make([]byte, 0, block.MaxSealed)
-			return func() { _, _ = s.Seal(link.Raw, plain, dst) }
+			framed := append(make([]byte, block.Headroom), plain...)
+			return func() {
+				p, _ := s.PrepareFramed(link.Raw, framed)
+				p.Compress(nil)
+				p.Seal(dst)
+			}
 		}},
-		{"pack", packed * chunk, func() func() { return packer(plain) }},
+		{"pack: index and padding", packed * chunk, func() func() { return packer(plain) }},
 		{"code 4 of 7", 1 << packClass, coded(func(shards [][]byte) { _ = coding.Encode(shards) })},
 		{"shard roots, 7 of 4", 1 << packClass, coded(func(shards [][]byte) {
 			for _, s := range shards {
@@ -122,8 +127,9 @@ func packer(plain []byte) func() {
 	buf := make([]byte, 0, 1<<packClass)
 	return func() {
 		b := pack.NewBuilder(packClass, buf)
-		for range packed {
-			_, _ = b.Add(s)
+		for range packed { // blocks are sealed where they lie
+			n, _, _ := b.Reserve(len(s.Ciphertext))
+			b.Fill(n, s)
 		}
 		_, _, _ = b.Seal(secret.Key{2})
 	}
