@@ -92,7 +92,7 @@ func TestFullCache(t *testing.T) {
 		must(t, os.Remove(name))
 		delete(kept, name)
 	}
-	harness.Until(t, 30*time.Second, "there is room again", func() (bool, string) {
+	harness.Until(t, 60*time.Second, "there is room again", func() (bool, string) {
 		err := os.WriteFile(d.Path("after"), []byte("content"), 0o644)
 		return err == nil, fmt.Sprint(err)
 	})

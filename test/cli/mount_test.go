@@ -138,7 +138,7 @@ func kill(t *testing.T, d *harness.Device) {
 		t.Fatal("no daemon")
 	}
 	must(t, unix.Kill(pid, unix.SIGKILL))
-	harness.Until(t, 10*time.Second, "the daemon is gone", func() (bool, string) {
+	harness.Until(t, 60*time.Second, "the daemon is gone", func() (bool, string) {
 		_, ok := harness.ServerPID(filepath.Join(d.Home, "control.sock"))
 		return !ok, ""
 	})
@@ -164,7 +164,7 @@ func TestUmountInUse(t *testing.T) {
 		r.Fails(t, 1, "programs still hold files of it", "skep down")
 		_ = user.Process.Kill()
 	}
-	harness.Until(t, 20*time.Second, "the drive can be mounted again", func() (bool, string) {
+	harness.Until(t, 60*time.Second, "the drive can be mounted again", func() (bool, string) {
 		r := d.Skep(t, "mount", d.Mnt)
 		return r.Code == 0, r.Stderr
 	})

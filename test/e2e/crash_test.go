@@ -66,7 +66,7 @@ func (c *crash) whileWriting(t *testing.T) {
 	names := &namer{dir: c.data("names")}
 	must(t, os.Mkdir(names.dir, 0o755))
 	go func() { names.run(); done <- struct{}{} }()
-	harness.Until(t, 20*time.Second, "all have written something", func() (bool, string) {
+	harness.Until(t, 60*time.Second, "all have written something", func() (bool, string) {
 		ready := names.made.Load() > 50
 		for _, w := range writers {
 			ready = ready && w.acknowledged.Load() > int64(40*w.piece)
@@ -223,7 +223,7 @@ func (c *crash) deleted(t *testing.T) {
 	harness.Rsync(t, "-aHAX", "--delete", c.mirror+"/", c.data()+"/")
 	needed := c.needed(t)
 	round := 0
-	harness.Until(t, 30*time.Second, "the peers deleted what nothing needs", func() (bool, string) {
+	harness.Until(t, 60*time.Second, "the peers deleted what nothing needs", func() (bool, string) {
 		// Space comes back with the commits that follow.
 		must(t, os.WriteFile(c.device.Path("round"), fmt.Append(nil, round), 0o644))
 		round++

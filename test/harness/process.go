@@ -81,7 +81,7 @@ func (p *Process) Stop(t testing.TB) {
 	p.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		p.Kill()
 		t.Errorf("process %d (%s) did not end when asked to", p.PID(), p.cmd)
 	}

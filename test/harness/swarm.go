@@ -244,7 +244,7 @@ func (p *Peer) ready(t testing.TB) {
 		}
 		p.Addr, p.told = line, true
 		p.listen, _, _ = strings.Cut(line, "/p2p/") // the same one when it runs again
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatalf("peer %s was not ready in time: %s", p.Home, tail(p.proc.log))
 	}
 }
