@@ -35,6 +35,7 @@ type Options struct {
 type Loop struct {
 	fs     fuse.RawFileSystem
 	direct readerInto // fs, if it can; else nil
+	copier copier64   // the same
 	opt    Options
 	log    *slog.Logger
 	caps   uint64 // what was agreed on with the kernel
@@ -62,6 +63,12 @@ type readerInto interface {
 	ReadInto(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (n int, st fuse.Status)
 }
 
+// copier64 is what a filesystem may have beside CopyFileRange: it tells of 4 GiB
+// and more.
+type copier64 interface {
+	CopyFileRange64(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (copied uint64, st fuse.Status)
+}
+
 // New takes over fd, a descriptor of /dev/fuse that is mounted already, and
 // agrees with the kernel on how to speak. The filesystem's Init is not called.
 // On failure fd is closed.
@@ -71,6 +78,7 @@ func New(fd int, fs fuse.RawFileSystem, opt Options) (*Loop, error) {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	l.direct, _ = fs.(readerInto)
+	l.copier, _ = fs.(copier64)
 	l.device.fd = fd
 	// With one processor, or one thread of Go, others must run meanwhile.
 	l.spin.never = cores < 2 || runtime.GOMAXPROCS(0) == 1

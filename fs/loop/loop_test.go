@@ -206,6 +206,10 @@ func (f *fake) ReadInto(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (int, fu
 	return len(buf) / 2, fuse.OK
 }
 
+func (f *fake) CopyFileRange64(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint64, fuse.Status) {
+	return in.Len, fuse.OK
+}
+
 func (f *fake) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	if int(in.Size) != len(data) {
 		return 0, fuse.EINVAL
@@ -349,6 +353,9 @@ func TestAnswers(t *testing.T) {
 		}
 		if a := ask(k, 16, &fuse.WriteIn{Size: 3}, "abc"); at[fuse.WriteOut](a.data).Size != 3 {
 			t.Errorf("write: %+v", a)
+		}
+		if a := ask(k, 53, &fuse.CopyFileRangeIn{Len: 5 << 32}); at[fuse.CopyFileRangeOut](a.data).BytesCopied != 5<<32 {
+			t.Errorf("copy: %+v", a)
 		}
 		a = ask(k, 28, &fuse.ReadIn{Size: 500, Offset: 8})
 		if list, err := fuse.ParseDirEntries(a.data); err != nil || len(list) != 1 || list[0].Name != "name" || list[0].Off != 9 {

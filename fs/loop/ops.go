@@ -81,7 +81,8 @@ var ops = [...]op{
 	44: {name: "READDIRPLUS", in: sizeOf[fuse.ReadIn](), do: readDirPlus},
 	45: {name: "RENAME2", in: sizeOf[fuse.RenameIn](), do: rename2},
 	46: plain("LSEEK", fsys.Lseek),
-	47: waiting(op{name: "COPY_FILE_RANGE", in: sizeOf[fuse.CopyFileRangeIn](), out: sizeOf[fuse.WriteOut](), do: copyFileRange}),
+	47: {name: "COPY_FILE_RANGE", in: sizeOf[fuse.CopyFileRangeIn](), out: sizeOf[fuse.WriteOut](), do: copyFileRange},
+	53: {name: "COPY_FILE_RANGE_64", in: sizeOf[fuse.CopyFileRangeIn](), out: sizeOf[fuse.CopyFileRangeOut](), do: copyFileRange64},
 	51: plain("TMPFILE", fsys.Tmpfile), // its name is a slash that means nothing
 	52: plain("STATX", fsys.Statx),
 }
@@ -232,6 +233,15 @@ func copyFileRange(w *worker, _ []byte) (int, fuse.Status) {
 	n, st := w.l.fs.CopyFileRange(w.cancel, at[fuse.CopyFileRangeIn](w.request))
 	at[fuse.WriteOut](w.answer[headerSize:]).Size = n
 	return sizeOf[fuse.WriteOut](), st
+}
+
+func copyFileRange64(w *worker, _ []byte) (int, fuse.Status) {
+	if w.l.copier == nil {
+		return 0, fuse.ENOSYS
+	}
+	n, st := w.l.copier.CopyFileRange64(w.cancel, at[fuse.CopyFileRangeIn](w.request))
+	at[fuse.CopyFileRangeOut](w.answer[headerSize:]).BytesCopied = n
+	return sizeOf[fuse.CopyFileRangeOut](), st
 }
 
 func release(fs fsys, c cancel, in *fuse.ReleaseIn) fuse.Status {

@@ -1,0 +1,86 @@
+package tree
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"testing"
+)
+
+// A copy of what is not here costs nothing, reads the same, and goes its own way.
+func TestCopyOfWhatIsNotHere(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	want := pattern(3<<20+5, 1)
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+	open := func(ino Ino, flags int) *File {
+		t.Helper()
+		f, err := d.Open(ctx, ino, flags)
+		must(t, err)
+		return f
+	}
+	create := func(name string) *File {
+		t.Helper()
+		f, _, err := d.Create(ctx, Root, name, 0o4755, os.O_RDWR, Owner{})
+		must(t, err)
+		return f
+	}
+	src, dst := open(ino, os.O_RDONLY), create("copy")
+	if _, err := dst.CopyWhole(src, MaxSize, true); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("copied what is here: %v", err)
+	}
+	src.Release()
+	evict(t, d, ino)
+	src = open(ino, os.O_RDONLY)
+	if _, err := dst.CopyWhole(src, int64(len(want))-1, true); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("copied more than was asked for: %v", err)
+	}
+	c.reads = 0
+	n, err := dst.CopyWhole(src, int64(len(want)), true)
+	if err != nil || n != int64(len(want)) || c.reads != 0 {
+		t.Fatalf("copied %d bytes, %d reads: %v", n, c.reads, err)
+	}
+	if a := attr(t, d, dst.Ino()); a.Size != n || a.Mode&0o4000 != 0 {
+		t.Errorf("the copy has %d bytes and mode %o", a.Size, a.Mode)
+	}
+	if _, err := dst.CopyWhole(src, MaxSize, true); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("copied over content: %v", err)
+	}
+	// Both are written, each its own way; also after a crash.
+	copied := bytes.Clone(want)
+	_, err = dst.WriteAt(ctx, []byte("copy"), 1<<20, false)
+	must(t, err)
+	copy(copied[1<<20:], "copy")
+	dst.Release()
+	src.Release()
+	d.restart()
+	if !bytes.Equal(d.read(dst.Ino()), copied) {
+		t.Error("the copy reads otherwise")
+	}
+	if !bytes.Equal(d.read(ino), want) {
+		t.Error("the original reads otherwise")
+	}
+}
+
+// What a commit under way may still change is not referred to.
+func TestCopyDuringACommit(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	ino := d.write(Root, "f", pattern(3<<20, 1))
+	c.take(t, d, ino)
+	evict(t, d, ino)
+	src, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer src.Release()
+	dst, _, err := d.Create(ctx, Root, "copy", 0o644, os.O_RDWR, Owner{})
+	must(t, err)
+	defer dst.Release()
+	cut, err := d.Cut()
+	must(t, err)
+	if _, err := dst.CopyWhole(src, MaxSize, false); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("copied during a commit: %v", err)
+	}
+	cut.Close()
+	if _, err := dst.CopyWhole(src, MaxSize, false); err != nil {
+		t.Error(err)
+	}
+}
