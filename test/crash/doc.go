@@ -9,6 +9,8 @@
 // tried, in the manner of B3 (Mohan et al., OSDI 2018), and longer sequences at
 // random. The same cases are done on a mount, by the calls that programs make,
 // whose server is a process of its own that is killed in the midst of them: see
-// RunKilled. A case that fails is made shorter before it is reported, with the
+// RunKilled. And the home of the drive is put on a disk of its own, which test/blockdev
+// makes, and the power is taken from that, so that all counts that the kernel and
+// ext4 do: see Power. A case that fails is made shorter before it is reported, with the
 // seed that replays it.
 package crash

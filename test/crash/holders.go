@@ -40,6 +40,18 @@ func openHolders(dir string) (*holders, error) {
 	return h, err
 }
 
+// save makes a directory hold just these.
+func (h *holders) save(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+	for n := range len(h.files) {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, fmt.Sprint(n+1)), h.files[contentLink(n+1)], 0o600))
+	}
+	return err
+}
+
 func contentLink(n int) link.Link {
 	return link.Link{Codec: link.DagPB, Hash: link.Hash{byte(n), byte(n >> 8), 1}}
 }

@@ -26,27 +26,40 @@ type Served struct {
 	server *served.Server
 }
 
-// NewServed makes a new drive in a directory, with its home at another place
-// if that is not empty, and serves it.
-func NewServed(dir, home string, passthrough bool, without omission) (*Served, error) {
+// NewServed makes a new drive in a directory and serves it.
+func NewServed(dir string, passthrough bool) (*Served, error) {
+	return newServed(dir, filepath.Join(dir, "home"), passthrough, "")
+}
+
+// newServed makes a new drive, whose home may be elsewhere and whose server may
+// be broken.
+func newServed(dir, home string, passthrough bool, without omission) (*Served, error) {
+	d, err := servedAt(dir, home, passthrough, without)
+	if err == nil {
+		err = empty(home, d.holders())
+	}
+	if err == nil {
+		err = d.Start()
+	}
+	return d, err
+}
+
+// servedAt is a drive that is there already, and is not served yet.
+func servedAt(dir, home string, passthrough bool, without omission) (*Served, error) {
 	d := &Served{dir: dir, conf: served.Config{Dir: filepath.Join(dir, "drive"), Home: home, Passthrough: passthrough}}
-	if home == "" {
-		d.conf.Home = filepath.Join(dir, "home")
-	}
-	m := more{Holders: filepath.Join(dir, "holders"), Without: without.at(d.conf.Home)}
+	d.Root, d.Maintain = d.conf.Dir, d.maintain
 	var err error
-	if d.conf.More, err = json.Marshal(m); err != nil {
+	if d.conf.More, err = json.Marshal(more{Holders: d.holders(), Without: without.at(home)}); err != nil {
 		return nil, err
 	}
-	if err := empty(d.conf.Home, m.Holders); err != nil {
-		return nil, err
-	}
-	for _, sub := range []string{d.conf.Dir, d.conf.Home, m.Holders} {
+	for _, sub := range []string{d.conf.Dir, home, d.holders()} {
 		err = errors.Join(err, os.MkdirAll(sub, 0o700))
 	}
-	d.Root, d.Maintain = d.conf.Dir, d.maintain
-	return d, errors.Join(err, d.Start())
+	return d, err
 }
+
+// holders is the directory of what commits took.
+func (d *Served) holders() string { return filepath.Join(d.dir, "holders") }
 
 // empty takes away what an earlier drive left, but for the folders of its
 // backing files: to make them anew is most of the work of a short case.
@@ -55,7 +68,8 @@ func empty(home, holders string) error {
 	for _, f := range files {
 		err = errors.Join(err, os.Remove(f))
 	}
-	return errors.Join(err, os.RemoveAll(filepath.Join(home, "state")), os.RemoveAll(holders))
+	err = errors.Join(err, os.RemoveAll(filepath.Join(home, "state")), os.RemoveAll(holders))
+	return errors.Join(err, os.Mkdir(holders, 0o700))
 }
 
 // Start begins to serve.
@@ -120,7 +134,7 @@ func (k Kill) String() string {
 // whether what it shows may be there. It reports whether the server was killed
 // before the case was over.
 func RunKilled(dir string, c Case, kill Kill, without omission) (met bool, err error) {
-	d, err := NewServed(dir, "", c.Passthrough, without)
+	d, err := newServed(dir, filepath.Join(dir, "home"), c.Passthrough, without)
 	if err != nil {
 		return false, err
 	}

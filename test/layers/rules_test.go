@@ -73,7 +73,7 @@ type library struct {
 
 var libraries = []library{
 	{"github.com/hanwen/go-fuse/v2/fs", []string{"test/bench/sidebyside"}, "keeps an inode in memory for each that was looked up; fs/adapter is a RawFileSystem"},
-	{"github.com/hanwen/go-fuse/", []string{"fs", "test/memfs", "test/bench/sidebyside"}, "FUSE is what the fs layer hides"},
+	{"github.com/hanwen/go-fuse/", []string{"fs", "test/memfs", "test/blockdev", "test/bench/sidebyside"}, "FUSE is what the fs layer hides"},
 	{"github.com/libp2p/", []string{"net", "cmd/skep/daemon", "test"}, "the network is what the net layer hides"},
 	{"github.com/multiformats/go-multiaddr", []string{"net", "cmd/skep", "test"}, "the network is what the net layer hides"},
 	{"github.com/syndtr/goleveldb/", []string{"cache/state", "test/crash"}, "it is an index behind the journal, and only state knows how far it is to be trusted"},

@@ -1,0 +1,142 @@
+package blockdev
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Device is a block device.
+type Device struct {
+	file   *file
+	server *fuse.Server
+	loop   *os.File
+}
+
+// New makes a device of a size, which is a multiple of 4 KiB and holds zeros.
+// The directory is for its own use, until Close.
+func New(dir string, size int64) (*Device, error) {
+	d := &Device{file: newFile(size)}
+	var err error
+	d.server, err = fuse.NewServer(d.file, dir, &fuse.MountOptions{DirectMount: true, MaxWrite: 1 << 20, DisableSplice: true, FsName: "blockdev", Name: "blockdev"})
+	if err != nil {
+		return nil, fmt.Errorf("block device: %w", err)
+	}
+	go d.server.Serve()
+	if err = d.server.WaitMount(); err == nil {
+		d.loop, err = attach(filepath.Join(dir, fileName))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("block device: %w", err), d.server.Unmount())
+	}
+	return d, nil
+}
+
+// attach makes a loop device over a file. It lasts as long as it is open.
+func attach(path string) (*os.File, error) {
+	below, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer below.Close()
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer control.Close()
+	for {
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, fmt.Errorf("no loop device is free: %w", err)
+		}
+		loop, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", n), os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		conf := unix.LoopConfig{Fd: uint32(below.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}}
+		if err = unix.IoctlLoopConfigure(int(loop.Fd()), &conf); err == nil {
+			return loop, nil
+		}
+		_ = loop.Close()
+		if err != unix.EBUSY { // somebody was faster
+			return nil, err
+		}
+	}
+}
+
+// Path is that of the device.
+func (d *Device) Path() string { return d.loop.Name() }
+
+// Load makes the device hold an image and forget its events. It must not be
+// mounted.
+func (d *Device) Load(m Image) error {
+	d.file.mu.Lock()
+	d.file.now, d.file.log = m.Clone(), nil
+	d.file.mu.Unlock()
+	return unix.IoctlSetInt(int(d.loop.Fd()), unix.BLKFLSBUF, 0) // what the kernel remembers of the other
+}
+
+// Image is what the device holds.
+func (d *Device) Image() Image {
+	d.file.mu.Lock()
+	defer d.file.mu.Unlock()
+	return d.file.now.Clone()
+}
+
+// Len is how many events there were since Load.
+func (d *Device) Len() int {
+	d.file.mu.Lock()
+	defer d.file.mu.Unlock()
+	return len(d.file.log)
+}
+
+// Events are the events since Load.
+func (d *Device) Events() []Event {
+	d.file.mu.Lock()
+	defer d.file.mu.Unlock()
+	return d.file.log[:len(d.file.log):len(d.file.log)]
+}
+
+// Mount mounts the ext4 on the device.
+func (d *Device) Mount(dir string) error {
+	if err := unix.Mount(d.Path(), dir, "ext4", unix.MS_NOATIME, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", d.Path(), err)
+	}
+	d.warm()
+	return nil
+}
+
+// apart is how many blocks lie between two that are read one by one.
+const apart = 16
+
+// warm reads what is on the device, so that the filesystem finds it in memory: a
+// few large requests are quicker than many small ones.
+func (d *Device) warm() {
+	var run []byte
+	start, last := int64(-1), int64(-1)
+	flush := func() {
+		if start >= 0 {
+			run = slices.Grow(run[:0], int((last+1-start)*blockSize))
+			_, _ = d.loop.ReadAt(run[:(last+1-start)*blockSize], start*blockSize)
+		}
+	}
+	for _, b := range slices.Sorted(maps.Keys(d.Image())) {
+		if start < 0 || b > last+apart {
+			flush()
+			start = b
+		}
+		last = b
+	}
+	flush()
+}
+
+// Close takes the device away; it must not be mounted.
+func (d *Device) Close() error {
+	return errors.Join(d.loop.Close(), d.server.Unmount())
+}
