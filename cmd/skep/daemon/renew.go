@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"skep/chunker/commit"
@@ -97,6 +98,13 @@ func (d *drive) publishHead(ctx context.Context, h commit.Head) error {
 // keepWanted renews the leases of the drive's groups, long before they end,
 // until ctx ends.
 func (d *drive) keepWanted(ctx context.Context) error {
+	anybody := func() bool { return len(d.net.candidates()) > 0 }
+	return renewing(ctx, anybody, d.engine.RenewLeases, d.log)
+}
+
+// renewing calls renew every so often while there is anybody who would take a
+// lease, and sooner while it says that it renewed some: there may be more.
+func renewing(ctx context.Context, anybody func() bool, renew func(context.Context) (int, error), log *slog.Logger) error {
 	wait := leasesSoon // peers have to be found first
 	for {
 		select {
@@ -105,12 +113,12 @@ func (d *drive) keepWanted(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 		wait = leasesEvery
-		if len(d.net.candidates()) == 0 {
-			continue // nobody would take them
+		if !anybody() {
+			continue
 		}
-		n, err := d.engine.RenewLeases(ctx)
+		n, err := renew(ctx)
 		if err != nil && ctx.Err() == nil {
-			d.log.Warn("leases were not renewed", "err", err)
+			log.Warn("leases were not renewed", "err", err)
 		}
 		if n > 0 {
 			wait = leasesSoon

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -27,6 +28,9 @@ type keepers struct {
 	mu   sync.Mutex // guards kept
 	kept map[group.PeerKey]map[group.SlotKey]keptRecord
 	puts int
+	slow time.Duration // before each answer
+	asks int           // under way
+	most int           // that were at once
 }
 
 type keptRecord struct {
@@ -55,7 +59,13 @@ func (k *keepers) PutRecord(_ context.Context, p group.PeerKey, word []byte) err
 
 func (k *keepers) GetRecord(_ context.Context, p group.PeerKey, key group.SlotKey) (group.SlotRecord, []byte, error) {
 	k.mu.Lock()
+	k.asks++
+	k.most = max(k.most, k.asks)
+	k.mu.Unlock()
+	time.Sleep(k.slow)
+	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.asks--
 	r, ok := k.kept[p][key]
 	if !ok || time.Now().Unix() >= r.rec.Until || time.Since(r.came) >= 800*24*time.Hour {
 		return group.SlotRecord{}, nil, errors.New("absent")
@@ -113,6 +123,73 @@ func TestRecordsOutliveAYearAfterTheDeviceRested(t *testing.T) {
 		<-time.After(60 * 24 * time.Hour)
 		if found, err := d.net.findDrive(t.Context(), entropy); err == nil && !found.empty {
 			t.Error("records are there for ever")
+		}
+	})
+}
+
+// Heads of many devices and epochs are looked for at once, but not all of them:
+// a head that is not there is waited for.
+func TestHeadsAreLookedForAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, entropy := resting(t)
+		own, _ := d.ring.Drive(d.id)
+		for n := range 5 {
+			own = own.NextEpoch()
+			d.ring = d.ring.WithDevice(certify(keyring.Local{Device: secret.New(), Root: d.keys.Root}, uint32(n+3)))
+		}
+		d.ring = d.ring.WithDrive(own)
+		if err := errors.Join(d.publishRecoveryOnce(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		k := d.net.records.Keepers.(*keepers)
+		k.slow = time.Second
+		begin := time.Now()
+		found, err := d.net.findDrive(t.Context(), entropy)
+		if err != nil || found.empty || found.head.Number != 7 {
+			t.Fatalf("%v, head %d", err, found.head.Number)
+		}
+		const heads, slots, peers = 7 * 6, 5, 8
+		rounds := (heads + headsAtOnce - 1) / headsAtOnce
+		if took := time.Since(begin); took != time.Duration(2+rounds)*time.Second { // after the two records
+			t.Errorf("%d heads took %v", heads, took)
+		}
+		if k.most != headsAtOnce*slots*peers {
+			t.Errorf("%d questions were under way at once", k.most)
+		}
+	})
+}
+
+// Leases are renewed every hour; soon again while there are more; not at all
+// while nobody is there; and also after it failed.
+func TestLeasesAreRenewedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		there := false
+		answers := []struct {
+			n   int
+			err error
+		}{{16, nil}, {3, errors.New("one holder did not answer")}, {0, nil}, {0, errors.New("disk full")}, {0, nil}}
+		var calls []time.Duration
+		renew := func(context.Context) (int, error) {
+			a := answers[len(calls)]
+			calls = append(calls, time.Since(begin))
+			return a.n, a.err
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var service sync.WaitGroup
+		service.Go(func() {
+			if err := renewing(ctx, func() bool { return there }, renew, discard()); err != nil {
+				t.Error(err)
+			}
+		})
+		<-time.After(150 * time.Minute) // it looked after 1, 61 and 121
+		there = true
+		<-time.After(200*time.Minute + time.Second)
+		cancel()
+		service.Wait()
+		want := []time.Duration{181 * time.Minute, 182 * time.Minute, 183 * time.Minute, 243 * time.Minute, 303 * time.Minute}
+		if !slices.Equal(calls, want) {
+			t.Errorf("leases were renewed after %v, want %v", calls, want)
 		}
 	})
 }
