@@ -59,22 +59,27 @@ func TestSealOpen(t *testing.T) {
 	})
 }
 
-// Equal plaintexts of one drive seal alike; of two drives they share nothing.
-func TestConvergence(t *testing.T) {
-	plain := random(1, 300_000)
-	a, _ := NewSealer(secret.Key{1}).Seal(link.Raw, plain, nil)
-	b, _ := NewSealer(secret.Key{1}).Seal(link.Raw, plain, make([]byte, 0, 400_000))
-	c, _ := NewSealer(secret.Key{2}).Seal(link.Raw, plain, nil)
-	if a.Link != b.Link || !bytes.Equal(a.Ciphertext, b.Ciphertext) {
-		t.Error("equal chunks sealed to unequal blocks")
-	}
-	if a.Link.Hash == c.Link.Hash || a.Link.Key == c.Link.Key || a.Tag == c.Tag {
-		t.Error("two drives share a block")
+// Equal chunks seal to equal blocks, whatever room they are sealed in; those of
+// two drives share nothing.
+func TestEqualChunksSealToEqualBlocks(t *testing.T) {
+	for name, plain := range map[string][]byte{
+		"noise": random(1, 300_000), "text": bytes.Repeat([]byte("text "), 60_000), "tiny": []byte("x"), "nothing": nil,
+	} {
+		a, _ := NewSealer(secret.Key{1}).Seal(link.Raw, plain, nil)
+		b, _ := NewSealer(secret.Key{1}).Seal(link.Raw, bytes.Clone(plain), make([]byte, 0, 400_000))
+		c, _ := NewSealer(secret.Key{2}).Seal(link.Raw, plain, nil)
+		if a.Link != b.Link || a.Tag != b.Tag || !bytes.Equal(a.Ciphertext, b.Ciphertext) {
+			t.Errorf("%s: equal chunks sealed to unequal blocks", name)
+		}
+		if a.Link.Hash == c.Link.Hash || a.Link.Key == c.Link.Key || a.Tag == c.Tag {
+			t.Errorf("%s: two drives share a block", name)
+		}
 	}
 }
 
-// No key seals two messages: whatever differs in the bytes that are sealed,
-// codec and compression included, differs in the key.
+// No key seals two messages: the key is the keyed hash of the very bytes that are
+// sealed, codec and compression included, so whatever differs in them differs in
+// the key.
 func TestNoKeySealsTwoMessages(t *testing.T) {
 	s := NewSealer(secret.Key{7})
 	messages := map[secret.Key]string{}
@@ -88,6 +93,10 @@ func TestNoKeySealsTwoMessages(t *testing.T) {
 			}
 			if old, ok := messages[b.Link.Key]; ok && old != string(b.Ciphertext) {
 				t.Fatalf("one key sealed two messages")
+			}
+			msg, err := secret.OpenOnce(b.Link.Key, nil, b.Ciphertext)
+			if err != nil || s.keyOf([headerSize]byte(msg), msg[headerSize:]) != b.Link.Key {
+				t.Fatalf("the key of %d bytes is not the hash of what it sealed: %v", n, err)
 			}
 			messages[b.Link.Key] = string(b.Ciphertext)
 		}
