@@ -190,10 +190,8 @@ func (f *CutFile) ReadAt(ctx context.Context, p []byte, off int64) error {
 		return nil
 	}
 	if f.partial {
-		for _, r := range f.valid.Missing(off, off+int64(len(p))) {
-			if err := f.readOld(ctx, p[r.From-off:r.To-off], r.From); err != nil {
-				return err
-			}
+		if err := f.readOld(ctx, p, off, f.valid.Missing(off, off+int64(len(p)))); err != nil {
+			return err
 		}
 		for _, r := range f.valid.Within(off, off+int64(len(p))) {
 			if err := f.readHere(p[r.From-off:r.To-off], r.From); err != nil {
@@ -219,23 +217,35 @@ func (f *CutFile) readHere(p []byte, off int64) error {
 	return f.in.frozen.restore(p, off)
 }
 
-// readOld fills p from the committed version.
-func (f *CutFile) readOld(ctx context.Context, p []byte, off int64) error {
-	for len(p) > 0 {
-		i := off / dag.ChunkSize
-		chunk, err := f.c.t.content.ReadChunk(ctx, f.Old, i)
-		if err != nil {
-			return err
+// readOld fills the ranges of p, which begins at off, from the committed version.
+// Each chunk is fetched once.
+func (f *CutFile) readOld(ctx context.Context, p []byte, off int64, ranges []backing.Range) error {
+	fetched, chunk := int64(-1), []byte(nil)
+	for _, r := range ranges {
+		for at := r.From; at < r.To; {
+			i := at / dag.ChunkSize
+			if i != fetched {
+				var err error
+				if chunk, err = f.oldChunk(ctx, i); err != nil {
+					return err
+				}
+				fetched = i
+			}
+			end := min(r.To, (i+1)*dag.ChunkSize)
+			part, from := p[at-off:end-off], min(at-i*dag.ChunkSize, int64(len(chunk)))
+			clear(part[copy(part, chunk[from:]):])
+			at = end
 		}
-		at := off - i*dag.ChunkSize
-		if at >= int64(len(chunk)) {
-			clear(p)
-			return nil
-		}
-		n := copy(p, chunk[at:])
-		p, off = p[n:], off+int64(n)
 	}
 	return nil
+}
+
+// oldChunk is a chunk of the committed version; behind its end there is nothing.
+func (f *CutFile) oldChunk(ctx context.Context, i int64) ([]byte, error) {
+	if i >= f.Old.Chunks() {
+		return nil, nil
+	}
+	return f.c.t.content.ReadChunk(ctx, f.Old, i)
 }
 
 // Passed reports whether the kernel may be writing the file while it is read.

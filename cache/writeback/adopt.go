@@ -11,6 +11,7 @@ import (
 	"skep/cache/tree"
 	"skep/chunker/blockindex"
 	"skep/chunker/commit"
+	"skep/chunker/group"
 )
 
 // Adopt makes a commit the newest one of a device that has nothing else, or
@@ -27,13 +28,20 @@ func Adopt(st *state.Store, table *blocks.Table, h commit.Head, signed []byte, r
 		}
 	}
 	own := []blockindex.Entry{entryAt(h.Commit)}
+	if err := beganPacks(table, h.Commit); err != nil {
+		return err
+	}
 	for _, s := range c.Segments {
 		for _, p := range s.Pieces {
 			own = append(own, entryAt(p.At.In(h.Commit)))
 		}
 	}
 	for _, g := range c.Groups {
-		own = append(own, entryAt(g.In(h.Commit)))
+		at := g.In(h.Commit)
+		if err := beganPacks(table, at); err != nil {
+			return err
+		}
+		own = append(own, entryAt(at))
 	}
 	if err := table.BeginRecount(own); err != nil {
 		return err
@@ -92,6 +100,15 @@ func restore(ctx context.Context, st *state.Store, table *blocks.Table, reader *
 	}
 	read := func(l commit.Locator) ([]byte, error) { return reader.At(ctx, l) }
 	return Adopt(st, table, p.head, p.signed, read)
+}
+
+// beganPacks enters the packs of a group up to the one with the group table or
+// the commit itself, which were begun after the table was written.
+func beganPacks(table *blocks.Table, at commit.Locator) error {
+	return table.UpdateGroup(at.Group, func(g *group.Group) error {
+		g.Packs = max(g.Packs, at.Number+1)
+		return nil
+	})
 }
 
 func entryAt(l commit.Locator) blockindex.Entry {

@@ -151,23 +151,37 @@ func (w *work) build(ctx context.Context, old *commit.Commit) (commit.Commit, er
 // into the last pack, and intends the commit. It returns what the new segment has
 // that no older one had.
 func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) ([]blockindex.Entry, error) {
+	if old != nil {
+		c.Parents = []link.Link{oldAt.Link}
+	}
+	for {
+		p, indexed, err := e.tail(ctx, c, old, oldAt)
+		if errors.Is(err, errUnlisted) {
+			continue // the group is there now
+		}
+		if err != nil {
+			return nil, err
+		}
+		return indexed, e.intend(p)
+	}
+}
+
+// tail writes the last pack of a commit.
+func (e *Engine) tail(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) (complete, []blockindex.Entry, error) {
 	last := &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, e.buffers.get(metadataClass.Size()))}
 	tail := &tailWriter{e: e, f: last, ctx: ctx}
 	indexed, err := tail.segments(&c, old, oldAt)
 	if err != nil {
-		return nil, fmt.Errorf("block index: %w", err)
+		return complete{}, nil, fmt.Errorf("block index: %w", err)
 	}
 	if err := tail.groups(&c); err != nil {
-		return nil, fmt.Errorf("group table: %w", err)
-	}
-	if old != nil {
-		c.Parents = []link.Link{oldAt.Link}
+		return complete{}, nil, fmt.Errorf("group table: %w", err)
 	}
 	p, err := tail.commit(c)
 	if err != nil {
-		return nil, fmt.Errorf("commit block: %w", err)
+		return complete{}, nil, fmt.Errorf("commit block: %w", err)
 	}
-	return indexed, e.intend(p)
+	return p, indexed, tail.listsAll(p)
 }
 
 // settle tells the tree and the account what the newest commit took. A crash

@@ -32,6 +32,10 @@ func (t *tailWriter) groups(c *commit.Commit) error {
 	if all, err = t.e.table.Groups(); err != nil {
 		return err
 	}
+	t.listed = make(map[group.ID]bool, len(all))
+	for _, g := range all {
+		t.listed[g.ID] = true
+	}
 	c.Groups, err = t.pieces(commit.EncodeGroups(all))
 	return err
 }

@@ -17,6 +17,25 @@ type tailWriter struct {
 	e   *Engine
 	f   *filling
 	ctx context.Context
+
+	listed map[group.ID]bool // by the commit's group table
+}
+
+// errUnlisted says that a pack of a commit came to lie in a group that was founded
+// after the group table had been written, as too few holders of another answered.
+var errUnlisted = errors.New("the group table lacks a group")
+
+// listsAll returns errUnlisted if the commit or its group table is in a group
+// that the table lacks: nobody could renew or repair that, after a recovery.
+func (t *tailWriter) listsAll(p complete) error {
+	all := t.listed[p.head.Commit.Group]
+	for _, l := range p.commit.Groups {
+		all = all && t.listed[l.In(p.head.Commit).Group]
+	}
+	if !all {
+		return errUnlisted
+	}
+	return nil
 }
 
 // put adds a block and returns its locator within the pack. Where the pack is

@@ -33,19 +33,25 @@ func (f countingFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// work is what a commit cost: bytes read from backing files, ranges read from
-// holders, and bytes of shards that these were given.
+// work is what something cost: bytes read from backing files, bytes and ranges
+// read from holders, and bytes of shards that these were given.
 type work struct {
-	read, stored int64
-	ranges       int
+	read, fetched, stored int64
+	ranges                int
 }
 
-// cost commits, and tells what that took.
-func (d *device) cost(fs *counting) work {
+func (d *device) spent() work {
+	return work{d.fs.(*counting).read.Load(), d.swarm.Fetched(), d.swarm.Stored(), d.swarm.Reads()}
+}
+
+// cost is what something costs, with the commit after it.
+func (d *device) cost(what func()) work {
 	d.t.Helper()
-	read, ranges, stored := fs.read.Load(), d.swarm.Reads(), d.swarm.Stored()
+	before := d.spent()
+	what()
 	d.sync()
-	return work{read: fs.read.Load() - read, ranges: d.swarm.Reads() - ranges, stored: d.swarm.Stored() - stored}
+	w := d.spent()
+	return work{w.read - before.read, w.fetched - before.fetched, w.stored - before.stored, w.ranges - before.ranges}
 }
 
 func (d *device) edit(path string, p []byte, off int64) {
@@ -71,48 +77,60 @@ func TestWorkFollowsTheChange(t *testing.T) {
 	if os.Getenv("SKEP_SOAK") != "" {
 		entries = 100_000
 	}
-	d.put("large", nil)
-	for at := int64(0); at < large; at += 64 << 20 { // the rest are holes, which make as many links
-		d.edit("large", random(uint64(at>>20), 1<<20), at)
-	}
-	d.edit("large", []byte{1}, large-1)
-	dir, _ := d.parent("dir/x")
-	for i := range entries {
-		if _, err := d.tree.Symlink(ctx, dir, fmt.Sprintf("entry%06d", i), "x", tree.Owner{}); err != nil {
-			t.Fatal(err)
+	first := d.cost(func() {
+		d.put("large", nil)
+		for at := int64(0); at < large; at += 64 << 20 { // the rest are holes, which make as many links
+			d.edit("large", random(uint64(at>>20), 1<<20), at)
 		}
-	}
-	first := d.cost(fs)
+		d.edit("large", []byte{1}, large-1)
+		dir, _ := d.parent("dir/x")
+		for i := range entries {
+			if _, err := d.tree.Symlink(ctx, dir, fmt.Sprintf("entry%06d", i), "x", tree.Owner{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 	t.Logf("all of it: %+v", first)
 	// Shards are padded: what one small pack of metadata takes at all holders.
 	const pack = 7 * 64 << 10
 	check := func(what string, got, most work) {
 		t.Helper()
 		t.Logf("%s: %+v", what, got)
-		if got.read > most.read || got.stored > most.stored || got.ranges > most.ranges {
+		if got.read > most.read || got.fetched > most.fetched || got.stored > most.stored || got.ranges > most.ranges {
 			t.Errorf("%s: %+v; want at most %+v", what, got, most)
 		}
 	}
-	// A chunk that is not here any more is fetched in two ranges.
-	changes := func(when string, seed uint64, ranges int) {
-		d.edit("large", []byte(when), 512<<20+100)
+	edits := uint64(0)
+	// A chunk that is not here any more is fetched, in so many ranges; so may be
+	// what a directory has.
+	changes := func(d *device, when string, fetched, listed work) {
+		edits++
+		got := d.cost(func() { d.edit("large", []byte(when), 512<<20+100) })
 		// A chunk, its 7/4 in shards and padded; the path above it.
-		check("one chunk of 1 GiB, "+when, d.cost(fs), work{1 << 20, 4*1<<20 + 6*pack, ranges})
-		name := fmt.Sprintf("entry%06d", 777+seed)
-		if err := d.tree.Unlink(ctx, dir, name); err != nil {
-			t.Fatal(err)
-		}
-		check(fmt.Sprintf("one entry of %d, %s", entries, when), d.cost(fs), work{0, 6 * pack, 0})
+		check("one chunk of 1 GiB, "+when, got, work{1 << 20, fetched.fetched, 4*1<<20 + 6*pack, fetched.ranges})
+		got = d.cost(func() {
+			dir, _ := d.parent("dir/x")
+			if err := d.tree.Unlink(ctx, dir, fmt.Sprintf("entry%06d", 777+edits)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		check(fmt.Sprintf("one entry of %d, %s", entries, when), got, work{0, listed.fetched, 6 * pack, listed.ranges})
 	}
-	changes("at first", 1, 0)
+	chunk := work{fetched: 1<<20 + 100, ranges: 1}
+	changes(d, "at first", work{}, work{})
 	d.forgetJournal()
 	d.loseIndex()
 	d.open(nil)
-	dir, _ = d.parent("dir/x")
-	changes("with the index lost", 2, 2)
+	changes(d, "with the index lost", chunk, work{})
 	d.counted()
-	changes("with the index back", 3, 2)
+	changes(d, "with the index back", chunk, work{})
 	d.audit()
+	// A bare device has nothing: it reads the path to the chunk, the directory and
+	// the index, once.
+	all := work{fetched: first.stored, ranges: 1 << 20}
+	bare := recovered(t, swarm)
+	changes(bare, "on a bare device", all, all)
+	changes(bare, "on a bare device again", chunk, work{})
 }
 
 // A sparse file costs what it holds.
@@ -128,13 +146,12 @@ func TestHolesCostNothing(t *testing.T) {
 		d.edit("image", random(uint64(i), 1<<20), i*(size/20))
 	}
 	d.edit("image", []byte{1}, size-1)
-	got := d.cost(fs)
+	got := d.cost(func() {})
 	t.Logf("first commit: %+v", got)
 	if got.read > 21<<20 {
 		t.Errorf("%d bytes were read for 20 MiB in a file of 50 GiB", got.read)
 	}
-	d.edit("image", []byte("changed"), 3<<30)
-	got = d.cost(fs)
+	got = d.cost(func() { d.edit("image", []byte("changed"), 3<<30) })
 	t.Logf("second commit: %+v", got)
 	if got.read > 1<<20 {
 		t.Errorf("%d bytes were read again", got.read)

@@ -31,10 +31,7 @@ import (
 
 var ctx = context.Background()
 
-var (
-	rootKey, names, read, convergence = secret.Key{1}, secret.Key{2}, secret.Key{3}, secret.Key{4}
-	deviceKey                         = ed25519.NewKeyFromSeed(make([]byte, 32))
-)
+var rootKey, names, read, convergence = secret.Key{1}, secret.Key{2}, secret.Key{3}, secret.Key{4}
 
 // device is a drive on one device, over a swarm in memory.
 type device struct {
@@ -58,6 +55,7 @@ type device struct {
 	lost    bool             // the index was, before it was opened
 	pass    bool             // the kernel may be given backing files
 	class   erasure.Class    // of content; 0: 4 MiB
+	number  uint32           // of the device among those of the drive; 0 is the first
 }
 
 func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
@@ -104,7 +102,7 @@ func (d *device) open(prepare func(*state.Store)) {
 			d.t.Fatal(err)
 		}
 	}
-	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.OpenOn(d.fs, filepath.Join(d.dir, "files"))), Content: d.reader, Device: 1,
+	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: must(backing.OpenOn(d.fs, filepath.Join(d.dir, "files"))), Content: d.reader, Device: d.number + 1,
 		Passthrough: d.pass}))
 	class := d.class
 	if class == 0 {
@@ -116,7 +114,7 @@ func (d *device) open(prepare func(*state.Store)) {
 	}
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
-		Drive: [16]byte{9}, Epoch: 1, Device: deviceKey, Root: rootKey, Names: names, Read: read, Convergence: convergence,
+		Drive: [16]byte{9}, Epoch: 1, Device: d.key(), Root: rootKey, Names: names, Read: read, Convergence: convergence,
 		ContentClass: class, JournalMax: 40 << 20, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
@@ -124,6 +122,11 @@ func (d *device) open(prepare func(*state.Store)) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = d.engine.Run(run) }()
 	d.stop = func() { cancel(); <-done }
+}
+
+// key is the device's own.
+func (d *device) key() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(append(make([]byte, 31), byte(d.number)))
 }
 
 func (d *device) close() {

@@ -26,6 +26,7 @@ type Swarm struct {
 	holders []*Holder
 	heads   []commit.Head
 	reads   int
+	fetched int64
 	stored  int64
 }
 
@@ -59,7 +60,7 @@ func New(peers, k, n int) *Swarm {
 func (s *Swarm) Clone() *Swarm {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := &Swarm{K: s.K, N: s.N, heads: slices.Clone(s.heads), reads: s.reads, stored: s.stored}
+	out := &Swarm{K: s.K, N: s.N, heads: slices.Clone(s.heads), reads: s.reads, fetched: s.fetched, stored: s.stored}
 	for _, h := range s.holders {
 		out.holders = append(out.holders, &Holder{Key: h.Key, Down: h.Down, Lying: h.Lying,
 			shards: maps.Clone(h.shards), leases: maps.Clone(h.leases)})
@@ -150,6 +151,13 @@ func (s *Swarm) Reads() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reads
+}
+
+// Fetched is how many bytes were read so far.
+func (s *Swarm) Fetched() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fetched
 }
 
 // Stored is how many bytes of shards were taken so far.
@@ -274,6 +282,7 @@ func (s *Swarm) ReadRange(_ context.Context, ref group.PackRef, off, n int) ([]b
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
+	s.fetched += int64(n)
 	shards := make([][]byte, ref.Coding.N)
 	want := make([]bool, ref.Coding.N)
 	have := 0

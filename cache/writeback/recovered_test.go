@@ -1,0 +1,113 @@
+package writeback_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"skep/cache/blocks"
+	"skep/cache/disk"
+	"skep/cache/readthrough"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/commit"
+	"skep/chunker/group"
+	"skep/test/memswarm"
+)
+
+// recovered is a new device of the drive, which begins with the newest commit and
+// nothing else.
+func recovered(t testing.TB, swarm *memswarm.Swarm) *device {
+	t.Helper()
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, fs: &counting{FS: disk.Local}, number: 1}
+	d.open(func(st *state.Store) {
+		table, head := blocks.New(st), swarm.Head()
+		r := readthrough.New(table, nil, swarm, names)
+		read := func(l commit.Locator) ([]byte, error) { return r.At(ctx, l) }
+		signed := must(read(head.Commit))
+		c := must(commit.Parse(signed))
+		if err := errors.Join(tree.Adopt(st, must(c.RootRecord()), c.Files, c.Bytes), writeback.Adopt(st, table, head, signed, read)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(d.close)
+	return d
+}
+
+// After a recovery the index for duplicates comes back: files that are copied in
+// again are found to be stored, and hardly anything is uploaded.
+func TestDuplicatesAreFoundAfterRecovery(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	files := map[string][]byte{"large": random(1, 20<<20+5)}
+	for i := range 50 {
+		files[fmt.Sprint("small", i)] = random(uint64(10+i), 70_000)
+	}
+	copied := func(d *device, to string) int64 {
+		before := swarm.Stored()
+		for name, content := range files {
+			d.put(to+"/"+name, content)
+		}
+		d.sync()
+		return swarm.Stored() - before
+	}
+	first := copied(d, "first")
+	bare := recovered(t, swarm)
+	bare.counted()
+	again := copied(bare, "again")
+	t.Logf("%d bytes were stored first, %d again", first, again)
+	if again > first/50 {
+		t.Errorf("the same files took %d bytes first, and %d again after a recovery", first, again)
+	}
+	bare.audit()
+}
+
+// refusing has too few holders for one pack, the one with this number among those
+// that are stored.
+type refusing struct {
+	*memswarm.Swarm
+	at, seen atomic.Int64
+}
+
+func (r *refusing) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
+	if r.seen.Add(1) == r.at.Load() {
+		return group.SlotSet{}, writeback.ErrTooFew
+	}
+	return r.Swarm.Store(ctx, g, lease, manifest, shards)
+}
+
+// Whichever pack of a commit finds too few holders and goes to a new group: a
+// device that is recovered knows all groups and packs that the commit rests on,
+// those of the commit itself too, keeps them, and gives them up when they are
+// needed no more.
+func TestRecoveredDeviceKnowsAllPacks(t *testing.T) {
+	for at := int64(0); ; at++ {
+		swarm := memswarm.New(9, 4, 7)
+		sink := &refusing{Swarm: swarm}
+		d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish}
+		d.open(newDrive)
+		d.put("first", random(1, 1<<20))
+		d.sync()
+		before := sink.seen.Load()
+		sink.at.Store(before + at)
+		d.put("dir/second", random(2, 5<<20))
+		d.sync()
+		d.close()
+		bare := recovered(t, swarm)
+		bare.counted()
+		head := swarm.Head().Commit
+		if _, ok, err := bare.table.Pack(head.Group, head.Number); !ok || err != nil {
+			t.Errorf("pack %d refused: the pack of the commit is not in the account: %v", at, err)
+		}
+		bare.put("third", []byte("third"))
+		bare.sync()
+		bare.audit()
+		if t.Failed() || sink.seen.Load() < before+at {
+			t.Logf("%d packs were refused, one after the other", at)
+			return
+		}
+	}
+}
