@@ -1,6 +1,6 @@
 package tree
 
-import "skep/cache/state"
+import "errors"
 
 // Access times stay on this device. They move as with relatime, in memory; the
 // rows follow some at a time, every half a minute and at the end, so that reading
@@ -29,6 +29,15 @@ func (t *Tree) touchAtime(in *inode) {
 		return
 	}
 	r.atime, in.atimeSoft = now, true
+}
+
+// touchPassed is touchAtime for who may read a file that is passed through: of the
+// reading itself nobody tells, so that opening and closing stand for it; in.mu is
+// held.
+func (f *File) touchPassed() {
+	if f.in.passthrough && f.readable && !f.noAtime {
+		f.t.touchAtime(f.in)
+	}
 }
 
 // saveAtimes writes the rows of inodes whose access time moved.
@@ -62,18 +71,34 @@ func (t *Tree) saveAtimes() error {
 func (t *Tree) saveSome(moved []*inode) error {
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	var b state.Batch
+	c := t.newChange()
+	defer c.recycle()
+	var saved []*inode
 	for _, in := range moved {
 		in.mu.Lock()
+		defer in.mu.Unlock() // nobody waits for two of them, for the gate is held
 		if in.atimeSoft && !in.orphan {
-			b.Put(key(tableInode, in.ino), in.row.encode())
-			in.atimeSoft = false
+			c.rowAlone(in)
+			saved = append(saved, in)
 		}
-		in.mu.Unlock()
 	}
-	if b.Len() == 0 {
+	if c.b.Len() == 0 {
 		return nil
 	}
-	_, err := t.st.Apply(&b)
-	return noSpace(err)
+	seq, err := c.send()
+	if err != nil {
+		return noSpace(err)
+	}
+	for _, in := range saved {
+		in.seq, in.counted, in.atimeSoft = max(in.seq, seq), in.row.taken(), false
+	}
+	return nil
+}
+
+// rowAlone writes the row of an inode as it is in memory; in.mu is held.
+func (c *change) rowAlone(in *inode) {
+	if in.seq < c.t.kept.Load() {
+		c.err = errors.Join(c.err, c.carry(in))
+	}
+	c.putRow(&edit{in: in, row: in.row})
 }

@@ -61,3 +61,38 @@ func TestAccessTimes(t *testing.T) {
 		t.Errorf("noatime: %d", atime)
 	}
 }
+
+// Who opens a file for reading that is passed through moves its access time, for
+// nobody tells of the reading itself; who only writes does not.
+func TestAccessTimesOfPassedFiles(t *testing.T) {
+	var clock atomic.Int64
+	clock.Store(1000)
+	d := newDevice(t, Options{Passthrough: true, Now: func() time.Time { return time.Unix(clock.Load(), 0) }})
+	ino := d.write(Root, "file", pattern(1<<20, 1))
+	open := func(flags int) int64 {
+		f, err := d.Open(ctx, ino, flags)
+		must(t, err)
+		defer f.Release()
+		if _, passed := f.Passthrough(); !passed {
+			t.Errorf("flags %x: the file is not passed through", flags)
+		}
+		a, err := d.Attr(ctx, ino)
+		must(t, err)
+		return a.Atime.Sec
+	}
+	for _, tt := range []struct {
+		at    int64
+		flags int
+		want  int64
+	}{
+		{1010, os.O_RDONLY, 1010},
+		{1020, os.O_RDONLY, 1010},
+		{1010 + 24*3600, os.O_RDONLY | unix.O_NOATIME, 1010},
+		{1010 + 24*3600, os.O_WRONLY | os.O_TRUNC, 1010},
+	} {
+		clock.Store(tt.at)
+		if got := open(tt.flags); got != tt.want {
+			t.Errorf("at %d, flags %x: %d, want %d", tt.at, tt.flags, got, tt.want)
+		}
+	}
+}

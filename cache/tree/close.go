@@ -8,6 +8,7 @@ func (f *File) Release() {
 	t.gate.RLock()
 	in.mu.Lock()
 	t.refresh(in)
+	f.touchPassed()
 	in.opens--
 	if f.writable {
 		in.writers--

@@ -14,6 +14,7 @@ import (
 type File struct {
 	t        *Tree
 	in       *inode
+	readable bool
 	writable bool
 	append   bool
 	sync     bool
@@ -93,7 +94,7 @@ func (t *Tree) mayPass(flags int, mode uint32) bool {
 // handle makes a handle of an inode of which the caller passes on a reference;
 // in.mu is held.
 func (t *Tree) handle(in *inode, flags int) *File {
-	f := &File{t: t, in: in, writable: isWritable(flags), append: flags&os.O_APPEND != 0,
+	f := &File{t: t, in: in, readable: flags&accessModes != os.O_WRONLY, writable: isWritable(flags), append: flags&os.O_APPEND != 0,
 		sync: flags&(os.O_SYNC|unix.O_DSYNC) != 0, noAtime: flags&unix.O_NOATIME != 0}
 	in.opens++
 	in.used = t.now()
@@ -101,6 +102,7 @@ func (t *Tree) handle(in *inode, flags int) *File {
 		in.writers++
 		t.inodes.writer(in)
 	}
+	f.touchPassed()
 	return f
 }
 
