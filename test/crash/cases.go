@@ -77,6 +77,7 @@ var changes = []model.Op{
 	{Kind: model.Read, Path: "A/g", Len: 20000},
 	{Kind: model.Copy, Path: "A/f", To: "A/g", Off: 19950, Len: 100},
 	{Kind: model.Copy, Path: "A/g", To: "A/f", Off: 50, Len: 18000},
+	{Kind: model.Copy, Path: "A/g", To: "n", Len: 50000},
 	{Kind: model.Commit},
 	{Kind: model.Evict, Path: "A/g"},
 	{Kind: model.Forget},

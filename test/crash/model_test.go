@@ -21,10 +21,7 @@ const soakEnv = "SKEP_SOAK"
 // middle commits are made, content is let go of and comes back, the journal is
 // cut, and the process ends, in order or killed.
 func TestModel(t *testing.T) {
-	n := 1500
-	if times, err := strconv.Atoi(os.Getenv(soakEnv)); err == nil {
-		n *= 100 * times
-	}
+	n := soaked(1500)
 	for _, passthrough := range []bool{false, true} {
 		t.Run(fmt.Sprintf("passthrough %v", passthrough), func(t *testing.T) {
 			s := newSide(t, seed.For(t), passthrough)
@@ -36,6 +33,14 @@ func TestModel(t *testing.T) {
 			s.run.close()
 		})
 	}
+}
+
+// soaked is how many operations are done in place of n.
+func soaked(n int) int {
+	if times, err := strconv.Atoi(os.Getenv(soakEnv)); err == nil {
+		n *= 100 * times
+	}
+	return n
 }
 
 // side is a drive beside its model.
@@ -52,11 +57,17 @@ func newSide(t *testing.T, seed uint64, passthrough bool) *side {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := rand.New(rand.NewPCG(seed, 7))
-	return &side{m: model.New(), run: run, g: &model.Generator{Rand: r,
+	g := generator(rand.New(rand.NewPCG(seed, 7)))
+	g.Maintenance[model.Restart] = 150
+	return &side{m: model.New(), run: run, g: g}
+}
+
+// generator makes operations for the model tests.
+func generator(r *rand.Rand) *model.Generator {
+	return &model.Generator{Rand: r,
 		Dirs: []string{"", "a", "b", "a/c", "b/d", "a/c/e"}, Names: []string{"a", "b", "c", "d", "e", "f", "g"},
 		Sizes: []int64{10, 600, 16384, 20000, 70000, 1 << 20, 1<<20 + 300000}, Handles: 6,
-		Maintenance: map[model.Kind]int{model.Commit: 40, model.Evict: 15, model.Forget: 200, model.Restart: 150}}}
+		Maintenance: map[model.Kind]int{model.Commit: 40, model.Evict: 15, model.Forget: 200}}
 }
 
 func (s *side) step(i int) error {

@@ -83,6 +83,15 @@ func (d *Served) maintain(op model.Op) error {
 	return d.server.Command(fmt.Sprintf("%v %s", op.Kind, op.Path))
 }
 
+// part is a directory of the drive that is used as if it were all of it, beside
+// others. The directory must not be moved.
+func (d *Served) part(dir string) *model.Mount {
+	return &model.Mount{Root: filepath.Join(d.conf.Dir, dir), Maintain: func(op model.Op) error {
+		op.Path = model.Join(dir, op.Path)
+		return d.maintain(op)
+	}}
+}
+
 // KillAt has the server kill itself when it is about to do the n-th thing from
 // now on that outlives it: a write, a flush, a name made or removed.
 func (d *Served) KillAt(n int) error { return d.server.Command(fmt.Sprintf("kill %d", n)) }

@@ -87,7 +87,7 @@ func TestPowerPairs(t *testing.T) {
 	r := rand.New(rand.NewPCG(from, 5))
 	every, most := 1, 12
 	if long(t) == 0 {
-		every = len(changes)*len(changes)/6
+		every = len(changes) * len(changes) / 6
 	}
 	tryPower(t, from, most, func(yield func(Case) bool) {
 		for _, a := range changes {

@@ -325,7 +325,7 @@ func (d *Drive) content(h *openFile, op Op) ([]byte, error) {
 	return nil, err
 }
 
-// copy reads and writes, as the kernel does.
+// copy has the tree copy a whole file, or reads and writes, as the kernel does.
 func (d *Drive) copy(from tree.Attr, op Op) error {
 	to, err := d.file(op.To)
 	if err != nil {
@@ -344,6 +344,11 @@ func (d *Drive) copy(from tree.Attr, op Op) error {
 	p := make([]byte, min(op.Len, from.Size))
 	if from.Ino == to.Ino && op.Off < int64(len(p)) {
 		return unix.EINVAL
+	}
+	if op.Off == 0 {
+		if _, err := dst.CopyWhole(src, op.Len, false); !errors.Is(err, tree.ErrUnsupported) {
+			return err
+		}
 	}
 	n, err := src.ReadAt(ctx, p, 0)
 	if n == 0 || err != nil {

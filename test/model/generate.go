@@ -75,6 +75,9 @@ func (g *Generator) make(k Kind) Op {
 		op.To = g.path()
 	case Copy:
 		op.To, op.Off, op.Len = g.path(), g.size(), max(1, g.size())
+		if g.Rand.IntN(2) == 0 { // all of it
+			op.Off, op.Len = 0, 1<<30
+		}
 	case Symlink:
 		op.To = "nowhere"
 	case Write, Append, Store, WriteTo, StoreTo, Punch, Zero, PunchOpen, Allocate, Read, ReadFrom:

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 
 	"skep/fs/mount"
@@ -18,8 +19,10 @@ import (
 type Server struct {
 	conf Config
 	cmd  *exec.Cmd
-	in   io.WriteCloser
-	out  *bufio.Reader
+
+	mu  sync.Mutex // guards the next two: one command at a time
+	in  io.WriteCloser
+	out *bufio.Reader
 }
 
 // Start starts a server and waits until its drive is mounted. It dies with the
@@ -54,6 +57,8 @@ func Start(c Config) (*Server, error) {
 
 // Command has the server do something, and waits for its answer.
 func (s *Server) Command(line string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if _, err := fmt.Fprintln(s.in, line); err != nil {
 		return err
 	}
