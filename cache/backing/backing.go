@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,9 @@ type Store struct {
 	dir  string
 	next atomic.Uint64 // the last number given out
 	old  uint64        // the last that an earlier run may have given out, as far as is known
+
+	mu   sync.Mutex // guards made
+	made bool       // a folder was made, and is not known to survive power loss
 }
 
 // Open opens the store in dir. Before anything else, Start or Find says where its
@@ -32,7 +36,14 @@ func Open(dir string) (*Store, error) { return OpenOn(disk.Local, dir) }
 // OpenOn opens the store in a directory of a filesystem.
 func OpenOn(fs disk.FS, dir string) (*Store, error) {
 	s := &Store{fs: fs, dir: dir}
-	if err := s.makeDirs(); err != nil {
+	err := s.fs.Mkdir(dir)
+	if err == nil {
+		err = s.fs.SyncDir(dir) // folders that an earlier run made
+	}
+	if err == nil {
+		err = s.fs.SyncDir(filepath.Dir(dir))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("backing files: %w", err)
 	}
 	return s, nil
@@ -56,20 +67,6 @@ func (s *Store) Find() error {
 	return err
 }
 
-// makeDirs makes the directories that the files are spread over, and sees that
-// they survive power loss before there is anything in them.
-func (s *Store) makeDirs() error {
-	for i := range fanout {
-		if err := s.fs.Mkdir(filepath.Join(s.dir, fmt.Sprintf("%02x", i))); err != nil {
-			return err
-		}
-	}
-	if err := s.fs.SyncDir(s.dir); err != nil {
-		return err
-	}
-	return s.fs.SyncDir(filepath.Dir(s.dir))
-}
-
 // Last is the highest number given out so far.
 func (s *Store) Last() uint64 { return s.next.Load() }
 
@@ -80,17 +77,47 @@ func (s *Store) IsOld(n uint64) bool { return n <= s.old }
 // in ascending order.
 func Folder(n uint64) int { return int(n % fanout) }
 
+func (s *Store) folder(n uint64) string { return filepath.Join(s.dir, fmt.Sprintf("%02x", n%fanout)) }
+
 func (s *Store) path(n uint64) string {
-	return filepath.Join(s.dir, fmt.Sprintf("%02x", n%fanout), strconv.FormatUint(n, 16))
+	return filepath.Join(s.folder(n), strconv.FormatUint(n, 16))
+}
+
+// create opens a file that need not be there, nor its folder.
+func (s *Store) create(n uint64, flags int) (disk.File, error) {
+	f, err := s.fs.Open(s.path(n), flags|os.O_RDWR|os.O_CREATE)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	s.mu.Lock()
+	s.made = true
+	err = s.fs.Mkdir(s.folder(n))
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return s.fs.Open(s.path(n), flags|os.O_RDWR|os.O_CREATE)
+}
+
+// syncFolders makes all folders survive power loss.
+func (s *Store) syncFolders() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.made {
+		return nil
+	}
+	err := s.fs.SyncDir(s.dir)
+	s.made = err != nil
+	return err
 }
 
 // Create makes a new, empty backing file and returns its number.
 func (s *Store) Create() (uint64, disk.File, error) {
 	n := s.next.Add(1)
-	f, err := s.fs.Open(s.path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	f, err := s.create(n, os.O_EXCL)
 	for errors.Is(err, fs.ErrExist) {
 		n = s.next.Add(1)
-		f, err = s.fs.Open(s.path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+		f, err = s.create(n, os.O_EXCL)
 	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("backing file %x: %w", n, err)
@@ -127,7 +154,11 @@ func (s *Store) Remove(n uint64) error {
 
 // SyncName makes the existence of backing file n survive power loss.
 func (s *Store) SyncName(n uint64) error {
-	if err := s.fs.SyncDir(filepath.Dir(s.path(n))); err != nil {
+	err := s.syncFolders()
+	if err == nil {
+		err = s.fs.SyncDir(s.folder(n))
+	}
+	if err != nil {
 		return fmt.Errorf("backing file %x: %w", n, err)
 	}
 	return nil
@@ -144,7 +175,7 @@ func (s *Store) SyncAll() error {
 
 // Renew makes backing file n anew, empty, in place of one that is gone.
 func (s *Store) Renew(n uint64) (disk.File, error) {
-	f, err := s.fs.Open(s.path(n), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	f, err := s.create(n, os.O_TRUNC)
 	if err != nil {
 		return nil, fmt.Errorf("backing file %x: %w", n, err)
 	}
@@ -169,7 +200,10 @@ func (s *Store) Scratch() (disk.File, error) {
 // Each calls fn with the number of every backing file.
 func (s *Store) Each(fn func(n uint64) error) error {
 	for i := range fanout {
-		names, err := s.fs.Names(filepath.Join(s.dir, fmt.Sprintf("%02x", i)))
+		names, err := s.fs.Names(s.folder(uint64(i)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // nothing was ever put into it
+		}
 		if err != nil {
 			return fmt.Errorf("backing files: %w", err)
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"skep/cache/disk"
 )
 
 func openStore(t *testing.T, dir string) *Store {
@@ -119,6 +121,9 @@ func TestStrayFiles(t *testing.T) {
 	s := openStore(t, dir)
 	n := create(t, s)
 	for _, name := range []string{"00/lost+found", "ab/notes.txt"} {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -220,5 +225,51 @@ func TestStartPassesOverFiles(t *testing.T) {
 	st, err := again.Stat(last)
 	if err != nil || st.Size != 1 {
 		t.Errorf("size %d, %v", st.Size, err)
+	}
+}
+
+// named counts the directories that are flushed, and those that are made.
+type named struct {
+	disk.FS
+	mu           sync.Mutex // guards both
+	synced, made []string
+}
+
+func (f *named) Mkdir(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.made = append(f.made, dir)
+	return f.FS.Mkdir(dir)
+}
+
+func (f *named) SyncDir(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.synced = append(f.synced, dir)
+	return f.FS.SyncDir(dir)
+}
+
+// Folders are made when something comes into them, and flushed before the name of
+// that counts as flushed.
+func TestFoldersAreMadeWhenNeeded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "files")
+	f := &named{FS: disk.Local}
+	s, err := OpenOn(f, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start(0)
+	if len(f.made) > 1 {
+		t.Errorf("made at once: %q", f.made)
+	}
+	n := create(t, s)
+	f.synced = nil
+	for range 2 {
+		if err := s.SyncName(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if folder := s.folder(n); !slices.Equal(f.synced, []string{dir, folder, folder}) {
+		t.Errorf("flushed %q", f.synced)
 	}
 }
