@@ -1,11 +1,9 @@
 package crash
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -40,11 +38,11 @@ func TestModelMounted(t *testing.T) {
 			}
 			r := rand.New(rand.NewPCG(from, 100))
 			for i := range rounds {
-				together(t, all, func(u *user) error { return u.steps(round) })
+				together(t, all, func(u *user) error { return u.Steps(round, 100) })
 				if err := again(d, all, r.IntN(2) == 0); err != nil {
 					t.Fatalf("round %d: %v", i, err)
 				}
-				together(t, all, (*user).compare)
+				together(t, all, func(u *user) error { return u.Compare() })
 			}
 		})
 	}
@@ -52,42 +50,14 @@ func TestModelMounted(t *testing.T) {
 
 // user is one who uses a directory, beside a model of it.
 type user struct {
-	*model.Mount
-	name string
-	g    *model.Generator
-	m    *model.Tree
-	last []model.Op
+	*model.Beside
+	name  string
+	mount *model.Mount
 }
 
 func newUser(d *Served, name string, r *rand.Rand) (*user, error) {
-	return &user{name: name, Mount: d.part(name), g: generator(r), m: model.New()}, os.Mkdir(filepath.Join(d.conf.Dir, name), 0o755)
-}
-
-func (u *user) steps(n int) error {
-	for i := range n {
-		op := u.g.Next()
-		u.last = append(u.last, op)
-		u.last = u.last[max(0, len(u.last)-12):]
-		want, got := u.m.Do(op), u.Do(op)
-		if got.Errno != want.Errno || !bytes.Equal(got.Data, want.Data) {
-			return fmt.Errorf("%v: %v, want %v", op, got, want)
-		}
-		if i%100 != 0 {
-			continue
-		}
-		if err := u.compare(); err != nil {
-			return err
-		}
-	}
-	return u.compare()
-}
-
-func (u *user) compare() error {
-	l, err := u.List()
-	if err != nil {
-		return err
-	}
-	return model.Differ(l, u.m.Listing())
+	m := d.part(name)
+	return &user{&model.Beside{Target: m, Model: model.New(), Generator: generator(r)}, name, m}, os.Mkdir(m.Root, 0o755)
 }
 
 // together has all users do something at the same time.
@@ -97,7 +67,7 @@ func together(t *testing.T, all []*user, do func(*user) error) {
 	for _, u := range all {
 		wg.Go(func() {
 			if err := do(u); err != nil {
-				t.Errorf("%s: %v\nlast: %v", u.name, err, u.last)
+				t.Errorf("%s: %v", u.name, err)
 			}
 		})
 	}
@@ -110,8 +80,8 @@ func together(t *testing.T, all []*user, do func(*user) error) {
 // again ends the server, in order or not, and begins another one.
 func again(d *Served, all []*user, inOrder bool) error {
 	for _, u := range all {
-		u.m.CloseAll()
-		u.CloseAll()
+		u.Model.CloseAll()
+		u.mount.CloseAll()
 	}
 	if !inOrder {
 		d.Kill()
