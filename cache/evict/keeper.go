@@ -169,7 +169,7 @@ func (k *Keeper) urge() {
 	waiting := k.waiting > 0
 	k.mu.Unlock()
 	u := k.use()
-	if (waiting && u.Unsynced > 0 || u.Unsynced > k.level.Load().marks.Slow) && !k.seen.Running && !k.seen.Failing {
+	if (waiting && u.Unsynced > 0 || u.Unsynced > k.level.Load().marks.Slow) && !k.seen.Failing {
 		k.cfg.Urge()
 	}
 }

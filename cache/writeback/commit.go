@@ -90,6 +90,7 @@ func (e *Engine) end(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.progress.Running = false
+	e.pace.ended()
 	var moving *MovingError
 	switch {
 	case errors.As(err, &moving):

@@ -68,6 +68,7 @@ type Engine struct {
 	cpu      chan struct{} // one token for each chunk being read and sealed
 	parallel int           // files stored at a time
 	buffers  bufferPool
+	pace     *pace
 
 	groupMu sync.Mutex // guards current, and the founding of groups
 	current map[groupKind]group.Group
@@ -103,7 +104,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
-		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0),
+		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
 		current: map[groupKind]group.Group{}, dirty: newNotice(), asked: make(chan *request),
 	}
 	if e.cfg.JournalMax == 0 {

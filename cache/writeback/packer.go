@@ -80,7 +80,11 @@ func (p *packer) putFramed(ctx context.Context, codec uint64, buf []byte, refs [
 	if err := p.failed(ctx); err != nil {
 		return link.Link{}, err
 	}
-	prep, err := p.e.sealer.PrepareFramed(codec, buf)
+	var prep block.Prepared
+	err := p.e.pace.work(ctx, func() (err error) {
+		prep, err = p.e.sealer.PrepareFramed(codec, buf)
+		return err
+	})
 	if err != nil {
 		return link.Link{}, err
 	}
@@ -94,7 +98,13 @@ func (p *packer) putFramed(ctx context.Context, codec uint64, buf []byte, refs [
 	}
 	pressed := plainBuffers.get()
 	defer plainBuffers.put(pressed)
-	prep.Compress(pressed)
+	err = p.e.pace.work(ctx, func() error {
+		prep.Compress(pressed)
+		return nil
+	})
+	if err != nil {
+		return link.Link{}, err
+	}
 	return p.seal(&prep, kindOf(codec), refs)
 }
 

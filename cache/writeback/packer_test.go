@@ -34,7 +34,7 @@ func TestChunkSealedByMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	e := &Engine{table: blocks.New(st), sealer: block.NewSealer(secret.Key{1}), cfg: Config{ContentClass: 24}}
+	e := &Engine{pace: newPace(), table: blocks.New(st), sealer: block.NewSealer(secret.Key{1}), cfg: Config{ContentClass: 24}}
 	p := newPacker(t.Context(), e)
 	const chunks, callers = 8, 6
 	plain := make([]byte, chunks*dag.ChunkSize)

@@ -31,6 +31,7 @@ func (m *MovingError) Error() string {
 // Sync returns when everything that was done before the call is published; with
 // a MovingError, everything but files that are being written.
 func (e *Engine) Sync(ctx context.Context) error {
+	defer e.pace.wait()()
 	r := &request{done: make(chan error, 1)}
 	select {
 	case e.asked <- r:
@@ -120,8 +121,10 @@ func (s *schedule) wait(now time.Time) time.Duration {
 	return max(0, wait)
 }
 
-// Urge asks for a commit now, unless one is under way. It never blocks.
+// Urge asks for a commit now, or that the one under way hurry: somebody waits for
+// the room that it gives. It never blocks.
 func (e *Engine) Urge() {
+	e.pace.urge()
 	select {
 	case e.asked <- &request{done: make(chan error, 1)}:
 	default:

@@ -67,7 +67,11 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 	room := e.buffers.get(g.Coding.Room(g.Class))
 	defer e.buffers.put(room)
 	shards := g.Coding.Split(g.Class, bytes, room)
-	roots, err := g.Coding.EncodeRoots(shards)
+	var roots []erasure.Root
+	err := e.pace.work(ctx, func() (err error) {
+		roots, err = g.Coding.EncodeRoots(shards)
+		return err
+	})
 	if err != nil {
 		return placement{}, err
 	}

@@ -56,6 +56,7 @@ type device struct {
 	pass    bool             // the kernel may be given backing files
 	class   erasure.Class    // of content; 0: 4 MiB
 	number  uint32           // of the device among those of the drive; 0 is the first
+	timing  writeback.Timing // zero: no commit comes by itself
 }
 
 func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
@@ -112,10 +113,14 @@ func (d *device) open(prepare func(*state.Store)) {
 	if d.now != nil {
 		now = d.now
 	}
+	timing := d.timing
+	if timing == (writeback.Timing{}) {
+		timing = writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour}
+	}
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: d.key(), Root: rootKey, Names: names, Read: read, Convergence: convergence,
-		ContentClass: class, JournalMax: 40 << 20, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour},
+		ContentClass: class, JournalMax: 40 << 20, Timing: timing,
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
 	run, cancel := context.WithCancel(ctx)
