@@ -109,6 +109,7 @@ func (t *Tree) keepRange(in *inode, p []byte, at int64) error {
 	}
 	in.valid.Add(at, at+int64(len(p)))
 	in.added.fetched.Add(at, at+int64(len(p)))
+	in.added.late.Add(at, at+int64(len(p)))
 	in.unflush()
 	t.noteFetched(in)
 	return nil
@@ -122,10 +123,17 @@ func (t *Tree) noteFetched(in *inode) {
 		return
 	}
 	in.gained = true
+	t.enlistFetched(in)
+}
+
+// enlistFetched has the next Sync record the ranges of a file.
+func (t *Tree) enlistFetched(in *inode) {
 	t.removeMu.Lock()
 	defer t.removeMu.Unlock()
-	in.hold()
-	t.fetched[in] = struct{}{}
+	if _, ok := t.fetched[in]; !ok {
+		in.hold()
+		t.fetched[in] = struct{}{}
+	}
 }
 
 // hasFetched reports whether recordFetched has something to do.
@@ -152,27 +160,68 @@ func (t *Tree) recordFetched() {
 	}
 }
 
+// recordRanges flushes what was fetched of a file, and notes that it is here. Who
+// reads the file and fetches more of it waits for neither disk nor flush: that is
+// left to the next time.
 func (t *Tree) recordRanges(in *inode) error {
+	if err := t.flushFetched(in); err != nil {
+		return err
+	}
 	t.gate.RLock()
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if !in.gained || in.orphan || in.stale || !in.row.has(flagPartial) {
-		in.gained = false
+	if !in.isGaining() {
 		return nil
 	}
-	in.gained = false
 	defer t.closeBacking(in)
-	if err := t.syncBacking(in); err != nil {
-		return err
+	if in.added.n > 0 { // writes, which were not flushed with what was fetched
+		if err := t.syncBacking(in); err != nil {
+			return err
+		}
+		in.added.late.Clear()
 	}
-	if in.valid.Contains(0, in.row.size) {
+	in.gained = !in.added.late.Empty()
+	if in.gained {
+		t.enlistFetched(in)
+	} else if in.valid.Contains(0, in.row.size) {
 		return t.nowWhole(in)
 	}
+	return t.putGained(in)
+}
+
+// flushFetched flushes what was fetched of a file until now.
+func (t *Tree) flushFetched(in *inode) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.isGaining() {
+		return nil
+	}
+	in.added.late.Clear()
+	return t.flushUnlocked(in)
+}
+
+// isGaining reports whether there are ranges of a file that have still to be
+// recorded; in.mu is held.
+func (in *inode) isGaining() bool {
+	in.gained = in.gained && !in.orphan && !in.stale && in.row.has(flagPartial)
+	return in.gained
+}
+
+// putGained records what was flushed; the gate and in.mu are held.
+func (t *Tree) putGained(in *inode) error {
 	c, e := t.lockedChange(in)
 	e.local()
-	c.putRanges(in)
-	return c.applyLocked()
+	if in.added.n > 0 {
+		c.putRanges(in)
+		return c.applyLocked()
+	}
+	c.putFlushed(in)
+	if err := c.applyLocked(); err != nil {
+		return err
+	}
+	in.added.fetched = in.added.late.Clone()
+	return nil
 }
 
 var zeros [4096]byte

@@ -27,8 +27,8 @@ type addedWrites struct {
 	bytes  int
 	ranges backing.Ranges // that they wrote
 	// fetched is what was brought here since the ranges row was written: no row
-	// calls it valid yet.
-	fetched backing.Ranges
+	// calls it valid yet. late is what of it came since it is being flushed.
+	fetched, late backing.Ranges
 }
 
 // noteDirty takes note that [from, to) changed, in whole chunks, for a commit
@@ -41,9 +41,9 @@ func (in *inode) noteDirty(from, to int64) {
 
 // encodeRanges is the ranges row: valid, then dirty, then whether dirty is
 // known at all. What a commit under way takes is still dirty: it may fail.
-func (in *inode) encodeRanges() []byte {
+func (in *inode) encodeRanges(valid backing.Ranges) []byte {
 	dirty, whole := in.unpublished()
-	b := in.valid.Append(nil)
+	b := valid.Append(nil)
 	b = dirty.Append(b)
 	if whole {
 		return append(b, 1)
@@ -57,8 +57,18 @@ func addedKey(ino Ino, n uint64) []byte {
 
 // putRanges writes the ranges row anew; the rows of what was added go.
 func (c *change) putRanges(in *inode) {
-	c.b.Put(c.ownKey(tableRanges, in.ino), in.encodeRanges())
+	c.b.Put(c.ownKey(tableRanges, in.ino), in.encodeRanges(in.valid))
 	c.dropAdded(in)
+}
+
+// putFlushed writes the ranges row anew, without what came since the flush of the
+// backing file began that just ended. No write may have a row of its own.
+func (c *change) putFlushed(in *inode) {
+	valid := in.valid.Clone()
+	for _, r := range in.added.late.List() {
+		valid.Remove(r.From, r.To)
+	}
+	c.b.Put(c.ownKey(tableRanges, in.ino), in.encodeRanges(valid))
 }
 
 // dropRanges removes all that is said about ranges.

@@ -123,7 +123,7 @@ func (t *Tree) recoverFile(ino Ino) error {
 		in.row.flags |= flagDirty
 		in.row.dirtyEpoch = t.epoch.Load()
 		in.whole = true
-		b.Put(key(tableRanges, ino), in.encodeRanges())
+		b.Put(key(tableRanges, ino), in.encodeRanges(in.valid))
 	} else {
 		b.Delete(backingKey(r.backing))
 		b.Delete(key(tableRanges, ino))

@@ -1,0 +1,94 @@
+package tree
+
+import (
+	"bytes"
+	"os"
+	"testing"
+	"time"
+
+	"skep/cache/disk"
+	"skep/chunker/dag"
+	"skep/chunker/link"
+)
+
+// remote is a device with a file of some chunks none of which is here.
+func remote(t *testing.T, chunks int) (d *device, fs *flushes, c *committed, ino Ino, content []byte) {
+	c = &committed{files: map[link.Link][]byte{}}
+	fs = &flushes{FS: disk.Local}
+	d = &device{t: t, dir: t.TempDir(), fs: fs, opt: Options{Content: c}}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	content = pattern(chunks*dag.ChunkSize, 1)
+	ino = d.write(Root, "file", content)
+	c.take(t, d, ino)
+	evict(t, d, ino)
+	return d, fs, c, ino, content
+}
+
+// readChunk reads a chunk of a file, and tells how many were fetched for it.
+func (d *device) readChunk(c *committed, ino Ino, content []byte, i int) int {
+	d.t.Helper()
+	before := c.reads
+	f, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(d.t, err)
+	defer f.Release()
+	p := make([]byte, dag.ChunkSize)
+	n, err := f.ReadAt(ctx, p, int64(i*dag.ChunkSize))
+	must(d.t, err)
+	if want := content[i*dag.ChunkSize:][:dag.ChunkSize]; !bytes.Equal(p[:n], want) {
+		d.t.Errorf("chunk %d came back different", i)
+	}
+	return c.reads - before
+}
+
+// While what was fetched is flushed, more is fetched and read. A crash afterwards
+// finds here what was flushed, and nothing else.
+func TestFetchingWhileFlushing(t *testing.T) {
+	d, fs, c, ino, content := remote(t, 4)
+	reading, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	d.readChunk(c, ino, content, 0)
+	during := func(i int) func() {
+		return func() {
+			read := make(chan int, 1)
+			go func() { read <- d.readChunk(c, ino, content, i) }()
+			select {
+			case n := <-read:
+				if n != 1 {
+					t.Errorf("chunk %d was there", i)
+				}
+			case <-time.After(time.Minute):
+				t.Error("a reader waits for the flush")
+			}
+		}
+	}
+	fs.fileHook = during(2)
+	must(t, d.Sync())
+	fs.fileHook = nil
+	reading.Release()
+	d.restart()
+	if n := d.readChunk(c, ino, content, 0); n != 0 {
+		t.Error("what was flushed was fetched again")
+	}
+	_, err = d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	fs.fileHook = during(2)
+	d.readChunk(c, ino, content, 3)
+	must(t, d.Sync())
+	fs.fileHook = nil
+	must(t, d.Sync()) // takes in what came late
+	d.restart()       // with the file open
+	for _, i := range []int{0, 2, 3} {
+		if n := d.readChunk(c, ino, content, i); n != 0 {
+			t.Errorf("chunk %d was fetched again", i)
+		}
+	}
+	if n := d.readChunk(c, ino, content, 1); n != 1 {
+		t.Error("a chunk that nobody read was there")
+	}
+	must(t, d.Sync())
+	d.restart()
+	if a, err := d.Attr(ctx, ino); err != nil || d.readChunk(c, ino, content, 1) != 0 {
+		t.Errorf("a file that is here whole was fetched again: %+v, %v", a, err)
+	}
+}
