@@ -8,7 +8,8 @@
 // that goroutine tries to read the next one for a moment (spinTime) before it
 // sleeps, so that a program that makes one request after the other finds
 // somebody awake each time. It tries the more rarely the less that brought
-// lately, and a drive that nobody uses costs nothing.
+// lately, not at all while other threads want the processors, and a drive that
+// nobody uses costs nothing.
 //
 // # Who reads
 //

@@ -46,6 +46,7 @@ type Loop struct {
 	most    int32        // how many readers there may be
 	spin    spinning
 	waits   waits
+	began   time.Time
 
 	watching atomic.Bool // the timer runs
 	watcher  *time.Timer
@@ -73,7 +74,7 @@ type copier64 interface {
 // agrees with the kernel on how to speak. The filesystem's Init is not called.
 // On failure fd is closed.
 func New(fd int, fs fuse.RawFileSystem, opt Options) (*Loop, error) {
-	l := &Loop{fs: fs, opt: opt, log: opt.Log, most: mostReaders(), all: map[*worker]struct{}{}}
+	l := &Loop{fs: fs, opt: opt, log: opt.Log, most: mostReaders(), began: time.Now(), all: map[*worker]struct{}{}}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -101,6 +102,9 @@ func (l *Loop) Serve() error {
 	if err := unix.SetNonblock(l.device.fd, true); err != nil {
 		return err
 	}
+	running, closeRunning := openRunning()
+	defer closeRunning()
+	l.spin.crowd.running = running
 	if err := l.enlist(); err != nil {
 		return err
 	}
@@ -110,6 +114,9 @@ func (l *Loop) Serve() error {
 	l.device.close()
 	return nil
 }
+
+// now is the time since the loop began.
+func (l *Loop) now() time.Duration { return time.Since(l.began) }
 
 // enlist has one more worker read.
 func (l *Loop) enlist() error {

@@ -587,51 +587,6 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// TestSpinning: it is tried ever more rarely while it brings nothing, never
-// quite given up, and tried each time when it pays.
-func TestSpinning(t *testing.T) {
-	tried := func(s *spinning, sleeps int) (n int) {
-		for range sleeps {
-			if s.due() {
-				n++
-				s.vain()
-			}
-		}
-		return n
-	}
-	var s spinning
-	if n := tried(&s, 10_000); n < 10_000/(mostSkipped+1) || n > 10_000/(mostSkipped+1)+5 {
-		t.Errorf("tried %d times in 10,000", n)
-	}
-	s.paid()
-	if !s.due() {
-		t.Error("not tried though it paid")
-	}
-	if n := tried(&spinning{never: true}, 100); n != 0 {
-		t.Errorf("tried %d times where others must run", n)
-	}
-}
-
-// TestTrying: a worker that tries finds what is there, and ends when nothing is.
-func TestTrying(t *testing.T) {
-	k, l, _ := greeted(t, Options{})
-	k.receive()
-	must(t, unix.SetNonblock(l.device.fd, true))
-	w, err := newWorker(l)
-	must(t, err)
-	defer w.free()
-	if n := w.try(); n != 0 || l.spin.failed.Load() != 1 {
-		t.Errorf("read %d bytes of nothing, failed %d times", n, l.spin.failed.Load())
-	}
-	send(k, 3, &fuse.GetAttrIn{})
-	w.sleep() // there is something: it ends
-	if n := w.try(); n == 0 {
-		t.Error("the request was not found")
-	}
-	l.device.close()
-	must(t, unix.Close(k.fd))
-}
-
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

@@ -13,15 +13,18 @@ const mostSkipped = 15
 
 // spinning decides before which sleeps it is tried to read. The more often that
 // brought nothing, the more rarely it is done; but it never ends, as one success
-// is all it takes to know better.
+// is all it takes to know better. While others want the processors it is not
+// done at all.
 type spinning struct {
 	never  bool         // it would keep others from running who are waited for
 	failed atomic.Int32 // how often it brought nothing, one after the other
 	skip   atomic.Int32 // sleeps to come without it
+	crowd  crowd
 }
 
-// due reports whether to try before this sleep.
-func (s *spinning) due() bool {
+// due reports whether to try before this sleep; now is the time since any
+// moment that stays the same.
+func (s *spinning) due(now time.Duration) bool {
 	if s.never {
 		return false
 	}
@@ -29,7 +32,7 @@ func (s *spinning) due() bool {
 		s.skip.Store(n - 1)
 		return false
 	}
-	return true
+	return !s.crowd.there(now)
 }
 
 // paid says that trying brought a request, or would have.

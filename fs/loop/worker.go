@@ -3,7 +3,6 @@ package loop
 import (
 	"errors"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +68,7 @@ func (w *worker) next() int {
 	if !w.mayRetry(errno) || w.retire() {
 		return 0
 	}
-	if l.spin.due() {
+	if l.spin.due(l.now()) {
 		if n := w.try(); n > 0 {
 			return n
 		}
@@ -82,19 +81,22 @@ func (w *worker) next() int {
 // the other.
 func (w *worker) try() int {
 	l := w.l
-	for start := time.Now(); time.Since(start) < spinTime; {
+	start := l.now()
+	for last := start; last-start < spinTime; {
 		n, errno := l.device.read(w.request)
 		if errno == 0 {
-			if time.Since(start) < spinTime { // else others needed this processor meanwhile
-				l.spin.paid()
-			} else {
-				l.spin.vain()
-			}
+			l.spin.paid()
 			return n
 		}
 		if !w.mayRetry(errno) {
 			return 0
 		}
+		now := l.now()
+		if now-last > longPause {
+			l.spin.crowd.felt(now)
+			return 0
+		}
+		last = now
 	}
 	l.spin.vain()
 	return 0
@@ -102,10 +104,10 @@ func (w *worker) try() int {
 
 // sleep waits until a request comes.
 func (w *worker) sleep() {
-	start := time.Now()
+	start := w.l.now()
 	w.l.device.wait()
 	w.waiting = -1 // the next one comes to somebody who waited for it
-	if time.Since(start) < spinTime {
+	if w.l.now()-start < spinTime {
 		w.l.spin.paid()
 	}
 }
