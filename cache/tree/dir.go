@@ -17,30 +17,30 @@ func (t *Tree) ReadDir(ctx context.Context, dir Ino, cookie uint64, fn func(DirE
 	d.mu.Lock()
 	t.touchAtime(d)
 	d.mu.Unlock()
-	for n := 32; ; n = min(2*n, 512) {
-		batch, err := t.readEntries(dir, cookie, n)
-		if err != nil || len(batch) == 0 {
+	for {
+		part, err := t.listed(d, cookie)
+		if err != nil || len(part) == 0 {
 			return err
 		}
-		for _, e := range batch {
-			cookie = e.Cookie
-			e.Attr, err = t.attrOf(ctx, e.Attr.Ino)
+		for _, l := range part {
+			cookie = l.cookie
+			a, err := t.attrOf(ctx, l.ino)
 			if errors.Is(err, ErrStale) {
 				continue // removed since
 			}
 			if err != nil {
 				return err
 			}
-			if !fn(e) {
+			if !fn(DirEntry{Name: l.name, Cookie: cookie, Attr: a}) {
 				return nil
 			}
 		}
 	}
 }
 
-// readEntries reads up to n entries after cookie; only Ino is set in Attr.
-func (t *Tree) readEntries(dir Ino, cookie uint64, n int) ([]DirEntry, error) {
-	out := make([]DirEntry, 0, n)
+// readEntries reads up to n entries after cookie.
+func (t *Tree) readEntries(dir Ino, cookie uint64, n int) ([]namedEntry, error) {
+	out := make([]namedEntry, 0, n)
 	var bad error
 	err := t.st.Scan(cookieKey(dir, cookie+1), key(tableCookie, dir+1), func(_, v []byte) bool {
 		e, name, err := decodeCookie(v)
@@ -48,7 +48,7 @@ func (t *Tree) readEntries(dir Ino, cookie uint64, n int) ([]DirEntry, error) {
 			bad = err
 			return false
 		}
-		out = append(out, DirEntry{Name: name, Cookie: e.cookie, Attr: Attr{Ino: e.ino, Mode: e.typ}})
+		out = append(out, namedEntry{e, name})
 		return len(out) < n
 	})
 	return out, errors.Join(err, bad)

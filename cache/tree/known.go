@@ -111,6 +111,7 @@ func (t *Tree) forgetNames(d *inode) {
 
 // settleEntry makes an applied change of an entry known; dir.mu is held.
 func (t *Tree) settleEntry(c entryChange) {
+	c.dir.names = 0
 	if !c.gone {
 		t.know(c.dir, c.name, c.to)
 	} else if _, ok := c.dir.known.m[c.name]; ok {

@@ -75,14 +75,15 @@ type Tree struct {
 
 	inodes inodeTable
 
-	room    Room
-	sweep   sweep
-	pins    pins
-	passing passing
-	orphans orphans
-	loading flights // directories being loaded
-	burst   burst   // of small files
-	noAtime atomic.Bool
+	room     Room
+	sweep    sweep
+	pins     pins
+	passing  passing
+	orphans  orphans
+	loading  flights // directories being loaded
+	burst    burst   // of small files
+	listings listings
+	noAtime  atomic.Bool
 
 	numberMu sync.Mutex // guards the next two
 	nextIno  uint64
@@ -128,6 +129,7 @@ type inode struct {
 	seq         uint64     // batch of the last change of the row
 	markedEpoch uint64     // in which its entry was marked last
 	known       knownNames // of a directory
+	names       uint64     // of a directory: the state of its names, 0 until somebody asks
 
 	opens, writers int
 	writing        bool      // the mark "open for writing" stands
