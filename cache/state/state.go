@@ -45,7 +45,7 @@ type Store struct {
 	dir     string
 	opt     Options
 	journal *journal.Journal
-	db      *leveldb.DB
+	db      *index
 	rebuilt bool
 
 	applyMu sync.Mutex // held by who applies a batch: the journal and the overlays have one order
@@ -162,14 +162,16 @@ func (s *Store) indexOptions() *opt.Options {
 		// whole table: the cache would hold four of them.
 		DisableBufferPool: true,
 		// Overlays wait in memory anyhow; a burst of changes is not to wait for
-		// compaction as well.
-		WriteL0SlowdownTrigger: 16,
-		WriteL0PauseTrigger:    32,
+		// compaction as well, nor to be compacted again and again while it lasts.
+		CompactionL0Trigger:    8,
+		CompactionTotalSize:    32 << 20,
+		WriteL0SlowdownTrigger: 24,
+		WriteL0PauseTrigger:    40,
 	}
 }
 
 // openIndex opens leveldb. One that is damaged is removed: it is only an index.
-func (s *Store) openIndex() (*leveldb.DB, uint64, error) {
+func (s *Store) openIndex() (*index, uint64, error) {
 	for attempt := 0; ; attempt++ {
 		db, err := s.openDB()
 		var seq uint64
@@ -191,25 +193,7 @@ func (s *Store) openIndex() (*leveldb.DB, uint64, error) {
 	}
 }
 
-func (s *Store) openDB() (*leveldb.DB, error) {
-	if s.opt.Index == nil {
-		if err := s.opt.Disk.Mkdir(s.indexDir()); err != nil { // leveldb's own would be open to all
-			return nil, err
-		}
-		return leveldb.OpenFile(s.indexDir(), s.indexOptions())
-	}
-	stor, err := s.opt.Index(s.indexDir())
-	if err != nil {
-		return nil, err
-	}
-	db, err := leveldb.Open(stor, s.indexOptions())
-	if err != nil {
-		_ = stor.Close()
-	}
-	return db, err
-}
-
-func readSeq(db *leveldb.DB) (uint64, error) {
+func readSeq(db *index) (uint64, error) {
 	b, err := db.Get(seqKey, nil)
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return 0, nil

@@ -1,0 +1,92 @@
+package state
+
+import (
+	"errors"
+
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/storage"
+)
+
+// index is leveldb with what it stores its files in.
+type index struct {
+	*leveldb.DB
+	stor storage.Storage
+}
+
+// openDB opens leveldb in a directory that is there.
+func (s *Store) openDB() (*index, error) {
+	open := s.opt.Index
+	if open == nil {
+		if err := s.opt.Disk.Mkdir(s.indexDir()); err != nil { // leveldb's own would be open to all
+			return nil, err
+		}
+		open = func(dir string) (storage.Storage, error) { return storage.OpenFile(dir, false) }
+	}
+	stor, err := open(s.indexDir())
+	if err != nil {
+		return nil, err
+	}
+	db, err := leveldb.Open(gathering{stor}, s.indexOptions())
+	if err != nil {
+		_ = stor.Close()
+		return nil, err
+	}
+	return &index{db, stor}, nil
+}
+
+// Close closes leveldb and its files.
+func (x *index) Close() error { return errors.Join(x.DB.Close(), x.stor.Close()) }
+
+// gathering writes tables in large pieces, where leveldb writes block by block.
+// A table counts when it is flushed and closed; all other files are written as
+// they come.
+type gathering struct{ storage.Storage }
+
+func (g gathering) Create(fd storage.FileDesc) (storage.Writer, error) {
+	w, err := g.Storage.Create(fd)
+	if err != nil || fd.Type != storage.TypeTable {
+		return w, err
+	}
+	return &gatherer{Writer: w, buf: make([]byte, 0, gatherSize)}, nil
+}
+
+// gatherSize is how much of a table is written at once.
+const gatherSize = 128 << 10
+
+type gatherer struct {
+	storage.Writer
+	buf []byte
+}
+
+func (g *gatherer) Write(p []byte) (int, error) {
+	if len(g.buf)+len(p) > cap(g.buf) {
+		if err := g.flush(); err != nil {
+			return 0, err
+		}
+	}
+	if len(p) > cap(g.buf) {
+		return g.Writer.Write(p)
+	}
+	g.buf = append(g.buf, p...)
+	return len(p), nil
+}
+
+// flush writes what was gathered. After a failure it is gone: leveldb gives the
+// table up.
+func (g *gatherer) flush() error {
+	if len(g.buf) == 0 {
+		return nil
+	}
+	_, err := g.Writer.Write(g.buf)
+	g.buf = g.buf[:0]
+	return err
+}
+
+func (g *gatherer) Sync() error {
+	if err := g.flush(); err != nil {
+		return err
+	}
+	return g.Writer.Sync()
+}
+
+func (g *gatherer) Close() error { return errors.Join(g.flush(), g.Writer.Close()) }
