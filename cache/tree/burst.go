@@ -3,38 +3,44 @@ package tree
 import "sync/atomic"
 
 const (
-	// burstGap is how soon small files follow each other in a burst.
+	// burstGap is how soon files follow each other in a burst.
 	burstGap = 250_000_000 // nanoseconds
-	// burstBegins is how many of them make one.
+	// burstBegins is how many more small ones than others make one.
 	burstBegins = 8
+	// burstMost bounds by how many others it can be ended.
+	burstMost = 32
+	// burstEnds is the size of a file that ends it by itself.
+	burstEnds = 256 << 10
 )
 
 // burst tells when many small files are being written: unpacking an archive, a
 // checkout, a build. The kernel can only write a file alone if it has a backing
 // file from the beginning, and for a small one making it and letting it go costs
 // more than all else; so within a burst new files are taken to be small, too,
-// and go through the daemon. The first large one ends it.
+// and go through the daemon. Some that are not hardly cost more that way, and are
+// found in every tree of sources; a large one ends the burst.
 type burst struct {
-	last  atomic.Int64 // when the last small file was written
-	files atomic.Int64 // small ones, one after the other
+	last  atomic.Int64 // when the last file was written
+	files atomic.Int64 // small ones, less the others
 }
 
 func nanoseconds(t Time) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 
-// wrote takes note that a file was written and closed.
+// wrote takes note that a new file was written and closed.
 func (b *burst) wrote(size int64, now Time) {
-	at := nanoseconds(now)
-	if size > InlineMax || at-b.last.Load() > burstGap {
-		b.files.Store(0)
+	at, n := nanoseconds(now), b.files.Load()
+	switch {
+	case size >= burstEnds, at-b.last.Load() > burstGap:
+		n = 0
+	case size > InlineMax:
+		n = max(n-1, 0)
 	}
 	if size <= InlineMax {
-		b.files.Add(1)
-		b.last.Store(at)
+		n = min(n+1, burstMost)
 	}
+	b.files.Store(n)
+	b.last.Store(at)
 }
-
-// grew takes note that a file has become large.
-func (b *burst) grew() { b.files.Store(0) }
 
 // on reports whether the next new file is likely to be small.
 func (b *burst) on(now Time) bool {

@@ -26,7 +26,6 @@ func (t *Tree) moveToBacking(in *inode) error {
 			return err
 		}
 		content = b
-		t.burst.grew()
 	}
 	c, e := t.lockedChange(in)
 	if err := c.giveBacking(e, content); err != nil {

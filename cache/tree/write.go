@@ -75,7 +75,11 @@ func (c *change) written(e *edit, end int64) *row {
 func (t *Tree) writeInline(in *inode, p []byte, off int64) (int, error) {
 	c, e := t.lockedChange(in)
 	c.written(e, off+int64(len(p)))
-	c.b.Patch(c.ownKey(tableInline, in.ino), int(off), p)
+	if off == 0 && int64(len(p)) >= in.row.size {
+		c.b.Put(c.ownKey(tableInline, in.ino), p) // nothing stays of what was there
+	} else {
+		c.b.Patch(c.ownKey(tableInline, in.ino), int(off), p)
+	}
 	if err := c.applyLocked(); err != nil {
 		return 0, err
 	}
