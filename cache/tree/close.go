@@ -82,8 +82,10 @@ func (c *change) closeFile(e *edit) error {
 		c.b.Delete(key(tableWriting, in.ino))
 	case in.gained:
 		// The ranges follow when what was fetched is on the disk.
-	case in.row.has(flagBacking) && (in.row.has(flagPartial) || !in.whole):
+	case in.row.has(flagPartial) || in.row.has(flagBacking) && !in.whole:
 		c.putRanges(in)
+	case in.row.has(flagBacking): // an older row would call only a part of it dirty
+		c.dropRanges(in)
 	}
 	if e.mark {
 		c.markInode(e)

@@ -1,0 +1,82 @@
+package tree
+
+import (
+	"bytes"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"skep/chunker/dag"
+)
+
+// writeAlone writes to a file as the kernel does that was given its backing file.
+func writeAlone(t *testing.T, f *File, p []byte, off int64) {
+	t.Helper()
+	fd, ok := f.Passthrough()
+	if !ok {
+		t.Fatal("the kernel does not write alone")
+	}
+	if n, err := unix.Pwrite(fd, p, off); err != nil || n != len(p) {
+		t.Fatalf("%d, %v", n, err)
+	}
+}
+
+// A file of which a part was changed through the daemon, and then any part by the
+// kernel alone, has changed everywhere as far as is known, also when the inode came
+// from the tables again.
+func TestWrittenBothWays(t *testing.T) {
+	d, c := evictingDevice(t, Options{Passthrough: true})
+	want := pattern(3*dag.ChunkSize, 1)
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+
+	f, err := d.Open(ctx, ino, os.O_WRONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeAt(t, f, []byte("daemon"), 0)
+	copy(want, "daemon")
+	f.Release()
+	r, err := d.Open(ctx, ino, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err = d.Open(ctx, ino, os.O_WRONLY); err != nil {
+		t.Fatal(err)
+	}
+	writeAlone(t, f, []byte("kernel"), 2*dag.ChunkSize)
+	copy(want[2*dag.ChunkSize:], "kernel")
+	f.Release()
+	r.Release()
+
+	d.Close()
+	d.restart()
+	cut, err := d.Cut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cut.Close()
+	in, _, err := cut.Inode(ino)
+	if err != nil || !in.Dirty {
+		t.Fatal("it is not dirty", err)
+	}
+	cf, err := cut.OpenFile(ctx, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cf.Close()
+	for _, at := range []int64{0, 2 * dag.ChunkSize} {
+		changed := false
+		for _, r := range cf.Changed() {
+			changed = changed || r.From <= at && at < r.To
+		}
+		if !changed {
+			t.Errorf("the chunk at %d does not count as changed", at)
+		}
+	}
+	got := make([]byte, len(want))
+	if err := cf.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Error("the content is another", err)
+	}
+}
