@@ -21,16 +21,26 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t.refresh(in)
-	if !in.isFlushed() || !t.st.Durable(in.seq) {
+	if !in.isFlushed() || !t.st.Durable(t.changedIn(in)) {
 		waits(ctx)
 	}
 	if err := t.flushUnlocked(in); err != nil || in.orphan {
 		return err
 	}
-	seq := in.seq // size and times of a file being written are those of its backing file
+	seq := t.changedIn(in) // size and times of a file being written are those of its backing file
 	in.mu.Unlock()
 	defer in.mu.Lock()
 	return t.syncTo(seq)
+}
+
+// changedIn is the batch up to which all that was done to an inode is in the
+// tables; in.mu is held. Of one that has not changed since it came into memory
+// nobody knows when it did before.
+func (t *Tree) changedIn(in *inode) uint64 {
+	if in.seq == 0 {
+		return t.st.Seq()
+	}
+	return in.seq
 }
 
 // isFlushed reports whether content and name of the backing file, if there is
@@ -165,11 +175,8 @@ func (t *Tree) SyncDir(ctx context.Context, dir Ino) error {
 	}
 	defer t.release(in)
 	in.mu.Lock()
-	seq := in.seq
+	seq := t.changedIn(in)
 	in.mu.Unlock()
-	if seq == 0 { // it has not changed since it came into memory
-		seq = t.st.Seq()
-	}
 	if !t.st.Durable(seq) {
 		waits(ctx)
 	}

@@ -179,3 +179,26 @@ func TestNobodyWaitsForAFlush(t *testing.T) {
 		}
 	}
 }
+
+// An fsync flushes what was written before, also when the inode left memory
+// between.
+func TestFsyncOfAnInodeThatLeftMemory(t *testing.T) {
+	d, disk := countingDevice(t)
+	ino := d.write(Root, "f", []byte("content"))
+	in, _ := d.inodes.find(ino)
+	if n := in.refs.n.Add(-1); n != 0 {
+		t.Fatalf("it has %d references", n)
+	}
+	s := d.inodes.shard(ino)
+	s.mu.Lock()
+	d.inodes.drop(s, in)
+	s.mu.Unlock()
+	f, err := d.Open(ctx, ino, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	if n, _ := disk.during(func() { err = f.Sync(ctx, false) }); n != 1 || err != nil {
+		t.Errorf("%d flushes of the journal, %v", n, err)
+	}
+}

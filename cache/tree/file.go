@@ -233,6 +233,10 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 		if err := t.beginWriting(in); err != nil {
 			return nil, err
 		}
+		// What a commit is still to read as it was nobody sets aside piece by piece.
+		if err := t.preserve(in, 0, in.row.size); err != nil {
+			return nil, err
+		}
 		in.whole = true
 		in.unflush()
 	}

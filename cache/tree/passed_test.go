@@ -80,3 +80,40 @@ func TestWrittenBothWays(t *testing.T) {
 		t.Error("the content is another", err)
 	}
 }
+
+// A file that is dirty at a cut and that the kernel then begins to write alone is
+// taken as it was.
+func TestWrittenAloneDuringACut(t *testing.T) {
+	d := newDevice(t, Options{Passthrough: true})
+	want := pattern(3*dag.ChunkSize, 1)
+	ino := d.write(Root, "f", want)
+	r, err := d.Open(ctx, ino, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	cut, err := d.Cut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cut.Close()
+	f, err := d.Open(ctx, ino, os.O_WRONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	writeAlone(t, f, []byte("kernel"), 2*dag.ChunkSize)
+	in, _, err := cut.Inode(ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cf, err := cut.OpenFile(ctx, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cf.Close()
+	got := make([]byte, len(want))
+	if err := cf.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Error("the content is not as of the cut", err)
+	}
+}
