@@ -82,6 +82,49 @@ func (t *Table) Watched() ([]Watched, error) {
 	return out, nil
 }
 
+// Idle returns, for each group, the packs of which nothing is needed, nor can come
+// to be: it is only what is stored, and not referred to yet, that a commit under way
+// may still need. While references are counted anew, nobody knows of any.
+func (t *Table) Idle() (map[group.ID]group.Bitmap, error) {
+	if counted, err := t.Counted(); err != nil || !counted {
+		return nil, err
+	}
+	watched, err := t.Watched()
+	if err != nil {
+		return nil, err
+	}
+	out := map[group.ID]group.Bitmap{}
+	for _, w := range watched {
+		if w.Pack == nil || w.Pack.Live > 0 {
+			continue
+		}
+		fresh, err := t.hasOrphans(w)
+		if err != nil {
+			return nil, err
+		}
+		if !fresh {
+			idle := out[w.Group.ID]
+			idle.Add(w.Number)
+			out[w.Group.ID] = idle
+		}
+	}
+	return out, nil
+}
+
+// hasOrphans reports whether blocks of a pack are stored and not referred to yet.
+func (t *Table) hasOrphans(w Watched) (bool, error) {
+	members, err := t.Members(w.Group.ID, w.Number)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range members {
+		if _, orphan, err := t.st.Get(hashKey(tableOrphan, m.Link.Hash)); orphan || err != nil {
+			return orphan, err
+		}
+	}
+	return false, nil
+}
+
 // Unwatch says that nothing has to be done about some packs now. One that came to
 // be mostly dead meanwhile stays listed.
 func (t *Table) Unwatch(packs []Watched) error {

@@ -170,7 +170,11 @@ func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit
 // tail writes the last pack of a commit.
 func (e *Engine) tail(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) (complete, []blockindex.Entry, error) {
 	last := &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, e.buffers.get(metadataClass.Size()))}
-	tail := &tailWriter{e: e, f: last, ctx: ctx}
+	idle, err := e.table.Idle()
+	if err != nil {
+		return complete{}, nil, err
+	}
+	tail := &tailWriter{e: e, f: last, ctx: ctx, idle: idle}
 	indexed, err := tail.segments(&c, old, oldAt)
 	if err != nil {
 		return complete{}, nil, fmt.Errorf("block index: %w", err)

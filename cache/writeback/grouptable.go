@@ -11,7 +11,9 @@ import (
 
 // groups gives the commit its group table. The commit's own pack will lie in a
 // group, too, which may have to be founded: it is done now, so that the table
-// has it.
+// has it. Packs that nothing needs once the commit is out are dead in it: who
+// recovers the drive from this commit must not take one for the home of blocks that
+// were moved out of it, as holders are told to delete it.
 func (t *tailWriter) groups(c *commit.Commit) error {
 	all, err := t.e.table.Groups()
 	if err != nil {
@@ -33,8 +35,9 @@ func (t *tailWriter) groups(c *commit.Commit) error {
 		return err
 	}
 	t.listed = make(map[group.ID]bool, len(all))
-	for _, g := range all {
+	for i, g := range all {
 		t.listed[g.ID] = true
+		all[i].Dead.Union(t.idle[g.ID])
 	}
 	c.Groups, err = t.pieces(commit.EncodeGroups(all))
 	return err

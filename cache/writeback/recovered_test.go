@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -110,4 +111,57 @@ func TestRecoveredDeviceKnowsAllPacks(t *testing.T) {
 			return
 		}
 	}
+}
+
+// What was folded shortly before the last device was lost lies in a new pack
+// alone: the old one was given up when the commit was out. Who recovers from that
+// commit must not take the old one for its home, and give up the new one.
+func TestRecoveredAfterAFold(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := map[string]string{}
+	for pack := range 2 {
+		for i := range 5 {
+			p := fmt.Sprintf("f%d-%d", pack, i)
+			want[p] = string(random(uint64(10*pack+i), 700_000))
+			d.put(p, []byte(want[p]))
+		}
+		d.sync()
+	}
+	for pack := range 2 {
+		for i := range 3 {
+			p := fmt.Sprintf("f%d-%d", pack, i)
+			delete(want, p)
+			if err := d.tree.Unlink(ctx, tree.Root, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	before := swarm.Packs()
+	for i := range 2 { // the first finds the packs mostly dead, the second folds them
+		want["tick"] = fmt.Sprint(i)
+		d.put("tick", []byte(want["tick"]))
+		d.sync()
+	}
+	gone := 0
+	for _, p := range before {
+		there := func(q group.PackRef) bool { return q.Group == p.Group && q.Number == p.Number }
+		if !slices.ContainsFunc(swarm.Packs(), there) {
+			gone++
+		}
+	}
+	if gone < 2 {
+		t.Fatalf("%d packs were folded", gone)
+	}
+
+	r := recovered(t, swarm)
+	r.counted()
+	r.sync() // nothing changed, but something may be given up
+	for i := range 3 {
+		want["tick"] = fmt.Sprint("again", i)
+		r.put("tick", []byte(want["tick"]))
+		r.sync()
+	}
+	check(t, r.committed(), want)
+	r.audit()
 }

@@ -36,7 +36,7 @@ func (t *tailWriter) segments(c *commit.Commit, old *commit.Commit, oldAt commit
 		}
 		lists = append(lists, entries)
 	}
-	dead, err := t.e.deadPlaces()
+	dead, err := t.deadPlaces()
 	if err != nil {
 		return nil, err
 	}
@@ -87,14 +87,16 @@ func (t *tailWriter) readSegment(s commit.Segment) ([]blockindex.Entry, error) {
 	return out, nil
 }
 
-// deadPlaces tells which places are in dead packs.
-func (e *Engine) deadPlaces() (func(blockindex.Place) bool, error) {
-	all, err := e.table.Groups()
+// deadPlaces tells which places are in packs that are dead, or will be once the
+// commit is out.
+func (t *tailWriter) deadPlaces() (func(blockindex.Place) bool, error) {
+	all, err := t.e.table.Groups()
 	if err != nil {
 		return nil, err
 	}
 	dead := make(map[group.ID]group.Bitmap, len(all))
 	for _, g := range all {
+		g.Dead.Union(t.idle[g.ID])
 		dead[g.ID] = g.Dead
 	}
 	return func(p blockindex.Place) bool {

@@ -18,7 +18,8 @@ type tailWriter struct {
 	f   *filling
 	ctx context.Context
 
-	listed map[group.ID]bool // by the commit's group table
+	idle   map[group.ID]group.Bitmap // packs that nothing needs once the commit is out
+	listed map[group.ID]bool         // by the commit's group table
 }
 
 // errUnlisted says that a pack of a commit came to lie in a group that was founded
