@@ -1,0 +1,130 @@
+package hosted
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+)
+
+// window is how much of a shard is read from the network and written at once.
+const window = 512 << 10
+
+var windows = sync.Pool{New: func() any { return new([window]byte) }}
+
+// WriteSlice writes the Bao slice of a range of a shard to w. It returns
+// fs.ErrNotExist when the shard is not held, or turned out to be damaged and
+// was removed: what was written of it is right as far as it goes. A range
+// outside the shard gives group.ErrInvalid; other errors are those of w.
+func (s *Store) WriteSlice(w io.Writer, id group.ID, number uint16, offset, length int) error {
+	return s.readRange(id, number, offset, length, func(sh *shardFile) error {
+		return erasure.WriteSlice(w, sh, sh.head.outboard, offset, length)
+	})
+}
+
+// WriteRange writes the bytes of a range of a shard to w, unchecked, with
+// errors as WriteSlice has them. Nothing is written before the first of them
+// could be read.
+func (s *Store) WriteRange(w io.Writer, id group.ID, number uint16, offset, length int) error {
+	return s.readRange(id, number, offset, length, func(sh *shardFile) error {
+		buf := windows.Get().(*[window]byte)
+		defer windows.Put(buf)
+		for length > 0 {
+			p := buf[:min(length, window)]
+			if _, err := sh.ReadAt(p, int64(offset)); err != nil {
+				return cutShort(err)
+			}
+			if _, err := w.Write(p); err != nil {
+				return err
+			}
+			offset, length = offset+len(p), length-len(p)
+		}
+		return nil
+	})
+}
+
+// readRange is read for a range, which it finds inside the shard.
+func (s *Store) readRange(id group.ID, number uint16, offset, length int, use func(*shardFile) error) error {
+	return s.read(id, number, func(sh *shardFile) error {
+		if offset < 0 || length <= 0 || length > sh.size-offset {
+			return fmt.Errorf("range %d+%d of %d bytes: %w", offset, length, sh.size, errRange)
+		}
+		if length >= directRead {
+			sh.direct = s.openDirect(sh.name, os.O_RDONLY)
+		}
+		return use(sh)
+	})
+}
+
+// WriteSamples writes the answer to an audit of a shard to w, with errors as
+// WriteSlice has them.
+func (s *Store) WriteSamples(w io.Writer, id group.ID, number uint16, nonce erasure.Nonce, count int) error {
+	return s.read(id, number, func(sh *shardFile) error {
+		return erasure.WriteSamples(w, sh, sh.head.outboard, nonce, sh.root, count)
+	})
+}
+
+var errRange = fmt.Errorf("outside the shard: %w", group.ErrInvalid)
+
+// read calls use with a held shard and discards the shard when that finds it
+// damaged and a second look agrees.
+func (s *Store) read(id group.ID, number uint16, use func(*shardFile) error) error {
+	sh, err := s.open(id, number)
+	if err == nil {
+		defer sh.close()
+		err = use(sh)
+	}
+	if err == nil {
+		return nil
+	}
+	if isDamage(err) && (sh == nil || !sh.whole()) {
+		s.discard(id, number)
+		err = fmt.Errorf("%w: removed: %w", fs.ErrNotExist, err)
+	}
+	return fmt.Errorf("shard of pack %d of group %v: %w", number, id, err)
+}
+
+// Check reads a held shard whole. One that is damaged is removed.
+func (s *Store) Check(id group.ID, number uint16) error {
+	return s.read(id, number, func(sh *shardFile) error {
+		if !sh.whole() {
+			return ErrDamaged
+		}
+		return nil
+	})
+}
+
+// isDamage reports whether err says that a file is not what was written, or
+// that the disk cannot read it.
+func isDamage(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, erasure.ErrProof) || errors.Is(err, syscall.EIO)
+}
+
+// discard takes a damaged shard out of the index and removes its file, before
+// anybody can bring another.
+func (s *Store) discard(id group.ID, number uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h, ok := s.groups[id]; ok {
+		_ = s.delete(h, number)
+	}
+}
+
+// delete takes a shard out of the index and removes its file. The caller holds
+// s.mu.
+func (s *Store) delete(h *holding, number uint16) error {
+	file := s.release(h, number)
+	if file == "" {
+		return nil
+	}
+	if err := s.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package journal
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"skep/cache/disk"
+)
+
+// Open reads the log in dir, hands the records to replay in order, all or those
+// from one at opt.After+1 or before, and opens it for appending. The payload is
+// only valid during the call.
+func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error) (*Journal, error) {
+	j := &Journal{fs: opt.Disk, dir: dir, size: opt.SegmentSize, next: 1, yield: opt.Yield}
+	if j.fs == nil {
+		j.fs = disk.Local
+	}
+	if j.size == 0 {
+		j.size = segmentSize
+	}
+	if err := j.makeDir(); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	segs, err := j.list()
+	if err == nil {
+		segs, err = j.dropUnborn(segs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range segs {
+		if i == 0 {
+			j.next = s.first
+		}
+		if i+1 < len(segs) && segs[i+1].first <= opt.After+1 {
+			j.next = segs[i+1].first // nobody wants its records
+			j.segments = append(j.segments, s)
+			continue
+		}
+		if err := j.load(s, i == len(segs)-1, replay); err != nil {
+			return nil, err
+		}
+		j.segments = append(j.segments, s)
+	}
+	j.durable = j.next // what was read back is synced before anything is promised
+	if len(segs) == 0 {
+		return j, j.addSegment()
+	}
+	last := segs[len(segs)-1]
+	if j.file, err = j.fs.Open(last.path, os.O_RDWR); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if err := j.wipeTail(); err != nil {
+		_ = j.file.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// makeDir makes the directory, and sees that it survives power loss before there
+// is anything in it.
+func (j *Journal) makeDir() error {
+	if _, err := j.fs.Stat(j.dir); err == nil {
+		return nil
+	}
+	if err := j.fs.Mkdir(j.dir); err != nil {
+		return err
+	}
+	return j.fs.SyncDir(filepath.Dir(j.dir))
+}
+
+func (j *Journal) list() ([]segment, error) {
+	names, err := j.fs.Names(j.dir)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	var segs []segment
+	for _, n := range names {
+		if !strings.HasSuffix(n, suffix) {
+			continue
+		}
+		var first uint64
+		if _, err := fmt.Sscanf(n, "%016x"+suffix, &first); err != nil {
+			return nil, fmt.Errorf("%w: stray file %s", ErrDamaged, n)
+		}
+		segs = append(segs, segment{first, filepath.Join(j.dir, n)})
+	}
+	slices.SortFunc(segs, func(a, b segment) int {
+		if a.first < b.first {
+			return -1
+		}
+		return 1
+	})
+	return segs, nil
+}
+
+// dropUnborn removes a last segment that got no header: the process or the
+// power went while it was being made, and nothing was written to it.
+func (j *Journal) dropUnborn(segs []segment) ([]segment, error) {
+	if len(segs) == 0 {
+		return segs, nil
+	}
+	last := segs[len(segs)-1]
+	var head [headerSize]byte
+	f, err := j.fs.Open(last.path, os.O_RDONLY)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	_, _ = f.ReadAt(head[:], 0) // what cannot be read stays zero
+	_ = f.Close()
+	if head != [headerSize]byte{} {
+		return segs, nil
+	}
+	if err := j.fs.Remove(last.path); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return segs[:len(segs)-1], nil
+}
+
+// load replays one segment; j.next and j.offset end behind its last record.
+func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) error {
+	b, err := disk.ReadFile(j.fs, s.path)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	end, next, err := Scan(b, replay)
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(s.path), err)
+	}
+	if s.first != j.next || (len(b) >= headerSize && next < s.first) {
+		return fmt.Errorf("%w: %s does not begin at record %d", ErrDamaged, filepath.Base(s.path), j.next)
+	}
+	if !last && next == s.first {
+		return fmt.Errorf("%w: %s holds no record", ErrDamaged, filepath.Base(s.path))
+	}
+	j.next, j.offset = next, int64(end)
+	if last {
+		b = b[:min(end, len(b))]
+		from := min(looseFrom(b), len(b))
+		j.loose, j.looseAt = b[from:], int64(from)
+	}
+	return nil
+}
+
+// wipeTail zeroes what lies behind the last good record, so that no torn record
+// of this run can ever be read as one of the next, and syncs. The records that
+// may not be on the disk are written again: a flush that failed in an earlier run
+// may have left them in memory, called clean.
+func (j *Journal) wipeTail() error {
+	if _, err := j.file.WriteAt(j.loose, j.looseAt); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	j.loose = nil
+	st, err := j.file.Stat()
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if n := st.Size - j.offset; n > 0 {
+		err = j.file.Allocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, j.offset, n)
+		if err != nil {
+			if _, err = j.file.WriteAt(make([]byte, n), j.offset); err != nil {
+				return fmt.Errorf("journal: wipe torn tail: %w", err)
+			}
+		}
+	}
+	if err := j.file.Sync(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	j.zeroed = j.offset
+	return nil
+}
