@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"skep/cache/blocks"
 	"skep/cache/packfiles"
 	"skep/cache/readthrough"
@@ -70,7 +72,7 @@ type Engine struct {
 	buffers  bufferPool
 	pace     *pace
 
-	groupMu sync.Mutex // guards current, and the founding of groups
+	groups  *semaphore.Weighted // of one: held for current, and to found or change groups, also over the network
 	current map[groupKind]group.Group
 
 	// Used by Run alone:
@@ -105,7 +107,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
-		current: map[groupKind]group.Group{}, dirty: newNotice(), asked: make(chan *request),
+		current: map[groupKind]group.Group{}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
 	}
 	if e.cfg.JournalMax == 0 {
 		e.cfg.JournalMax = 256 << 20

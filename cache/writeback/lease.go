@@ -64,7 +64,7 @@ func (e *Engine) RenewLeases(ctx context.Context) (n int, err error) {
 		if !e.leaseWanted(g) || !leaseDue(g, e.now()) {
 			continue
 		}
-		if g, err = e.renew(g.ID); err != nil {
+		if g, err = e.renew(ctx, g.ID); err != nil {
 			return n, err
 		}
 		n++
@@ -76,14 +76,16 @@ func (e *Engine) RenewLeases(ctx context.Context) (n int, err error) {
 }
 
 // renew gives a group a new lease.
-func (e *Engine) renew(id group.ID) (group.Group, error) {
-	return e.change(id, func(*group.Group) {})
+func (e *Engine) renew(ctx context.Context, id group.ID) (group.Group, error) {
+	return e.change(ctx, id, func(*group.Group) {})
 }
 
 // change changes a group's account, and makes a lease that says so.
-func (e *Engine) change(id group.ID, fn func(*group.Group)) (g group.Group, err error) {
-	e.groupMu.Lock()
-	defer e.groupMu.Unlock()
+func (e *Engine) change(ctx context.Context, id group.ID, fn func(*group.Group)) (g group.Group, err error) {
+	if err := e.groups.Acquire(ctx, 1); err != nil {
+		return g, err
+	}
+	defer e.groups.Release(1)
 	err = e.table.UpdateGroup(id, func(row *group.Group) error {
 		fn(row)
 		row.Lease = leaseNumber(*row, e.now())

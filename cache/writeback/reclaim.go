@@ -135,7 +135,7 @@ func (e *Engine) buryDead(ctx context.Context) error {
 }
 
 func (e *Engine) buryIn(ctx context.Context, id group.ID, numbers []uint16) error {
-	g, err := e.change(id, func(row *group.Group) {
+	g, err := e.change(ctx, id, func(row *group.Group) {
 		for _, n := range numbers {
 			row.Dead.Add(n)
 		}

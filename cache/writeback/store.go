@@ -95,8 +95,10 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 // never given out twice, even if the process ends before it is used: a holder
 // takes one manifest a number.
 func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group.Group, uint16, error) {
-	e.groupMu.Lock()
-	defer e.groupMu.Unlock()
+	if err := e.groups.Acquire(ctx, 1); err != nil {
+		return group.Group{}, 0, err
+	}
+	defer e.groups.Release(1)
 	g, ok := e.current[k]
 	if !ok || fresh || g.Packs >= group.MaxPacks {
 		var err error
@@ -118,8 +120,10 @@ func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group
 
 // ensureGroup founds a group of this class and kind if there is none with room.
 func (e *Engine) ensureGroup(ctx context.Context, k groupKind) error {
-	e.groupMu.Lock()
-	defer e.groupMu.Unlock()
+	if err := e.groups.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer e.groups.Release(1)
 	if g, ok := e.current[k]; ok && g.Packs < group.MaxPacks {
 		return nil
 	}

@@ -3,6 +3,7 @@ package simnet
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -41,6 +42,7 @@ type Peer struct {
 	Holder *holder.Holder
 	Client *client.Client
 
+	index  int // in the swarm
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	once   sync.Once
@@ -82,7 +84,7 @@ func start(c Config, i int) (*Peer, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Peer{Key: k, Host: h, DHT: d, Store: s, Holder: hold, Client: client.New(h, c.Client), cancel: cancel}
+	p := &Peer{Key: k, Host: h, DHT: d, Store: s, Holder: hold, Client: client.New(h, c.Client), index: i, cancel: cancel}
 	p.wg.Go(func() { _ = hold.Run(ctx) })
 	return p, nil
 }
@@ -98,13 +100,25 @@ func (p *Peer) Stop() {
 		p.wg.Wait()
 		_ = p.DHT.Close()
 		_ = p.Host.Close()
+		if s, ok := p.Store.(io.Closer); ok {
+			_ = s.Close()
+		}
 	})
+}
+
+// Addrs are the full addresses at which the peer can be called.
+func (p *Peer) Addrs() (out []string) {
+	for _, a := range skephost.Addrs(p.Host) {
+		out = append(out, a.String())
+	}
+	return out
 }
 
 // A Swarm is a number of peers that know each other through the first.
 type Swarm struct {
-	Peers []*Peer
-	join  func(i int) (Config, error) // the configuration of the next peer
+	Peers  []*Peer
+	join   func(i int) (Config, error) // the configuration of peer i
+	guests int                         // places that were given to others
 
 	network *simulated // nil on loopback
 }
@@ -117,15 +131,44 @@ const joinTimeout = 20 * time.Second
 func (s *Swarm) Add(t testing.TB, through ...*Peer) *Peer {
 	t.Helper()
 	i := len(s.Peers)
+	s.Peers = append(s.Peers, nil)
+	if len(through) == 0 && i > 0 {
+		through = s.Peers[:1]
+	}
+	return s.start(t, i, through)
+}
+
+// Restart starts a peer that was stopped again, with its key, its store and its
+// address, and lets it join through others; the first of all needs none.
+func (s *Swarm) Restart(t testing.TB, i int, through ...*Peer) *Peer {
+	t.Helper()
+	s.Peers[i].Stop()
+	return s.start(t, i, through)
+}
+
+// firstGuest is where the places of those begin that are no peers of the swarm's.
+const firstGuest = 1000
+
+// Guest gives a place on the network to a peer that the test builds by itself,
+// and tells how its host is to be configured; the key is for the test to fill in.
+func (s *Swarm) Guest(t testing.TB) skephost.Config {
+	t.Helper()
+	c, err := s.join(firstGuest + s.guests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.guests++
+	return c.Host
+}
+
+func (s *Swarm) start(t testing.TB, i int, through []*Peer) *Peer {
+	t.Helper()
 	c, err := s.join(i)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := newPeer(t, c, i)
-	s.Peers = append(s.Peers, p)
-	if len(through) == 0 {
-		through = s.Peers[:1]
-	}
+	s.Peers[i] = p
 	var infos []peer.AddrInfo
 	for _, b := range through {
 		infos = append(infos, b.Info())

@@ -149,6 +149,11 @@ func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Ent
 		return err
 	}
 	defer n.close()
+	return n.recover(ctx, s, keys, entropy, passphrase, tell)
+}
+
+// recover makes the network's home that of a drive, on a device with these keys.
+func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) error {
 	tell("looking for the swarm")
 	if err := n.join(ctx); err != nil {
 		return err
@@ -164,10 +169,10 @@ func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Ent
 	ring := found.ring.WithDevice(certify(keys, prefix))
 	ring.Number++
 	tell("reading the newest state of the drive")
-	if err := found.adopt(ctx, h, n); err != nil {
+	if err := found.adopt(ctx, n.home, n); err != nil {
 		return err
 	}
-	return createDrive(h, s, keys, ring, found.recovery, passphrase)
+	return createDrive(n.home, s, keys, ring, found.recovery, passphrase)
 }
 
 // foundDrive is what the words led to.

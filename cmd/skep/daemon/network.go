@@ -47,8 +47,18 @@ type network struct {
 // peersFile keeps the directory of peers between runs.
 const peersFile = "peers"
 
-func newNetwork(h home.Dir, s home.Settings, key ed25519.PrivateKey, log *slog.Logger) (_ *network, err error) {
-	n := &network{home: h, log: log, self: group.PeerKey(key.Public().(ed25519.PublicKey))}
+func newNetwork(h home.Dir, s home.Settings, key ed25519.PrivateKey, log *slog.Logger) (*network, error) {
+	listen, err := parseListen(s.Listen)
+	if err != nil {
+		return nil, err
+	}
+	return newNetworkOn(h, s, skephost.Config{Key: key, Listen: listen}, log)
+}
+
+// newNetworkOn is newNetwork with a host that is configured otherwise than the
+// settings say.
+func newNetworkOn(h home.Dir, s home.Settings, on skephost.Config, log *slog.Logger) (_ *network, err error) {
+	n := &network{home: h, log: log, self: group.PeerKey(on.Key.Public().(ed25519.PublicKey))}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -57,20 +67,16 @@ func newNetwork(h home.Dir, s home.Settings, key ed25519.PrivateKey, log *slog.L
 	if n.bootstrap, err = skephost.ParseAddrs(s.Bootstrap); err != nil {
 		return n, fmt.Errorf("bootstrap address: %w", err)
 	}
-	listen, err := parseListen(s.Listen)
-	if err != nil {
-		return n, err
-	}
 	if n.hosted, err = hosted.Open(h.Path("hosted"), s.Offer); err != nil {
 		return n, err
 	}
-	if n.host, err = skephost.New(skephost.Config{Key: key, Listen: listen}); err != nil {
+	if n.host, err = skephost.New(on); err != nil {
 		return n, err
 	}
 	if n.dht, err = dht.New(n.host, dht.Config{}); err != nil {
 		return n, err
 	}
-	n.holder, err = holder.New(n.host, n.hosted, holder.Config{Key: key, Directory: n.dht,
+	n.holder, err = holder.New(n.host, n.hosted, holder.Config{Key: on.Key, Directory: n.dht,
 		Version: Version, Region: s.Region, Domain: s.Domain, Log: log})
 	if err != nil {
 		return n, err
