@@ -23,6 +23,7 @@ type config struct {
 	tree  string // the directory of many files
 	peers int
 	only  []string // parts to be measured; none for all
+	why   bool     // tell what the processor's time went to
 	dir   string   // where everything happens
 }
 
@@ -53,6 +54,7 @@ func parse() (c config, err error) {
 	flag.StringVar(&c.tree, "tree", "", "directory of many files (default: Go's source)")
 	flag.IntVar(&c.peers, "peers", 8, "peers of the swarm")
 	flag.StringVar(&only, "only", "", "measure only these of "+strings.Join(parts, ", "))
+	flag.BoolVar(&c.why, "why", false, "tell what the processor's time of daemon and peers went to, by profiles, which take some of it")
 	flag.Parse()
 	if only != "" {
 		c.only = strings.Split(only, ",")
@@ -86,7 +88,7 @@ func run(c config) error {
 	r := &report{w: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
 	fmt.Printf("%d cores, %s/%s, %s\n", runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	if c.measures("pipeline") {
-		if err := pipeline(r); err != nil {
+		if err := pipeline(c, r); err != nil {
 			return fmt.Errorf("pipeline: %w", err)
 		}
 	}

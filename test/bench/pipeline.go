@@ -147,7 +147,7 @@ func chunker(file *os.File) func() {
 
 // pipeline measures the steps of the data's way alone and together, on all
 // cores, in memory.
-func pipeline(r *report) error {
+func pipeline(c config, r *report) error {
 	r.section("The data's way, in memory, on all cores (MB/s of plaintext)")
 	file, err := os.CreateTemp("", "skep-bench-")
 	if err != nil {
@@ -180,14 +180,36 @@ func pipeline(r *report) error {
 			slowest, least = s, v
 		}
 	}
-	whole, err := wholePipeline()
+	all, why, err := explained(c)
 	if err != nil {
 		return err
 	}
-	line("the whole: file → sealed, coded, signed packs", whole)
+	line("the whole: file → sealed, coded, signed packs", all)
+	if why != "" {
+		r.line("", "%s %%", why)
+	}
 	least = least.mean(slowest.speed())
-	r.line("", "%.2f of its slowest step, %s; by processor time %.2f", whole.mbs/least.mbs, slowest.name, least.processor/whole.processor)
+	r.line("", "%.2f of its slowest step, %s; by processor time %.2f", all.mbs/least.mbs, slowest.name, least.processor/all.processor)
 	return nil
+}
+
+// explained measures the whole pipeline, and tells what it spends its time on, if
+// that is asked.
+func explained(c config) (all speed, why string, err error) {
+	if !c.why {
+		all, err = wholePipeline(func() error { return nil })
+		return all, "", err
+	}
+	var p *profiling
+	all, err = wholePipeline(func() (err error) {
+		p, err = profileSelf()
+		return err
+	})
+	if err != nil {
+		return all, "", err
+	}
+	why, err = p.shares(context.Background())
+	return all, why, err
 }
 
 // nowhere is a sink that takes everything at once.
@@ -215,8 +237,8 @@ func (small) Plan(_ context.Context, c erasure.Class) (erasure.Coding, []group.P
 }
 
 // wholePipeline commits one file with the real engine, to a sink that costs
-// nothing.
-func wholePipeline() (speed, error) {
+// nothing. begin is called before what is measured.
+func wholePipeline(begin func() error) (speed, error) {
 	dir, err := os.MkdirTemp("", "skep-bench-")
 	if err != nil {
 		return speed{}, err
@@ -272,5 +294,8 @@ func wholePipeline() (speed, error) {
 		}
 	}
 	f.Release()
+	if err := begin(); err != nil {
+		return speed{}, err
+	}
 	return measured(func() (int, error) { return size, e.Sync(ctx) })
 }

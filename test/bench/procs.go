@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -158,10 +159,13 @@ func processorTime(pid int) float64 {
 // cost is what something took: time, and processor time of the daemon and of
 // all peers, in seconds. Unlike the time, processor time hardly depends on what
 // else this machine does.
-type cost struct{ time, daemon, peers float64 }
+type cost struct {
+	time, daemon, peers float64
+	why                 []string // what that went to, if it was asked
+}
 
 // timed runs fn, during which the daemon of a home works.
-func (p *procs) timed(home string, fn func() error) (cost, error) {
+func (p *procs) timed(home string, fn func() error) (c cost, err error) {
 	daemon := p.daemonOf(home)
 	spent := func() (c cost) {
 		c.daemon = processorTime(daemon)
@@ -170,16 +174,30 @@ func (p *procs) timed(home string, fn func() error) (cost, error) {
 		}
 		return c
 	}
+	var profiles []*profiling
+	if p.c.why {
+		profiles = []*profiling{profile(p.path(home)), profile(p.peerHome(1))}
+	}
 	before := spent()
 	took, err := timed(fn)
 	after := spent()
-	return cost{took, after.daemon - before.daemon, after.peers - before.peers}, err
+	c = cost{time: took, daemon: after.daemon - before.daemon, peers: after.peers - before.peers}
+	for i, what := range profiles {
+		shares, perr := what.shares(context.Background())
+		err = errors.Join(err, perr)
+		c.why = append(c.why, fmt.Sprintf("%s: %s %%", [...]string{"daemon", "a peer"}[i], shares))
+	}
+	return c, err
 }
 
-// perGiB says what each GiB of so many bytes took of the processors.
-func (c cost) perGiB(bytes int64) string {
+// spent prints what each GiB of so many bytes took of the processors, and what
+// for.
+func (r *report) spent(c cost, bytes int64) {
 	gib := float64(bytes) / (1 << 30)
-	return fmt.Sprintf("%.1f s of daemon, %.1f s of peers a GiB", c.daemon/gib, c.peers/gib)
+	r.line("", "%.1f s of daemon, %.1f s of peers a GiB", c.daemon/gib, c.peers/gib)
+	for _, w := range c.why {
+		r.line("", "%s", w)
+	}
 }
 
 func timed(fn func() error) (float64, error) {

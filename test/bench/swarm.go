@@ -129,7 +129,7 @@ func (b *bench) synced(ctx context.Context, out cost, stream float64) error {
 	b.r.line("stored at holders", "%.2f bytes for each byte", expansion)
 	b.r.line("a bare libp2p stream", "%.0f MB/s, mean of before and after", stream)
 	b.r.rate("sync to the swarm", float64(b.c.size)/1e6/out.time, stream/expansion, "a bare stream divided by the expansion")
-	b.r.line("", "%s", out.perGiB(b.c.size))
+	b.r.spent(out, b.c.size)
 	b.memory("home")
 	return nil
 }
@@ -170,7 +170,7 @@ func (b *bench) many(ctx context.Context) error {
 	}
 	b.r.line("cp -a, bare directory", "%.0f files/s", float64(files)/onDisk)
 	b.r.line("cp -a, mount", "%.0f files/s\t%.2f of the bare directory", float64(files)/in.time, onDisk/in.time)
-	b.r.line("", "%s", in.perGiB(bytes))
+	b.r.spent(in, bytes)
 	before, err := b.status(ctx, "home")
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (b *bench) many(ctx context.Context) error {
 		return err
 	}
 	b.r.line("sync to the swarm", "%.1f s, %.0f MB/s", out.time, float64(bytes)/1e6/out.time)
-	b.r.line("", "%s", out.perGiB(bytes))
+	b.r.spent(out, bytes)
 	b.r.line("stored at holders", "%.2f bytes for each byte (compressed)", float64(after.StoredBytes-before.StoredBytes)/float64(bytes))
 	b.memory("home")
 	return nil
@@ -250,7 +250,7 @@ func (b *bench) readCold(ctx context.Context) error {
 	}
 	b.r.line("a bare libp2p stream", "%.0f MB/s, mean of before and after", stream)
 	b.r.rate("cold read of the large file", float64(b.c.size)/1e6/in.time, stream, "a bare stream")
-	b.r.line("", "%s", in.perGiB(b.c.size))
+	b.r.spent(in, b.c.size)
 	if err := command(ctx, "cmp", filepath.Join(b.bare, "large"), filepath.Join(b.back, "large")); err != nil {
 		return fmt.Errorf("the large file came back different: %w", err)
 	}
@@ -273,6 +273,6 @@ func (b *bench) walkCold(ctx context.Context) error {
 		return fmt.Errorf("the tree came back different: %w", err)
 	}
 	b.r.line("cold read of the tree", "%.1f s, %.0f MB/s", walk.time, float64(bytes)/1e6/walk.time)
-	b.r.line("", "%s", walk.perGiB(bytes))
+	b.r.spent(walk, bytes)
 	return nil
 }
