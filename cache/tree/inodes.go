@@ -122,6 +122,9 @@ func (t *inodeTable) release(in *inode) {
 // there are too many; s.mu is held. It makes up for those that were in use at
 // their release.
 func (t *inodeTable) evictSome(s *inodeShard) {
+	if len(s.m) <= maxInodes/inodeShards {
+		return // beginning to walk a map costs, too
+	}
 	tries := 8
 	for _, in := range s.m {
 		if tries == 0 || len(s.m) <= maxInodes/inodeShards {

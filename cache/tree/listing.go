@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"cmp"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -80,11 +82,35 @@ func (t *Tree) listed(d *inode, cookie uint64) ([]namedEntry, error) {
 	if len(part) > 0 || n == 0 {
 		return part, nil
 	}
-	part, err := t.readEntries(d.ino, cookie, n)
-	if err == nil && t.namesNow(d) == names {
-		l.keep(d.ino, names, cookie, part, len(part) < n)
+	part, all := d.knownAfter(cookie)
+	if !all {
+		var err error
+		if part, err = t.readEntries(d.ino, cookie, n); err != nil {
+			return nil, err
+		}
 	}
-	return part, err
+	if t.namesNow(d) == names {
+		l.keep(d.ino, names, cookie, part, all || len(part) < n)
+	}
+	return part, nil
+}
+
+// knownAfter returns the entries of a directory after cookie, if all its names
+// are in memory and they are not too many.
+func (d *inode) knownAfter(cookie uint64) (part []namedEntry, all bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.known.all || len(d.known.m) > listMost {
+		return nil, false
+	}
+	part = make([]namedEntry, 0, len(d.known.m))
+	for name, e := range d.known.m {
+		if e.cookie > cookie {
+			part = append(part, namedEntry{e, name})
+		}
+	}
+	slices.SortFunc(part, func(a, b namedEntry) int { return cmp.Compare(a.cookie, b.cookie) })
+	return part, true
 }
 
 // namesNow tells the state of a directory's names from every other.

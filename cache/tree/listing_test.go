@@ -2,6 +2,7 @@ package tree
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -38,8 +39,14 @@ func TestListingReadsRowsOnce(t *testing.T) {
 		t.Errorf("read %d rows for %d names", rows, n)
 	}
 	small := d.mkdir(Root, "small")
+	var inos []Ino
 	for i := range listMore - 1 {
-		d.write(small, fmt.Sprint(i), nil)
+		inos = append(inos, d.write(small, fmt.Sprint(i), nil))
+	}
+	d.restart() // or the names would be in memory
+	for _, ino := range inos {
+		_, err := d.Attr(ctx, ino)
+		must(t, err)
 	}
 	list(small)
 	if n, rows := list(small); n != listMore-1 || rows != 0 {
@@ -69,5 +76,42 @@ func TestListingForgetsWhatChanged(t *testing.T) {
 			}
 			return true
 		}))
+	}
+}
+
+// A directory is listed alike, cookies included, whether its names are in memory
+// or not.
+func TestListingFromMemory(t *testing.T) {
+	d := newDevice(t, Options{})
+	dir, list := d.filled(listMost + 10)
+	for i, name := range list {
+		switch {
+		case i%7 == 0 || i > listMost:
+			must(t, d.Unlink(ctx, dir, name))
+		case i%5 == 0:
+			must(t, d.Rename(ctx, dir, name, dir, fmt.Sprint("moved", i), 0))
+		}
+	}
+	all := func() (out []string) {
+		for _, step := range []int{1000, 13} {
+			for cookie := uint64(0); ; {
+				names, next := d.listStep(dir, cookie, step)
+				if len(names) == 0 {
+					break
+				}
+				cookie = next
+				out = append(out, fmt.Sprint(names, cookie))
+			}
+		}
+		return out
+	}
+	before := d.st.Reads()
+	known := all()
+	if n := d.st.Reads() - before; n != 0 {
+		t.Errorf("read %d rows of a directory that was made in this run", n)
+	}
+	d.restart()
+	if read := all(); !slices.Equal(known, read) {
+		t.Errorf("from memory %v, from the tables %v", known, read)
 	}
 }
