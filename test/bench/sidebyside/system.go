@@ -46,6 +46,7 @@ func (b *bed) path(elem ...string) string {
 var systems = []system{
 	{name: "bare", title: "bare directory", start: func(*bed) (*exec.Cmd, error) { return nil, nil }},
 	{name: "memory", title: "in memory, stock loop", start: serveSelf("memory")},
+	{name: "checked", title: "the same, permissions checked", start: serveSelf("checked")},
 	{name: "floor", title: "in memory, our loop", start: serveSelf("floor")},
 	{name: "loopback", title: "go-fuse loopback", start: serveSelf("loopback")},
 	{name: "gocryptfs", title: "gocryptfs", start: startGocryptfs, missing: "gocryptfs"},
@@ -95,9 +96,13 @@ func serve(kind, dir, below string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		return s.Run(ctx)
-	case "memory":
+	case "memory", "checked":
+		var options []string
+		if kind == "checked" {
+			options = []string{"default_permissions"}
+		}
 		s, err := fuse.NewServer(memfs.New(), dir, &fuse.MountOptions{
-			Name: "memory", MaxWrite: 1 << 20, MaxBackground: 64, DirectMount: true,
+			Name: "memory", Options: options, MaxWrite: 1 << 20, MaxBackground: 64, DirectMount: true,
 			ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_NO_OPENDIR_SUPPORT,
 		})
 		if err != nil {
