@@ -144,6 +144,16 @@ func (s *Store) Stat(n uint64) (unix.Stat_t, error) {
 	return st, nil
 }
 
+// Reread has later reads of a backing file tell what is on the disk: see
+// disk.File.
+func (s *Store) Reread(n uint64) error {
+	f, err := s.Open(n)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Reread(), f.Close())
+}
+
 // Remove deletes a backing file; one that is not there is no error.
 func (s *Store) Remove(n uint64) error {
 	if err := s.fs.Remove(s.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -20,6 +20,10 @@ type File interface {
 	// Seek finds data or a hole: whence is unix.SEEK_DATA or unix.SEEK_HOLE.
 	Seek(off int64, whence int) (int64, error)
 	Stat() (unix.Stat_t, error)
+	// Reread has later reads tell what is on the disk, of what does not wait in
+	// memory to be written: after a flush that failed, memory has what the disk
+	// never got.
+	Reread() error
 	// Fd is what the kernel knows the file by.
 	Fd() uintptr
 }
@@ -156,6 +160,10 @@ func (f localFile) Allocate(mode uint32, off, n int64) error {
 
 func (f localFile) Seek(off int64, whence int) (int64, error) {
 	return unix.Seek(int(f.Fd()), off, whence)
+}
+
+func (f localFile) Reread() error {
+	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
 func (f localFile) Stat() (st unix.Stat_t, err error) {

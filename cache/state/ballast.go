@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/syndtr/goleveldb/leveldb"
 	"golang.org/x/sys/unix"
 
 	"skep/cache/disk"
@@ -20,6 +21,8 @@ const (
 	ballastDisk = 256 << 20
 	// reopenRoom is how much has to be free for the index to be opened anew.
 	reopenRoom = 8 << 20
+	// probeSize is how much is written to see whether the disk takes it.
+	probeSize = 256 << 10
 )
 
 // ballast is a file that takes room on the disk for no other reason than to be
@@ -99,12 +102,12 @@ func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(er
 // giving up the ballast for it; s.flushMu is held.
 func (s *Store) afterFull() error {
 	s.ballast.yield()
-	if _, avail, err := s.opt.Disk.Room(s.dir); err != nil || avail < reopenRoom {
+	if _, avail, err := s.opt.Disk.Room(s.dir); err != nil || avail < reopenRoom || s.probe() != nil {
 		return unix.ENOSPC // until then it can at least be read
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.db.Close(); err != nil {
+	if err := s.db.Close(); err != nil && !errors.Is(err, leveldb.ErrClosed) { // by an attempt that failed
 		return err
 	}
 	db, err := s.openDB()
@@ -119,4 +122,16 @@ func (s *Store) afterFull() error {
 	}
 	s.err = err
 	return err
+}
+
+// probe writes something and takes it away: a quota may be used up on a disk that
+// has room.
+func (s *Store) probe() error {
+	name := filepath.Join(s.dir, "probe")
+	f, err := s.opt.Disk.Open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(make([]byte, probeSize), 0)
+	return errors.Join(err, f.Close(), s.opt.Disk.Remove(name))
 }

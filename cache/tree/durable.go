@@ -77,8 +77,7 @@ func (t *Tree) flushUnlocked(in *inode) error {
 			continue // it is not its content any more, and may have been closed
 		}
 		if err != nil {
-			in.flushErr = fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
-			return in.flushErr
+			return t.lost(in, err)
 		}
 		in.named = true
 		in.flushed = in.unflushed == state && (!in.passthrough || in.writers == 0)
@@ -101,18 +100,29 @@ func (t *Tree) syncBacking(in *inode) error {
 		return err
 	}
 	if err := in.file.Datasync(); err != nil {
-		in.flushErr = fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
-		return in.flushErr
+		return t.lost(in, err)
 	}
 	in.flushed = !in.passthrough || in.writers == 0
 	if in.named {
 		return nil
 	}
 	if err := t.files.SyncName(in.row.backing); err != nil {
-		return err
+		return t.lost(in, err)
 	}
 	in.named = true
 	return nil
+}
+
+// lost takes note that a flush failed, and returns the error of this one and of
+// all later ones; in.mu is held. The inode stays in memory, or it would be
+// forgotten with it.
+func (t *Tree) lost(in *inode, err error) error {
+	in.flushErr = fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
+	if !in.kept {
+		in.hold()
+		in.kept = true
+	}
+	return in.flushErr
 }
 
 // flushContent flushes the content of a file that a commit has still to take.

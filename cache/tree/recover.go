@@ -95,6 +95,9 @@ func (t *Tree) recoverFile(ino Ino) error {
 	}
 	before, err := t.files.Stat(r.backing)
 	if err == nil {
+		err = t.files.Reread(r.backing) // a flush may have failed, and nobody knows any more
+	}
+	if err == nil {
 		err = t.rewriteAdded(in)
 	}
 	var st unix.Stat_t

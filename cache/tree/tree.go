@@ -138,6 +138,7 @@ type inode struct {
 	flushed        bool      // … and its content, as far as is known
 	unflushed      uint64    // counts how often flushed became false
 	flushErr       error     // of a flush that failed: what it lost stays lost
+	kept           bool      // a reference is held, so that flushErr is not forgotten
 	loose          uint64    // batch that first put content into the inline row; 0: it may be on the disk
 	passthrough    bool      // handles of this inode bypass the daemon
 	inline         []byte    // content of an orphan without backing file

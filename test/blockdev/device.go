@@ -103,6 +103,13 @@ func (d *Device) Events() []Event {
 	return d.file.log[:len(d.file.log):len(d.file.log)]
 }
 
+// Fail makes writes fail of which bad is true, until it is called with nil.
+func (d *Device) Fail(bad func(Event) bool) {
+	d.file.mu.Lock()
+	defer d.file.mu.Unlock()
+	d.file.bad = bad
+}
+
 // Mount mounts the ext4 on the device.
 func (d *Device) Mount(dir string) error {
 	if err := unix.Mount(d.Path(), dir, "ext4", unix.MS_NOATIME, ""); err != nil {

@@ -20,9 +20,10 @@ type file struct {
 	fuse.RawFileSystem
 	size int64
 
-	mu  sync.Mutex // guards the next two
+	mu  sync.Mutex // guards all below
 	now Image
 	log []Event
+	bad func(Event) bool // writes that fail; nil: none
 }
 
 func newFile(size int64) *file {
@@ -67,24 +68,25 @@ func (f *file) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRe
 }
 
 func (f *file) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
-	f.do(Event{int64(in.Offset), slices.Clone(data)})
-	return uint32(len(data)), fuse.OK
+	return uint32(len(data)), f.do(Event{int64(in.Offset), slices.Clone(data)})
 }
 
 // Fallocate is how the kernel has a range of the device become zeros.
 func (f *file) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	f.do(Event{int64(in.Offset), make([]byte, in.Length)})
-	return fuse.OK
+	return f.do(Event{int64(in.Offset), make([]byte, in.Length)})
 }
 
 func (f *file) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status {
-	f.do(Event{})
-	return fuse.OK
+	return f.do(Event{})
 }
 
-func (f *file) do(e Event) {
+func (f *file) do(e Event) fuse.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.bad != nil && !e.IsFlush() && f.bad(e) {
+		return fuse.EIO
+	}
 	f.now.write(e.Data, e.Off)
 	f.log = append(f.log, e)
+	return fuse.OK
 }

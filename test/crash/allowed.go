@@ -105,6 +105,17 @@ func (h *History) AfterPowerLoss(got model.Listing, k int) error {
 	return errors.Join(errs...)
 }
 
+// AfterFailedFlush says whether a tree may be found by a process that began after
+// all operations, on a disk on which flushes had failed: what these lost may be
+// as it was when it was flushed last.
+func (h *History) AfterFailedFlush(got model.Listing) error {
+	last := len(h.states) - 1
+	if err := h.names(got, last); err != nil {
+		return err
+	}
+	return h.contents(got, last, func(file uint64) int { return h.safeContent(file, last, last) }, last)
+}
+
 // safeNames is the last moment whose names and attributes were promised to
 // survive, when k operations were acknowledged.
 func (h *History) safeNames(k int) int {

@@ -63,14 +63,14 @@ func (x *Tester) RunFault(c Case, f Fault) (met bool, err error) {
 		}
 	}
 	d.Fail = nil
-	if err := x.afterFault(run, m, h, "still running"); err != nil {
+	if err := x.afterFault(run, m, h, false); err != nil {
 		return met, err
 	}
 	again, err := open(d, run.holders, run.passthrough) // as if it had been killed
 	if err != nil {
 		return met, fmt.Errorf("does not open: %w", err)
 	}
-	err = x.afterFault(again, m, h, "started again")
+	err = x.afterFault(again, m, h, true)
 	again.close()
 	return met, err
 }
@@ -106,10 +106,18 @@ func (x *Tester) faulty(run *drive, m *model.Tree, h *History, op model.Op) (*mo
 
 // afterFault compares a tree whose disk works again with the model, makes what
 // it can safe, and takes the power away.
-func (x *Tester) afterFault(run *drive, m *model.Tree, h *History, when string) error {
+func (x *Tester) afterFault(run *drive, m *model.Tree, h *History, again bool) error {
+	when := "still running"
+	if again {
+		when = "started again"
+	}
 	l, err := run.List()
 	if err == nil {
 		err = model.Differ(l, m.Listing())
+	}
+	if err != nil && l != nil && again && run.disk.Lost() {
+		err = h.AfterFailedFlush(l)
+		m.Take(l)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", when, err)

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"skep/test/model"
 )
 
@@ -37,5 +39,40 @@ func TestFound(t *testing.T) {
 				t.Errorf("%v\n%v", c, err)
 			}
 		})
+	}
+}
+
+// foundFaults are cases that failed once when the disk did.
+var foundFaults = map[string]Case{
+	// An fsync that failed is not made up for by one that succeeds after the next
+	// start, on a disk that works again but never got the content.
+	"a flush that nobody knows of any more": {Setup: committed, Ops: []model.Op{
+		{Kind: model.Write, Path: "A/f", Off: 439, Len: 16413, Fill: 2}, {Kind: model.Commit}, {Kind: model.Fsync, Path: "A/f"}}},
+	"a full disk that says it has room": {Setup: setup, Ops: []model.Op{
+		{Kind: model.Exchange, Path: "A/f", To: "A/g"}, {Kind: model.Commit}, {Kind: model.Commit}}},
+}
+
+func TestFoundFaults(t *testing.T) {
+	for name, c := range foundFaults {
+		t.Run(name, func(t *testing.T) {
+			for _, err := range []unix.Errno{unix.EIO, unix.ENOSPC} {
+				for _, lasts := range []bool{false, true} {
+					for _, c.Passthrough = range []bool{false, true} {
+						failEach(t, c, Fault{Lasts: lasts, Err: err})
+					}
+				}
+			}
+		})
+	}
+}
+
+// failEach lets a fault happen at each event of a case.
+func failEach(t *testing.T, c Case, f Fault) {
+	for met := true; met; f.At++ {
+		x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 1}
+		var err error
+		if met, err = x.RunFault(c, f); err != nil {
+			t.Fatalf("%v\n%v: %v", c, f, err)
+		}
 	}
 }

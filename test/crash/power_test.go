@@ -1,12 +1,16 @@
 package crash
 
 import (
+	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"skep/test/blockdev"
 	"skep/test/model"
@@ -145,4 +149,82 @@ func TestPowerBroken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPowerFailedFlush: the disk does not take what a file has, so fsync fails,
+// every time. Then the disk works again, and so does fsync once the server was
+// killed and started again: what the file holds then survives power loss,
+// whatever that is.
+func TestPowerFailedFlush(t *testing.T) {
+	crowded(t)
+	for _, passthrough := range []bool{false, true} {
+		t.Run(fmt.Sprintf("passthrough %v", passthrough), func(t *testing.T) {
+			x := newPower(t, rand.New(rand.NewPCG(1, 1)), 1)
+			before, err := x.prepare(Case{Passthrough: passthrough, Setup: setup})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var promised model.Listing
+			var flushed int
+			err = x.mounted(before.image, func() (err error) {
+				promised, flushed, err = x.failFlush(passthrough)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			events := x.dev.Events()
+			was := &drive{holders: newHolders(), passthrough: passthrough}
+			loss := blockdev.Losses(x.Rand, 0)[1]
+			x.seen = map[uint64]bool{}
+			err = x.look(blockdev.PowerLoss(before.image, events[:flushed], loss), was, 0, func(l model.Listing) error {
+				return model.DifferBytes(l["A/g"].Content, promised["A/g"].Content)
+			})
+			if err != nil {
+				t.Errorf("flushed, and lost: %v", err)
+			}
+		})
+	}
+}
+
+// failFlush has fsync fail, and later succeed in another server, and tells what
+// that shows then.
+func (x *Power) failFlush(passthrough bool) (_ model.Listing, flushed int, _ error) {
+	d, err := servedAt(x.dir, x.home(), passthrough, "")
+	if err == nil {
+		err = d.Start()
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { d.Kill() }()
+	write := model.Op{Kind: model.Write, Path: "A/g", Off: 4096, Len: 4096, Fill: 99}
+	content := write.Bytes()
+	x.dev.Fail(func(e blockdev.Event) bool { return bytes.Contains(e.Data, content) })
+	d.Do(write)
+	for range 2 {
+		if r := d.Do(model.Op{Kind: model.Fsync, Path: "A/g"}); r.Errno != unix.EIO {
+			return nil, 0, fmt.Errorf("fsync of what the disk does not take: %v", r)
+		}
+	}
+	x.dev.Fail(nil)
+	if r := d.Do(model.Op{Kind: model.Fsync, Path: "A/g"}); r.Errno != unix.EIO {
+		return nil, 0, fmt.Errorf("fsync of what was lost: %v", r)
+	}
+	d.Kill()
+	if err := d.Start(); err != nil {
+		return nil, 0, err
+	}
+	l, err := d.List()
+	if err == nil {
+		err = nilOr(d.Do(model.Op{Kind: model.Fsync, Path: "A/g"}).Errno)
+	}
+	return l, x.dev.Len(), err
+}
+
+func nilOr(errno unix.Errno) error {
+	if errno == 0 {
+		return nil
+	}
+	return errno
 }

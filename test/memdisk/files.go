@@ -307,6 +307,31 @@ func (f *file) Seek(off int64, whence int) (int64, error) {
 	return 0, unix.ENXIO
 }
 
+// Reread implements disk.File: what a flush lost that failed reads as it was
+// before.
+func (f *file) Reread() error {
+	d := f.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	size := int64(len(d.now[f.n].b)) // it is not lost
+	m := image{}
+	if in, ok := d.base[f.n]; ok {
+		m[f.n] = in
+	}
+	lost, owned := d.lost(f.n), map[uint64]bool{}
+	if len(lost) == 0 {
+		return nil
+	}
+	for i, e := range d.log {
+		if e.File == f.n && !e.isFlush() && !lost[i] {
+			m.apply(e, owned)
+		}
+	}
+	m.apply(Event{Kind: Resize, File: f.n, Size: size}, owned)
+	d.change(Event{Kind: Write, File: f.n, Path: f.path, Data: m[f.n].b})
+	return nil
+}
+
 // Stat implements disk.File.
 func (f *file) Stat() (unix.Stat_t, error) {
 	f.d.mu.Lock()

@@ -197,13 +197,40 @@ func (d *Disk) do(e Event) error {
 	if d.Ignore != nil && e.isFlush() && d.Ignore(e) {
 		return nil
 	}
+	d.change(e)
+	return nil
+}
+
+// change is do that nothing keeps from happening; d.mu is held.
+func (d *Disk) change(e Event) {
 	d.clock++
 	e.at = d.clock
 	d.log = append(d.log, e)
 	if !e.isFlush() {
 		d.now.apply(e, d.owned)
 	}
-	return nil
+}
+
+// lost tells which events a flush of a file lost that failed; d.mu is held.
+func (d *Disk) lost(file uint64) map[int]bool {
+	out := map[int]bool{}
+	settled, failing := d.settled(len(d.log)), false
+	for i := len(d.log) - 1; i >= 0; i-- {
+		switch e := d.log[i]; {
+		case e.Kind == failed+FlushAll || e.Kind == failed+Flush && e.File == file:
+			failing = true
+		case failing && !settled[i] && e.File == file && !e.isFlush():
+			out[i] = true
+		}
+	}
+	return out
+}
+
+// Lost reports whether a flush failed.
+func (d *Disk) Lost() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.log, func(e Event) bool { return e.Kind > failed })
 }
 
 // Len is how many events there were so far.

@@ -30,12 +30,17 @@ func (t *Tree) Adopt(l, a, b Listing) bool {
 			return false
 		}
 	}
-	for path, e := range own {
+	t.Take(l)
+	return true
+}
+
+// Take makes the contents of files those of a listing.
+func (t *Tree) Take(l Listing) {
+	for path, e := range l {
 		if n, err := t.Find(path); err == 0 && e.IsFile() {
-			n.Content = bytes.Clone(l[path].Content)
+			n.Content = bytes.Clone(e.Content)
 		}
 	}
-	return true
 }
 
 func (l Listing) content(file uint64) []byte {
