@@ -45,13 +45,3 @@ func (d *Daemon) pin(ctx context.Context, in control.Pin) (control.Pins, error) 
 	}
 	return out, nil
 }
-
-// find returns the inode at a path, in a mount or below the drive's root.
-func (d *Daemon) find(ctx context.Context, path string) (tree.Ino, error) {
-	rel, err := d.relative(path)
-	if err != nil {
-		return 0, err
-	}
-	a, err := d.drive.tree.Find(ctx, rel)
-	return a.Ino, err
-}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -41,7 +40,7 @@ func (d *Daemon) saveHealth(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return errors.Join(d.home.WriteFile(healthFile, d.repair.Save()))
+			return d.home.WriteFile(healthFile, d.repair.Save())
 		case <-tick.C:
 		}
 		if err := d.home.WriteFile(healthFile, d.repair.Save()); err != nil {

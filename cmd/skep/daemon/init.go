@@ -1,0 +1,99 @@
+package daemon
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"skep/cache/blocks"
+	"skep/cache/hosted"
+	"skep/cache/state"
+	"skep/chunker/keyring"
+	"skep/chunker/secret"
+	"skep/chunker/words"
+	"skep/cmd/skep/home"
+)
+
+// Init makes the home of a new drive and returns its recovery words.
+func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error) {
+	entropy := words.New()
+	keys := keyring.Local{Device: secret.New(), Root: secret.New()}
+	d := keyring.NewDrive("drive")
+	s.Drive, s.Prefix = hex.EncodeToString(d.ID[:]), 1
+	ring := keyring.Keyring{Number: 1}.WithDrive(d).WithDevice(certify(keys, 1))
+	now := time.Now()
+	rec, err := keyring.SealRecovery(entropy.Key(), keyring.Recovery{Root: keys.Root, Created: now.Unix()}, 1, now.Add(recoveryTime).Unix())
+	if err != nil {
+		return entropy, err
+	}
+	if h.Exists() {
+		return entropy, fmt.Errorf("%w: %s", home.ErrExists, h)
+	}
+	if err := makeHome(h, s.Offer); err != nil {
+		return entropy, err
+	}
+	if err := newTables(h); err != nil {
+		return entropy, err
+	}
+	return entropy, createDrive(h, s, keys, ring, rec, passphrase)
+}
+
+// makeHome makes the directory of a home, on a disk that has room for what is
+// offered to others.
+func makeHome(h home.Dir, offer int64) error {
+	free, err := h.Free()
+	if err != nil {
+		return err
+	}
+	if offer > free {
+		return fmt.Errorf("%w: %s offered, %s free on the disk of %s; offer less with --offer",
+			hosted.ErrOffer, humanize.IBytes(uint64(offer)), humanize.IBytes(uint64(free)), h)
+	}
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	return nil
+}
+
+// newTables writes the tables of a drive of which nothing is stored yet, so that
+// all references are counted.
+func newTables(h home.Dir) error {
+	st, err := state.Open(h.Path("state"))
+	if err != nil {
+		return err
+	}
+	var b state.Batch
+	blocks.SetCounted(&b)
+	_, err = st.Apply(&b)
+	return errors.Join(err, st.Close())
+}
+
+func certify(keys keyring.Local, prefix uint32) keyring.Certificate {
+	name, _ := os.Hostname() // a name for people; it may be empty
+	return keyring.Certify(keys.Root, keyring.Device{Key: deviceKey(keys), Prefix: prefix, Name: name, Created: time.Now().Unix()})
+}
+
+// createDrive writes the files of a home with a drive.
+func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.Keyring, rec [][]byte, passphrase []byte) error {
+	sealed, err := keyring.SealKeyring(keys.Root, ring, time.Now().Add(headTime).Unix())
+	if err != nil {
+		return err
+	}
+	if h.Exists() {
+		return fmt.Errorf("%w: %s", home.ErrExists, h)
+	}
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	if err := h.WriteFile(keyringFile, sealed[0]); err != nil {
+		return err
+	}
+	if err := (recoveryRecords{Recovery: rec, Keyring: sealed}).save(h); err != nil {
+		return err
+	}
+	return h.Create(s, keys, passphrase)
+}

@@ -1,0 +1,168 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"skep/cmd/skep/control"
+	"skep/fs/adapter"
+	"skep/fs/mount"
+)
+
+// mounted is the drive as a folder.
+type mounted struct {
+	dir    string
+	server mount.Server
+	done   chan struct{}
+	err    error // of Run; set when done is closed
+}
+
+// MountAs mounts the drive as a command asks for it.
+func (d *Daemon) MountAs(m control.Mount) (<-chan struct{}, error) {
+	if m.Cache != nil {
+		if err := d.SetCache(*m.Cache); err != nil {
+			return nil, err
+		}
+	}
+	return d.Mount(m.Dir, m.Options)
+}
+
+// Mount shows the drive at dir. The returned channel is closed when the mount
+// is gone.
+func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
+	if d.drive == nil {
+		return nil, errors.New("this home has no drive: it is a storage peer; make one with skep init")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	opt := mount.Options{Home: string(d.home), Log: d.log}
+	if options != "" {
+		if err := opt.Parse(options); err != nil {
+			return nil, err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.mounts) > 0 {
+		for at := range d.mounts {
+			return nil, fmt.Errorf("the drive is mounted already, at %s", at)
+		}
+	}
+	d.drive.tree.SetNoAtime(opt.NoAtime)
+	fsys := adapter.New(d.drive.tree, adapter.Options{UID: opt.UID, GID: opt.GID, Log: d.log})
+	srv, err := mount.Mount(dir, fsys, opt)
+	if err != nil {
+		return nil, err
+	}
+	m := &mounted{dir: dir, server: srv, done: make(chan struct{})}
+	d.mounts[dir] = m
+	go func() {
+		m.err = srv.Run(context.Background())
+		if m.err != nil {
+			d.log.Error("serving the mount ended", "dir", dir, "err", m.err)
+		}
+		d.mu.Lock()
+		delete(d.mounts, dir)
+		d.mu.Unlock()
+		close(m.done)
+	}()
+	return m.done, nil
+}
+
+// Unmount takes the mount at dir away; an empty dir stands for the only one.
+func (d *Daemon) Unmount(ctx context.Context, dir string, force bool) error {
+	m, err := d.mountAt(dir)
+	if err != nil {
+		return err
+	}
+	if force {
+		err = m.server.ForceUnmount()
+	} else {
+		err = m.server.Unmount(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if force {
+		return m.ended(forcePatience)
+	}
+	select {
+	case <-m.done:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-m.done: // a daemon in the foreground ends with its mount
+		return nil
+	default:
+		return ctx.Err()
+	}
+}
+
+// forcePatience is how long a mount that was detached by force may go on
+// answering programs that still hold files of it.
+const forcePatience = 3 * time.Second
+
+// ended waits some time for the end of a mount that was detached.
+func (m *mounted) ended(patience time.Duration) error {
+	select {
+	case <-m.done:
+		return nil
+	case <-time.After(patience):
+		return &mount.PointError{Op: "unmount", Dir: m.dir, Reason: mount.ErrStillServing,
+			Do: "end them, or the daemon with: skep down"}
+	}
+}
+
+func (d *Daemon) mountAt(dir string) (*mounted, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if dir == "" {
+		for _, m := range d.mounts {
+			return m, nil
+		}
+		return nil, errors.New("the drive is not mounted")
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if m, ok := d.mounts[abs]; ok {
+		return m, nil
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		if m, ok := d.mounts[real]; ok {
+			return m, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is not a mount of this drive", dir)
+}
+
+// unmountAll takes all mounts away, by force if need be.
+func (d *Daemon) unmountAll() {
+	d.mu.Lock()
+	all := make([]*mounted, 0, len(d.mounts))
+	for _, m := range d.mounts {
+		all = append(all, m)
+	}
+	d.mu.Unlock()
+	for _, m := range all {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		if err := m.server.Unmount(ctx); err != nil {
+			d.log.Warn("unmounting by force", "dir", m.dir, "err", err)
+			if err := m.server.ForceUnmount(); err != nil {
+				d.log.Error("the mount stays behind", "dir", m.dir, "err", err)
+			}
+		}
+		cancel()
+		select {
+		case <-m.done:
+		case <-time.After(5 * time.Second):
+		}
+	}
+}

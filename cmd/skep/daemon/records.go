@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"skep/chunker/group"
+	"skep/chunker/keyring"
+	"skep/chunker/record"
+	"skep/cmd/skep/home"
+)
+
+const (
+	keyringFile  = "keyring"
+	recoveryFile = "recovery"
+)
+
+// recoveryRecords are the sealed copies of the recovery record and of the
+// keyring, which devices bring to keepers again and again.
+type recoveryRecords struct {
+	_        struct{} `cbor:",toarray"`
+	Recovery [][]byte
+	Keyring  [][]byte
+	// Out says that keepers have them.
+	Out bool
+}
+
+func loadRecovery(h home.Dir) (recoveryRecords, error) {
+	var r recoveryRecords
+	b, err := h.ReadFile(recoveryFile)
+	if err != nil || b == nil {
+		return r, err
+	}
+	return r, record.Decode(b, 1<<20, &r)
+}
+
+func (r recoveryRecords) save(h home.Dir) error { return h.WriteFile(recoveryFile, record.Encode(r)) }
+
+func slotKeys(slots []keyring.Slot) []group.SlotKey {
+	out := make([]group.SlotKey, len(slots))
+	for i, s := range slots {
+		out[i] = s.Key()
+	}
+	return out
+}

@@ -1,0 +1,150 @@
+package daemon
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"skep/cache/blocks"
+	"skep/cache/packfiles"
+	"skep/cache/readerr"
+	"skep/cache/readthrough"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/commit"
+	"skep/chunker/keyring"
+	"skep/chunker/secret"
+	"skep/chunker/words"
+	"skep/cmd/skep/home"
+)
+
+// Recover makes the home of a drive that its words bring back, as a new device.
+// tell, if not nil, is told of each step.
+func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Entropy, passphrase []byte, tell func(string)) error {
+	if tell == nil {
+		tell = func(string) {}
+	}
+	keys := keyring.Local{Device: secret.New()}
+	if err := makeHome(h, s.Offer); err != nil {
+		return err
+	}
+	n, err := newNetwork(h, s, keys.Signer(), discard())
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	return n.recover(ctx, s, keys, entropy, passphrase, tell)
+}
+
+// recover makes the network's home that of a drive, on a device with these keys.
+func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) error {
+	tell("looking for the swarm")
+	if err := n.join(ctx); err != nil {
+		return err
+	}
+	tell("looking for the recovery record")
+	found, err := n.findDrive(ctx, entropy)
+	if err != nil {
+		return err
+	}
+	keys.Root = found.root
+	prefix := found.ring.FreePrefix()
+	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), prefix
+	ring := found.ring.WithDevice(certify(keys, prefix))
+	ring.Number++
+	tell("reading the newest state of the drive")
+	if err := found.adopt(ctx, n.home, n); err != nil {
+		return err
+	}
+	return createDrive(n.home, s, keys, ring, found.recovery, passphrase)
+}
+
+// foundDrive is what the words led to.
+type foundDrive struct {
+	root     secret.Key
+	recovery [][]byte // the record's copies, to be kept findable
+	ring     keyring.Keyring
+	drive    keyring.Drive
+	head     commit.Head
+	empty    bool // nothing was ever published
+}
+
+// findDrive follows words → recovery record → root secret → keyring → head.
+func (n *network) findDrive(ctx context.Context, entropy words.Entropy) (foundDrive, error) {
+	var f foundDrive
+	words := n.records.Get(ctx, slotKeys(keyring.RecoverySlots(entropy.Key())))
+	rec, _, err := keyring.OpenRecovery(entropy.Key(), words)
+	if err != nil {
+		return f, fmt.Errorf("no drive was found for these words in this swarm: are they the right ones, and is this the right swarm? (%w)", err)
+	}
+	f.root, f.recovery = rec.Root, words
+	ringWords := n.records.Get(ctx, slotKeys(keyring.KeyringSlots(f.root)))
+	if f.ring, err = keyring.OpenKeyring(f.root, ringWords, 0); err != nil {
+		return f, err
+	}
+	if len(f.ring.Drives) == 0 {
+		return f, errors.New("the keyring names no drive")
+	}
+	f.drive = f.ring.Drives[0]
+	return f, n.findHead(ctx, &f)
+}
+
+// adopt writes the tables of a device that begins with the commit of the head.
+func (f *foundDrive) adopt(ctx context.Context, h home.Dir, n *network) error {
+	st, err := state.Open(h.Path("state"))
+	if err != nil {
+		return err
+	}
+	err = f.adoptInto(ctx, st, h, n)
+	return errors.Join(err, st.Close())
+}
+
+// readPatience is how often a block is asked for that is out of reach: where
+// thousands are said to hold it, the next time goes on where the last one ended.
+const readPatience = 3
+
+func readPatiently(ctx context.Context, r *readthrough.Reader, l commit.Locator) (b []byte, err error) {
+	for range readPatience {
+		if b, err = r.At(ctx, l); !errors.Is(err, readerr.ErrUnreachable) || ctx.Err() != nil {
+			break
+		}
+	}
+	return b, err
+}
+
+func (f *foundDrive) adoptInto(ctx context.Context, st *state.Store, h home.Dir, n *network) error {
+	if f.empty {
+		var b state.Batch
+		blocks.SetCounted(&b)
+		_, err := st.Apply(&b)
+		return err
+	}
+	packs, err := packfiles.Open(h.Path("packs"))
+	if err != nil {
+		return err
+	}
+	table := blocks.New(st)
+	r := readthrough.New(table, packs, source{n}, f.drive.NameKey)
+	read := func(l commit.Locator) ([]byte, error) { return readPatiently(ctx, r, l) }
+	signed, err := read(f.head.Commit)
+	if err != nil {
+		return fmt.Errorf("the newest state of the drive: %w", err)
+	}
+	c, err := commit.Parse(signed)
+	if err != nil {
+		return err
+	}
+	if c.Drive != f.drive.ID || c.Device != f.head.Device || c.Number != f.head.Number {
+		return fmt.Errorf("commit %d is not the one that its head names", c.Number)
+	}
+	root, err := c.RootRecord()
+	if err != nil {
+		return err
+	}
+	if err := tree.Adopt(st, root, c.Files, c.Bytes); err != nil {
+		return err
+	}
+	return writeback.Adopt(st, table, f.head, signed, read)
+}

@@ -1,0 +1,134 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"skep/cache/blocks"
+	"skep/chunker/group"
+	"skep/cmd/skep/control"
+	skephost "skep/net/host"
+)
+
+// StatusRequest asks for the status, and that of some paths.
+type StatusRequest struct {
+	Paths []string `json:"paths,omitempty"`
+}
+
+func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, error) {
+	offered, used := d.net.hosted.Room()
+	s := control.Status{Version: Version, Peer: skephost.ID(d.net.self).String(), Addrs: d.net.addrs(), Home: string(d.home),
+		Offered: offered, Hosting: used, Codings: []control.Coding{}, Peers: []control.Peer{}} // lists, also when empty
+	shards := map[group.PeerKey]int{}
+	if d.drive != nil {
+		err := d.driveStatus(&s, shards)
+		if damage := d.drive.st.Damage(); damage != nil {
+			s.IndexDamage, err = damage.Error(), nil // the rest may be missing because of it
+		}
+		if err != nil {
+			return s, err
+		}
+		for _, p := range in.Paths {
+			s.Paths = append(s.Paths, d.pathStatus(ctx, p))
+		}
+	}
+	for _, p := range d.net.peers.List() {
+		if p.Key == d.net.self || p.HelloAt.IsZero() && shards[p.Key] == 0 {
+			continue
+		}
+		state := p.State.String()
+		if d.repair != nil && shards[p.Key] > 0 {
+			state = d.repair.PeerState(p.Key).String()
+		} else if p.State == 0 {
+			state = "alive"
+			if !d.net.swarm.Alive(p.Key) {
+				state = "unknown"
+			}
+		}
+		s.Peers = append(s.Peers, control.Peer{ID: skephost.ID(p.Key).String(), Addrs: skephost.FullAddrs(p.Key, p.Addrs), Region: p.Region,
+			Shards: shards[p.Key], State: state, Free: p.Free, Availability: p.Availability,
+			RoundTripMS: float64(p.RoundTrip.Microseconds()) / 1000, Lies: p.Strikes})
+	}
+	slices.SortFunc(s.Peers, func(a, b control.Peer) int { return strings.Compare(a.ID, b.ID) })
+	return s, nil
+}
+
+func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) error {
+	dr := d.drive
+	s.Drive = dr.id.String()
+	d.mu.Lock()
+	for dir := range d.mounts {
+		s.Mounts = append(s.Mounts, dir)
+	}
+	d.mu.Unlock()
+	s.Files, s.Bytes = dr.tree.Usage()
+	var err error
+	if s.PendingFiles, s.PendingBytes, err = dr.tree.Pending(); err != nil {
+		return err
+	}
+	if s.Read, err = dr.table.Counted(); err != nil {
+		return err
+	}
+	p := dr.engine.Progress()
+	s.Uploading, s.UploadedNow, s.LastError, s.Moving = p.Running, p.Sent, p.LastError, p.Moving
+	s.IndexDone, s.IndexTotal = int64(p.IndexDone), int64(p.IndexTotal)
+	s.Commit, s.CommitTime = p.Number, p.LastDone
+	s.RecoveryOut = dr.recoveryOut.Load()
+	plan := dr.sink.current()
+	s.Plan, s.Shortfall = plan.Summary(), plan.Shortfall()
+	s.Cache = dr.cacheStatus()
+	return d.packStatus(s, shards)
+}
+
+// packStatus counts packs by coding, their health, and shards by holder.
+func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) error {
+	groups, err := d.drive.table.Groups()
+	if err != nil {
+		return err
+	}
+	type coding struct{ class, kind, k, n int }
+	count := map[coding]*control.Coding{}
+	byID := map[group.ID]group.Group{}
+	var order []coding
+	entry := func(g group.Group) *control.Coding {
+		c := coding{int(g.Class), int(g.Kind), int(g.Coding.K), int(g.Coding.N)}
+		if count[c] == nil {
+			kind := "content"
+			if g.Kind == group.Metadata {
+				kind = "metadata"
+			}
+			count[c] = &control.Coding{Class: g.Class.String(), Kind: kind, K: c.k, N: c.n}
+			order = append(order, c)
+		}
+		return count[c]
+	}
+	for _, g := range groups {
+		byID[g.ID] = g
+	}
+	used := map[group.ID]bool{}
+	err = d.drive.table.Packs(func(p blocks.Pack) bool {
+		g := byID[p.Group]
+		e := entry(g)
+		e.Packs++
+		if !used[g.ID] {
+			used[g.ID] = true
+			e.Groups++
+		}
+		for i, holder := range g.Slots {
+			if p.Acked.Has(i) {
+				shards[holder]++
+				s.StoredBytes += int64(g.ShardSize())
+			}
+		}
+		return true
+	})
+	for _, c := range order {
+		s.Codings = append(s.Codings, *count[c])
+	}
+	r := d.repair.Report()
+	s.Packs, s.PacksBelowTarget, s.PacksLost, s.PacksAtRisk = r.Packs, r.BelowTarget(), r.Lost, r.AtRisk
+	s.PacksUnasked, s.AsOf = r.Unasked, r.AsOf
+	s.ShardsMissing, s.Repairing, s.RepairPaused = r.Missing, r.Repairs, r.Paused
+	return err
+}

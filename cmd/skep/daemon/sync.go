@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"skep/cache/writeback"
+	"skep/cmd/skep/control"
+)
+
+// sync waits until everything that was done before is out.
+func (d *Daemon) sync(ctx context.Context, in control.Sync) (struct{}, error) {
+	if d.drive == nil {
+		return struct{}{}, errNoDrive
+	}
+	if in.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, in.Timeout)
+		defer cancel()
+	}
+	err := d.syncPatiently(ctx, in.Timeout > 0)
+	var moving *writeback.MovingError
+	switch {
+	case err == nil || errors.As(err, &moving):
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("not everything is out yet: %s", d.missing())
+	default:
+		err = fmt.Errorf("not everything is out: %w", err)
+	}
+	if err == nil && !d.drive.recoveryOut.Load() {
+		if err = d.drive.publishRecoveryOnce(ctx); err != nil {
+			err = fmt.Errorf("the content is out, but the recovery record is not: the words would not bring it back yet: %w", err)
+		}
+	}
+	d.repair.Refresh()
+	return struct{}{}, err
+}
+
+// syncPatience is how long a sync without a timeout goes on trying when too few
+// peers answer.
+const syncPatience = 20 * time.Second
+
+// syncPatiently tries again while too few peers answer: they may just be
+// starting. A sync with a timeout of its own goes on until then.
+func (d *Daemon) syncPatiently(ctx context.Context, bounded bool) error {
+	begin := time.Now()
+	for {
+		err := d.drive.engine.Sync(ctx)
+		var moving *writeback.MovingError
+		if err == nil || errors.As(err, &moving) || ctx.Err() != nil {
+			return err
+		}
+		if !bounded && time.Since(begin) > syncPatience {
+			return err
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// missing says what is not out, in words.
+func (d *Daemon) missing() string {
+	files, bytes, _ := d.drive.tree.Pending()
+	p := d.drive.engine.Progress()
+	s := fmt.Sprintf("%d changes with %d bytes are on this device only", files, bytes)
+	if p.LastError != "" {
+		s += "; the last attempt failed: " + p.LastError
+	}
+	return s
+}
