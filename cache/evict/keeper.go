@@ -2,6 +2,8 @@ package evict
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -73,6 +75,9 @@ type Keeper struct {
 	freed   int64         // let go of in this run
 	pins    Pins          // as seen last
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*Keeper) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "evict.Keeper(…)") }
 
 // level is what was measured last.
 type level struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"skep/cache/blocks"
@@ -45,6 +46,9 @@ type Reader struct {
 	at      commit.Locator // of newest
 	learned map[link.Hash]bool
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*Reader) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "readthrough.Reader(…)") }
 
 // New returns a Reader for a drive whose names are keyed with names; source may
 // be nil where there is no swarm.

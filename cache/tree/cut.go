@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"skep/cache/state"
@@ -20,6 +21,9 @@ type Cut struct {
 	frozen []*inode     // each with a reference
 	passed map[Ino]bool // files that the kernel was writing alone at the cut
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*Cut) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "tree.Cut(…)") }
 
 // ErrBusy says that a cut is under way already.
 var ErrBusy = errors.New("a commit is under way")

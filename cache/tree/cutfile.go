@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,9 @@ type CutFile struct {
 	valid, dirty backing.Ranges
 	partial      bool
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*CutFile) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "tree.CutFile(…)") }
 
 // OpenFile opens a dirty file's content. Close it, by Taken if it was read.
 func (c *Cut) OpenFile(ctx context.Context, in Inode) (*CutFile, error) {

@@ -3,6 +3,7 @@ package tree
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,9 @@ type File struct {
 	fresh    bool // the file was empty when it was opened
 	noAtime  bool
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*File) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "tree.File(…)") }
 
 // Ino is the inode of the file.
 func (f *File) Ino() Ino { return f.in.ino }

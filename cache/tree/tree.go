@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -115,6 +116,9 @@ type Tree struct {
 	cancel context.CancelFunc
 	aheads sync.WaitGroup
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*Tree) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "tree.Tree(…)") }
 
 // inode is one inode in memory. It exists while somebody holds a reference and
 // for some time after.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -85,6 +86,9 @@ type Engine struct {
 	mu       sync.Mutex // guards all below
 	progress Progress
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*Engine) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "writeback.Engine(…)") }
 
 // Progress tells how far write-back is.
 type Progress struct {

@@ -1,6 +1,8 @@
 package adapter
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -40,6 +42,9 @@ type FS struct {
 	logged   *rate.Limiter // how many failures may still be logged
 	unlogged atomic.Int64  // failures that were not
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*FS) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "adapter.FS(…)") }
 
 var _ mount.FileSystem = (*FS)(nil)
 

@@ -152,6 +152,9 @@ type Holder struct {
 	serving sync.WaitGroup
 }
 
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*Holder) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "holder.Holder(…)") }
+
 // New builds a holder on a host. It serves while Run runs.
 func New(h host.Host, s Store, c Config) (*Holder, error) {
 	if len(c.Key) != ed25519.PrivateKeySize || skephost.ID(group.PeerKey(c.Key.Public().(ed25519.PublicKey))) != h.ID() {

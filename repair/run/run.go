@@ -2,6 +2,8 @@ package run
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -111,6 +113,9 @@ type Loop struct {
 	struck  map[group.PeerKey]time.Time // last lies in the directory that the state knows of
 	begun   time.Time
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*Loop) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "run.Loop(…)") }
 
 type slotKey struct {
 	group group.ID

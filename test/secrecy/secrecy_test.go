@@ -97,22 +97,41 @@ func printed(v any) map[string]string {
 	return out
 }
 
-// No carrier of a secret shows it: itself, behind a pointer, or in a struct.
+// No carrier of a secret shows it: itself, in a struct or a list, or behind a
+// pointer; and those that run, in a struct or a list of pointers, too.
 func TestNothingIsShown(t *testing.T) {
 	for _, typ := range carriers {
-		v := reflect.New(typ)
-		if !fill(v.Elem(), 0) {
-			t.Errorf("%v carries no secret", typ)
-		}
-		for where, value := range map[string]any{
-			"": v.Elem().Interface(), "pointer to ": v.Interface(),
-			"struct of ": struct{ Field any }{v.Elem().Interface()},
-		} {
-			for how, text := range printed(value) {
-				if form := shown(text); form != "" {
-					t.Errorf("%s%v printed with %s shows its secret (%s)", where, typ, how, form)
-				}
-			}
+		v := filled(t, typ)
+		shownNowhere(t, typ, v.Interface())
+		shownWithinNothing(t, typ, v.Elem().Interface())
+	}
+	for _, typ := range running {
+		shownWithinNothing(t, typ, filled(t, typ).Interface())
+	}
+}
+
+// filled is a pointer to a value whose secrets are the canary.
+func filled(t *testing.T, typ reflect.Type) reflect.Value {
+	t.Helper()
+	v := reflect.New(typ)
+	if !fill(v.Elem(), 0) {
+		t.Errorf("%v carries no secret", typ)
+	}
+	return v
+}
+
+func shownWithinNothing(t *testing.T, typ reflect.Type, value any) {
+	t.Helper()
+	for _, v := range []any{value, struct{ Field any }{value}, []any{value}} {
+		shownNowhere(t, typ, v)
+	}
+}
+
+func shownNowhere(t *testing.T, typ reflect.Type, value any) {
+	t.Helper()
+	for how, text := range printed(value) {
+		if form := shown(text); form != "" {
+			t.Errorf("%v, as a %T, printed with %s shows its secret (%s)", typ, value, how, form)
 		}
 	}
 }
@@ -120,7 +139,7 @@ func TestNothingIsShown(t *testing.T) {
 // fill puts the canary where a value can carry a secret, and reports whether
 // there is such a place.
 func fill(v reflect.Value, depth int) (secrets bool) {
-	if depth > 6 {
+	if depth > 9 {
 		return false
 	}
 	if !v.CanSet() && v.CanAddr() { // an unexported field
@@ -151,6 +170,12 @@ func fill(v reflect.Value, depth int) (secrets bool) {
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		return fill(v.Index(0), depth+1)
+	case reflect.Map:
+		e := reflect.New(v.Type().Elem()).Elem()
+		if secrets = fill(e, depth+1); secrets {
+			v.Set(reflect.MakeMap(v.Type()))
+			v.SetMapIndex(reflect.Zero(v.Type().Key()), e)
+		}
 	case reflect.Array:
 		for i := range min(v.Len(), 2) {
 			secrets = fill(v.Index(i), depth+1) || secrets

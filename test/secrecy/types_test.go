@@ -4,6 +4,8 @@ import (
 	"reflect"
 
 	"skep/cache/blocks"
+	"skep/cache/evict"
+	"skep/cache/readthrough"
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/block"
@@ -15,6 +17,8 @@ import (
 	"skep/chunker/pack"
 	"skep/chunker/secret"
 	"skep/chunker/words"
+	"skep/cmd/skep/daemon"
+	"skep/fs/adapter"
 	"skep/net/holder"
 	"skep/net/host"
 	"skep/repair/health"
@@ -62,4 +66,23 @@ var carriers = []reflect.Type{
 	reflect.TypeFor[tree.ContentState](),
 	reflect.TypeFor[holder.Config](),
 	reflect.TypeFor[host.Config](),
+	reflect.TypeFor[evict.Config](),
+	reflect.TypeFor[tree.SetAttr](),
+}
+
+// running are those of them that have locks and goroutines: vet keeps them from
+// being copied, so they are printed behind pointers only.
+var running = []reflect.Type{
+	reflect.TypeFor[dag.System](),
+	reflect.TypeFor[readthrough.Reader](),
+	reflect.TypeFor[evict.Keeper](),
+	reflect.TypeFor[tree.Tree](),
+	reflect.TypeFor[tree.File](),
+	reflect.TypeFor[tree.Cut](),
+	reflect.TypeFor[tree.CutFile](),
+	reflect.TypeFor[writeback.Engine](),
+	reflect.TypeFor[holder.Holder](),
+	reflect.TypeFor[run.Loop](),
+	reflect.TypeFor[adapter.FS](),
+	reflect.TypeFor[daemon.Daemon](),
 }

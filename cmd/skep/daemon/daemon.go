@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -46,6 +47,9 @@ type Daemon struct {
 	mounts map[string]*mounted
 	stop   context.CancelFunc
 }
+
+// Format hides keys, and what leads to them, from every formatting verb.
+func (*Daemon) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "daemon.Daemon(…)") }
 
 // Open makes a daemon ready to run: nothing listens to commands or joins the
 // swarm yet. Extra bootstrap addresses are added to those of the settings.
