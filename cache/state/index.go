@@ -26,7 +26,7 @@ func (s *Store) openDB() (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := leveldb.Open(gathering{stor}, s.indexOptions())
+	db, err := leveldb.Open(flushing{gathering{stor}}, s.indexOptions())
 	if err != nil {
 		_ = stor.Close()
 		return nil, err
@@ -90,3 +90,21 @@ func (g *gatherer) Sync() error {
 }
 
 func (g *gatherer) Close() error { return errors.Join(g.flush(), g.Writer.Close()) }
+
+// flushing flushes a log of leveldb before it is closed. Leveldb begins the next
+// one while the table that the full one becomes is still being made, and flushes
+// neither: after power loss the newer could be there, with the number up to which
+// the index is complete, and the older not.
+type flushing struct{ storage.Storage }
+
+func (f flushing) Create(fd storage.FileDesc) (storage.Writer, error) {
+	w, err := f.Storage.Create(fd)
+	if err != nil || fd.Type != storage.TypeJournal {
+		return w, err
+	}
+	return flushedLog{w}, nil
+}
+
+type flushedLog struct{ storage.Writer }
+
+func (l flushedLog) Close() error { return errors.Join(l.Sync(), l.Writer.Close()) }
