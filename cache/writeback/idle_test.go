@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"skep/chunker/commit"
+	"skep/chunker/group"
 	"skep/test/memswarm"
 )
 
@@ -160,5 +161,33 @@ func TestNumberOfAHeadIsUsedOnce(t *testing.T) {
 			}
 		}
 		check(t, d.committed(), map[string]string{"f": string(random(5, 3000))})
+	}
+}
+
+// durable is a sink that sees no pack whose number a power loss would give out
+// again.
+type durable struct {
+	*memswarm.Swarm
+	d *device
+}
+
+func (s *durable) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
+	if !s.d.st.Durable(s.d.st.Seq()) {
+		s.d.t.Errorf("pack %d of group %v is stored, and its number not on the disk", g.Packs-1, g.ID)
+	}
+	return s.Swarm.Store(ctx, g, lease, manifest, shards)
+}
+
+// Holders take one manifest a number: what they were brought under it before the
+// power went, no other pack may be called.
+func TestNumberOfAPackIsUsedOnce(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, publish: swarm.Publish}
+	d.sink = &durable{swarm, d}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	for n := range 3 {
+		d.put(fmt.Sprint("f", n), nil) // so that one pack goes after the other
+		d.sync()
 	}
 }

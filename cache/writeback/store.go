@@ -48,6 +48,9 @@ func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.C
 	var firstErr error
 	for attempt := range 3 {
 		g, number, err := e.nextNumber(ctx, groupKind{class, kind}, attempt > 0)
+		if err == nil {
+			err = e.cfg.State.Sync() // before anybody sees the number
+		}
 		if err != nil {
 			return placement{}, errors.Join(firstErr, err)
 		}
@@ -92,8 +95,8 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 
 // nextNumber reserves the next pack number in a group of this class and kind,
 // founding one if there is none with room, or if fresh says so. A number is
-// never given out twice, even if the process ends before it is used: a holder
-// takes one manifest a number.
+// never given out twice, even if the process ends before it is used, or, once it
+// was flushed, the power: a holder takes one manifest a number.
 func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group.Group, uint16, error) {
 	if err := e.groups.Acquire(ctx, 1); err != nil {
 		return group.Group{}, 0, err
