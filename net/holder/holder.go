@@ -147,6 +147,8 @@ type Holder struct {
 	admitting sync.Mutex   // one new group at a time, so that Config.Groups holds
 	ending    sync.RWMutex // no lease comes between seeing that one has ended and deleting
 
+	over map[group.ID]bool // groups that had ended when collect looked last; for it alone
+
 	mu      sync.Mutex // guards closing
 	closing bool
 	serving sync.WaitGroup
@@ -164,7 +166,7 @@ func New(h host.Host, s Store, c Config) (*Holder, error) {
 	return &Holder{
 		host: h, store: s, conf: c, gate: newGate(c.Requests, c.PeerRequests), heavy: newGate(heavyAll, heavyEach),
 		pace: newPace(c.Pace, c.PeerPace), accounts: newAccounts(), room: newRoom(),
-		keep: newKeeper(s, c), begin: c.Now(),
+		keep: newKeeper(s, c), begin: c.Now(), over: map[group.ID]bool{},
 	}, nil
 }
 
@@ -246,7 +248,8 @@ func (h *Holder) collectUntil(ctx context.Context) {
 
 // collect deletes what nobody wants any more: shards some time after their
 // lease's end, the memory of dead packs when no lease seen can come back, and
-// records at their end.
+// records at their end. What has ended goes when it is found so twice in a row: a
+// clock that is far ahead, as when a machine has just begun, is set right by then.
 func (h *Holder) collect() {
 	for _, id := range h.store.Holdings() {
 		if err := h.collectGroup(id); err != nil {
@@ -261,6 +264,11 @@ func (h *Holder) collectGroup(id group.ID) error {
 	defer h.ending.Unlock()
 	g, ok := h.store.Holding(id)
 	if !ok || !h.ended(&g) {
+		delete(h.over, id)
+		return nil
+	}
+	if !h.over[id] {
+		h.over[id] = true
 		return nil
 	}
 	h.conf.Directory.StopProviding(id)
@@ -271,6 +279,7 @@ func (h *Holder) collectGroup(id group.ID) error {
 		return err
 	}
 	h.accounts.remove(id)
+	delete(h.over, id)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -319,7 +320,7 @@ func TestLeasesEnd(t *testing.T) {
 		if err := put(t, ask, hold, o.Pack(t, 1), 0); !refusedFor(err, "ended") {
 			t.Errorf("put after the end: %v", err)
 		}
-		s.Pass(25 * time.Hour)
+		s.Pass(26 * time.Hour)
 		if _, err := ask.Client.Get(ctx, hold.Key, &p.Manifest, 0, 0, 1); !errors.Is(err, client.ErrAbsent) {
 			t.Errorf("after the grace: %v", err)
 		}
@@ -333,6 +334,41 @@ func TestLeasesEnd(t *testing.T) {
 		s.Pass(10 * 24 * time.Hour)
 		if n := len(hold.Store.Holdings()); n != 0 {
 			t.Errorf("%d groups are left", n)
+		}
+	})
+}
+
+// A clock that is years ahead for a while, as that of a machine may be until it
+// has asked for the time, costs no shard and no record.
+func TestClockAheadForAWhile(t *testing.T) {
+	var ahead atomic.Int64
+	c := simnet.Config{Holder: holder.Config{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}, DHT: dht.Config{Refresh: -1}}
+	simnet.Simulate(t, 2, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		ctx := t.Context()
+		hold, ask := s.Peers[0], s.Peers[1]
+		o := storetest.NewOwner(1, 16, 1, 2)
+		p := o.Pack(t, 0)
+		end := time.Now().Add(400 * 24 * time.Hour).Unix()
+		_, lease := o.Lease(1, end)
+		if _, err := ask.Client.Admit(ctx, hold.Key, lease, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(t, ask, hold, p, 0); err != nil {
+			t.Fatal(err)
+		}
+		r, record := storetest.Record(1, 1, end, 100)
+		if err := ask.Client.PutRecord(ctx, hold.Key, record); err != nil {
+			t.Fatal(err)
+		}
+		ahead.Store(int64(5 * 365 * 24 * time.Hour))
+		s.Pass(time.Hour + time.Minute)
+		ahead.Store(0)
+		s.Pass(3 * time.Hour)
+		if _, err := ask.Client.Get(ctx, hold.Key, &p.Manifest, 0, 0, 1); err != nil {
+			t.Errorf("the shard: %v", err)
+		}
+		if _, _, err := ask.Client.GetRecord(ctx, hold.Key, r.Key()); err != nil {
+			t.Errorf("the record: %v", err)
 		}
 	})
 }

@@ -36,6 +36,7 @@ type keeper struct {
 type kept struct {
 	until int64
 	from  group.PeerKey
+	over  bool // it had ended when collect looked last
 }
 
 func newKeeper(s Records, c Config) *keeper {
@@ -251,13 +252,15 @@ func (k *keeper) adopt(key group.SlotKey, word, have []byte) []byte {
 	return word
 }
 
-// collect forgets records that have ended.
+// collect forgets records that have ended, and had when it looked last.
 func (k *keeper) collect() {
 	now := k.conf.Now().Unix()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for key, e := range k.kept {
-		if now < e.until {
+		if over := now >= e.until; !over || !e.over {
+			e.over = over
+			k.kept[key] = e
 			continue
 		}
 		if err := k.drop(key); err != nil {
