@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"skep/cache/disk"
 )
 
@@ -200,5 +202,39 @@ func TestFsyncOfAnInodeThatLeftMemory(t *testing.T) {
 	defer f.Release()
 	if n, _ := disk.during(func() { err = f.Sync(ctx, false) }); n != 1 || err != nil {
 		t.Errorf("%d flushes of the journal, %v", n, err)
+	}
+}
+
+// badDisk fails to flush anything but the journal.
+type badDisk struct{ disk.FS }
+
+type badFile struct {
+	disk.File
+	journal bool
+}
+
+func (b badDisk) Open(name string, flags int) (disk.File, error) {
+	f, err := b.FS.Open(name, flags)
+	return badFile{f, strings.HasSuffix(name, ".journal")}, err
+}
+
+func (f badFile) Datasync() error {
+	if f.journal {
+		return f.File.Datasync()
+	}
+	return unix.EIO
+}
+
+// A write through O_SYNC that did not reach the disk has written nothing: who is
+// told of bytes does not look at the error.
+func TestSyncedWriteFails(t *testing.T) {
+	d := &device{t: t, dir: t.TempDir(), fs: badDisk{disk.Local}}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	f, _, err := d.Create(ctx, Root, "f", 0o644, os.O_WRONLY|os.O_SYNC, Owner{})
+	must(t, err)
+	defer f.Release()
+	if n, err := f.WriteAt(ctx, pattern(100_000, 1), 0, false); n != 0 || err == nil {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }

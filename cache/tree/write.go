@@ -19,7 +19,9 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 	}
 	n, err := f.writeAt(p, off, killPriv)
 	if err == nil && f.sync {
-		err = f.Sync(ctx, true)
+		if err = f.Sync(ctx, true); err != nil {
+			n = 0 // what did not reach the disk was not written
+		}
 	}
 	f.t.changed()
 	return n, err
