@@ -53,7 +53,7 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 			return err
 		}
 	}
-	in.unflush()
+	t.changedContent(in)
 	if err := in.file.Allocate(mode, from, to-from); err != nil {
 		if err == unix.EOPNOTSUPP {
 			return ErrUnsupported

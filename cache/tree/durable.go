@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -152,9 +153,12 @@ func (t *Tree) Sync() error {
 // syncTo returns when the batch seq, and all before it, survive power loss.
 func (t *Tree) syncTo(seq uint64) error { return t.st.SyncTo(seq) }
 
-// Run flushes the journal a second after a change at the latest, until ctx
-// ends; the kernel does not tell of sync and syncfs.
+// Run flushes what changed within a second, names and contents, until ctx ends;
+// the kernel does not tell of sync and syncfs.
 func (t *Tree) Run(ctx context.Context) error {
+	var flushing sync.WaitGroup
+	flushing.Go(func() { t.flushWritten(ctx) })
+	defer flushing.Wait()
 	tick := time.NewTicker(time.Second / 2)
 	defer tick.Stop()
 	for n := 1; ; n++ {

@@ -16,8 +16,9 @@ import (
 // journal's, fileHook before each of another file's.
 type flushes struct {
 	disk.FS
-	mu             sync.Mutex // guards the next two
+	mu             sync.Mutex // guards the next three
 	journal, files int
+	fail           error // of flushes of other files than the journal
 	hook, fileHook func()
 }
 
@@ -34,16 +35,19 @@ func (f *flushes) Open(name string, flags int) (disk.File, error) {
 
 func (f flushedFile) Datasync() error {
 	f.f.mu.Lock()
-	hook := f.f.hook
+	hook, fail := f.f.hook, error(nil)
 	if f.journal {
 		f.f.journal++
 	} else {
 		f.f.files++
-		hook = f.f.fileHook
+		hook, fail = f.f.fileHook, f.f.fail
 	}
 	f.f.mu.Unlock()
 	if hook != nil {
 		hook()
+	}
+	if fail != nil {
+		return fail
 	}
 	return f.File.Datasync()
 }

@@ -75,6 +75,9 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if bf != nil {
+		t.changedContent(in)
+	}
 	f := t.handle(in, flags)
 	f.fresh = true
 	return f, a, nil
@@ -242,7 +245,7 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 			return nil, err
 		}
 		in.whole = true
-		in.unflush()
+		t.changedContent(in)
 	}
 	return t.handle(in, flags), nil
 }

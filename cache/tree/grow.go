@@ -83,7 +83,7 @@ func (c *change) giveBacking(e *edit, content []byte) error {
 		r.flags |= flagPartial
 	}
 	in.file, in.named, in.flushErr = f, false, nil
-	in.unflush()
+	t.changedContent(in)
 	in.valid.Clear()
 	in.dirty.Clear()
 	in.ranged, in.whole = true, wasInline

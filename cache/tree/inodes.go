@@ -219,6 +219,9 @@ func (t *Tree) Forget(ino Ino) {
 		}
 		in.refs.ended.Store(true)
 		t.release(in) // the reference that kept the orphan
+		if t.written.remove(in) {
+			t.release(in)
+		}
 	}
 	t.release(in)
 }

@@ -84,6 +84,7 @@ type Tree struct {
 	loading  flights // directories being loaded
 	burst    burst   // of small files
 	listings listings
+	written  written
 	noAtime  atomic.Bool
 
 	numberMu sync.Mutex // guards the next two
@@ -136,16 +137,18 @@ type inode struct {
 	names       uint64     // of a directory: the state of its names, 0 until somebody asks
 
 	opens, writers int
-	writing        bool      // the mark "open for writing" stands
-	file           disk.File // open backing file, while opens > 0 or a change is under way
-	named          bool      // the backing file's name is on the disk
-	flushed        bool      // … and its content, as far as is known
-	unflushed      uint64    // counts how often flushed became false
-	flushErr       error     // of a flush that failed: what it lost stays lost
-	kept           bool      // a reference is held, so that flushErr is not forgotten
-	loose          uint64    // batch that first put content into the inline row; 0: it may be on the disk
-	passthrough    bool      // handles of this inode bypass the daemon
-	inline         []byte    // content of an orphan without backing file
+	writing        bool          // the mark "open for writing" stands
+	file           disk.File     // open backing file, while opens > 0 or a change is under way
+	named          bool          // the backing file's name is on the disk
+	flushed        bool          // … and its content, as far as is known
+	unflushed      uint64        // counts how often flushed became false
+	listed         bool          // among those to be flushed soon
+	flushedAt      unix.Timespec // change time, before it was flushed, of a file that the kernel writes alone
+	flushErr       error         // of a flush that failed: what it lost stays lost
+	kept           bool          // a reference is held, so that flushErr is not forgotten
+	loose          uint64        // batch that first put content into the inline row; 0: it may be on the disk
+	passthrough    bool          // handles of this inode bypass the daemon
+	inline         []byte        // content of an orphan without backing file
 	xattrs         map[string][]byte
 	xattrsRead     bool
 

@@ -118,7 +118,7 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 	if err := t.preserve(in, min(size, old), old); err != nil {
 		return err
 	}
-	in.unflush()
+	t.changedContent(in)
 	if err := in.file.Truncate(size); err != nil {
 		return noSpace(fmt.Errorf("%s: truncate: %w", t.Path(in.ino), err))
 	}

@@ -111,7 +111,7 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 	if err := t.preserve(in, off, end); err != nil {
 		return 0, err
 	}
-	in.unflush()
+	t.changedContent(in)
 	n, err := in.file.WriteAt(p, off)
 	if n > 0 {
 		if nerr := t.noteWrite(in, p[:n], off, off+int64(n)); nerr != nil {

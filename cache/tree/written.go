@@ -1,0 +1,131 @@
+package tree
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kernel does not tell a FUSE server of syncfs, which on a local filesystem
+// writes everything to the disk. So what is written is flushed soon after, whether
+// somebody asks or not.
+
+const (
+	// flushEvery is how often that is done.
+	flushEvery = time.Second / 2
+	// writtenMax is how many files wait for it at most. Of more, at once, some are
+	// left to the kernel.
+	writtenMax = 8192
+)
+
+// written are the inodes whose backing files changed since they were flushed last,
+// each with a reference.
+type written struct {
+	mu  sync.Mutex // guards all
+	all map[*inode]struct{}
+}
+
+// take returns all, and empties the set.
+func (w *written) take() map[*inode]struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.all
+	w.all = nil
+	return all
+}
+
+// add adds an inode that is not in the set, unless that has too many; in.mu is
+// held, and the caller has a reference.
+func (w *written) add(in *inode) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.all) >= writtenMax {
+		return
+	}
+	if w.all == nil {
+		w.all = map[*inode]struct{}{}
+	}
+	in.hold()
+	in.listed = true
+	w.all[in] = struct{}{}
+}
+
+// remove takes an inode out and reports whether it was there: its reference is
+// the caller's then.
+func (w *written) remove(in *inode) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, there := w.all[in]
+	delete(w.all, in)
+	return there
+}
+
+// changedContent takes note that the backing file was written, and has it flushed
+// soon; in.mu is held.
+func (t *Tree) changedContent(in *inode) {
+	if !in.listed {
+		t.written.add(in)
+	}
+	in.unflush()
+}
+
+// flushWritten flushes backing files soon after they were written, until ctx
+// ends. It rests for as long as it worked at least, so that the disk has time for
+// others.
+func (t *Tree) flushWritten(ctx context.Context) {
+	for rest := flushEvery; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rest):
+		}
+		begin := time.Now()
+		for in := range t.written.take() {
+			if ctx.Err() == nil {
+				t.flushSoon(in)
+			}
+			t.release(in)
+		}
+		rest = max(flushEvery, time.Since(begin))
+	}
+}
+
+// flushSoon flushes what was written to a file. That it failed is told to whoever
+// asks for a flush next. One that the kernel writes alone has to be looked at
+// again.
+func (t *Tree) flushSoon(in *inode) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.listed = false
+	if in.orphan || in.stale || in.isFlushed() || in.flushErr != nil {
+		return
+	}
+	passed := in.passthrough && in.writers > 0
+	if !passed || t.movedSince(in) {
+		if err := t.flushUnlocked(in); err != nil {
+			t.log.Warn("flushing what was written", "err", err)
+		}
+	}
+	t.closeBacking(in)
+	if in.passthrough && in.writers > 0 && !in.listed {
+		t.written.add(in)
+	}
+}
+
+// movedSince reports whether a file that the kernel writes alone may have changed
+// since it was asked last: its times did, or are so young that another change need
+// not show. Stores through mappings show, as the flush protected the pages.
+func (t *Tree) movedSince(in *inode) bool {
+	st, err := in.file.Stat()
+	if err != nil {
+		return true
+	}
+	moved := st.Ctim != in.flushedAt
+	in.flushedAt = unix.Timespec{}
+	if t.atRest(st) {
+		in.flushedAt = st.Ctim
+	}
+	return moved
+}
