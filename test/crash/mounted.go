@@ -121,8 +121,15 @@ func (d *Served) End() {
 
 // gone reports whether a result is that of a server which is not there.
 func gone(op model.Op, r model.Result) bool {
-	return r.Errno == unix.ENOTCONN || r.Errno == unix.ECONNABORTED || r.Errno == unix.EIO && (op.Kind == model.Sync || op.Kind >= model.Commit) ||
-		r.Errno == unix.EFAULT && (op.Kind == model.Store || op.Kind == model.StoreTo)
+	switch r.Errno {
+	case unix.ENOTCONN, unix.ECONNABORTED:
+		return true
+	case unix.EFAULT: // the kernel did not get what it was to store into
+		return op.Kind == model.Store || op.Kind == model.StoreTo
+	case unix.EIO, unix.EPIPE: // it was told, or would have been, and did not answer
+		return op.Kind == model.Sync || op.Kind >= model.Commit
+	}
+	return false
 }
 
 // Kill says when a server is killed: at the n-th thing that it does to its disk,
