@@ -45,6 +45,8 @@ type edit struct {
 	xattrs map[string][]byte
 	// drop says that the inode loses its last name.
 	drop bool
+	// leave says that its content row stays for now: see leftovers.
+	leave bool
 }
 
 // changes keeps those that ended, for their memory.
@@ -257,6 +259,7 @@ func (c *change) settle(e *edit) {
 		in.xattrs, in.xattrsRead = e.xattrs, true
 	}
 	if e.drop {
+		in.left = e.leave
 		c.t.orphaned(in)
 	}
 	c.t.recharge(in)

@@ -220,6 +220,9 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if err := t.takeLeft(in); err != nil {
+		return nil, err
+	}
 	if in.row.has(flagBacking) {
 		if err := t.openBacking(in); err != nil {
 			return nil, err

@@ -75,7 +75,9 @@ func (c *change) adopt(e *edit, dir Ino, name string) error {
 	r.nlink, r.parent, r.name = 1, dir, name
 	r.flags |= flagDirty
 	r.dirtyEpoch = c.epoch
-	if len(in.inline) > 0 {
+	if in.left {
+		c.b.Delete(key(tableLeft, in.ino))
+	} else if len(in.inline) > 0 {
 		c.b.Put(key(tableInline, in.ino), in.inline)
 	}
 	if r.has(flagBacking) {
@@ -86,7 +88,7 @@ func (c *change) adopt(e *edit, dir Ino, name string) error {
 	if in.xattrsRead && len(in.xattrs) > 0 {
 		c.b.Put(key(tableXattrs, in.ino), encodeXattrs(in.xattrs))
 	}
-	in.orphan, in.markedEpoch = false, 0
+	in.orphan, in.left, in.markedEpoch = false, false, 0
 	in.inline = nil
 	c.files = 1
 	c.t.release(in) // the reference that kept the orphan; the caller holds another

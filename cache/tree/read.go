@@ -98,7 +98,7 @@ func (t *Tree) readBacking(in *inode, p []byte, off int64) (int, error) {
 // inlineContent returns the content row of an inode; in.mu is held. The caller
 // must not change it.
 func (t *Tree) inlineContent(in *inode) ([]byte, error) {
-	if in.orphan {
+	if in.orphan && !in.left {
 		return in.inline, nil
 	}
 	b, _, err := t.st.Get(key(tableInline, in.ino))

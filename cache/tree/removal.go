@@ -18,6 +18,10 @@ func (t *Tree) dropContent(in *inode) {
 		in.row.flags &^= flagBacking
 	}
 	in.inline = nil
+	if in.left {
+		in.left = false
+		t.left.add(in.ino)
+	}
 	in.row.local = 0
 	t.recharge(in)
 }
@@ -32,6 +36,9 @@ func (t *Tree) removeBacking(number, seq uint64) {
 
 // runRemovals deletes what may go by now.
 func (t *Tree) runRemovals() {
+	if err := t.removeLeft(); err != nil {
+		t.log.Warn("content of removed files stays for now", "err", err)
+	}
 	t.cutMu.Lock()
 	busy := t.cutting != nil
 	t.cutMu.Unlock()

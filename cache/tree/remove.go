@@ -109,11 +109,14 @@ func (c *change) dropLast(e *edit) error {
 	if in.row.has(flagMulti) {
 		c.mark(Links, linkName(in.ino))
 	}
-	if err := c.t.keepForOrphan(in); err != nil {
+	if in.opens == 0 && c.t.mayHave(in, tableInline) && in.row.size > 0 {
+		e.leave = true
+		c.b.Put(c.ownKey(tableLeft, in.ino), nil)
+	} else if err := c.t.keepForOrphan(in); err != nil {
 		return err
 	}
 	for _, table := range [...]byte{tableInode, tableInline, tableXattrs, tableWriting} {
-		if c.t.mayHave(in, table) {
+		if c.t.mayHave(in, table) && !(e.leave && table == tableInline) {
 			c.b.Delete(c.ownKey(table, in.ino))
 		}
 	}

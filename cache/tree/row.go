@@ -14,6 +14,7 @@ const (
 	tableEntry   = 'e' // directory, name → inode, type, cookie
 	tableCookie  = 'c' // directory, cookie → inode, name
 	tableInline  = 'd' // inode → content
+	tableLeft    = 'l' // inode without a name whose content row is still there
 	tableXattrs  = 'x' // inode → attributes
 	tableMark    = 'm' // directory, name → epoch
 	tableRanges  = 'r' // inode → valid and dirty ranges of its backing file

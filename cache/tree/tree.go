@@ -81,6 +81,7 @@ type Tree struct {
 	pins     pins
 	passing  passing
 	orphans  orphans
+	left     leftovers
 	loading  flights // directories being loaded
 	burst    burst   // of small files
 	listings listings
@@ -130,6 +131,7 @@ type inode struct {
 	mu          sync.Mutex // guards all below
 	row         row
 	orphan      bool       // no name leads to it and no row holds it
+	left        bool       // … but its content's: see leftovers
 	stale       bool       // gone: an orphan that was forgotten
 	seq         uint64     // batch of the last change of the row
 	markedEpoch uint64     // in which its entry was marked last
@@ -202,6 +204,9 @@ func Open(opt Options) (*Tree, error) {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
 	if err := t.recoverWriting(); err != nil {
+		return nil, fmt.Errorf("tree: %w", err)
+	}
+	if err := t.findLeft(); err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
 	return t, nil

@@ -25,6 +25,9 @@ func (t *Tree) truncate(_ context.Context, in *inode, size int64) error {
 	case !in.row.isFile():
 		return ErrInvalid
 	}
+	if err := t.takeLeft(in); err != nil {
+		return err
+	}
 	t.refresh(in)
 	defer t.changed()
 	switch {
