@@ -120,16 +120,6 @@ func Decode(b []byte) ([]Entry, error) {
 	return out, nil
 }
 
-// Find returns the entries of a hash in a sorted piece.
-func Find(piece []Entry, h link.Hash) []Entry {
-	i, _ := slices.BinarySearchFunc(piece, h, func(e Entry, h link.Hash) int { return bytes.Compare(e.Link.Hash[:], h[:]) })
-	j := i
-	for j < len(piece) && piece[j].Link.Hash == h {
-		j++
-	}
-	return piece[i:j]
-}
-
 // Merge unites sorted lists and leaves out the entries that dead names.
 func Merge(lists [][]Entry, dead func(Place) bool) []Entry {
 	n := 0

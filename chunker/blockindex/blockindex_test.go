@@ -48,7 +48,7 @@ func TestMergedSegmentsAreTheUnion(t *testing.T) {
 			t.Fatal("came back different")
 		}
 		for _, e := range append(slices.Clone(a), b...) {
-			if found := slices.Contains(Find(m, e.Link.Hash), e); found == dead(e.Place) {
+			if found := slices.Contains(m, e); found == dead(e.Place) {
 				t.Fatalf("entry %v found: %v", e.Link, found)
 			}
 		}

@@ -47,9 +47,6 @@ type Time struct {
 	Nsec uint32 // below 1e9
 }
 
-// TimeOf converts t.
-func TimeOf(t time.Time) Time { return Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())} }
-
 // Time converts t to the local time zone.
 func (t Time) Time() time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
 

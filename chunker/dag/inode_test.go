@@ -196,7 +196,7 @@ func TestTime(t *testing.T) {
 		time.Date(2038, 1, 19, 3, 14, 8, 5, time.UTC),
 		time.Date(2554, 7, 21, 23, 34, 34, 0, time.UTC),
 	} {
-		n := Inode{Mode: ModeFIFO, Mtime: TimeOf(want)}
+		n := Inode{Mode: ModeFIFO, Mtime: Time{Sec: want.Unix(), Nsec: uint32(want.Nanosecond())}}
 		b, err := n.Encode()
 		if err != nil {
 			t.Fatal(err)

@@ -98,11 +98,10 @@ func (c *Client) call(ctx context.Context, p group.PeerKey, m wire.Request, body
 	return nil
 }
 
+// pause waits; it returns false when ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

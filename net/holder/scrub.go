@@ -102,10 +102,8 @@ func (h *Holder) quiet(ctx context.Context) bool {
 
 // pause waits; it returns false when ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

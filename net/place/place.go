@@ -26,21 +26,6 @@ const (
 	Levels // how many there are
 )
 
-// String is the level in words for messages.
-func (l Level) String() string {
-	switch l {
-	case Household:
-		return "household"
-	case AddressGroup:
-		return "address group"
-	case Operator:
-		return "network operator"
-	case Country:
-		return "country"
-	}
-	return fmt.Sprintf("level %d", int(l))
-}
-
 // Domain says what a peer fails together with, by level. A level that is empty
 // is taken to be the next wider one that is not: of two peers in one address
 // group that name no household, we assume that they share it.
@@ -100,28 +85,6 @@ type Request struct {
 type Placement struct {
 	Peers   []group.PeerKey // distinct, in the order of the slots
 	Fullest [Levels]int     // the most slots of the group, those beside included, in one domain
-	Slots   int             // all slots that were looked at, those beside included
-}
-
-// Shared returns the narrowest level at which holders share a domain, and
-// false where none do.
-func (p Placement) Shared() (Level, bool) {
-	for l := range Levels {
-		if p.Fullest[l] > 1 {
-			return l, true
-		}
-	}
-	return 0, false
-}
-
-// Words says for status how far the holders could not be spread; it is empty
-// where they share neither household nor address group.
-func (p Placement) Words() string {
-	l, ok := p.Shared()
-	if !ok || l > AddressGroup {
-		return ""
-	}
-	return fmt.Sprintf("%d of %d slots share one %v: there are not enough others with room", p.Fullest[l], p.Slots, l)
 }
 
 // ErrTooFew says that there are fewer candidates with room, allowed and not
@@ -134,14 +97,13 @@ var ErrTooFew = errors.New("too few peers with room")
 func Choose(r Request, candidates []Candidate, rnd *rand.Rand) (Placement, error) {
 	c := newChooser(r)
 	pool := c.eligible(candidates, rnd)
-	p := Placement{Slots: len(r.Beside)}
+	var p Placement
 	for len(p.Peers) < r.Slots && len(pool) > 0 {
 		i := c.best(pool)
 		p.Peers = append(p.Peers, pool[i].PeerKey)
 		c.count(pool[i].at)
 		pool = slices.Delete(pool, i, i+1)
 	}
-	p.Slots += len(p.Peers)
 	p.Fullest = c.fullest
 	if missing := r.Slots - len(p.Peers); missing > 0 {
 		return p, fmt.Errorf("%w: %d of %d slots have none", ErrTooFew, missing, r.Slots)

@@ -121,7 +121,7 @@ func checkSpread(t *rapid.T, r Request, p Placement, allowed map[group.PeerKey]C
 			most = max(most, n)
 		}
 		if p.Fullest[l] != most {
-			t.Fatalf("fullest %v has %d slots, not %d", Level(l), most, p.Fullest[l])
+			t.Fatalf("level %d has %d slots in its fullest domain, not %d", l, most, p.Fullest[l])
 		}
 	}
 }
@@ -134,9 +134,6 @@ func TestSpreadsOverOperatorsAndCountries(t *testing.T) {
 	if p.Fullest != [Levels]int{1, 1, 3, 7} {
 		t.Errorf("21 slots over 7 operators in 3 countries: %v", p.Fullest)
 	}
-	if l, ok := p.Shared(); !ok || l != Operator || p.Words() != "" {
-		t.Errorf("shared: %v, %q", l, p.Words())
-	}
 }
 
 func TestOneLoopbackIsNoReasonToFail(t *testing.T) {
@@ -148,8 +145,8 @@ func TestOneLoopbackIsNoReasonToFail(t *testing.T) {
 	if err != nil || len(p.Peers) != 7 {
 		t.Fatalf("%v", err)
 	}
-	if want := "7 of 7 slots share one household: there are not enough others with room"; p.Words() != want {
-		t.Errorf("%q", p.Words())
+	if p.Fullest != [Levels]int{7, 7, 7, 7} {
+		t.Errorf("fullest: %v", p.Fullest)
 	}
 }
 

@@ -114,14 +114,6 @@ func (s *State) Group(id group.ID) (Group, bool) {
 	return out, true
 }
 
-// Acknowledged notes that a slot's holder acknowledged packs that were pushed
-// to it by other means than an action of this State.
-func (s *State) Acknowledged(id group.ID, slot uint8, packs group.Bitmap) {
-	if g, ok := s.groups[id]; ok && int(slot) < len(g.Slots) {
-		s.gained(g, int(slot), packs)
-	}
-}
-
 // gained notes shards that a slot has got.
 func (s *State) gained(g *keptGroup, slot int, packs group.Bitmap) {
 	g.Slots[slot].Held.Union(packs)

@@ -129,9 +129,6 @@ func New(c Config) *State {
 // way go on.
 func (s *State) Pause(on bool) { s.paused = on }
 
-// Paused reports whether repairs are paused.
-func (s *State) Paused() bool { return s.paused }
-
 // watch counts the time in which we would have noticed an answer.
 type watch struct {
 	last     time.Time // of the last look

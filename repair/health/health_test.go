@@ -494,10 +494,6 @@ func TestSetGroupKeepsWhatWasFound(t *testing.T) {
 	if g.Slots[0].Held != want || g.Slots[6].Held != packs(4) {
 		t.Errorf("%v, %v", g.Slots[0].Held, g.Slots[6].Held)
 	}
-	b.Acknowledged(testGroup, 0, packs(2))
-	if g, _ = b.Group(testGroup); !g.Slots[0].Held.Has(1) {
-		t.Error("an acknowledgement does not count")
-	}
 	if b.PeerState(key(7)) != peers.Unknown {
 		t.Error("a peer without a slot is remembered")
 	}
@@ -524,7 +520,6 @@ func TestStrayReports(t *testing.T) {
 		b.Missed(key(77), b.now)
 		b.Lied(group.PeerKey{}, b.now)
 		b.Lied(b.cfg.Self, b.now)
-		b.Acknowledged(group.ID{9}, 0, packs(3))
 	}
 	g, _ := b.Group(testGroup)
 	if i := slices.IndexFunc(g.Slots, func(s Slot) bool { return s.Held != packs(3) || s.Holder == key(101) }); i >= 0 {
