@@ -162,10 +162,7 @@ func TestCrashes(t *testing.T) {
 	t.Cleanup(d.close)
 
 	want := map[string]string{"dir/": "", "dir/sub/": ""}
-	put := func(path string, b []byte) {
-		d.put(path, b)
-		want[path] = string(b)
-	}
+	put := d.putting(want)
 	for i := range 8 {
 		put(fmt.Sprintf("dir/f%d", i), random(uint64(i), 300_000))
 	}

@@ -20,16 +20,22 @@ import (
 	"skep/test/memswarm"
 )
 
+// putting returns what writes files as put does, and notes in want what they
+// must contain.
+func (d *device) putting(want map[string]string) func(path string, content []byte) {
+	return func(path string, content []byte) {
+		d.put(path, content)
+		want[path] = string(content)
+	}
+}
+
 // The device goes on after its index was lost: from the newest commit and the
 // journal, without any peer for what it wrote itself.
 func TestLostIndex(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
 	d := newDevice(t, swarm)
 	want := map[string]string{"dir/": "", "dir/sub/": "", "new/": ""}
-	put := func(path string, content []byte) {
-		d.put(path, content)
-		want[path] = string(content)
-	}
+	put := d.putting(want)
 	for i := range 300 {
 		put(fmt.Sprintf("dir/sub/f%d", i), random(uint64(i), 3000))
 	}
@@ -98,10 +104,7 @@ func TestLostIndexOverMoreCrashes(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
 	d := newDevice(t, swarm)
 	want := map[string]string{"dir/": ""}
-	put := func(path string, content []byte) {
-		d.put(path, content)
-		want[path] = string(content)
-	}
+	put := d.putting(want)
 	for i := range 40 {
 		put(fmt.Sprintf("dir/f%d", i), random(uint64(i), 20_000))
 	}
