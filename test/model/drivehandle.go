@@ -1,0 +1,136 @@
+package model
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"skep/cache/tree"
+)
+
+type openFile struct {
+	f      *tree.File
+	flags  int
+	pinned bool
+}
+
+func (d *Drive) onHandle(op Op) ([]byte, error) {
+	h, open := d.handles[op.Handle]
+	switch {
+	case op.Kind == Open && open:
+		return nil, nil
+	case op.Kind == Open:
+		return nil, d.open(op)
+	case op.Kind == Tmpfile:
+		a, err := d.find(op.Path)
+		if err == nil {
+			err = walkable(a)
+		}
+		if err != nil || open {
+			return nil, err
+		}
+		f, _, err := d.Tree.Tmpfile(ctx, a.Ino, 0o644, os.O_RDWR, tree.Owner{})
+		if err == nil {
+			d.keep(op.Handle, &openFile{f, os.O_RDWR, true})
+		}
+		return nil, err
+	case !open:
+		return nil, unix.EBADF
+	case op.Kind == Close:
+		return nil, d.close(op.Handle, h)
+	case op.Kind == LinkOpen:
+		return nil, d.linkOpen(op, h)
+	}
+	if err := mayUse(h.flags, op.Kind); err != nil {
+		return nil, err
+	}
+	return d.content(h, op)
+}
+
+// mayUse is what the kernel says of an operation on a handle that was opened
+// for another.
+func mayUse(flags int, k Kind) error {
+	mode := flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
+	switch {
+	case k == FsyncOpen:
+		return nil
+	case k == ReadFrom && mode == os.O_WRONLY:
+		return unix.EBADF
+	case k == TruncateOpen && mode == os.O_RDONLY:
+		return unix.EINVAL
+	case k == StoreTo && mode != os.O_RDWR:
+		return unix.EACCES
+	case k != ReadFrom && mode == os.O_RDONLY:
+		return unix.EBADF
+	}
+	return nil
+}
+
+func (d *Drive) keep(i int, h *openFile) {
+	if d.handles == nil {
+		d.handles = map[int]*openFile{}
+	}
+	d.handles[i] = h
+}
+
+func (d *Drive) open(op Op) error {
+	dir, name, err := d.parent(op.Path)
+	if err != nil {
+		return err
+	}
+	a, err := d.file(op.Path)
+	var f *tree.File
+	switch {
+	case err == nil:
+		f, err = d.Tree.Open(ctx, a.Ino, op.Flags)
+	case errnoOf(err) == unix.ENOENT && op.Flags&os.O_CREATE != 0:
+		f, _, err = d.Tree.Create(ctx, dir, name, 0o644, op.Flags, tree.Owner{})
+	}
+	if err == nil {
+		d.keep(op.Handle, &openFile{f: f, flags: op.Flags})
+	}
+	return err
+}
+
+func (d *Drive) close(i int, h *openFile) error {
+	ino := h.f.Ino()
+	h.f.Release()
+	delete(d.handles, i)
+	for _, o := range d.handles {
+		if o.f.Ino() == ino {
+			return nil
+		}
+	}
+	if a, err := d.Tree.Attr(ctx, ino); err == nil && a.Nlink == 0 {
+		d.Tree.Forget(ino)
+	}
+	return nil
+}
+
+// CloseAll closes what is open.
+func (d *Drive) CloseAll() {
+	for i, h := range d.handles {
+		_ = d.close(i, h)
+	}
+}
+
+func (d *Drive) linkOpen(op Op, h *openFile) error {
+	dir, name, err := d.parent(op.To)
+	if err != nil {
+		return err
+	}
+	if _, err := d.Tree.Lookup(ctx, dir, name); err == nil {
+		return unix.EEXIST
+	}
+	a, err := d.Tree.Attr(ctx, h.f.Ino())
+	if err != nil {
+		return err
+	}
+	if a.Nlink == 0 && !h.pinned {
+		return unix.ENOENT
+	}
+	if _, err = d.Tree.Link(ctx, h.f.Ino(), dir, name); err == nil {
+		h.pinned = false
+	}
+	return err
+}
