@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -26,6 +27,9 @@ func (t *Tree) Carry(seq uint64) (int64, error) {
 		if err := c.mark(m); err != nil {
 			return c.bytes, fmt.Errorf("carry over: %w", err)
 		}
+	}
+	if err := c.writing(); err != nil {
+		return c.bytes, fmt.Errorf("carry over: %w", err)
 	}
 	if err := c.singles(); err != nil {
 		return c.bytes, fmt.Errorf("carry over: %w", err)
@@ -97,6 +101,35 @@ func (c *carrier) inode(ino Ino) {
 		c.keys = append(c.keys, bytes.Clone(k))
 		return true
 	})
+}
+
+// writing gathers the rows of files that are open for writing: the kernel may
+// write one alone that a commit has taken, and no mark tells of it.
+func (c *carrier) writing() error {
+	var inos []Ino
+	err := c.t.st.Scan([]byte{tableWriting}, []byte{tableWriting + 1}, func(k, _ []byte) bool {
+		if m, err := parseMark(k); err == nil && !c.seen[m.Dir] {
+			inos = append(inos, m.Dir)
+		}
+		return true
+	})
+	for _, ino := range inos {
+		r, rerr := c.t.rowNow(ino)
+		if isStale(rerr) {
+			continue
+		}
+		if err = errors.Join(err, rerr); err != nil {
+			return err
+		}
+		m := Mark{r.parent, r.name}
+		if r.has(flagMulti) {
+			m = Mark{Links, linkName(ino)}
+		}
+		if err = c.mark(m); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // singles gathers the named values and the pins, which no commit has.

@@ -368,3 +368,39 @@ func TestLostIndexAndOldContent(t *testing.T) {
 	d.sync()
 	check(t, d.committed(), want)
 }
+
+// A file that the kernel writes alone may change after a commit has taken it and
+// the journal has forgotten it, and nobody is told: that it is open is not
+// forgotten.
+func TestLostIndexAndAFileBeingWritten(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, pass: true}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	d.put("dir/other", []byte("other"))
+	dir, _ := d.parent("dir/f")
+	f, _, err := d.tree.Create(ctx, dir, "f", 0o644, os.O_WRONLY, tree.Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := string(random(1, 100_000))
+	passed(t, f, first)
+	d.sync()
+	d.forgetJournal()
+	passed(t, f, "second")
+	if err := f.Sync(ctx, false); err != nil {
+		t.Fatal(err)
+	}
+	d.loseIndex()
+	d.open(nil)
+	if !d.lost {
+		t.Fatal("the test did not lose anything")
+	}
+	if err := d.tree.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"dir/": "", "dir/other": "other", "dir/f": "second" + first[6:]}
+	check(t, d.listTree(), want)
+	d.sync()
+	check(t, d.committed(), want)
+}
