@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -59,22 +60,14 @@ func (t *Tree) load(ctx context.Context, d *inode) error {
 		}
 	}
 	defer t.loading.done(d.ino)
-	l := loader{t: t, dir: d}
-	for root := d.committedDir(); !root.IsZero(); {
-		if t.content == nil {
-			return fmt.Errorf("directory %d: %w", d.ino, ErrUnreachable)
+	for {
+		l := loader{t: t, dir: d, root: d.committedDir()}
+		err := l.load(ctx)
+		if err == nil || l.root == d.committedDir() || ctx.Err() != nil {
+			return err
 		}
-		err := t.content.Dir(ctx, root, l.entry)
-		if err == nil {
-			break
-		}
-		now := d.committedDir()
-		if now == root || ctx.Err() != nil {
-			return fmt.Errorf("directory %q: %w", t.Path(d.ino), err)
-		}
-		root = now // a commit took it meanwhile, and gave up the blocks before
+		// A commit took it meanwhile, and gave up the blocks, and the marks, before.
 	}
-	return l.finish()
 }
 
 // committedDir is the root of a directory in the newest commit that has it.
@@ -87,14 +80,35 @@ func (in *inode) committedDir() link.Link {
 // loader writes the entries of one committed directory into the tables, some
 // at a time.
 type loader struct {
-	t   *Tree
-	dir *inode
-	buf []loaded
+	t    *Tree
+	dir  *inode
+	root link.Link
+	buf  []loaded
 }
 
 type loaded struct {
 	name string
 	rec  dag.Inode
+}
+
+// errMoved says that a directory is not as in this commit any more.
+var errMoved = errors.New("a newer commit has the directory")
+
+func (l *loader) load(ctx context.Context) error {
+	if l.root.IsZero() {
+		return l.flush(true)
+	}
+	if l.t.content == nil {
+		return fmt.Errorf("directory %d: %w", l.dir.ino, ErrUnreachable)
+	}
+	err := l.t.content.Dir(ctx, l.root, l.entry)
+	if err == nil {
+		err = l.flush(true)
+	}
+	if err != nil {
+		err = fmt.Errorf("directory %q: %w", l.t.Path(l.dir.ino), err)
+	}
+	return err
 }
 
 func (l *loader) entry(name string, rec dag.Inode) error {
@@ -105,16 +119,19 @@ func (l *loader) entry(name string, rec dag.Inode) error {
 	return l.flush(false)
 }
 
-func (l *loader) finish() error { return l.flush(true) }
-
 // flush writes what has gathered. All its cookies come from the directory's
 // row, so that a load that was broken off and begun again stays right: a name
-// that has a row keeps it.
+// that has a row keeps it. What was removed since is told by marks, which are
+// there as long as no newer commit has the directory.
 func (l *loader) flush(last bool) error {
 	c := l.t.begin()
 	l.t.names.Lock()
 	defer l.t.names.Unlock()
 	de := c.edit(l.dir)
+	if de.row.content != l.root {
+		c.abandon()
+		return errMoved
+	}
 	for _, e := range l.buf {
 		if err := c.insertLoaded(de, e); err != nil {
 			c.abandon()
