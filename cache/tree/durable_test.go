@@ -242,3 +242,18 @@ func TestSyncedWriteFails(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
+
+// The sweep may come by a backing file whose inode was unlinked just now: power
+// loss must not bring back the name alone.
+func TestSweepAfterAnUnlink(t *testing.T) {
+	d, disk := countingDevice(t)
+	ino := d.write(Root, "f", pattern(100_000, 1))
+	d.restart()
+	f, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer f.Release()
+	must(t, d.Unlink(ctx, Root, "f"))
+	if n, _ := disk.during(func() { err = d.Sweep(ctx) }); n == 0 || err != nil {
+		t.Errorf("%d flushes of the journal, %v", n, err)
+	}
+}

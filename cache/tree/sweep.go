@@ -24,6 +24,10 @@ func (t *Tree) Sweep(ctx context.Context) error {
 		case err != nil || t.awaitsRemoval(n):
 			return err
 		case !named && t.files.IsOld(n):
+			// That nobody names it has to survive the power, before it goes.
+			if err := t.syncTo(t.st.Seq()); err != nil {
+				return err
+			}
 			return t.files.Remove(n)
 		case !named:
 			return nil // it is being made
