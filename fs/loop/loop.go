@@ -50,6 +50,7 @@ type Loop struct {
 
 	watching atomic.Bool // the timer runs
 	watcher  *time.Timer
+	patience atomic.Int64 // until the next look; a time.Duration
 
 	over    atomic.Bool // no request comes any more
 	mu      sync.Mutex  // guards all, resting and setting over
@@ -83,6 +84,7 @@ func New(fd int, fs fuse.RawFileSystem, opt Options) (*Loop, error) {
 	l.device.fd = fd
 	// With one processor, or one thread of Go, others must run meanwhile.
 	l.spin.never = cores < 2 || runtime.GOMAXPROCS(0) == 1
+	l.patience.Store(int64(patience))
 	l.watcher = time.AfterFunc(time.Hour, l.watch)
 	l.watcher.Stop()
 	if err := l.greet(); err != nil {
@@ -210,15 +212,23 @@ func (l *Loop) interrupt(unique uint64) bool {
 	return false
 }
 
-// patience is how long one request may keep its reader from the others.
-const patience = time.Millisecond
+const (
+	// patience is how long one request may keep its reader from the others, where
+	// that has happened lately.
+	patience = time.Millisecond
+	// mostPatience is how long where it has not: each look wakes a thread, which
+	// is felt by whoever makes many quick requests.
+	mostPatience = 8 * patience
+)
 
 // watch takes from among the readers those that are stuck in a request. It runs
 // every so often as long as it finds one in a request, and is set going by the
 // next one.
 func (l *Loop) watch() {
-	if l.look() {
-		l.watcher.Reset(patience)
+	active, stuck := l.look()
+	l.patience.Store(int64(nextPatience(time.Duration(l.patience.Load()), stuck)))
+	if active {
+		l.watcher.Reset(time.Duration(l.patience.Load()))
 		return
 	}
 	l.watching.Store(false)
@@ -230,13 +240,22 @@ func (l *Loop) watch() {
 // watched makes sure that somebody watches.
 func (l *Loop) watched() {
 	if !l.watching.Load() && l.watching.CompareAndSwap(false, true) {
-		l.watcher.Reset(patience)
+		l.watcher.Reset(time.Duration(l.patience.Load()))
 	}
 }
 
+// nextPatience is when to look again after a look that found readers stuck, or
+// none.
+func nextPatience(last time.Duration, stuck bool) time.Duration {
+	if stuck {
+		return patience
+	}
+	return min(max(2*last, patience), mostPatience)
+}
+
 // look has readers that are in the same request as at the last look leave. It
-// reports whether any reader is in a request.
-func (l *Loop) look() (active bool) {
+// reports whether any reader is in a request, and whether any was stuck.
+func (l *Loop) look() (active, anyStuck bool) {
 	l.mu.Lock()
 	var stuck []*worker
 	for w := range l.all {
@@ -254,7 +273,7 @@ func (l *Loop) look() (active bool) {
 	for _, w := range stuck {
 		w.leave()
 	}
-	return active
+	return active, len(stuck) > 0
 }
 
 func (l *Loop) anyBusy() bool {

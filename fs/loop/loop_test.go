@@ -593,3 +593,18 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestPatience: looks become rarer while nothing is stuck, down to a bound, and
+// are frequent again once something was.
+func TestPatience(t *testing.T) {
+	p := nextPatience(mostPatience, true)
+	for want := patience; want < mostPatience; want *= 2 {
+		if p != want {
+			t.Fatalf("looks again after %v, want %v", p, want)
+		}
+		p = nextPatience(p, false)
+	}
+	if again := nextPatience(p, false); p != mostPatience || again != mostPatience {
+		t.Errorf("looks again after %v, then %v", p, again)
+	}
+}
