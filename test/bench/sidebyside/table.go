@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,7 @@ import (
 // table collects results.
 type table struct {
 	columns []*column
+	began   time.Time
 	rates   map[cell][]float64 // units a second
 	costs   map[cell][]float64 // processor time for a unit, in microseconds
 }
@@ -24,7 +26,7 @@ type cell struct {
 }
 
 func newTable(columns []*column) *table {
-	return &table{columns: columns, rates: map[cell][]float64{}, costs: map[cell][]float64{}}
+	return &table{columns: columns, began: time.Now(), rates: map[cell][]float64{}, costs: map[cell][]float64{}}
 }
 
 func (t *table) add(workload int, c *column, r result) {
@@ -45,7 +47,8 @@ func median(v []float64) float64 {
 func (t *table) print(w io.Writer) {
 	var u unix.Utsname
 	_ = unix.Uname(&u)
-	fmt.Fprintf(w, "%d cores, Linux %s, %s; load %s\n", runtime.NumCPU(), unix.ByteSliceToString(u.Release[:]), runtime.Version(), load())
+	fmt.Fprintf(w, "%d cores, Linux %s, %s; load %s; measured in %v\n", runtime.NumCPU(), unix.ByteSliceToString(u.Release[:]),
+		runtime.Version(), load(), time.Since(t.began).Round(time.Second))
 	fmt.Fprint(w, "\nSpeed: medians, units a second (s: seconds for the whole)\n\n")
 	t.rows(w, t.rates, func(work workload, v float64) string {
 		if work.unit == "s" {
@@ -92,8 +95,8 @@ func (t *table) rows(w io.Writer, of map[cell][]float64, show func(workload, flo
 
 // goals prints how the drive stands to what it is to be compared with.
 func (t *table) goals(w io.Writer) {
-	line(w, []string{"workload", "mounted by", "compared with", "ratio", "at least", "aim", ""})
-	line(w, slices.Repeat([]string{"---"}, 7))
+	line(w, []string{"workload", "mounted by", "compared with", "ratio", "at least", "aim", "", "to the bare directory"})
+	line(w, slices.Repeat([]string{"---"}, 8))
 	for i, work := range workloads {
 		for _, by := range mounts(work) {
 			ours, theirs := median(t.rates[cell{i, by.name}]), median(t.rates[cell{i, by.goal.of}])
@@ -103,9 +106,18 @@ func (t *table) goals(w io.Writer) {
 			ratio := ours / theirs
 			cpu := median(t.costs[cell{i, by.goal.of}]) / median(t.costs[cell{i, by.name}])
 			line(w, []string{work.name, by.who, title(by.goal.of), fmt.Sprintf("%.2f (%.2f)", ratio, cpu),
-				fmt.Sprint(by.goal.least), fmt.Sprint(by.goal.aim), verdict(ratio, by.goal)})
+				fmt.Sprint(by.goal.least), fmt.Sprint(by.goal.aim), verdict(ratio, by.goal), t.toBare(i, ours)})
 		}
 	}
+}
+
+// toBare is the ratio to the bare directory, which says how far a goal can be
+// reached at all: nobody is faster than the disk.
+func (t *table) toBare(workload int, rate float64) string {
+	if bare := median(t.rates[cell{workload, "bare"}]); bare > 0 {
+		return fmt.Sprintf("%.2f", rate/bare)
+	}
+	return ""
 }
 
 // by is one way to mount a drive.
