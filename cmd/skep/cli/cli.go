@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,12 +11,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
-	"skep/cache/space"
-	"skep/chunker/keyring"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
@@ -156,105 +151,9 @@ func (a *app) call(ctx context.Context, path string, in, out any) error {
 	return err
 }
 
-// passphrase reads the passphrase for new keys: from the file that was named,
-// else none.
-func (a *app) passphrase() ([]byte, error) {
-	if a.passphraseFile == "" {
-		return nil, nil
-	}
-	b, err := os.ReadFile(a.passphraseFile)
-	if err != nil {
-		return nil, fmt.Errorf("passphrase: %w", err)
-	}
-	b = bytes.TrimRight(b, "\r\n")
-	if len(b) == 0 {
-		return nil, fmt.Errorf("passphrase: %s is empty", a.passphraseFile)
-	}
-	return b, nil
-}
-
-// unlock opens the keys of a home, asking for the passphrase on the terminal
-// if there is one and it is needed.
-func (a *app) unlock(h home.Dir) (keyring.Local, error) {
-	pass, err := a.passphrase()
-	if err != nil {
-		return keyring.Local{}, err
-	}
-	keys, err := h.Keys(pass)
-	if !errors.Is(err, keyring.ErrLocked) {
-		return keys, err
-	}
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return keys, fmt.Errorf("%w: give --passphrase-file", err)
-	}
-	fmt.Fprint(a.errOut, "Passphrase of the keys: ")
-	pass, err = term.ReadPassword(int(os.Stdin.Fd()))
-	fmt.Fprintln(a.errOut)
-	if err != nil {
-		return keys, fmt.Errorf("passphrase: %w", err)
-	}
-	return h.Keys(pass)
-}
-
 // printJSON writes a value for scripts.
 func (a *app) printJSON(v any) error {
 	e := json.NewEncoder(a.out)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
-
-// sizeFlag is a number of bytes on the command line, such as 10G or 500MiB.
-type sizeFlag int64
-
-func (s *sizeFlag) String() string { return humanize.IBytes(uint64(*s)) }
-
-// Set parses a size. A bare letter stands for the power of 1024, as in du.
-func (s *sizeFlag) Set(v string) error {
-	u := strings.ToUpper(strings.TrimSpace(v))
-	if n := len(u); n > 0 && strings.ContainsRune("KMGTP", rune(u[n-1])) {
-		u += "IB"
-	}
-	n, err := humanize.ParseBytes(u)
-	if err != nil || n > 1<<62 {
-		return fmt.Errorf("%q is not a size; write it as 10G or 500M", v)
-	}
-	*s = sizeFlag(n)
-	return nil
-}
-
-// cacheFlag is the limit of a drive's cache on the command line.
-type cacheFlag struct{ limit int64 }
-
-func (c *cacheFlag) String() string {
-	if c.limit == 0 {
-		return "auto"
-	}
-	return humanize.IBytes(uint64(c.limit))
-}
-
-// Set parses a size, or "auto".
-func (c *cacheFlag) Set(v string) error {
-	if v == "auto" {
-		c.limit = 0
-		return nil
-	}
-	var s sizeFlag
-	if err := s.Set(v); err != nil {
-		return fmt.Errorf("%w, or auto for a share of the disk", err)
-	}
-	if s < space.MinLimit {
-		return fmt.Errorf("a cache needs at least %s", humanize.IBytes(space.MinLimit))
-	}
-	c.limit = int64(s)
-	return nil
-}
-
-// Type names the flag's type in help texts.
-func (c *cacheFlag) Type() string { return "SIZE" }
-
-const cacheUsage = "how much of this disk the drive may take; auto is half of what others leave"
-
-// Type names the flag's type in help texts.
-func (s *sizeFlag) Type() string { return "SIZE" }
-
-func bytesOf(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,22 +36,13 @@ lost. They are shown once. Write them down, on paper.`,
 }
 
 func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, wordsFile string) error {
-	h, err := a.home()
+	h, s, err := a.newHome(cmd, flags, cache)
 	if err != nil {
 		return err
 	}
-	flags.fit(cmd, h)
-	s, err := flags.settings()
-	if err != nil {
-		return err
-	}
-	s.Cache = cache.limit
 	pass, err := a.passphrase()
 	if err != nil {
 		return err
-	}
-	if h.Exists() {
-		return fmt.Errorf("%w: %s; choose another one with --home", home.ErrExists, h)
 	}
 	var file *os.File
 	if wordsFile != "" {
@@ -71,19 +59,32 @@ func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, word
 		}
 		return err
 	}
-	if file != nil {
-		if _, err := fmt.Fprintln(file, entropy.Phrase()); err != nil {
-			return fmt.Errorf("file for the words: %w", err)
+	if file == nil {
+		a.showWords(entropy)
+	} else {
+		_, err := fmt.Fprintln(file, entropy.Phrase())
+		if err = errors.Join(err, file.Sync()); err != nil {
+			return fmt.Errorf("file for the words: %w; they are lost: remove %s and make the drive again", err, h)
 		}
 		fmt.Fprintf(a.out, "The drive is made. Its recovery words are in %s: keep them safe, and off this computer.\n", wordsFile)
-	} else {
-		a.showWords(entropy)
 	}
 	fmt.Fprintf(a.out, "Now mount it:\n\n  skep%s mount DIR\n", a.homeFlag())
-	if file == nil {
-		return nil
+	return nil
+}
+
+// newHome is where a home is to be made, with its settings as the flags have them.
+func (a *app) newHome(cmd *cobra.Command, flags peerFlags, cache cacheFlag) (home.Dir, home.Settings, error) {
+	h, err := a.home()
+	if err != nil {
+		return h, home.Settings{}, err
 	}
-	return file.Sync()
+	flags.fit(cmd, h)
+	s, err := flags.settings()
+	if err == nil && h.Exists() {
+		err = fmt.Errorf("%w: %s; choose another one with --home", home.ErrExists, h)
+	}
+	s.Cache = cache.limit
+	return h, s, err
 }
 
 func (a *app) showWords(e words.Entropy) {
@@ -100,77 +101,4 @@ func (a *app) homeFlag() string {
 		return ""
 	}
 	return " --home " + a.homeDir
-}
-
-func (a *app) recoverCommand() *cobra.Command {
-	var flags peerFlags
-	var wordsFile string
-	var cache cacheFlag
-	var timeout time.Duration
-	cmd := &cobra.Command{
-		Use:   "recover",
-		Short: "Bring a drive back from its recovery words",
-		Long: `Makes a home for a drive that exists already, from nothing but its recovery words
-and the address of any peer of its swarm. This computer becomes a new device of
-the drive. Files and directories come when they are looked at.`,
-		Example: `  skep recover --words-file words.txt --bootstrap /ip4/203.0.113.5/tcp/4001/p2p/12D3KooW…`,
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-			defer cancel()
-			return a.runRecover(ctx, cmd, flags, cache, wordsFile)
-		},
-	}
-	flags.add(cmd)
-	cmd.Flags().Var(&cache, "cache", cacheUsage)
-	cmd.Flags().StringVar(&wordsFile, "words-file", "", "file with the recovery words (- for standard input)")
-	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "give up after this long")
-	return cmd
-}
-
-func (a *app) runRecover(ctx context.Context, cmd *cobra.Command, flags peerFlags, cache cacheFlag, wordsFile string) error {
-	h, err := a.home()
-	if err != nil {
-		return err
-	}
-	flags.fit(cmd, h)
-	s, err := flags.settings()
-	if err != nil {
-		return err
-	}
-	s.Cache = cache.limit
-	switch {
-	case wordsFile == "":
-		return usageError{errors.New("give the recovery words with --words-file FILE (- for standard input)")}
-	case len(s.Bootstrap) == 0:
-		return usageError{errors.New("give the address of any peer of the swarm with --bootstrap")}
-	}
-	if h.Exists() {
-		return fmt.Errorf("%w: %s; choose another one with --home", home.ErrExists, h)
-	}
-	if wordsFile == "-" {
-		wordsFile = "/dev/stdin"
-	}
-	b, err := os.ReadFile(wordsFile)
-	if err != nil {
-		return fmt.Errorf("recovery words: %w", err)
-	}
-	entropy, err := words.Parse(strings.TrimSpace(string(b)))
-	if err != nil {
-		return fmt.Errorf("recovery words: %w", err)
-	}
-	pass, err := a.passphrase()
-	if err != nil {
-		return err
-	}
-	err = daemon.Recover(ctx, h, s, entropy, pass, func(step string) {
-		if a.gauge().on {
-			fmt.Fprintln(a.errOut, step+" …")
-		}
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.out, "The drive is back. Mount it:\n\n  skep%s mount DIR\n", a.homeFlag())
-	return nil
 }

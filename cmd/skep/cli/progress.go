@@ -87,22 +87,3 @@ func (a *app) waiting(ctx context.Context, fn func() error, of func(control.Stat
 		}
 	}
 }
-
-// uploading is how far an upload is, or, while none can begin, the reading of
-// the block index.
-func uploading(s control.Status) meter {
-	if !s.Uploading && !s.Read && s.IndexTotal > 0 {
-		return meter{what: "reading the index", done: s.IndexDone, of: s.IndexTotal}
-	}
-	if !s.Uploading {
-		return meter{}
-	}
-	return meter{what: "uploading", done: s.UploadedNow, of: s.PendingBytes, bytes: true}
-}
-
-// sync waits until everything is out.
-func (a *app) sync(ctx context.Context, timeout time.Duration) error {
-	return a.waiting(ctx, func() error {
-		return a.call(ctx, "/v1/sync", control.Sync{Timeout: timeout}, nil)
-	}, uploading)
-}

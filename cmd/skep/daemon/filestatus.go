@@ -26,6 +26,9 @@ func (d *Daemon) pathStatus(ctx context.Context, path string) control.PathStatus
 }
 
 func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatus) error {
+	if d.drive == nil {
+		return errNoDrive
+	}
 	rel, err := d.relative(path)
 	if err != nil {
 		return err

@@ -29,9 +29,9 @@ func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, 
 		if err != nil {
 			return s, err
 		}
-		for _, p := range in.Paths {
-			s.Paths = append(s.Paths, d.pathStatus(ctx, p))
-		}
+	}
+	for _, p := range in.Paths {
+		s.Paths = append(s.Paths, d.pathStatus(ctx, p))
 	}
 	for _, p := range d.net.peers.List() {
 		if p.Key == d.net.self || p.HelloAt.IsZero() && shards[p.Key] == 0 {

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"skep/chunker/keyring"
+	"skep/cmd/skep/control"
+	"skep/cmd/skep/daemon"
+	"skep/cmd/skep/home"
+)
+
+// ensureDaemon starts the daemon of a home in the background, unless it runs.
+func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string) error {
+	c := control.NewClient(h.Socket())
+	if err := c.Call(ctx, "/v1/status", daemon.StatusRequest{}, nil); !errors.Is(err, control.ErrNotRunning) {
+		return err
+	}
+	if _, err := h.Settings(); err != nil {
+		if errors.Is(err, home.ErrNone) {
+			return fmt.Errorf("%w; make a drive with skep init, or bring one back with skep recover", err)
+		}
+		return err
+	}
+	keys, err := a.unlock(h)
+	if err != nil {
+		return err
+	}
+	return a.spawn(ctx, h, keys, bootstrap)
+}
+
+// spawn starts the daemon and waits until it answers or has failed.
+func (a *app) spawn(ctx context.Context, h home.Dir, keys keyring.Local, bootstrap []string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(h.Log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("log of the daemon: %w", err)
+	}
+	defer log.Close()
+	abs, err := filepath.Abs(string(h))
+	if err != nil {
+		return err
+	}
+	argv := []string{"daemon", "--home", abs}
+	for _, b := range bootstrap {
+		argv = append(argv, "--bootstrap", b)
+	}
+	// The keys go through a pipe: neither arguments nor files show them.
+	sealed, err := keyring.EncodeLocal(keys, nil, keyring.Cost{})
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(exe, argv...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Stdin = strings.NewReader(string(sealed))
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- cmd.Wait() }()
+	c := control.NewClient(h.Socket())
+	for {
+		if err := c.Call(ctx, "/v1/status", daemon.StatusRequest{}, nil); !errors.Is(err, control.ErrNotRunning) {
+			return err
+		}
+		select {
+		case <-failed:
+			return fmt.Errorf("the daemon did not start: %s", lastLine(h.Log()))
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// lastLine is the end of a log, where the reason is.
+func lastLine(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "see " + path
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.TrimPrefix(lines[len(lines)-1], "skep: ")
+}
+
+// daemonCommand is what mount starts in the background.
+func (a *app) daemonCommand() *cobra.Command {
+	var bootstrap []string
+	cmd := &cobra.Command{
+		Use:    "daemon",
+		Short:  "Serve a home; keys come on standard input",
+		Hidden: true,
+		Args:   args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.home()
+			if err != nil {
+				return err
+			}
+			b, err := readAllStdin()
+			if err != nil {
+				return err
+			}
+			keys, err := keyring.DecodeLocal(b, nil)
+			if err != nil {
+				return err
+			}
+			d, err := daemon.Open(h, keys, bootstrap, daemon.NewLog(os.Stderr, false))
+			if err != nil {
+				return err
+			}
+			return d.Run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringArrayVar(&bootstrap, "bootstrap", nil, "")
+	return cmd
+}
+
+// readAllStdin reads what came through the pipe that started the daemon.
+func readAllStdin() ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(os.Stdin, keyring.MaxLocal+1))
+	if err != nil {
+		return nil, fmt.Errorf("keys on standard input: %w", err)
+	}
+	return b, nil
+}

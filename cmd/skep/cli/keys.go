@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/term"
+
+	"skep/chunker/keyring"
+	"skep/cmd/skep/home"
+)
+
+// passphrase reads the passphrase for new keys: from the file that was named,
+// else none.
+func (a *app) passphrase() ([]byte, error) {
+	if a.passphraseFile == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(a.passphraseFile)
+	if err != nil {
+		return nil, fmt.Errorf("passphrase: %w", err)
+	}
+	b = bytes.TrimRight(b, "\r\n")
+	if len(b) == 0 {
+		return nil, fmt.Errorf("passphrase: %s is empty", a.passphraseFile)
+	}
+	return b, nil
+}
+
+// unlock opens the keys of a home, asking for the passphrase on the terminal
+// if there is one and it is needed.
+func (a *app) unlock(h home.Dir) (keyring.Local, error) {
+	pass, err := a.passphrase()
+	if err != nil {
+		return keyring.Local{}, err
+	}
+	keys, err := h.Keys(pass)
+	if !errors.Is(err, keyring.ErrLocked) {
+		return keys, err
+	}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return keys, fmt.Errorf("%w: give --passphrase-file", err)
+	}
+	fmt.Fprint(a.errOut, "Passphrase of the keys: ")
+	pass, err = term.ReadPassword(int(os.Stdin.Fd()))
+	fmt.Fprintln(a.errOut)
+	if err != nil {
+		return keys, fmt.Errorf("passphrase: %w", err)
+	}
+	return h.Keys(pass)
+}

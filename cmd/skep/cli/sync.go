@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"skep/cmd/skep/control"
+)
+
+func (a *app) syncCommand() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "sync",
+		Short: "Wait until everything is safely out",
+		Long: `Returns when all that was closed or fsynced before is with enough holders that it
+comes back even if this device is lost. Else it says what is missing, and exits
+with 1.`,
+		Example: `  skep sync
+  skep sync --timeout 10m && poweroff`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.sync(cmd.Context(), timeout)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up waiting after this long (default: never)")
+	return cmd
+}
+
+// sync waits until everything is out.
+func (a *app) sync(ctx context.Context, timeout time.Duration) error {
+	return a.waiting(ctx, func() error {
+		return a.call(ctx, "/v1/sync", control.Sync{Timeout: timeout}, nil)
+	}, uploading)
+}
+
+// uploading is how far an upload is, or, while none can begin, the reading of
+// the block index.
+func uploading(s control.Status) meter {
+	if !s.Uploading && !s.Read && s.IndexTotal > 0 {
+		return meter{what: "reading the index", done: s.IndexDone, of: s.IndexTotal}
+	}
+	if !s.Uploading {
+		return meter{}
+	}
+	return meter{what: "uploading", done: s.UploadedNow, of: s.PendingBytes, bytes: true}
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"skep/cmd/skep/control"
+	"skep/cmd/skep/daemon"
+	"skep/fs/mount"
+)
+
+func (a *app) umountCommand() *cobra.Command {
+	var force, wait bool
+	cmd := &cobra.Command{
+		Use:     "umount DIR",
+		Aliases: []string{"unmount"},
+		Short:   "Take the folder away",
+		Long: `Unmounts the drive. What is not with its holders yet stays on this device and goes
+on being uploaded by the daemon; umount says how much that is. With --wait, the
+drive is unmounted when everything is safely out, and not if that fails. With
+--force, programs that use the folder lose it at once.`,
+		Example: `  skep umount ~/drive
+  skep umount --wait ~/drive && poweroff
+  skep umount --force ~/drive`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, argv []string) error {
+			dir, err := filepath.Abs(argv[0])
+			if err != nil {
+				return err
+			}
+			if wait {
+				if err := a.sync(cmd.Context(), 0); err != nil {
+					return err
+				}
+			}
+			err = a.call(cmd.Context(), "/v1/umount", control.Unmount{Dir: dir, Force: force}, nil)
+			if errors.Is(err, control.ErrNotRunning) && takeDeadMount(cmd.Context(), dir) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			var s control.Status
+			if err := a.call(cmd.Context(), "/v1/status", daemon.StatusRequest{}, &s); err == nil && s.PendingFiles > 0 {
+				fmt.Fprintf(a.errOut, "Unmounted. %d changes (%s) are on this device only; the daemon goes on uploading them. skep sync waits for it.\n",
+					s.PendingFiles, bytesOf(s.PendingBytes))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "even if programs use it")
+	cmd.Flags().BoolVar(&wait, "wait", false, "first until everything is safely out")
+	return cmd
+}
+
+// takeDeadMount takes away a mount that a crash left, and reports whether there
+// was one.
+func takeDeadMount(ctx context.Context, dir string) bool {
+	if errors.Is(mount.Check(dir, mount.Options{NonEmpty: true}), mount.ErrMounted) {
+		return false // the daemon of another home serves it
+	}
+	return mount.Unmount(ctx, dir) == nil
+}
