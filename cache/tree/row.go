@@ -18,7 +18,7 @@ const (
 	tableXattrs  = 'x' // inode → attributes
 	tableMark    = 'm' // directory, name → epoch
 	tableRanges  = 'r' // inode → valid and dirty ranges of its backing file
-	tableAdded   = 'a' // inode, offset → up to where it is valid since the ranges were written
+	tableAdded   = 'a' // inode, number → a write that the ranges do not count in yet
 	tableWriting = 'w' // inode: open for writing
 	tablePin     = 'q' // inode: pinned to this device
 	tableBacking = 'n' // backing number → inode
