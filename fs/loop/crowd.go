@@ -14,8 +14,10 @@ const (
 	// crowdLooks is how many looks in a row find too many before they count:
 	// threads that run for a moment are everywhere.
 	crowdLooks = 3
-	// crowdTime is how long a crowd is taken to last.
+	// crowdTime is how long a crowd is taken to last that was counted, and feltTime
+	// one that was felt, which may be Go's collector and soon over.
 	crowdTime = 50 * time.Millisecond
+	feltTime  = 10 * time.Millisecond
 	// longPause is more than a processor needs to try once to read: somebody else
 	// had it meanwhile, a thread of this machine or one beside it.
 	longPause = spinTime / 2
@@ -48,15 +50,13 @@ func (c *crowd) there(now time.Duration) bool {
 	if c.found.Add(1) < crowdLooks {
 		return false
 	}
-	c.felt(now)
+	c.found.Store(crowdLooks - 1) // one more look suffices next time
+	c.until.Store(int64(now + crowdTime))
 	return true
 }
 
 // felt says that somebody else ran where a reader wanted to.
-func (c *crowd) felt(now time.Duration) {
-	c.found.Store(crowdLooks - 1) // one more look suffices next time
-	c.until.Store(int64(now + crowdTime))
-}
+func (c *crowd) felt(now time.Duration) { c.until.Store(int64(now + feltTime)) }
 
 // openRunning opens what tells how many threads run or wait to; where there is no
 // such thing, all that is told is 0.

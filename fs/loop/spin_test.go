@@ -92,7 +92,7 @@ func TestCrowd(t *testing.T) {
 		t.Error("not tried when the crowd had gone, or too early")
 	}
 	s.crowd.felt(now)
-	if pass(crowdTime/2) || !pass(crowdTime) {
+	if pass(feltTime/2) || !pass(feltTime) {
 		t.Error("what was felt does not count, or for ever")
 	}
 }
