@@ -5,6 +5,7 @@ import (
 
 	"skep/cache/backing"
 	"skep/chunker/dag"
+	"skep/chunker/link"
 )
 
 // CleanChunks calls fn for the chunks of a file's backing file that are to be as
@@ -36,6 +37,13 @@ func (t *Tree) CleanChunks(ctx context.Context, ino Ino, fn func(f dag.File, i i
 		}
 	}
 	return nil
+}
+
+// Committed is the block that leads to all that the newest commit has of a
+// directory or a file; zero if it has none.
+func (t *Tree) Committed(ino Ino) (link.Link, error) {
+	r, err := t.rowNow(ino)
+	return r.content, err
 }
 
 // cleanWithTail is cleanHere, with the last chunk if that is clean and here; in.mu

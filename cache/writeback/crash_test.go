@@ -143,6 +143,9 @@ func (d *device) audit() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	if err := d.tree.Audit(func(path, what string) { d.t.Errorf("%s: %s", path, what) }); err != nil {
+		d.t.Fatal(err)
+	}
 	for _, p := range d.swarm.Packs() {
 		row, ok, err := d.table.Pack(p.Group, p.Number)
 		if err != nil || !ok || row.Live == 0 {

@@ -273,6 +273,11 @@ func TestDamagedContent(t *testing.T) {
 		if !strings.Contains(r.Stdout, "kept in pack") {
 			t.Error("fsck does not find the damaged packs of metadata")
 		}
+		for _, dir := range []string{"/", "/tree/", "/tree/d00/"} {
+			if !strings.Contains("\n"+r.Stdout, "\n"+dir+": names, attributes") {
+				t.Errorf("fsck does not say that what is damaged is of %s", dir)
+			}
+		}
 	}
 	d.Skep(t, "fsck").OK(t)
 	d.Mount(t)
@@ -287,6 +292,55 @@ func TestDamagedContent(t *testing.T) {
 	}
 	harness.Skep(t, "--home", p.Home, "fsck").Fails(t, 1, "problems")
 	harness.Skep(t, "--home", p.Home, "fsck").OK(t)
+}
+
+// With --remote, fsck asks the holders what they have, and says of how many packs
+// and files there is too little, and which of them cannot be read.
+func TestFsckAsksHolders(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 6})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	harness.Files(t, d.Path("tree"), 5, 700_000, 9)
+	write(t, d.Path("note"), "small enough to lie in its directory")
+	d.Sync(t)
+	s := d.WaitSafe(t, 30*time.Second)
+	content := slices.IndexFunc(s.Codings, func(c control.Coding) bool { return c.Kind == "content" })
+	if content < 0 {
+		t.Fatalf("codings %+v", s.Codings)
+	}
+	parity := s.Codings[content].N - s.Codings[content].K
+	d.Stop(t)
+	count := func(r harness.Result, what string) float64 {
+		n, ok := object(t, r.Stdout)[what].(float64)
+		if !ok {
+			t.Errorf("fsck does not tell %s:\n%s", what, r.Stdout)
+		}
+		return n
+	}
+	all := d.Skep(t, "fsck", "--remote", "--json")
+	all.OK(t)
+	if packs := count(all, "packs"); packs != float64(s.Packs) || count(all, "packs_below_target") != 0 || count(all, "files_below_target") != 0 {
+		t.Errorf("of %d packs that are safe, fsck says\n%s", s.Packs, all.Stdout)
+	}
+	gone := 0
+	for _, p := range swarm.Peers[1:] { // by the first the swarm is joined
+		if gone <= parity && len(p.Shards(t)) > 0 {
+			p.Destroy(t)
+			gone++
+		}
+	}
+	r := d.Skep(t, "fsck", "--remote", "--json")
+	if r.Code != 1 || count(r, "files_lost") != 5 || count(r, "files_below_target") != 5 || count(r, "packs_lost") == 0 {
+		t.Errorf("after %d holders went, exit status %d:\n%s", gone, r.Code, r.Stdout)
+	}
+	for i := range 5 {
+		if name := fmt.Sprintf("/tree/d%02d/f%04d", i, i); !strings.Contains(r.Stdout, name) {
+			t.Errorf("fsck does not name %s", name)
+		}
+	}
+	if strings.Contains(r.Stdout, "/note") {
+		t.Error("what is in its directory's pack is called lost")
+	}
 }
 
 // matching are the files of a home that match a pattern, at any depth below

@@ -19,10 +19,11 @@ func (a *app) fsckCommand() *cobra.Command {
 		Long: `Checks that what is stored on this device fits together: the journal, the tables,
 every directory, the content of every file against what was committed, the packs
 of metadata, the account of what is stored, the shards held for others. It says
-what it found in terms of files. What can be made anew from the rest is made anew
+what it found in terms of files and directories. What can be made anew from the rest is made anew
 by opening the home; a damaged shard of another is removed. The daemon must not be
 running (skep down). With --remote, what is only with holders is fetched and
-checked, too. With --repair, content and metadata that are damaged here are let go
+checked, too, and they are asked what they have: how many packs, and files in
+them, have fewer shards than they should, and which cannot be read. With --repair, content and metadata that are damaged here are let go
 of: they are fetched from their holders when they are needed.
 
 Exits with 0 if all is well, else with 1.`,
@@ -55,6 +56,10 @@ Exits with 0 if all is well, else with 1.`,
 				}
 				fmt.Fprintf(a.out, "%d directories, %d files, %s of content, %d packs of metadata, %d shards held for others: %d problems.\n",
 					report.Directories, report.Files, bytesOf(report.Bytes), report.PackFiles, report.HostedShards, len(report.Problems))
+			}
+			if opt.Remote && !asJSON {
+				fmt.Fprintf(a.out, "Holders were asked: %d of %d packs have fewer shards than they should, %d too few to be read; %d files lie in the first, %d in the others.\n",
+					report.PacksBelowTarget, report.Packs, report.PacksLost, report.FilesBelowTarget, report.FilesLost)
 			}
 			if report.Unchecked > 0 && !asJSON {
 				fmt.Fprintf(a.out, "What %d files here should be only holders know: check them with --remote.\n", report.Unchecked)

@@ -8,7 +8,9 @@ import (
 
 	"skep/cache/tree"
 	"skep/chunker/block"
+	"skep/chunker/dag"
 	"skep/chunker/keyring"
+	"skep/chunker/link"
 	"skep/cmd/skep/home"
 )
 
@@ -18,11 +20,18 @@ type FsckReport struct {
 	Files       int   `json:"files"`
 	Bytes       int64 `json:"bytes"`
 	// Unchecked files have content here, and what it should be is with holders.
-	Unchecked    int       `json:"unchecked"`
-	PackFiles    int       `json:"pack_files"`
-	HostedGroups int       `json:"hosted_groups"`
-	HostedShards int       `json:"hosted_shards"`
-	Problems     []Problem `json:"problems"`
+	Unchecked    int `json:"unchecked"`
+	PackFiles    int `json:"pack_files"`
+	HostedGroups int `json:"hosted_groups"`
+	HostedShards int `json:"hosted_shards"`
+	// What holders have, if they were asked: packs with fewer shards than they
+	// should have, of these those with too few to be read; and the files in them.
+	Packs            int       `json:"packs"`
+	PacksBelowTarget int       `json:"packs_below_target"`
+	PacksLost        int       `json:"packs_lost"`
+	FilesBelowTarget int       `json:"files_below_target"`
+	FilesLost        int       `json:"files_lost"`
+	Problems         []Problem `json:"problems"`
 }
 
 // Problem is one thing that is not as it should be.
@@ -33,7 +42,7 @@ type Problem struct {
 
 // FsckOptions say how much is checked, and whether damage is mended.
 type FsckOptions struct {
-	// Remote fetches what is only with holders.
+	// Remote fetches what is only with holders, and asks them what they have.
 	Remote bool
 	// Repair lets go of what is damaged here and whole with holders.
 	Repair bool
@@ -49,7 +58,7 @@ func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt FsckOptions) 
 		return r, err
 	}
 	defer d.close()
-	c := checker{d: d, r: &r, opt: opt}
+	c := checker{d: d, r: &r, opt: opt, roots: map[link.Hash]string{}, parents: map[link.Hash]link.Hash{}}
 	if err := c.hosted(ctx); err != nil || d.drive == nil {
 		return r, err
 	}
@@ -57,9 +66,13 @@ func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt FsckOptions) 
 		if err := d.net.join(ctx); err != nil {
 			return r, err
 		}
+		if err := c.askHolders(ctx); err != nil {
+			return r, err
+		}
 	}
 	c.tags = block.NewSealer(d.drive.epoch.Convergence)
 	for _, step := range []func(context.Context) error{
+		c.rows,
 		c.account,
 		func(ctx context.Context) error { return c.dir(ctx, tree.Root, "/") },
 		c.packFiles, // last: the others read from them
@@ -76,6 +89,23 @@ type checker struct {
 	r    *FsckReport
 	opt  FsckOptions
 	tags *block.Sealer
+
+	survey *survey // nil: nobody was asked
+
+	roots   map[link.Hash]string    // paths of directories and files, by the block that leads to all of theirs
+	parents map[link.Hash]link.Hash // a block that refers to a block
+}
+
+// committed takes note of where the newest commit has a directory or a file.
+func (c *checker) committed(ino tree.Ino, path string) {
+	if l, err := c.d.drive.tree.Committed(ino); err == nil && !l.IsZero() {
+		c.roots[l.Hash] = path
+	}
+}
+
+// rows compares the rows of the tree with each other.
+func (c *checker) rows(context.Context) error {
+	return c.d.drive.tree.Audit(func(path, what string) { c.problem(path, errors.New(what)) })
 }
 
 func (c *checker) problem(path string, err error) {
@@ -97,6 +127,7 @@ func (c *checker) dir(ctx context.Context, ino tree.Ino, path string) error {
 		return nil
 	}
 	c.r.Directories++
+	c.committed(ino, path)
 	var subs []tree.DirEntry
 	err = c.d.drive.tree.ReadDir(ctx, ino, 0, func(e tree.DirEntry) bool {
 		switch e.Attr.Mode & 0o170000 {
@@ -132,6 +163,10 @@ func (c *checker) file(ctx context.Context, ino tree.Ino, path string) {
 	if err := c.content(ctx, ino, path); err != nil {
 		c.problem(path, err)
 		return
+	}
+	c.committed(ino, path)
+	if !s.Dirty {
+		c.redundancy(ctx, path, dag.File{Root: s.Content, Size: s.Size})
 	}
 	if s.Resident < s.Size && !c.opt.Remote {
 		return

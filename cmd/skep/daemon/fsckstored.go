@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 
 	"skep/cache/blocks"
 	"skep/cache/readerr"
@@ -53,13 +55,25 @@ func (c *checker) packFiles(ctx context.Context) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it died since it was listed
 		}
+		var bad []link.Hash
 		if err == nil {
-			err = checkPack(d.epoch.Read, b)
+			bad, err = checkPack(d.epoch.Read, b)
 		}
 		if err == nil {
 			return nil
 		}
-		c.problem(fmt.Sprintf("names and attributes, as kept in pack %d of group %v", n, id), err)
+		if bad == nil { // which, nobody can tell
+			members, merr := d.table.Members(id, n)
+			if merr != nil {
+				return merr
+			}
+			for _, m := range members {
+				bad = append(bad, m.Link.Hash)
+			}
+		}
+		for _, path := range c.concerned(bad) {
+			c.problem(path, fmt.Errorf("names, attributes or pieces of it, as kept in pack %d of group %v: %w", n, id, err))
+		}
 		if c.opt.Repair {
 			return d.packs.Remove(id, n)
 		}
@@ -67,21 +81,55 @@ func (c *checker) packFiles(ctx context.Context) error {
 	})
 }
 
-// checkPack compares each block of a pack with its hash.
-func checkPack(read [32]byte, b []byte) error {
+// elsewhere is what blocks are of that no directory or file leads to.
+const elsewhere = "the commit, its block index, or what nothing needs any more"
+
+// concerned are the paths of the directories and files to which blocks belong,
+// or else of what is above them.
+func (c *checker) concerned(bad []link.Hash) []string {
+	paths := map[string]bool{}
+	for _, h := range bad {
+		paths[c.above(h)] = true
+	}
+	if len(paths) > 1 {
+		delete(paths, elsewhere)
+	}
+	return slices.Sorted(maps.Keys(paths))
+}
+
+func (c *checker) above(h link.Hash) string {
+	for range 256 {
+		if path, ok := c.roots[h]; ok {
+			return path
+		}
+		up, ok := c.parents[h]
+		if !ok {
+			break
+		}
+		h = up
+	}
+	return elsewhere
+}
+
+// checkPack compares each block of a pack with its hash, and returns those that
+// are damaged; none where its index is.
+func checkPack(read [32]byte, b []byte) (bad []link.Hash, err error) {
 	class, ok := erasure.ClassFor(len(b))
 	if !ok || class.Size() != len(b) {
-		return fmt.Errorf("%w: %d bytes", pack.ErrCorrupt, len(b))
+		return nil, fmt.Errorf("%w: %d bytes", pack.ErrCorrupt, len(b))
 	}
 	entries, err := pack.ReadIndex(read, class, func(off, n int) ([]byte, error) {
 		return bytes.Clone(b[off : off+n]), nil
 	})
 	for _, e := range entries {
 		if block.HashOf(b[e.Offset:e.Offset+e.Length]) != e.Link.Hash {
-			return fmt.Errorf("%w: block %v", pack.ErrCorrupt, e.Link)
+			bad = append(bad, e.Link.Hash)
 		}
 	}
-	return err
+	if len(bad) > 0 {
+		err = fmt.Errorf("%w: %d of its %d blocks", pack.ErrCorrupt, len(bad), len(entries))
+	}
+	return bad, err
 }
 
 // account counts references again, as far as what refers is here.
@@ -105,7 +153,11 @@ func (c *checker) account(ctx context.Context) error {
 			away = away || errors.Is(err, readerr.ErrUnreachable)
 			return nil, err
 		}
-		return writeback.Children(l, plain)
+		kids, err := writeback.Children(l, plain)
+		for _, k := range kids {
+			c.parents[k.Hash] = l.Hash
+		}
+		return kids, err
 	}, func(f blocks.Fault) { found = append(found, f) })
 	if away { // the sums cannot come out right
 		return err
