@@ -32,10 +32,37 @@ func (t *Tree) readAhead(in *inode, i int64) {
 			defer t.release(in)
 			in.mu.Lock()
 			defer in.mu.Unlock()
-			if in.row.has(flagPartial) && len(in.valid.Missing(j*dag.ChunkSize, min((j+1)*dag.ChunkSize, in.row.size))) > 0 {
-				_ = t.fetchChunk(t.ctx, in, j) // who reads it meets the error
-			}
+			t.fetchMissing(in, j)
 		})
+	}
+}
+
+// manyRanges is from how many ranges of a partial file on they are made fewer.
+const manyRanges = 4096
+
+// closeGaps begins to fetch the chunk that is written to, if writes all over a file
+// that is not here have left many ranges; in.mu is held. There is one such fetch
+// for a file at a time, and nobody waits for it.
+func (t *Tree) closeGaps(in *inode, i int64) {
+	if len(in.valid.List()) < manyRanges || in.closing || i*dag.ChunkSize >= in.row.contentSize {
+		return
+	}
+	in.closing = true
+	in.hold()
+	t.aheads.Go(func() {
+		defer t.release(in)
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		t.fetchMissing(in, i)
+		in.closing = false
+	})
+}
+
+// fetchMissing fetches a chunk of a partial file in the background, if some of it
+// is missing; in.mu is held, but for the wait.
+func (t *Tree) fetchMissing(in *inode, i int64) {
+	if in.row.has(flagPartial) && len(in.valid.Missing(i*dag.ChunkSize, min((i+1)*dag.ChunkSize, in.row.size))) > 0 {
+		_ = t.fetchChunk(t.ctx, in, i) // who reads it meets the error
 	}
 }
 

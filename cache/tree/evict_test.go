@@ -518,3 +518,72 @@ func TestReadWhileACommitTakesTheFile(t *testing.T) {
 		})
 	}
 }
+
+// Writing into a file that is not here fetches nothing, and the commit only the
+// chunk that was written to.
+func TestWriteIntoWhatIsNotHere(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	want := pattern(5<<20, 1)
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+	evict(t, d, ino)
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	must(t, err)
+	defer f.Release()
+	p := bytes.Repeat([]byte{7}, 4096)
+	_, err = f.WriteAt(ctx, p, 2<<20+8192, false)
+	must(t, err)
+	copy(want[2<<20+8192:], p)
+	if c.reads != 0 {
+		t.Errorf("the write fetched %d chunks", c.reads)
+	}
+	cut, err := d.Cut()
+	must(t, err)
+	defer cut.Close()
+	in, _, err := cut.Inode(ino)
+	must(t, err)
+	cf, err := cut.OpenFile(ctx, in)
+	must(t, err)
+	defer cf.Close()
+	changed := cf.Changed()
+	if len(changed) != 1 || changed[0] != (backing.Range{From: 2 << 20, To: 3 << 20}) {
+		t.Fatalf("the commit takes %v", changed)
+	}
+	got := make([]byte, 1<<20)
+	must(t, cf.ReadAt(ctx, got, 2<<20))
+	if !bytes.Equal(got, want[2<<20:3<<20]) {
+		t.Error("the commit takes another content")
+	}
+	if c.reads > 2 { // before what was written, and behind it
+		t.Errorf("the commit read %d chunks", c.reads)
+	}
+}
+
+// Many small writes all over a file that is not here do not leave ever more
+// ranges: the chunks that they go to are fetched, one at a time.
+func TestManyRangesBecomeFewer(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	const stride = 2048
+	want := pattern(12<<20, 1)
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+	evict(t, d, ino)
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	must(t, err)
+	defer f.Release()
+	for at := int64(0); at < int64(len(want)); at += stride {
+		_, err := f.WriteAt(ctx, []byte{9}, at, false)
+		must(t, err)
+		want[at] = 9
+		d.aheads.Wait()
+	}
+	f.in.mu.Lock()
+	n := len(f.in.valid.List())
+	f.in.mu.Unlock()
+	if most := manyRanges + len(want)/stride/8; n > most {
+		t.Errorf("%d ranges", n)
+	}
+	if !bytes.Equal(d.read(ino), want) {
+		t.Error("another content")
+	}
+}

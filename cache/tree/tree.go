@@ -161,6 +161,7 @@ type inode struct {
 	added            addedWrites    // that made more of it valid
 	lastChunk, ahead int64          // that was read last, and that was asked for ahead of it
 
+	closing   bool     // a chunk is being fetched to close gaps: see closeGaps
 	gained    bool     // valid grew by what was fetched since the ranges were written
 	used      Time     // when it was opened or read last, in this run
 	charged   charge   // what the tree's totals have of it

@@ -3,6 +3,8 @@ package tree
 import (
 	"context"
 	"fmt"
+
+	"skep/chunker/dag"
 )
 
 // WriteAt writes p at off, or at the end for a handle opened with O_APPEND.
@@ -145,6 +147,7 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 	if !in.row.has(flagPartial) {
 		return nil
 	}
+	t.closeGaps(in, from/dag.ChunkSize)
 	return t.noteValid(in, p, min(from, old), from, to) // a hole between is zeros, whatever the commit says
 }
 
