@@ -92,7 +92,7 @@ func (d *device) open() {
 		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: 100 * time.Millisecond}, Now: time.Now, Log: log,
 	}))
 	d.keeper = evict.New(evict.Config{
-		Tree: d.tree, Limit: d.limit, Urge: d.engine.Urge, Patience: d.wait, Now: time.Now, Log: log,
+		Tree: d.tree, Limit: d.limit, Urge: d.engine.Urge, Compact: d.tree.CompactSmall, Patience: d.wait, Now: time.Now, Log: log,
 		Measure: func() (int64, space.Disk) { return 0, space.Disk{Size: 1 << 40, Free: 1 << 40} },
 		Uplink: func() evict.Uplink {
 			p := d.engine.Progress()

@@ -32,13 +32,18 @@ func (k *Keeper) makeRoom(ctx context.Context) error {
 		return nil
 	}
 	for share := firstShare; share >= 1; share /= 2 {
-		freed, err := k.turn(ctx, share)
-		if freed > 0 {
-			k.wake(true)
+		for _, h := range []*hand{&k.large, &k.small} {
+			freed, err := k.turn(ctx, h, share)
+			if freed > 0 {
+				k.wake(true)
+			}
+			if err != nil || k.excess() == 0 {
+				return errors.Join(err, k.compact())
+			}
 		}
-		if err != nil || k.excess() == 0 {
-			return err
-		}
+	}
+	if err := k.compact(); err != nil {
+		return err
 	}
 	if freed, err := k.turnOpen(ctx); freed > 0 || err != nil {
 		k.wake(freed > 0)
@@ -51,20 +56,28 @@ func (k *Keeper) makeRoom(ctx context.Context) error {
 
 func (k *Keeper) excess() int64 { return k.level.Load().marks.Excess(k.use()) }
 
-// turn goes around all files once, and lets go of one in share of them at most.
-func (k *Keeper) turn(ctx context.Context, share int) (freed int64, err error) {
-	start := k.hand
+// hand goes around files of one kind.
+type hand struct {
+	at    uint64 // where to look next
+	look  func(from uint64, n int, fn func(tree.Resident)) (next uint64, err error)
+	evict func(ctx context.Context, ino tree.Ino, need int64) (freed int64)
+}
+
+// turn goes around all files of a kind once, and lets go of one in share of them at
+// most.
+func (k *Keeper) turn(ctx context.Context, h *hand, share int) (freed int64, err error) {
+	start := h.at
 	wrapped := start == 0
 	for need := k.excess(); need > 0; need = k.excess() {
-		n, err := k.handful(ctx, need, share)
+		n, err := k.handful(ctx, h, need, share)
 		freed += n
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return freed, err
 		}
-		if wrapped && (k.hand == 0 || start > 0 && k.hand >= start) {
+		if wrapped && (h.at == 0 || start > 0 && h.at >= start) {
 			return freed, nil // all the way around
 		}
-		wrapped = wrapped || k.hand == 0
+		wrapped = wrapped || h.at == 0
 	}
 	return freed, nil
 }
@@ -85,17 +98,17 @@ func (k *Keeper) turnOpen(ctx context.Context) (freed int64, err error) {
 	}
 	for _, ino := range open {
 		if need := k.excess(); need > 0 {
-			freed += k.evict(ctx, ino, need, true)
+			freed += k.evictParts(ctx, ino, need, true)
 		}
 	}
 	return freed, k.finish(ctx, freed)
 }
 
 // handful compares the next files, and lets go of the least useful.
-func (k *Keeper) handful(ctx context.Context, need int64, share int) (freed int64, err error) {
+func (k *Keeper) handful(ctx context.Context, h *hand, need int64, share int) (freed int64, err error) {
 	var all []space.Candidate
 	now := k.cfg.Now()
-	k.hand, err = k.cfg.Tree.Residents(k.hand, handful, func(r tree.Resident) {
+	h.at, err = h.look(h.at, handful, func(r tree.Resident) {
 		if !r.Kept && r.Local > 0 {
 			all = append(all, space.Candidate{ID: uint64(r.Ino), Bytes: r.Local, Age: now.Sub(r.Used)})
 		}
@@ -104,7 +117,7 @@ func (k *Keeper) handful(ctx context.Context, need int64, share int) (freed int6
 		return 0, err
 	}
 	for _, c := range space.Choose(all, need, (len(all)+share-1)/share) {
-		freed += k.evict(ctx, tree.Ino(c.ID), need-freed, false)
+		freed += h.evict(ctx, tree.Ino(c.ID), need-freed)
 	}
 	return freed, k.finish(ctx, freed)
 }
@@ -120,8 +133,43 @@ func (k *Keeper) finish(ctx context.Context, freed int64) error {
 	return k.cfg.Tree.FinishEvictions(ctx)
 }
 
-// evict lets go of a file's content, or as much of a large one as is needed.
-func (k *Keeper) evict(ctx context.Context, ino tree.Ino, need int64, open bool) (freed int64) {
+// evictSmall lets go of the content of a file that is a row.
+func (k *Keeper) evictSmall(ctx context.Context, ino tree.Ino, _ int64) int64 {
+	n, err := k.cfg.Tree.EvictSmall(ctx, ino)
+	if err != nil {
+		k.cfg.Log.Debug("content stays", "err", err)
+	}
+	k.dead += n
+	return n
+}
+
+// leastDead is how much room deleted rows take before it is worth the work to give
+// it back; and it has to be some share of those that are left, which are all
+// written again.
+const (
+	leastDead  = 32 << 20
+	deadOfLeft = 8
+)
+
+// compact gives back the room of deleted rows.
+func (k *Keeper) compact() error {
+	if k.dead < max(leastDead, k.cfg.Tree.Small()/deadOfLeft) {
+		return nil
+	}
+	if err := k.cfg.Compact(); err != nil {
+		return err
+	}
+	k.dead = 0
+	return nil
+}
+
+// evictLarge lets go of a file's content.
+func (k *Keeper) evictLarge(ctx context.Context, ino tree.Ino, need int64) int64 {
+	return k.evictParts(ctx, ino, need, false)
+}
+
+// evictParts lets go of a file's content, or as much of a large one as is needed.
+func (k *Keeper) evictParts(ctx context.Context, ino tree.Ino, need int64, open bool) (freed int64) {
 	for freed < need {
 		n, err := k.cfg.Tree.Evict(ctx, ino, open)
 		if err != nil {

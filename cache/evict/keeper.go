@@ -25,6 +25,8 @@ type Config struct {
 	Uplink func() Uplink
 	// Urge asks for a commit now.
 	Urge func()
+	// Compact gives back the room that rows took which were deleted.
+	Compact func() error
 	// Patience is how long a writer waits for room while nothing moves; 0 is
 	// a quarter of a minute.
 	Patience time.Duration
@@ -60,7 +62,9 @@ type Keeper struct {
 	level atomic.Pointer[level] // as measured last
 
 	// Used by Run alone.
-	hand       uint64 // where to look next
+	large      hand
+	small      hand
+	dead       int64 // bytes of rows that were deleted, and still take room
 	stuckUntil time.Time
 	backOff    time.Duration
 	seen       Uplink
@@ -81,7 +85,7 @@ func (*Keeper) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "evict.Kee
 
 // level is what was measured last.
 type level struct {
-	tables int64
+	tables int64 // without the content of small files
 	passed int64 // bytes of files that the kernel writes alone now
 	disk   space.Disk
 	marks  space.Marks
@@ -93,6 +97,8 @@ func New(cfg Config) *Keeper {
 	if k.cfg.Patience == 0 {
 		k.cfg.Patience = usualPatience
 	}
+	k.large = hand{look: cfg.Tree.Residents, evict: k.evictLarge}
+	k.small = hand{look: cfg.Tree.Smalls, evict: k.evictSmall}
 	k.limit.Store(cfg.Limit)
 	k.measure()
 	return k
@@ -131,16 +137,19 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 // use is what the drive takes now.
-func (k *Keeper) use() space.Use {
+func (k *Keeper) use() space.Use { return k.useWith(k.level.Load().tables) }
+
+// useWith is use, given what the tables take without the content of small files.
+func (k *Keeper) useWith(tables int64) space.Use {
 	content, unsynced := k.cfg.Tree.Local()
-	return space.Use{Content: content, Unsynced: unsynced, Tables: k.level.Load().tables}
+	return space.Use{Content: content + k.cfg.Tree.Small(), Unsynced: unsynced, Tables: tables}
 }
 
 func (k *Keeper) measure() {
 	passed := k.cfg.Tree.CountPassed()
 	tables, d := k.cfg.Measure()
-	content, unsynced := k.cfg.Tree.Local()
-	u := space.Use{Content: content, Unsynced: unsynced, Tables: tables}
+	tables = max(0, tables-k.cfg.Tree.Small()-k.dead)
+	u := k.useWith(tables)
 	k.level.Store(&level{tables, passed, d, space.MarksOf(k.limit.Load(), u, d)})
 }
 

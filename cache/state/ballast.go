@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// ballastSize is how much of the disk is held so that it can be given up
-	// when the disk is full: enough for a segment of the journal, and for the
-	// index to take in what waits in memory.
-	ballastSize = 24 << 20
+	// BallastMax is how much of the disk is worth holding so that it can be
+	// given up when the disk is full: enough for a segment of the journal, and
+	// for the index to take in what waits in memory.
+	BallastMax = 24 << 20
 	// ballastDisk is the smallest disk that a ballast is held on.
 	ballastDisk = 256 << 20
 	// reopenRoom is how much has to be free for the index to be opened anew.
@@ -33,26 +33,27 @@ type ballast struct {
 	dir string
 
 	mu   sync.Mutex // guards held
-	held bool
+	held int64      // bytes
 }
 
 func (b *ballast) path() string { return filepath.Join(b.dir, "ballast") }
 
 // find takes over the ballast of an earlier run.
 func (b *ballast) find() {
-	st, err := b.fs.Stat(b.path())
-	b.held = err == nil && st.Blocks*512 >= ballastSize
+	if st, err := b.fs.Stat(b.path()); err == nil {
+		b.held = st.Blocks * 512
+	}
 }
 
-// stock takes room for the ballast, if there is none and the disk has plenty.
-func (b *ballast) stock() error {
+// stock takes n bytes for the ballast, if there is less and the disk has plenty.
+func (b *ballast) stock(n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.held {
+	if b.held >= n {
 		return nil
 	}
 	total, avail, err := b.fs.Room(b.dir)
-	if err != nil || total < ballastDisk || avail < 2*ballastSize {
+	if err != nil || total < ballastDisk || avail < 2*n {
 		return err
 	}
 	f, err := b.fs.Open(b.path(), os.O_RDWR|os.O_CREATE)
@@ -60,10 +61,11 @@ func (b *ballast) stock() error {
 		return err
 	}
 	defer f.Close()
-	if err := f.Allocate(0, 0, ballastSize); err != nil {
+	if err := f.Allocate(0, 0, n); err != nil {
+		b.held = 0
 		return errors.Join(err, b.fs.Remove(b.path()))
 	}
-	b.held = true
+	b.held = n
 	return nil
 }
 
@@ -71,10 +73,10 @@ func (b *ballast) stock() error {
 func (b *ballast) yield() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.held {
+	if b.held == 0 {
 		return false
 	}
-	b.held = false
+	b.held = 0
 	return b.fs.Remove(b.path()) == nil
 }
 
@@ -82,15 +84,12 @@ func (b *ballast) yield() bool {
 func (b *ballast) bytes() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.held {
-		return ballastSize
-	}
-	return 0
+	return b.held
 }
 
-// Stock holds room on the disk that is given up when the disk is full, so that
+// Stock holds n bytes of the disk, which are given up when the disk is full, so that
 // what frees space can still be done. It is to be called now and then.
-func (s *Store) Stock() error { return s.ballast.stock() }
+func (s *Store) Stock(n int64) error { return s.ballast.stock(n) }
 
 // Ballast is how much room is held so, in bytes.
 func (s *Store) Ballast() int64 { return s.ballast.bytes() }

@@ -14,6 +14,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/memdb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
+	"github.com/syndtr/goleveldb/leveldb/util"
 
 	"skep/cache/disk"
 	"skep/cache/journal"
@@ -502,6 +503,31 @@ func (s *Store) IndexSize() (n int64) {
 		}
 	}
 	return n
+}
+
+// Compact gives back the room that deleted rows of a table took. It may take long;
+// nobody waits for it.
+func (s *Store) Compact(table byte) error {
+	s.flushMu.Lock()
+	s.mu.Lock()
+	stop := s.cuts > 0 || s.closed
+	if !stop && s.active.Len() > 0 {
+		s.freeze()
+	}
+	n := len(s.frozen)
+	s.mu.Unlock()
+	var err error
+	if !stop {
+		err = s.flushFrozen(n)
+	}
+	s.flushMu.Unlock()
+	if stop || err != nil {
+		return err
+	}
+	s.mu.RLock()
+	db := s.db
+	s.mu.RUnlock()
+	return s.indexError(db.CompactRange(util.Range{Start: []byte{table}, Limit: []byte{table + 1}}))
 }
 
 // Kept is the number of the first record that the journal keeps.

@@ -243,6 +243,7 @@ func (t *Tree) keepInline(in *inode, content []byte) error {
 	c, e := t.lockedChange(in)
 	e.local().flags |= flagInline
 	c.b.Put(key(tableInline, in.ino), content)
+	c.listSmall(e)
 	return c.applyLocked()
 }
 

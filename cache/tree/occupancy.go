@@ -11,6 +11,7 @@ import (
 type charge struct {
 	backing                      uint64 // the file that local is of
 	bytes, here, local, unsynced int64
+	small                        int64
 }
 
 // charge is what the row of an inode says that it takes here: all of it, and
@@ -19,6 +20,9 @@ func (in *inode) charge() charge {
 	c := charge{backing: in.row.backing, local: in.row.local}
 	if !in.orphan {
 		c.bytes, c.here = in.row.taken(), in.row.here()
+		if in.row.isSmall() {
+			c.small = in.row.size
+		}
 	}
 	if in.row.isFile() && in.row.has(flagDirty) && !in.orphan {
 		c.unsynced = in.row.local
@@ -37,6 +41,7 @@ func (t *Tree) recharge(in *inode) {
 	t.here64.Add(now.here - in.charged.here)
 	t.addLocal(in.charged, now)
 	t.unsynced64.Add(now.unsynced - in.charged.unsynced)
+	t.small64.Add(now.small - in.charged.small)
 	in.charged = now
 }
 
@@ -141,24 +146,24 @@ func (t *Tree) RecountUnsynced() error {
 }
 
 // usageRow is the row in which the totals are kept over restarts.
-func usageRow(files, bytes, here, local, unsynced int64) []byte {
+func usageRow(files, bytes, here, local, unsynced, small int64) []byte {
 	var b []byte
-	for _, n := range []int64{files, bytes, here, local, unsynced} {
+	for _, n := range []int64{files, bytes, here, local, unsynced, small} {
 		b = append(b, uint64Value(uint64(max(0, n)))...)
 	}
 	return b
 }
 
 func (t *Tree) saveUsage(b *state.Batch) {
-	b.Put(singleKey("usage"), usageRow(t.files64.Load(), t.bytes64.Load(), t.here64.Load(), t.local64.Load(), t.unsynced64.Load()))
+	b.Put(singleKey("usage"), usageRow(t.files64.Load(), t.bytes64.Load(), t.here64.Load(), t.local64.Load(), t.unsynced64.Load(), t.small64.Load()))
 }
 
 func (t *Tree) readUsage() error {
 	b, ok, err := t.st.Get(singleKey("usage"))
-	if err != nil || !ok || len(b) != 40 {
+	if err != nil || !ok || len(b) != 48 {
 		return err
 	}
-	for i, total := range []*atomic.Int64{&t.files64, &t.bytes64, &t.here64, &t.local64, &t.unsynced64} {
+	for i, total := range []*atomic.Int64{&t.files64, &t.bytes64, &t.here64, &t.local64, &t.unsynced64, &t.small64} {
 		total.Store(int64(valueUint64(b[8*i : 8*i+8])))
 	}
 	return nil

@@ -173,7 +173,7 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 	} else if !ok {
 		r := rowOf(root)
 		b.Put(key(tableInode, Root), r.encode())
-		b.Put(singleKey("usage"), usageRow(files, bytes, 0, 0, 0))
+		b.Put(singleKey("usage"), usageRow(files, bytes, 0, 0, 0, 0))
 		b.Put(countKey, countRow(files, bytes))
 	}
 	if b.Len() == 0 {

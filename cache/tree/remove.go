@@ -120,6 +120,9 @@ func (c *change) dropLast(e *edit) error {
 			c.b.Delete(c.ownKey(table, in.ino))
 		}
 	}
+	if in.row.isSmall() {
+		c.b.Delete(c.ownKey(tableSmall, in.ino))
+	}
 	if in.row.has(flagBacking) {
 		c.b.Delete(c.ownKey(tableBacking, Ino(in.row.backing)))
 		c.dropRanges(in)

@@ -102,6 +102,7 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 		if r.has(flagBacking) {
 			ch.b.Delete(key(tableWriting, in.ino))
 		}
+		ch.listSmall(e)
 		switch {
 		case r.has(flagBacking) && !r.has(flagPartial):
 			ch.dropRanges(in)

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -39,7 +40,7 @@ func (t *Tree) Sweep(ctx context.Context) error {
 	if t.sweep.end(&t.local64, err == nil); err != nil {
 		return err
 	}
-	return t.RecountUnsynced()
+	return errors.Join(t.recountSmall(), t.RecountUnsynced())
 }
 
 // recount returns what a backing file takes. Where its inode's row says

@@ -84,7 +84,25 @@ func (f *tooFew) offline(t *testing.T) {
 		harness.Run(t, exec.Command("df", f.device.Mnt)).OK(t)
 		must(t, os.WriteFile(f.device.Path("written offline"), []byte("x"), 0o644))
 		must(t, os.Remove(f.device.Path("written offline")))
+		must(t, os.WriteFile(f.device.Path("new"), []byte("x"), 0o644))
+		f.trash(t, f.device.Path("new"), f.path(5, "f0013"))
 	})
+}
+
+// trash moves files to where a file manager keeps what was deleted, whether their
+// content is here or not, and back.
+func (f *tooFew) trash(t *testing.T, names ...string) {
+	t.Helper()
+	can := f.device.Path(fmt.Sprintf(".Trash-%d", os.Getuid()))
+	must(t, os.MkdirAll(filepath.Join(can, "files"), 0o700))
+	for _, name := range names {
+		there := filepath.Join(can, "files", filepath.Base(name))
+		must(t, os.Rename(name, there))
+		_, err := os.Stat(there)
+		must(t, err)
+		must(t, os.Rename(there, name))
+	}
+	must(t, os.RemoveAll(can))
 }
 
 // silent stops all peers, so that their connections are there but nothing

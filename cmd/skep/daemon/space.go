@@ -10,6 +10,7 @@ import (
 	"skep/cache/blocks"
 	"skep/cache/evict"
 	"skep/cache/space"
+	"skep/cache/state"
 	"skep/chunker/dag"
 	"skep/chunker/group"
 	"skep/cmd/skep/control"
@@ -20,7 +21,7 @@ import (
 // newKeeper makes what keeps the drive's local use within bounds.
 func (d *drive) newKeeper(limit int64) *evict.Keeper {
 	return evict.New(evict.Config{
-		Tree: d.tree, Limit: limit, Measure: d.measure, Uplink: d.uplink, Urge: d.engine.Urge, Now: time.Now, Log: d.log,
+		Tree: d.tree, Limit: limit, Measure: d.measure, Uplink: d.uplink, Urge: d.engine.Urge, Compact: d.compact, Now: time.Now, Log: d.log,
 	})
 }
 
@@ -36,16 +37,16 @@ func (d *drive) measure() (tables int64, disk space.Disk) {
 	return d.st.JournalSize() + d.st.Ballast() + d.indexSize() + d.packs.Bytes(), disk
 }
 
-// leastForBallast is the smallest cache beside which room is held for when the
-// disk is full.
-const leastForBallast = 256 << 20
+// ballastShare is which part of the cache is held for when the disk is full, as far
+// as that is worth it.
+const ballastShare = 10
 
-// stock holds room for when the disk is full, if the cache is large enough.
+// stock holds room for when the disk is full.
 func (d *drive) stock() {
-	if d.keeper == nil || d.keeper.Report().Marks.Limit < leastForBallast {
+	if d.keeper == nil {
 		return
 	}
-	if err := d.st.Stock(); err != nil {
+	if err := d.st.Stock(min(state.BallastMax, d.keeper.Report().Marks.Limit/ballastShare)); err != nil {
 		d.log.Debug("no room is held for when the disk is full", "err", err)
 	}
 }
@@ -68,6 +69,16 @@ type indexMeasure struct {
 	indexMu    sync.Mutex // guards both
 	indexBytes int64
 	indexAt    time.Time
+}
+
+// compact gives back the room of rows that were deleted, and has the index measured
+// anew.
+func (d *drive) compact() error {
+	err := d.tree.CompactSmall()
+	d.indexMu.Lock()
+	defer d.indexMu.Unlock()
+	d.indexAt = time.Time{}
+	return err
 }
 
 func (d *drive) uplink() evict.Uplink {
