@@ -7,7 +7,7 @@ import (
 
 // brief is how soon a wait must be over for it to cost less than waking another
 // worker to read meanwhile, and putting it to sleep again.
-const brief = 300 * time.Microsecond
+const brief = patience / 2
 
 // mostBrief is how far the score of a kind of request goes.
 const mostBrief = 8
