@@ -44,23 +44,52 @@ type chunk struct {
 	done   chan struct{}
 	b      []byte
 	err    error
+	in     rooms // that b may lie in
 	cancel context.CancelFunc
-	wanted int // callers that wait; guarded by chunkCache.mu
+	wanted int  // callers that wait or look; guarded by chunkCache.mu
+	kept   bool // by a caller; guarded by chunkCache.mu
 }
 
 // ReadChunk implements tree.Content.
 func (r *Reader) ReadChunk(ctx context.Context, f dag.File, i int64) ([]byte, error) {
-	b, err := r.chunks.read(ctx, f, i)
+	var b []byte
+	err := r.chunks.read(ctx, f, i, true, func(chunk []byte) { b = chunk })
 	return b, classify(err)
 }
 
-func (c *chunkCache) read(ctx context.Context, f dag.File, i int64) ([]byte, error) {
+// LendChunk implements tree.Content.
+func (r *Reader) LendChunk(ctx context.Context, f dag.File, i int64, use func(chunk []byte)) error {
+	return classify(r.chunks.read(ctx, f, i, false, use))
+}
+
+// read calls use with a chunk, which keeps it if keep says so.
+func (c *chunkCache) read(ctx context.Context, f dag.File, i int64, keep bool, use func(chunk []byte)) error {
+	ch := c.want(f, i, keep)
+	var err error
+	select {
+	case <-ch.done:
+		err = ch.err
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err == nil {
+		use(ch.b)
+	}
+	c.leave(chunkKey{f.Root.Hash, i}, ch)
+	return err
+}
+
+// want returns a chunk on its way, which is there until leave, and begins to fetch
+// those behind it for a reader that goes through the file in order.
+func (c *chunkCache) want(f dag.File, i int64, keep bool) *chunk {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.chunks == nil {
 		c.chunks, c.last, c.links = map[chunkKey]*chunk{}, map[link.Hash]int64{}, map[chunkKey]link.Link{}
 	}
 	ch := c.start(f, i)
 	ch.wanted++
+	ch.kept = ch.kept || keep
 	if prev, ok := c.last[f.Root.Hash]; (ok && prev+1 == i) || i == 0 && f.Chunks() > 1 {
 		ahead := int64(chunksAhead)
 		if i == 0 {
@@ -74,26 +103,25 @@ func (c *chunkCache) read(ctx context.Context, f dag.File, i int64) ([]byte, err
 		clear(c.last)
 	}
 	c.last[f.Root.Hash] = i
-	c.mu.Unlock()
+	return ch
+}
 
-	var b []byte
-	var err error
-	select {
-	case <-ch.done:
-		b, err = ch.b, ch.err
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+// leave says that a caller needs a chunk no more. Nobody else does who comes
+// later: who asked keeps it on the disk.
+func (c *chunkCache) leave(k chunkKey, ch *chunk) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ch.wanted--
-	if ch.wanted == 0 {
-		c.forget(chunkKey{f.Root.Hash, i}, ch) // who asked keeps it on the disk
+	if ch.wanted--; ch.wanted > 0 {
+		return
 	}
-	if err != nil {
-		return nil, err
+	c.forget(k, ch)
+	select {
+	case <-ch.done:
+		if !ch.kept {
+			ch.in.free()
+		}
+	default: // it is being fetched
 	}
-	return b, nil
 }
 
 // start returns the chunk, beginning to fetch it if nobody has; c.mu is held.
@@ -112,7 +140,7 @@ func (c *chunkCache) start(f dag.File, i int64) *chunk {
 	c.order = append(c.order, k)
 	go func() {
 		defer cancel()
-		ch.b, ch.err = c.r.fetchChunk(ctx, f, i)
+		ch.b, ch.err = c.r.fetchChunk(ctx, f, i, &ch.in)
 		close(ch.done)
 	}()
 	return ch
@@ -174,12 +202,12 @@ func (c *chunkCache) link(ctx context.Context, f dag.File, i int64) (link.Link, 
 }
 
 // fetchChunk finds a chunk and fetches it.
-func (r *Reader) fetchChunk(ctx context.Context, f dag.File, i int64) ([]byte, error) {
+func (r *Reader) fetchChunk(ctx context.Context, f dag.File, i int64, in *rooms) ([]byte, error) {
 	l, err := r.chunks.link(ctx, f, i)
 	if err != nil {
 		return nil, err
 	}
-	b, err := r.Get(ctx, l)
+	b, err := r.find(ctx, l, in, open(l))
 	if err != nil {
 		return nil, err
 	}

@@ -27,9 +27,12 @@ type Source interface {
 	ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error)
 	// ReadKnown is ReadRange for bytes of which fits tells whether they are
 	// right: that spares holders and readers the proof. fitted says that they
-	// passed it; otherwise they are proved, and the caller has to look. fits
-	// may be called from several goroutines, also after the return.
-	ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) (b []byte, fitted bool, err error)
+	// passed it; otherwise they are proved, and the caller has to look. room,
+	// unless it is nil, gives memory of so many bytes for each holder that is
+	// asked so; what fitted may lie in it, and any other that it gave may still be
+	// written to after the return. Both may be called from several goroutines,
+	// also after the return.
+	ReadKnown(ctx context.Context, ref group.PackRef, off, n int, room func(n int) []byte, fits func([]byte) bool) (b []byte, fitted bool, err error)
 }
 
 // Reader is safe for concurrent use.
@@ -75,12 +78,12 @@ func (r *Reader) Commit() (*commit.Commit, commit.Locator) {
 
 // Get implements dag.Getter: it returns the plaintext of a block.
 func (r *Reader) Get(ctx context.Context, l link.Link) ([]byte, error) {
-	return r.find(ctx, l, open(l))
+	return r.find(ctx, l, nil, open(l))
 }
 
 // Ciphertext returns a block as it is stored, checked against its link.
 func (r *Reader) Ciphertext(ctx context.Context, l link.Link) ([]byte, error) {
-	return r.find(ctx, l, func(ct []byte, hashed bool) ([]byte, error) {
+	return r.find(ctx, l, nil, func(ct []byte, hashed bool) ([]byte, error) {
 		if hashed || matches(l, ct) {
 			return ct, nil
 		}
@@ -106,8 +109,8 @@ func open(l link.Link) opener {
 func matches(l link.Link, ct []byte) bool { return block.HashOf(ct) == l.Hash }
 
 // find returns what open makes of a block's ciphertext, from the first place
-// where it is the right one.
-func (r *Reader) find(ctx context.Context, l link.Link, open opener) ([]byte, error) {
+// where it is the right one. The ciphertext comes into rooms, unless that is nil.
+func (r *Reader) find(ctx context.Context, l link.Link, in *rooms, open opener) ([]byte, error) {
 	places, err := r.Places(ctx, l)
 	if err != nil {
 		return nil, err
@@ -119,7 +122,7 @@ func (r *Reader) find(ctx context.Context, l link.Link, open opener) ([]byte, er
 		if ref, err = r.ref(p); err != nil {
 			continue
 		}
-		if out, err = r.read(ctx, ref, p, l, open); err == nil {
+		if out, err = r.read(ctx, ref, p, l, in, open); err == nil {
 			return out, nil
 		}
 		if ctx.Err() != nil {
@@ -136,7 +139,7 @@ func (r *Reader) At(ctx context.Context, l commit.Locator) ([]byte, error) {
 		ref = known
 	}
 	place := blockindex.Place{Group: l.Group, Number: l.Number, Offset: l.Offset, Length: l.Length}
-	return r.read(ctx, ref, place, l.Link, open(l.Link))
+	return r.read(ctx, ref, place, l.Link, nil, open(l.Link))
 }
 
 // ref gathers what the account knows of a pack.
@@ -157,7 +160,7 @@ func (r *Reader) ref(p blockindex.Place) (group.PackRef, error) {
 }
 
 // read opens the ciphertext at a place, from here if it is kept here.
-func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link, open opener) ([]byte, error) {
+func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link, in *rooms, open opener) ([]byte, error) {
 	if uint64(p.Offset)+uint64(p.Length) > uint64(ref.Class.Size()) || p.Length > block.MaxSealed {
 		return nil, fmt.Errorf("block %v: place outside its pack: %w", l, readerr.ErrCorrupt)
 	}
@@ -171,7 +174,7 @@ func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place
 	if r.source == nil {
 		return nil, fmt.Errorf("block %v: %w", l, readerr.ErrUnreachable)
 	}
-	ct, hashed, err := r.fetch(ctx, ref, p, l)
+	ct, hashed, err := r.fetch(ctx, ref, p, l, in)
 	if err != nil {
 		return nil, fmt.Errorf("block %v: %w", l, err)
 	}
@@ -188,13 +191,15 @@ func (r *Reader) read(ctx context.Context, ref group.PackRef, p blockindex.Place
 const large = 384 << 10
 
 // fetch brings the ciphertext at a place from the swarm.
-func (r *Reader) fetch(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link) (ct []byte, hashed bool, err error) {
+func (r *Reader) fetch(ctx context.Context, ref group.PackRef, p blockindex.Place, l link.Link, in *rooms) (ct []byte, hashed bool, err error) {
 	off, n := int(p.Offset), int(p.Length)
 	if n < large {
 		ct, err = r.units.read(ctx, r.source, ref, off, n)
 		return ct, false, err
 	}
-	return r.source.ReadKnown(ctx, ref, off, n, func(b []byte) bool { return matches(l, b) })
+	ct, hashed, err = r.source.ReadKnown(ctx, ref, off, n, in.give(), func(b []byte) bool { return matches(l, b) })
+	in.used(hashed)
+	return ct, hashed, err
 }
 
 // Places returns where a block lies, at least one place, the one from which it

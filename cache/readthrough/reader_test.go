@@ -54,9 +54,15 @@ func (p *packs) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([
 	return p.read(ctx, ref, off, n)
 }
 
-func (p *packs) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) ([]byte, bool, error) {
+func (p *packs) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, room func(int) []byte, fits func([]byte) bool) ([]byte, bool, error) {
 	b, err := p.read(ctx, ref, off, n)
-	return b, err == nil && fits(b), err
+	if err != nil || !fits(b) {
+		return b, false, err
+	}
+	if room != nil {
+		b = append(room(len(b))[:0], b...)
+	}
+	return b, true, nil
 }
 
 func (p *packs) read(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
@@ -454,6 +460,38 @@ func TestChunks(t *testing.T) {
 				b, err := d.reader.ReadChunk(context.Background(), f, int64(i))
 				if err != nil || !bytes.Equal(b, chunkOf(content, int64(i))) {
 					t.Errorf("chunk %d: %d bytes, %v", i, len(b), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// What was kept stays as it was though the memory of what was lent is used again.
+func TestLentChunks(t *testing.T) {
+	d := newDevice(t, newSwarm())
+	f, content := d.file(1, 12)
+	var wg sync.WaitGroup
+	for r := range 4 {
+		wg.Go(func() {
+			kept := map[int][]byte{}
+			for _, i := range rand.New(rand.NewPCG(uint64(r), 0)).Perm(12) {
+				if i%4 == r {
+					kept[i], _ = d.reader.ReadChunk(t.Context(), f, int64(i))
+					continue
+				}
+				err := d.reader.LendChunk(t.Context(), f, int64(i), func(b []byte) {
+					if !bytes.Equal(b, chunkOf(content, int64(i))) {
+						t.Errorf("chunk %d was lent with %d bytes of something else", i, len(b))
+					}
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			for i, b := range kept {
+				if !bytes.Equal(b, chunkOf(content, int64(i))) {
+					t.Errorf("chunk %d did not stay as it was", i)
 				}
 			}
 		})

@@ -44,6 +44,15 @@ func (c *committed) ReadChunk(_ context.Context, f dag.File, i int64) ([]byte, e
 	return bytes.Clone(b[i*dag.ChunkSize : min(int64(len(b)), (i+1)*dag.ChunkSize)]), nil
 }
 
+func (c *committed) LendChunk(ctx context.Context, f dag.File, i int64, use func([]byte)) error {
+	b, err := c.ReadChunk(ctx, f, i)
+	if err == nil {
+		use(b)
+		clear(b) // it is not the borrower's any more
+	}
+	return err
+}
+
 // take makes a commit of some files.
 func (c *committed) take(t testing.TB, d *device, inos ...Ino) {
 	t.Helper()

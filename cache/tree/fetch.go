@@ -58,20 +58,39 @@ func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 		return fmt.Errorf("%s: chunk %d of %d bytes: %w", t.Path(in.ino), i, f.Size, ErrCorrupt)
 	}
 	in.mu.Unlock()
-	chunk, err := t.content.ReadChunk(ctx, f, i)
+	var kept error
+	err := t.content.LendChunk(ctx, f, i, func(chunk []byte) {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if !in.movedFrom(f) {
+			kept = t.keepFetched(in, f, i, chunk)
+		}
+	})
 	in.mu.Lock()
-	if moved := in.row.committed() != f || in.row.has(flagInline); moved && ctx.Err() == nil {
+	if in.movedFrom(f) && ctx.Err() == nil {
 		return nil // the blocks may be given up by now: the caller looks again
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.Path(in.ino), err)
 	}
-	err = ErrNoSpace
+	return kept
+}
+
+// movedFrom reports whether the content of f is not what is to be fetched any
+// more; in.mu is held.
+func (in *inode) movedFrom(f dag.File) bool {
+	return in.row.committed() != f || in.row.has(flagInline)
+}
+
+// keepFetched stores a fetched chunk, or else remembers it for a while and returns
+// errNotKept; in.mu is held.
+func (t *Tree) keepFetched(in *inode, f dag.File, i int64, chunk []byte) error {
+	err := ErrNoSpace
 	if t.room.Keep(int64(len(chunk))) {
 		err = t.keepChunk(in, i, chunk)
 	}
 	if err != nil {
-		t.passing.add(f, i, chunk)
+		t.passing.add(f, i, bytes.Clone(chunk))
 		return fmt.Errorf("%w: %w", errNotKept, err)
 	}
 	return nil
@@ -81,7 +100,7 @@ func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 func (t *Tree) keepChunk(in *inode, i int64, chunk []byte) error {
 	if !in.row.has(flagBacking) {
 		if in.row.size <= InlineMax && in.row.size == int64(len(chunk)) && !in.row.has(flagDirty) {
-			return t.keepInline(in, chunk)
+			return t.keepInline(in, bytes.Clone(chunk))
 		}
 		if err := t.moveToBacking(in); err != nil {
 			return err

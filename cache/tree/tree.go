@@ -29,6 +29,8 @@ type Content interface {
 	// ReadChunk returns chunk i of a committed file: dag.ChunkSize bytes, fewer
 	// at its end. The caller may keep and change the slice.
 	ReadChunk(ctx context.Context, f dag.File, i int64) ([]byte, error)
+	// LendChunk calls use with the chunk, which must not be kept or changed.
+	LendChunk(ctx context.Context, f dag.File, i int64, use func(chunk []byte)) error
 }
 
 // Options say how a tree is opened.

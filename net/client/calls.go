@@ -51,24 +51,34 @@ func (c *Client) Put(ctx context.Context, p group.PeerKey, manifest []byte, slot
 // multiples of erasure.Unit, so that the peer does not see where blocks begin.
 // The caller owns the result.
 func (c *Client) Get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
-	return c.get(ctx, p, m, slot, off, n, false)
+	return c.get(ctx, p, m, slot, off, n, false, nil)
 }
 
 // GetBare returns what a peer says that these bytes are: nothing of it is
 // checked. It costs both sides less than Get, and is for who can tell by other
 // means whether they are right. If not, he asks again with Get, so that a liar is
 // known for one.
-func (c *Client) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
-	return c.get(ctx, p, m, slot, off, n, true)
+//
+// room, unless it is nil, gives memory for the range that is asked for, of so many
+// bytes, in which the result lies; nil of it has that made. When GetBare has
+// returned, nobody writes to it any more.
+func (c *Client) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, room func(n int) []byte) ([]byte, error) {
+	return c.get(ctx, p, m, slot, off, n, true, room)
 }
 
-func (c *Client) get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, bare bool) ([]byte, error) {
+func (c *Client) get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, bare bool, room func(n int) []byte) ([]byte, error) {
 	size := m.ShardSize()
 	if int(slot) >= len(m.Roots) || off < 0 || n <= 0 || n > size-off {
 		return nil, fmt.Errorf("get %d+%d of slot %d: outside the pack", off, n, slot)
 	}
 	from, to := wire.Align(size, off, n)
-	dst := make([]byte, to-from)
+	var dst []byte
+	if room != nil {
+		dst = room(to - from)
+	}
+	if dst == nil {
+		dst = make([]byte, to-from)
+	}
 	req := &wire.GetRequest{Group: m.Group, Number: m.Number, Slot: slot, Offset: uint32(from), Length: uint32(to - from), Bare: bare}
 	err := c.call(ctx, p, req, nil, func(_ []byte, body io.Reader, length int) error {
 		switch {

@@ -95,7 +95,7 @@ func TestLies(t *testing.T) {
 	c := asker(t, client.Options{Find: found(info)})
 	ctx := t.Context()
 	get := func() error { b, err := c.Get(ctx, hold, &p.Manifest, 0, 0, 10); return orBytes(b, err) }
-	bare := func() error { b, err := c.GetBare(ctx, hold, &p.Manifest, 0, 0, 10); return orBytes(b, err) }
+	bare := func() error { b, err := c.GetBare(ctx, hold, &p.Manifest, 0, 0, 10, nil); return orBytes(b, err) }
 	prove := func() error { return c.Prove(ctx, hold, &p.Manifest, 0, erasure.Nonce{}, 2) }
 	manifests := func() error { m, err := c.Manifests(ctx, hold, o.ID, wanted); return orBytes(m[1], err) }
 	statement := func() error { _, err := c.Statement(ctx, hold, o.ID); return err }

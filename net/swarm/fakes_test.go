@@ -223,7 +223,7 @@ const kindBare = wire.Kind(100)
 
 // GetBare returns wrong bytes, of those who do not send the right
 // ones.
-func (f *swarmOf) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
+func (f *swarmOf) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, _ func(int) []byte) ([]byte, error) {
 	f.mu.Lock()
 	h := f.peers[p]
 	if h == nil || !slices.Contains([]mood{lying, twoFaced, rotten, stalling}, h.mood) {

@@ -79,7 +79,7 @@ func (g *gathering) get(ctx context.Context, src source, f *flight) (b []byte, f
 		b, err = holders.Get(ctx, src.peer, g.m, src.slot, g.from, n)
 		return b, false, err
 	}
-	bare, err := holders.GetBare(ctx, src.peer, g.m, src.slot, g.from, n)
+	bare, err := holders.GetBare(ctx, src.peer, g.m, src.slot, g.from, n, g.room)
 	if err != nil || g.fits(g.within(bare)) {
 		return bare, err == nil, err
 	}

@@ -27,6 +27,7 @@ type gathering struct {
 	// fits reports whether a piece is the one that the caller knows; nil if he
 	// cannot tell.
 	fits func([]byte) bool
+	room func(n int) []byte // for a piece that may fit; nil: fresh memory
 
 	ends   chan gathered
 	over   chan struct{} // closed when nobody reads ends any more

@@ -12,7 +12,7 @@ import (
 func (b *bench) readsKnown() (fitted bool) {
 	b.Helper()
 	want := b.pack.bytes[100:30_000]
-	got, fitted, err := b.ReadKnown(b.Context(), b.pack.PackRef, 100, len(want), func(p []byte) bool { return bytes.Equal(p, want) })
+	got, fitted, err := b.ReadKnown(b.Context(), b.pack.PackRef, 100, len(want), nil, func(p []byte) bool { return bytes.Equal(p, want) })
 	if err != nil || !bytes.Equal(got, want) {
 		b.Fatalf("%d bytes, %v", len(got), err)
 	}
@@ -61,7 +61,7 @@ func TestReadKnownOfLiars(t *testing.T) {
 // and nobody is blamed.
 func TestReadKnownOfSomethingElse(t *testing.T) {
 	inBubble(t, 2, 4, 0, func(b *bench) {
-		got, fitted, err := b.ReadKnown(b.Context(), b.pack.PackRef, 0, 1000, func([]byte) bool { return false })
+		got, fitted, err := b.ReadKnown(b.Context(), b.pack.PackRef, 0, 1000, nil, func([]byte) bool { return false })
 		if err != nil || fitted || !bytes.Equal(got, b.pack.bytes[:1000]) {
 			t.Errorf("%d bytes, fitted %v, %v", len(got), fitted, err)
 		}

@@ -93,7 +93,7 @@ func (c *trial) run(t *testing.T) error {
 		}
 		want := c.pack.bytes[r[0]:][:r[1]]
 		begin = time.Now()
-		got, _, err = s.ReadKnown(t.Context(), ref, r[0], r[1], func(b []byte) bool { return bytes.Equal(b, want) })
+		got, _, err = s.ReadKnown(t.Context(), ref, r[0], r[1], nil, func(b []byte) bool { return bytes.Equal(b, want) })
 		if err := c.judge(got, err, want, time.Since(begin)); err != nil {
 			return fmt.Errorf("known range %d+%d: %w", r[0], r[1], err)
 		}

@@ -13,16 +13,20 @@ import (
 // ends when nothing has come for Config.Silence, or with Config.Timeout; what
 // was missing then, a *MissingError says.
 func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
-	b, _, err := s.ReadKnown(ctx, ref, off, n, nil)
+	b, _, err := s.ReadKnown(ctx, ref, off, n, nil, nil)
 	return b, err
 }
 
 // ReadKnown is ReadRange for bytes of which the caller can tell by himself
 // whether they are right. It saves proving and hashing where they come from one
-// holder. fits reports whether they are right; it alters nothing, and may be
-// called from several goroutines, also when ReadKnown has returned. If fitted is
+// holder. fits reports whether they are right; it alters nothing. If fitted is
 // true, they passed it; if not, they are proved, and the caller has to look.
-func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) (b []byte, fitted bool, err error) {
+//
+// room, unless it is nil, gives memory of n bytes for each holder that is asked so.
+// What fitted lies in one of these. All others may still be written to when
+// ReadKnown has returned. Both functions may be called from several goroutines,
+// also then.
+func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, room func(n int) []byte, fits func([]byte) bool) (b []byte, fitted bool, err error) {
 	if off < 0 || n < 0 || n > ref.Class.Size() || off > ref.Class.Size()-n || !ref.Coding.Valid(ref.Class) {
 		return nil, false, fmt.Errorf("range %d+%d of a pack of %v: outside", off, n, ref.Class)
 	}
@@ -33,7 +37,7 @@ func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fi
 		return nil, false, counted(ctx, ref, err)
 	}
 	if pieces := cut(m, off, n); len(pieces) == 1 {
-		b, fitted, err = s.readPiece(ctx, ref, m, pieces[0], fits, heard)
+		b, fitted, err = s.readPiece(ctx, ref, m, pieces[0], room, fits, heard)
 	} else {
 		b, err = s.readPieces(ctx, ref, m, pieces, n, heard)
 	}
@@ -47,7 +51,7 @@ func (s *Swarm) readPieces(ctx context.Context, ref group.PackRef, m *group.Mani
 	var wg sync.WaitGroup
 	for i, p := range pieces {
 		wg.Go(func() {
-			b, _, err := s.readPiece(ctx, ref, m, p, nil, heard)
+			b, _, err := s.readPiece(ctx, ref, m, p, nil, nil, heard)
 			copy(out[p.at:], b)
 			errs[i] = err
 		})
@@ -83,9 +87,9 @@ func cut(m *group.Manifest, off, n int) []piece {
 
 // readPiece reads a piece from its holder or, should that be slow, gone or
 // wrong, rebuilds it from the same range of others.
-func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece, fits func([]byte) bool, heard func()) (b []byte, fitted bool, err error) {
+func (s *Swarm) readPiece(ctx context.Context, ref group.PackRef, m *group.Manifest, p piece, room func(int) []byte, fits func([]byte) bool, heard func()) (b []byte, fitted bool, err error) {
 	g := s.newGathering(ref, m, p, heard)
-	g.fits = fits
+	g.room, g.fits = room, fits
 	if err := g.gather(ctx); err != nil {
 		return nil, false, err
 	}

@@ -17,8 +17,9 @@ type Holders interface {
 	Admit(ctx context.Context, p group.PeerKey, lease []byte, slot uint8) (group.Statement, error)
 	Put(ctx context.Context, p group.PeerKey, manifest []byte, slot uint8, shard []byte) error
 	Get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error)
-	// GetBare returns what the peer says, unchecked.
-	GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error)
+	// GetBare returns what the peer says, unchecked, in memory that room gives,
+	// if that is not nil.
+	GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, room func(n int) []byte) ([]byte, error)
 	Manifests(ctx context.Context, p group.PeerKey, id group.ID, wanted group.Bitmap) (map[uint16][]byte, error)
 	Statement(ctx context.Context, p group.PeerKey, id group.ID) (group.Statement, error)
 }

@@ -284,7 +284,7 @@ func (s *Set) Get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot 
 }
 
 // GetBare implements the call of net/client.
-func (s *Set) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
+func (s *Set) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, _ func(int) []byte) ([]byte, error) {
 	from, to := wire.Align(m.ShardSize(), off, n)
 	var sent bytes.Buffer
 	err := s.call(ctx, p, wire.KindGet, n, func(h *Holder, how Behaviour) error {

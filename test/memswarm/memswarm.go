@@ -272,7 +272,7 @@ func (s *Swarm) Head() commit.Head {
 }
 
 // ReadKnown implements readthrough.Source.
-func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) ([]byte, bool, error) {
+func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, _ func(int) []byte, fits func([]byte) bool) ([]byte, bool, error) {
 	b, err := s.ReadRange(ctx, ref, off, n)
 	return b, err == nil && fits(b), err
 }

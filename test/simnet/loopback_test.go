@@ -65,7 +65,7 @@ func TestShardsOverLoopback(t *testing.T) {
 			if err != nil || !bytes.Equal(got, pack.Shards[slot][r[0]:r[0]+r[1]]) {
 				t.Fatalf("get %v: %v", r, err)
 			}
-			got, err = asker.GetBare(ctx, p, &pack.Manifest, slot, r[0], r[1])
+			got, err = asker.GetBare(ctx, p, &pack.Manifest, slot, r[0], r[1], nil)
 			if err != nil || !bytes.Equal(got, pack.Shards[slot][r[0]:r[0]+r[1]]) {
 				t.Fatalf("bare get %v: %v", r, err)
 			}
@@ -87,7 +87,7 @@ func TestShardsOverLoopback(t *testing.T) {
 		if _, err := asker.Get(ctx, p, &absent.Manifest, slot, 0, 1); !errors.Is(err, client.ErrAbsent) {
 			t.Fatalf("absent pack: %v", err)
 		}
-		if _, err := asker.GetBare(ctx, p, &absent.Manifest, slot, 0, 1); !errors.Is(err, client.ErrAbsent) {
+		if _, err := asker.GetBare(ctx, p, &absent.Manifest, slot, 0, 1, nil); !errors.Is(err, client.ErrAbsent) {
 			t.Fatalf("absent pack, bare: %v", err)
 		}
 	}

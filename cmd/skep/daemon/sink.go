@@ -116,14 +116,14 @@ type source struct{ n *network }
 
 // ReadRange implements readthrough.Source.
 func (s source) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
-	b, _, err := s.ReadKnown(ctx, ref, off, n, nil)
+	b, _, err := s.ReadKnown(ctx, ref, off, n, nil, nil)
 	return b, err
 }
 
 // ReadKnown implements readthrough.Source.
-func (s source) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, fits func([]byte) bool) ([]byte, bool, error) {
+func (s source) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, room func(int) []byte, fits func([]byte) bool) ([]byte, bool, error) {
 	s.n.first.wait(ctx) // a drive that was just mounted is not told to be out of reach
-	b, fitted, err := s.n.swarm.ReadKnown(ctx, ref, off, n, fits)
+	b, fitted, err := s.n.swarm.ReadKnown(ctx, ref, off, n, room, fits)
 	return b, fitted, unread(err)
 }
 
