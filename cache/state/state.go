@@ -73,11 +73,6 @@ type Store struct {
 	reads atomic.Int64 // rows that were asked for or scanned
 }
 
-type overlay struct {
-	mem *memdb.DB
-	seq uint64 // its last record
-}
-
 // Options say where the tables lie; the zero value is the filesystem of the
 // machine and the usual sizes.
 type Options struct {
@@ -149,13 +144,11 @@ func (s *Store) newMem() *memdb.DB {
 	return memdb.New(comparer.DefaultComparer, int(s.opt.OverlaySize+s.opt.OverlaySize/4))
 }
 
-// indexOptions leaves it to leveldb to write a batch that exceeds the write buffer,
-// as most overlays do, into tables at once and past its own log: it stays one
-// atomic write.
+// indexOptions are those of leveldb.
 func (s *Store) indexOptions() *opt.Options {
 	return &opt.Options{
 		Filter:                 filter.NewBloomFilter(10),
-		WriteBuffer:            int(min(4<<20, s.opt.OverlaySize)),
+		WriteBuffer:            s.writeBuffer(),
 		BlockCacheCapacity:     16 << 20,
 		CompactionTableSize:    4 << 20,
 		OpenFilesCacheCapacity: 128,
@@ -443,25 +436,6 @@ func (s *Store) moveOverlay(o overlay) error {
 		return err
 	}
 	return s.writeOverlay(o)
-}
-
-func (s *Store) writeOverlay(o overlay) error {
-	batch := leveldb.MakeBatch(o.mem.Size() + o.mem.Len()*8)
-	it := o.mem.NewIterator(nil)
-	defer it.Release()
-	for it.Next() {
-		if v := it.Value(); v[0] == present {
-			batch.Put(it.Key(), v[1:])
-		} else {
-			batch.Delete(it.Key())
-		}
-	}
-	batch.Put(seqKey, binary.BigEndian.AppendUint64(nil, o.seq))
-	err := s.db.Write(batch, nil)
-	if isFull(err) {
-		return err
-	}
-	return s.indexError(err)
 }
 
 // Sync returns when all that was applied before the call is on the disk.
