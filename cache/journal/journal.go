@@ -1,10 +1,8 @@
 package journal
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -75,28 +73,14 @@ func (j *Journal) Append(payload []byte, freeing bool) (uint64, error) {
 	if j.failed != nil {
 		return 0, j.failed
 	}
-	room := j.size
-	if !freeing {
-		room -= j.size / reserved
-	}
-	if j.offset+int64(occupied(len(payload))) > room {
-		err := j.rotate()
-		if freeing && err != nil && j.yield != nil && j.yield() {
-			err = j.rotate()
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	if err := j.zeroAhead(int64(occupied(len(payload)))); err != nil {
+	takes := int64(occupied(len(payload)))
+	if err := j.makeRoom(takes, freeing); err != nil {
 		return 0, err
 	}
-	b := append(j.buf[:0], make([]byte, recordSize)...)
-	b = append(b, payload...)
-	binary.LittleEndian.PutUint32(b, uint32(len(payload)))
-	binary.LittleEndian.PutUint64(b[8:], j.next)
-	binary.LittleEndian.PutUint64(b[16:], j.durable)
-	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	if err := j.zeroAhead(takes); err != nil {
+		return 0, err
+	}
+	b := appendRecord(j.buf[:0], j.next, j.durable, payload)
 	if cap(b) <= 1<<20 {
 		j.buf = b
 	}
@@ -106,7 +90,7 @@ func (j *Journal) Append(payload []byte, freeing bool) (uint64, error) {
 	seq := j.next
 	j.next++
 	j.appended += int64(len(b))
-	j.offset += int64(occupied(len(payload)))
+	j.offset += takes
 	return seq, nil
 }
 

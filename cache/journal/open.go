@@ -33,19 +33,8 @@ func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error
 	if err != nil {
 		return nil, err
 	}
-	for i, s := range segs {
-		if i == 0 {
-			j.next = s.first
-		}
-		if i+1 < len(segs) && segs[i+1].first <= opt.After+1 {
-			j.next = segs[i+1].first // nobody wants its records
-			j.segments = append(j.segments, s)
-			continue
-		}
-		if err := j.load(s, i == len(segs)-1, replay); err != nil {
-			return nil, err
-		}
-		j.segments = append(j.segments, s)
+	if err := j.loadAll(segs, opt.After, replay); err != nil {
+		return nil, err
 	}
 	j.durable = j.next // what was read back is synced before anything is promised
 	if len(segs) == 0 {
@@ -60,6 +49,22 @@ func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error
 		return nil, err
 	}
 	return j, nil
+}
+
+// loadAll replays the segments, but for those of which nobody wants a record.
+func (j *Journal) loadAll(segs []segment, after uint64, replay func(uint64, []byte) error) error {
+	for i, s := range segs {
+		if i == 0 {
+			j.next = s.first
+		}
+		if i+1 < len(segs) && segs[i+1].first <= after+1 {
+			j.next = segs[i+1].first
+		} else if err := j.load(s, i == len(segs)-1, replay); err != nil {
+			return err
+		}
+		j.segments = append(j.segments, s)
+	}
+	return nil
 }
 
 // makeDir makes the directory, and sees that it survives power loss before there

@@ -93,3 +93,17 @@ func looseFrom(b []byte) int {
 	}
 	return starts[min(safe-first, uint64(len(starts)-1))]
 }
+
+// appendRecord appends the record with this sequence number, written when all
+// below durable were on the disk.
+func appendRecord(b []byte, seq, durable uint64, payload []byte) []byte {
+	at := len(b)
+	b = append(b, make([]byte, recordSize)...)
+	b = append(b, payload...)
+	r := b[at:]
+	binary.LittleEndian.PutUint32(r, uint32(len(payload)))
+	binary.LittleEndian.PutUint64(r[8:], seq)
+	binary.LittleEndian.PutUint64(r[16:], durable)
+	binary.LittleEndian.PutUint32(r[4:], crc32.Checksum(r[8:], castagnoli))
+	return b
+}

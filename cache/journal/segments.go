@@ -43,6 +43,22 @@ func (j *Journal) zeroAhead(size int64) error {
 	return nil
 }
 
+// makeRoom sees that a record fits into the segment, or begins a new one.
+func (j *Journal) makeRoom(takes int64, freeing bool) error {
+	room := j.size
+	if !freeing {
+		room -= j.size / reserved
+	}
+	if j.offset+takes <= room {
+		return nil
+	}
+	err := j.rotate()
+	if freeing && err != nil && j.yield != nil && j.yield() {
+		err = j.rotate()
+	}
+	return err
+}
+
 // rotate syncs the full segment and begins a new one.
 func (j *Journal) rotate() error {
 	if err := j.file.Sync(); err != nil {
