@@ -9,6 +9,7 @@ import (
 	"skep/chunker/group"
 	"skep/cmd/skep/control"
 	skephost "skep/net/host"
+	"skep/net/peers"
 )
 
 // StatusRequest asks for the status, and that of some paths.
@@ -33,25 +34,35 @@ func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, 
 	for _, p := range in.Paths {
 		s.Paths = append(s.Paths, d.pathStatus(ctx, p))
 	}
+	s.Peers = append(s.Peers, d.peerStatus(shards)...)
+	return s, nil
+}
+
+// peerStatus tells of the peers that answered once, or hold shards of the drive.
+func (d *Daemon) peerStatus(shards map[group.PeerKey]int) (out []control.Peer) {
 	for _, p := range d.net.peers.List() {
 		if p.Key == d.net.self || p.HelloAt.IsZero() && shards[p.Key] == 0 {
 			continue
 		}
-		state := p.State.String()
-		if d.repair != nil && shards[p.Key] > 0 {
-			state = d.repair.PeerState(p.Key).String()
-		} else if p.State == 0 {
-			state = "alive"
-			if !d.net.swarm.Alive(p.Key) {
-				state = "unknown"
-			}
-		}
-		s.Peers = append(s.Peers, control.Peer{ID: skephost.ID(p.Key).String(), Addrs: skephost.FullAddrs(p.Key, p.Addrs), Region: p.Region,
-			Shards: shards[p.Key], State: state, Free: p.Free, Availability: p.Availability,
+		out = append(out, control.Peer{ID: skephost.ID(p.Key).String(), Addrs: skephost.FullAddrs(p.Key, p.Addrs), Region: p.Region,
+			Shards: shards[p.Key], State: d.stateOf(p, shards[p.Key] > 0), Free: p.Free, Availability: p.Availability,
 			RoundTripMS: float64(p.RoundTrip.Microseconds()) / 1000, Lies: p.Strikes})
 	}
-	slices.SortFunc(s.Peers, func(a, b control.Peer) int { return strings.Compare(a.ID, b.ID) })
-	return s, nil
+	slices.SortFunc(out, func(a, b control.Peer) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// stateOf is what is thought of a peer, in a word.
+func (d *Daemon) stateOf(p peers.Peer, holds bool) string {
+	switch {
+	case d.repair != nil && holds:
+		return d.repair.PeerState(p.Key).String()
+	case p.State != 0:
+		return p.State.String()
+	case d.net.swarm.Alive(p.Key):
+		return "alive"
+	}
+	return "unknown"
 }
 
 func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) error {
@@ -87,34 +98,12 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 	if err != nil {
 		return err
 	}
-	type coding struct{ class, kind, k, n int }
-	count := map[coding]*control.Coding{}
-	byID := map[group.ID]group.Group{}
-	var order []coding
-	entry := func(g group.Group) *control.Coding {
-		c := coding{int(g.Class), int(g.Kind), int(g.Coding.K), int(g.Coding.N)}
-		if count[c] == nil {
-			kind := "content"
-			if g.Kind == group.Metadata {
-				kind = "metadata"
-			}
-			count[c] = &control.Coding{Class: g.Class.String(), Kind: kind, K: c.k, N: c.n}
-			order = append(order, c)
-		}
-		return count[c]
-	}
+	c := codings{groups: map[group.ID]group.Group{}, used: map[group.ID]bool{}, by: map[coding]*control.Coding{}}
 	for _, g := range groups {
-		byID[g.ID] = g
+		c.groups[g.ID] = g
 	}
-	used := map[group.ID]bool{}
 	err = d.drive.table.Packs(func(p blocks.Pack) bool {
-		g := byID[p.Group]
-		e := entry(g)
-		e.Packs++
-		if !used[g.ID] {
-			used[g.ID] = true
-			e.Groups++
-		}
+		g := c.count(p)
 		for i, holder := range g.Slots {
 			if p.Acked.Has(i) {
 				shards[holder]++
@@ -123,12 +112,42 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 		}
 		return true
 	})
-	for _, c := range order {
-		s.Codings = append(s.Codings, *count[c])
+	for _, k := range c.order {
+		s.Codings = append(s.Codings, *c.by[k])
 	}
 	r := d.repair.Report()
 	s.Packs, s.PacksBelowTarget, s.PacksLost, s.PacksAtRisk = r.Packs, r.BelowTarget(), r.Lost, r.AtRisk
 	s.PacksUnasked, s.AsOf = r.Unasked, r.AsOf
 	s.ShardsMissing, s.Repairing, s.RepairPaused = r.Missing, r.Repairs, r.Paused
 	return err
+}
+
+// codings counts packs and groups by how they are coded.
+type codings struct {
+	groups map[group.ID]group.Group
+	used   map[group.ID]bool // groups of packs that were counted
+	by     map[coding]*control.Coding
+	order  []coding // as they were met
+}
+
+type coding struct{ class, kind, k, n int }
+
+// count counts a pack, and returns its group.
+func (c *codings) count(p blocks.Pack) group.Group {
+	g := c.groups[p.Group]
+	k := coding{int(g.Class), int(g.Kind), int(g.Coding.K), int(g.Coding.N)}
+	if c.by[k] == nil {
+		kind := "content"
+		if g.Kind == group.Metadata {
+			kind = "metadata"
+		}
+		c.by[k] = &control.Coding{Class: g.Class.String(), Kind: kind, K: k.k, N: k.n}
+		c.order = append(c.order, k)
+	}
+	c.by[k].Packs++
+	if !c.used[g.ID] {
+		c.used[g.ID] = true
+		c.by[k].Groups++
+	}
+	return g
 }
