@@ -35,19 +35,15 @@ test: deps build vet test-race test-all test-fs
 vet:
 	$(GO) vet ./...
 
-# Packages that fail are tested once more, and only they, as what passed is
-# remembered: a fault fails again, what does not is said to be unsteady.
-twice = $(1) || { echo "== failed; once more, what failed"; $(1) && echo "== unsteady: it passed the second time"; }
-
 test-race:
-	$(call twice,$(GO) test -race -short -timeout 10m $(RACE))
+	$(GO) test -race -short -timeout 10m $(RACE)
 	$(GO) test -race -short -timeout 10m -run 'Ahead|Ends|Fails' ./chunker/dag
 
 test-all:
-	$(call twice,$(GO) test -timeout 15m ./...)
+	$(GO) test -timeout 15m ./...
 
 test-fs:
-	$(call twice,GOMAXPROCS=1 $(GO) test -short -timeout 10m $(FS))
+	GOMAXPROCS=1 $(GO) test -short -timeout 10m $(FS)
 
 # The tests of the mount with go-fuse's own request loop in place of ours.
 test-stock:

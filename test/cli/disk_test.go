@@ -303,7 +303,7 @@ func TestFsckAsksHolders(t *testing.T) {
 	harness.Files(t, d.Path("tree"), 5, 700_000, 9)
 	write(t, d.Path("note"), "small enough to lie in its directory")
 	d.Sync(t)
-	s := d.WaitSafe(t, 30*time.Second)
+	s := d.WaitSafe(t, 60*time.Second)
 	content := slices.IndexFunc(s.Codings, func(c control.Coding) bool { return c.Kind == "content" })
 	if content < 0 {
 		t.Fatalf("codings %+v", s.Codings)
@@ -468,7 +468,7 @@ func TestJSON(t *testing.T) {
 	d.Mount(t)
 	write(t, d.Path("file"), strings.Repeat("content", 10_000))
 	d.Sync(t)
-	d.WaitStatus(t, 30*time.Second, "the account is told", func(s control.Status) bool { return s.Packs > 0 })
+	d.WaitStatus(t, 60*time.Second, "the account is told", func(s control.Status) bool { return s.Packs > 0 })
 	status := object(t, d.Skep(t, "status", "--json", d.Path("file")).OK(t))
 	for _, name := range []string{"pending_bytes", "packs", "packs_below_target", "codings", "peers"} {
 		if _, ok := status[name]; !ok {

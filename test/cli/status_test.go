@@ -26,7 +26,7 @@ func TestStatusAfterRecover(t *testing.T) {
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
 	write(t, first.Path("file"), string(content))
 	first.Sync(t)
-	first.WaitSafe(t, 30*time.Second)
+	first.WaitSafe(t, 60*time.Second)
 	first.Destroy(t)
 	d := swarm.Recover(t, first.Words)
 	d.Mount(t)
@@ -93,7 +93,7 @@ func TestAddressesInStatusServe(t *testing.T) {
 	d := swarm.NewDevice(t)
 	d.Mount(t)
 	calls := swarm.Add(t) // it calls the device, and is called by it at where it listens
-	s := d.WaitStatus(t, 30*time.Second, "the device knows four peers", func(s control.Status) bool {
+	s := d.WaitStatus(t, 60*time.Second, "the device knows four peers", func(s control.Status) bool {
 		n := 0
 		for _, p := range s.Peers {
 			if len(p.Addrs) > 0 {

@@ -75,7 +75,7 @@ func TestBootstrapPeerIsAway(t *testing.T) {
 		return strings.Contains(string(log), "/tcp/"+at), string(log)
 	})
 	first.Start(t)
-	d.WaitStatus(t, 40*time.Second, "the swarm is joined", func(s control.Status) bool { return harness.Alive(s) == 5 })
+	d.WaitStatus(t, 60*time.Second, "the swarm is joined", func(s control.Status) bool { return harness.Alive(s) == 5 })
 	write(t, d.Path("file"), "content")
 	d.Sync(t)
 }
@@ -91,7 +91,7 @@ func TestDamagedShards(t *testing.T) {
 	harness.Files(t, source, 16, 700_000, 3)
 	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
 	d.Sync(t)
-	d.WaitSafe(t, 20*time.Second)
+	d.WaitSafe(t, 60*time.Second)
 	spare := harness.Spare(t, d.Status(t))
 	d.Destroy(t)
 	for i, p := range swarm.Peers[:spare] {

@@ -191,7 +191,7 @@ func (c *crash) whileUploading(t *testing.T) {
 		must(t, os.WriteFile(c.device.Path("round"), fmt.Append(nil, round), 0o644))
 		syncing := exec.Command(harness.Binary(), "--home", c.device.Home, "sync")
 		must(t, syncing.Start())
-		at := c.device.WaitStatus(t, 30*time.Second, "an upload is under way", func(s control.Status) bool {
+		at := c.device.WaitStatus(t, 60*time.Second, "an upload is under way", func(s control.Status) bool {
 			return s.Uploading && s.UploadedNow >= int64(round)<<20 || s.PendingFiles == 0
 		})
 		c.device.Process().Kill()
@@ -203,7 +203,7 @@ func (c *crash) whileUploading(t *testing.T) {
 	}
 	harness.Same(t, c.mirror, c.data())
 	c.device.Sync(t)
-	if s := c.device.WaitSafe(t, 30*time.Second); s.PendingFiles != 0 {
+	if s := c.device.WaitSafe(t, 60*time.Second); s.PendingFiles != 0 {
 		t.Errorf("after a sync %d changes are pending", s.PendingFiles)
 	}
 }

@@ -52,7 +52,7 @@ func (l *life) copy(t *testing.T) {
 
 func (l *life) redundancy(t *testing.T) {
 	l.device.Sync(t)
-	s := l.device.WaitSafe(t, 20*time.Second)
+	s := l.device.WaitSafe(t, 60*time.Second)
 	if s.PendingFiles != 0 || s.PendingBytes != 0 || !s.RecoveryOut {
 		t.Errorf("after a sync, %d files with %d bytes are pending, recovery record out: %v", s.PendingFiles, s.PendingBytes, s.RecoveryOut)
 	}
