@@ -242,6 +242,34 @@ func TestUserWhoMayNotMount(t *testing.T) {
 	}
 }
 
+// A home that is another user's is called so, by every command, and is as it was.
+func TestAnotherUsersHome(t *testing.T) {
+	needRoot(t)
+	d := alone(t)
+	d.MountAlone(t)
+	write(t, d.Path("file"), "content")
+	dir := harness.Dir(t)
+	mine := filepath.Join(dir, "words")
+	write(t, mine, string(harness.NewWords()))
+	must(t, os.Chmod(dir, 0o777))
+	for _, args := range []string{"status", "status --json", "sync", "down", "umount " + dir, "mount " + dir, "mount --foreground " + dir, "fsck",
+		"repair pause", "pin --list", "peer", "init --words-file " + dir + "/new", "recover --words-file " + mine + " --bootstrap " + goodAddr} {
+		t.Run(args, func(t *testing.T) {
+			r := asNobody(t, "true", append([]string{"--home", d.Home}, strings.Fields(args)...)...)
+			r.Fails(t, 1, d.Home, "permission denied", "become the user whom it belongs to")
+		})
+	}
+	r := asNobody(t, "true", "--home", d.Home, "doctor")
+	r.Fails(t, 1, "will not work")
+	says(t, r.Stdout, d.Home+" is another user's")
+	absent(t, dir+"/new")
+	has(t, d.Path("file"), "content")
+	d.Status(t)
+	nowhere := filepath.Join(filepath.Dir(d.Home), "not", "allowed")
+	asNobody(t, "true", "--home", nowhere, "init", "--words-file", dir+"/new").Fails(t, 1, filepath.Dir(nowhere), "permission denied")
+	absent(t, dir+"/new")
+}
+
 // asNobody runs the binary as an ordinary user, in a mount namespace that root
 // prepares with a script.
 func asNobody(t *testing.T, script string, args ...string) harness.Result {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/chunker/erasure"
 	"skep/cmd/skep/control"
 	"skep/test/harness"
 )
@@ -73,10 +74,10 @@ func (l *life) secrecy(t *testing.T) {
 	outside := harness.NewScanner()
 	outside.AddTree(t, l.source)
 	outside.Add([]byte(harness.Canary), "the canary")
-	noise, err := os.ReadFile(filepath.Join(l.special, "random"))
+	noise, err := os.ReadFile(filepath.Join(l.special, "random")) // what compression alone does not hide
 	must(t, err)
-	outside.Add(noise[len(noise)/2:][:24], "what compression alone does not hide")
-	if found := outside.Find([]byte("…" + harness.Canary + "…")); len(found) != 1 {
+	outside.AddContent(noise, 64, "random")
+	if found := outside.Find([]byte("…" + harness.Canary + "…" + string(noise[1001:1200]))); len(found) != 3 {
 		t.Fatalf("the scanner itself found %q", found)
 	}
 	for _, p := range l.swarm.Peers {
@@ -89,7 +90,45 @@ func (l *life) secrecy(t *testing.T) {
 			}
 		}
 	}
+	l.sizes(t)
 	l.logs(t)
+}
+
+// sizes checks that what a shard takes at a holder follows from the class and the
+// coding of its pack, and tells nothing else of what is in it.
+func (l *life) sizes(t *testing.T) {
+	t.Helper()
+	if l.device.Process() == nil {
+		return
+	}
+	allowed := map[int64]control.Coding{}
+	for _, c := range l.device.Status(t).Codings {
+		for class := erasure.MinClass; class <= erasure.MaxClass; class++ {
+			if class.String() == c.Class {
+				allowed[int64(erasure.NewCoding(c.K, c.N).ShardSize(class))] = c
+			}
+		}
+	}
+	seen := map[int64]int64{} // by the size of a shard: of its file
+	for _, p := range l.swarm.Peers {
+		for _, f := range p.Shards(t) {
+			fi, err := os.Stat(f)
+			must(t, err)
+			shard := int64(0)
+			for size := range allowed { // the head takes some pages
+				if size <= fi.Size() && size > shard {
+					shard = size
+				}
+			}
+			if before, ok := seen[shard]; shard == 0 || ok && before != fi.Size() {
+				t.Errorf("%s has %d bytes, others with shards of %d have %d", f, fi.Size(), shard, before)
+			}
+			seen[shard] = fi.Size()
+		}
+	}
+	if len(seen) == 0 || len(seen) > len(allowed) {
+		t.Errorf("shards of %d sizes, of packs in %d codings", len(seen), len(allowed))
+	}
 }
 
 func recoveryWords(t *testing.T, d *harness.Device) []byte {
@@ -122,6 +161,10 @@ func (l *life) logs(t *testing.T) {
 func (l *life) lossOfHolders(t *testing.T) {
 	holders := l.holders(t)
 	holders[0].Destroy(t)
+	began := time.Now()
+	defer func() {
+		t.Logf("whole again after %v, %v of them to call it dead", time.Since(began).Round(time.Second), l.swarm.Opt.DeadAfter)
+	}()
 	l.device.WaitStatus(t, 2*time.Minute, "its shards are with others", func(s control.Status) bool {
 		return harness.Safe(s) && !slices.ContainsFunc(s.Peers, func(p control.Peer) bool {
 			return p.Shards > 0 && l.swarm.ByID(p.ID) == holders[0]
@@ -150,8 +193,8 @@ func (l *life) lossOfDevice(t *testing.T) {
 	spare := harness.Spare(t, l.device.Status(t))
 	holders := l.holders(t)
 	t.Logf("%d holders are killed, one more alters its shards", spare)
-	if spare < 1 {
-		t.Fatalf("nothing may be lost")
+	if spare < 1 || len(holders) < 8 {
+		t.Fatalf("%d of %d holders may be lost", spare, len(holders))
 	}
 	for _, p := range holders[:spare] {
 		p.Destroy(t)

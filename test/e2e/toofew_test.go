@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -206,21 +208,26 @@ func (f *tooFew) begins(t *testing.T, name, got string) bool {
 	return strings.HasPrefix(string(want), got)
 }
 
-// named checks that the log and the status name a file that cannot be read and
-// say how many shards are missing.
+// counted is how the log says how many shards are missing.
+var counted = regexp.MustCompile(`\d+ of \d+ shards are needed, \d+ came, \d+ are lost, \d+ are out of reach`)
+
+// named checks that the log names a file that cannot be read, and says how many
+// shards are missing, and that the status says so of its packs.
 func (f *tooFew) named(t *testing.T, file string) {
 	t.Helper()
 	log, err := os.ReadFile(f.device.Log())
 	must(t, err)
-	said := ""
-	for _, line := range strings.Split(string(log), "\n") {
-		if strings.Contains(line, filepath.Base(file)) && strings.Contains(line, "shard") {
-			said = line
+	if !slices.ContainsFunc(strings.Split(string(log), "\n"), func(line string) bool {
+		return strings.Contains(line, filepath.Base(file)) && counted.MatchString(line)
+	}) {
+		t.Errorf("the log does not name %s with how many shards are missing:\n%s", file, log)
+	}
+	harness.Until(t, time.Minute, "status counts the file's missing shards", func() (bool, string) {
+		s, err := f.device.TryStatus(t, file)
+		if err != nil || len(s.Paths) != 1 {
+			return false, fmt.Sprint(err)
 		}
-	}
-	status := f.device.Skep(t, "status", file).OK(t)
-	if said == "" && !(strings.Contains(status, filepath.Base(file)) && strings.Contains(status, "shard")) {
-		t.Errorf("neither log nor status name the file and how many shards are missing.\nlog:\n%s\nstatus:\n%s", log, status)
-	}
-	t.Logf("status: %s\nlog: %s", status, said)
+		p := s.Paths[0]
+		return p.Path == file && p.PacksLost > 0 && p.ShardsMissing > 0, fmt.Sprintf("%+v", p)
+	})
 }

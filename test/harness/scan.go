@@ -26,7 +26,7 @@ type needle struct {
 
 const (
 	leastNeedle = 8
-	firstBits   = 16
+	firstBits   = 22
 )
 
 // NewScanner returns a scanner without needles.
@@ -96,14 +96,20 @@ func (s *Scanner) Below(t testing.TB, dir string) (found []string, size int64) {
 	return found, size
 }
 
-// AddTree adds samples of the names and the content of a tree.
+// piece is how long the samples of contents are.
+const piece = 64
+
+// leastName is how long a single name must be to be told from chance, and from
+// words of our own.
+const leastName = 12
+
+// AddTree adds the paths and single names of a tree that are long enough, and
+// samples of the contents of all of its files: the middle, and a piece of every
+// so many bytes.
 func (s *Scanner) AddTree(t testing.TB, dir string) {
 	t.Helper()
-	const (
-		every  = 10 // of the files
-		length = 24
-	)
-	i := 0
+	const every = 4096
+	names := map[string]bool{"settings.json": true, "control.sock": true} // a home has these itself
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -111,16 +117,35 @@ func (s *Scanner) AddTree(t testing.TB, dir string) {
 		if rel, _ := filepath.Rel(dir, path); len(rel) >= 16 {
 			s.Add([]byte(rel), "path "+rel)
 		}
-		if i++; !e.Type().IsRegular() || i%every != 0 {
+		if name := e.Name(); len(name) >= leastName && !names[name] {
+			names[name] = true
+			s.Add([]byte(name), "name "+name)
+		}
+		if !e.Type().IsRegular() {
 			return nil
 		}
 		b, err := os.ReadFile(path)
-		if mid := len(b) / 2; err == nil && mid > length && distinct(b[mid:mid+length]) {
-			s.Add(b[mid:mid+length], "content of "+path)
+		if mid := len(b) / 2; mid > piece && mid%every != 0 {
+			s.addPiece(b[mid:], path)
 		}
+		s.AddContent(b, every, path)
 		return err
 	})
 	must(t, err)
+}
+
+// AddContent adds a piece of every so many bytes of a file's content. They are
+// found wherever they are.
+func (s *Scanner) AddContent(b []byte, every int, path string) {
+	for at := 0; at+piece <= len(b); at += every {
+		s.addPiece(b[at:], path)
+	}
+}
+
+func (s *Scanner) addPiece(b []byte, path string) {
+	if distinct(b[:piece]) {
+		s.Add(b[:piece], "content of "+path)
+	}
 }
 
 // distinct reports whether a sample is one of a kind rather than white space or

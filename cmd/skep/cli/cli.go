@@ -118,7 +118,7 @@ func (a *app) home() (home.Dir, error) {
 	if err != nil {
 		return h, err
 	}
-	return h, h.Fits()
+	return h, errors.Join(h.Fits(), h.Permitted())
 }
 
 // homeDirectory is where the home is, whether or not that will do.

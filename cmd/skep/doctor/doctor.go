@@ -55,6 +55,9 @@ func Home(h home.Dir) Finding {
 	if err := h.Fits(); err != nil {
 		return broken(err.Error(), "choose a shorter path with --home or SKEP_HOME")
 	}
+	if h.Permitted() != nil {
+		return broken(string(h)+" is another user's", "become the user whom it belongs to")
+	}
 	st, err := os.Stat(string(h))
 	switch {
 	case errors.Is(err, os.ErrNotExist) || err == nil && !h.Exists():
@@ -80,10 +83,14 @@ func Home(h home.Dir) Finding {
 func Daemon(h home.Dir, ask func() error) Finding {
 	f := Finding{What: "daemon", Verdict: Good, Says: "runs"}
 	err := ask()
-	if err == nil || !h.Exists() {
-		if err != nil {
-			f.Says = "there is none, as there is no home"
-		}
+	switch {
+	case err == nil:
+		return f
+	case h.Permitted() != nil:
+		f.Verdict, f.Says = Odd, "is another user's to ask"
+		return f
+	case !h.Exists():
+		f.Says = "there is none, as there is no home"
 		return f
 	}
 	release, locked := h.Lock()
