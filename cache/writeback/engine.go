@@ -28,7 +28,7 @@ import (
 // DHT. It returns when enough copies are kept that the head can be found.
 type Publisher func(ctx context.Context, h commit.Head) error
 
-// Config is what an Engine works with. All fields are needed.
+// Config is what an Engine works with. All fields but Alone are needed.
 type Config struct {
 	State   *state.Store
 	Tree    *tree.Tree
@@ -37,6 +37,10 @@ type Config struct {
 	Packs   *packfiles.Store
 	Sink    Sink
 	Publish Publisher
+	// Alone reports whether nobody published a commit that this device does not
+	// know. While it is false, packs are not given up. It must not wait; nil says
+	// that it is so.
+	Alone func() bool
 
 	Drive       [16]byte
 	Epoch       uint32

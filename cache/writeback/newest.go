@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -19,7 +20,28 @@ var (
 	// between, it is published before another one is, and nothing that it
 	// needs is given up before.
 	intendedKey = []byte("hintended")
+	// begunKey is the number of the commit that this device began with; not there
+	// on the one that made the drive.
+	begunKey = []byte("hbegun")
 )
+
+// BeginWith takes note that this device begins with a commit of another one.
+func BeginWith(st *state.Store, number uint64) error {
+	var b state.Batch
+	b.Put(begunKey, binary.BigEndian.AppendUint64(nil, number))
+	_, err := st.Apply(&b)
+	return err
+}
+
+// Begun is the number of the commit that this device began with, 0 on the one that
+// made the drive.
+func Begun(st state.Reader) (uint64, error) {
+	b, ok, err := st.Get(begunKey)
+	if err != nil || !ok || len(b) != 8 {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
 
 // LoadCommit reads the newest commit from the tables.
 func LoadCommit(st state.Reader) (c commit.Commit, at commit.Locator, ok bool, err error) {

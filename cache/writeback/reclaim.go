@@ -119,7 +119,7 @@ func (e *Engine) buryDead(ctx context.Context) error {
 	if err := e.table.Unwatch(well); err != nil {
 		return err
 	}
-	if len(dead) == 0 {
+	if len(dead) == 0 || e.cfg.Alone != nil && !e.cfg.Alone() {
 		return nil
 	}
 	// What holders delete no power loss may make needed again.

@@ -165,3 +165,29 @@ func TestRecoveredAfterAFold(t *testing.T) {
 	check(t, r.committed(), want)
 	r.audit()
 }
+
+// As long as another device may have commits that this one does not know, nothing
+// is given up; then all at once.
+func TestNothingIsGivenUpBesideOthers(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	var alone atomic.Bool
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, alone: alone.Load}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	d.put("f", random(1, 3<<20))
+	d.sync()
+	full, _ := swarm.Bytes()
+	if err := d.tree.Unlink(ctx, tree.Root, "f"); err != nil {
+		t.Fatal(err)
+	}
+	d.sync()
+	if left, _ := swarm.Bytes(); left < full {
+		t.Errorf("%d of %d bytes are left", left, full)
+	}
+	alone.Store(true)
+	d.sync()
+	if left, _ := swarm.Bytes(); left > full/4 {
+		t.Errorf("%d of %d bytes are still there", left, full)
+	}
+	d.audit()
+}

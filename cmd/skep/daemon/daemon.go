@@ -144,6 +144,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		serve("pins", d.drive.keeper.KeepPins)
 		serve("records", d.drive.keepFindable)
 		serve("leases", d.drive.keepWanted)
+		serve("other devices", d.drive.watchOthers)
 		serve("sweep", func(ctx context.Context) error {
 			if err := d.drive.tree.Sweep(ctx); err != nil && ctx.Err() == nil {
 				d.log.Warn("sweeping backing files", "err", err)

@@ -47,6 +47,7 @@ type drive struct {
 	indexMeasure
 
 	recoveryOut atomic.Bool // keepers have the recovery record
+	alone       atomic.Bool // no commit was published that this device does not know: see watchOthers
 }
 
 // openDrive opens the drive. An index that turns out damaged on the way is made
@@ -92,7 +93,7 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 		return d, err
 	}
 	d.engine, err = writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead,
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.alone.Load,
 		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: own.NameKey,
 		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
 		Timing: timing(s), Now: time.Now, Log: log,

@@ -36,8 +36,9 @@ func (n *network) findHead(ctx context.Context, f *foundDrive) error {
 const headsAtOnce = 16
 
 type foundHead struct {
-	head commit.Head
-	err  error
+	head  commit.Head
+	until int64 // when its record ends
+	err   error
 }
 
 // readHeads reads the heads of all devices in all epochs.
@@ -51,7 +52,7 @@ func (n *network) readHeads(ctx context.Context, f *foundDrive) []foundHead {
 			g.Go(func() error {
 				slots := keyring.HeadSlots(f.root, f.drive.ID, dev.Key, f.drive.Epochs[e])
 				at := &found[i*len(f.drive.Epochs)+e]
-				at.head, at.err = n.readHead(ctx, slots, f.drive.ID, dev.Key)
+				at.head, at.until, at.err = n.readHead(ctx, slots, f.drive.ID, dev.Key)
 				return nil
 			})
 		}
@@ -60,14 +61,14 @@ func (n *network) readHeads(ctx context.Context, f *foundDrive) []foundHead {
 	return found
 }
 
-func (n *network) readHead(ctx context.Context, slots []keyring.Slot, drive keyring.DriveID, device group.PeerKey) (commit.Head, error) {
+func (n *network) readHead(ctx context.Context, slots []keyring.Slot, drive keyring.DriveID, device group.PeerKey) (h commit.Head, until int64, err error) {
 	opened, err := keyring.OpenHead(slots, n.records.Get(ctx, slotKeys(slots)), 0)
 	if err != nil {
-		return commit.Head{}, err
+		return h, 0, err
 	}
-	h, err := commit.ParseHead(opened.Value)
+	h, err = commit.ParseHead(opened.Value)
 	if err != nil || h.Drive != drive || h.Device != device {
-		return commit.Head{}, errors.Join(err, errors.New("the head is of another drive"))
+		return commit.Head{}, 0, errors.Join(err, errors.New("the head is of another drive"))
 	}
-	return h, nil
+	return h, opened.Until, nil
 }

@@ -146,5 +146,8 @@ func (f *foundDrive) adoptInto(ctx context.Context, st *state.Store, h home.Dir,
 	if err := tree.Adopt(st, root, c.Files, c.Bytes); err != nil {
 		return err
 	}
+	if err := writeback.BeginWith(st, c.Number); err != nil {
+		return err
+	}
 	return writeback.Adopt(st, table, f.head, signed, read)
 }
