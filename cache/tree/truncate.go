@@ -8,17 +8,60 @@ import (
 )
 
 // truncate sets the size of a file.
-func (t *Tree) truncate(_ context.Context, in *inode, size int64) error {
+func (t *Tree) truncate(ctx context.Context, in *inode, size int64) error {
 	if size < 0 {
 		return ErrInvalid
 	}
 	if size > MaxSize {
 		return ErrFileTooBig
 	}
+	for {
+		if err := t.keepHead(ctx, in, size); err != nil {
+			return err
+		}
+		if done, err := t.tryTruncate(in, size); done || err != nil {
+			return err
+		}
+	}
+}
+
+// keepHead makes resident what a truncation leaves of a file, if that is so
+// little that the next commit has it in the file's record, and not in blocks that
+// can be fetched.
+func (t *Tree) keepHead(ctx context.Context, in *inode, size int64) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.lacksHead(size) {
+		return nil
+	}
+	return t.fetch(ctx, in, 0, size)
+}
+
+// lacksHead reports whether a truncation has to wait for keepHead, as far as is
+// known; in.mu is held.
+func (in *inode) lacksHead(size int64) bool {
+	r := &in.row
+	if !r.isFile() || size == 0 || size > dag.MaxInline || size >= r.size || r.has(flagInline) {
+		return false
+	}
+	return !r.has(flagBacking) || r.has(flagPartial) && (!in.ranged || len(in.valid.Missing(0, size)) > 0)
+}
+
+// tryTruncate truncates unless what is left was let go of meanwhile; then done is
+// false.
+func (t *Tree) tryTruncate(in *inode, size int64) (done bool, err error) {
 	t.gate.RLock()
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if in.lacksHead(size) {
+		return false, nil
+	}
+	return true, t.truncateLocked(in, size)
+}
+
+// truncateLocked is truncate with the gate and in.mu held.
+func (t *Tree) truncateLocked(in *inode, size int64) error {
 	switch {
 	case in.row.isDir():
 		return ErrIsDir

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"skep/cache/tree"
 	"skep/chunker/dag"
@@ -17,6 +18,7 @@ import (
 // holders keep the contents of commits: all that is gone here comes back from
 // them.
 type holders struct {
+	mu    sync.Mutex // guards files
 	files map[link.Link][]byte
 	dir   string // that keeps them, too; empty: none
 }
@@ -58,6 +60,8 @@ func contentLink(n int) link.Link {
 
 // keep takes content.
 func (h *holders) keep(b []byte) (link.Link, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	n := len(h.files) + 1
 	l := contentLink(n)
 	h.files[l] = b
@@ -81,7 +85,9 @@ func (h *holders) Linked(context.Context, uint64) (dag.Inode, error) {
 
 // ReadChunk implements tree.Content.
 func (h *holders) ReadChunk(_ context.Context, f dag.File, i int64) ([]byte, error) {
+	h.mu.Lock()
 	b, ok := h.files[f.Root]
+	h.mu.Unlock()
 	if !ok {
 		return nil, tree.ErrLost
 	}

@@ -127,7 +127,7 @@ func gone(op model.Op, r model.Result) bool {
 	case unix.EFAULT: // the kernel did not get what it was to store into
 		return op.Kind == model.Store || op.Kind == model.StoreTo
 	case unix.EIO, unix.EPIPE: // it was told, or would have been, and did not answer
-		return op.Kind == model.Sync || op.Kind >= model.Commit
+		return op.Kind == model.Sync || op.Kind >= model.Commit || op.Kind == model.Store || op.Kind == model.StoreTo
 	}
 	return false
 }

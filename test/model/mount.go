@@ -199,7 +199,8 @@ func aligned(p []byte) []byte {
 	return b[skip : skip+copy(b[skip:], p)]
 }
 
-// store writes through a shared mapping. The kernel copies the bytes there: so
+// store writes through a shared mapping, and unmaps it, which hands over what was
+// written. The kernel copies the bytes there: so
 // a server that is gone is an error, and nobody waits in a page fault.
 func store(fd int, op Op) error {
 	var st unix.Stat_t
@@ -225,10 +226,13 @@ func store(fd int, op Op) error {
 	}
 	_, err = unix.Pread(from, mapping[op.Off-start:], 0)
 	if err == nil && op.Kind == StoreTo {
-		err = unix.Msync(mapping, unix.MS_SYNC) // else closing the file hands it over
+		err = unix.Msync(mapping, unix.MS_SYNC)
 	}
 	if uerr := unix.Munmap(mapping); err == nil {
 		err = uerr
+	}
+	if err == nil { // munmap does not tell that what it wrote did not get there
+		err = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
 	}
 	return err
 }
@@ -241,8 +245,10 @@ func (m *Mount) copy(from int, op Op) error {
 	if err != nil {
 		return err
 	}
+	var st unix.Stat_t
+	err = unix.Fstat(from, &st) // it grows, if it is the same
 	var src int64
-	for dst, left := op.Off, int(op.Len); left > 0 && err == nil; {
+	for dst, left := op.Off, int(min(op.Len, st.Size)); left > 0 && err == nil; {
 		var n int
 		if n, err = unix.CopyFileRange(from, &src, to, &dst, left, 0); n <= 0 {
 			break
