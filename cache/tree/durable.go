@@ -164,7 +164,7 @@ func (t *Tree) Run(ctx context.Context) error {
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
-			return errors.Join(t.saveAtimes(), t.Sync())
+			return errors.Join(t.saveAtimes(), t.SyncAll())
 		case <-tick.C:
 		}
 		if n%atimesEvery == 0 {

@@ -84,6 +84,7 @@ func (c *change) adopt(e *edit, dir Ino, name string) error {
 		c.b.Put(backingKey(r.backing), uint64Value(uint64(in.ino)))
 		c.b.Put(key(tableWriting, in.ino), nil)
 		in.writing = true
+		c.t.flushLater(in) // what has no name is not flushed by itself
 	}
 	if in.xattrsRead && len(in.xattrs) > 0 {
 		c.b.Put(key(tableXattrs, in.ino), encodeXattrs(in.xattrs))

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -23,8 +24,9 @@ const (
 // written are the inodes whose backing files changed since they were flushed last,
 // each with a reference.
 type written struct {
-	mu  sync.Mutex // guards all
-	all map[*inode]struct{}
+	flushing sync.Mutex // held by who flushes them
+	mu       sync.Mutex // guards all
+	all      map[*inode]struct{}
 }
 
 // take returns all, and empties the set.
@@ -65,10 +67,15 @@ func (w *written) remove(in *inode) bool {
 // changedContent takes note that the backing file was written, and has it flushed
 // soon; in.mu is held.
 func (t *Tree) changedContent(in *inode) {
+	in.unflush()
+	t.flushLater(in)
+}
+
+// flushLater has the backing file flushed soon; in.mu is held.
+func (t *Tree) flushLater(in *inode) {
 	if !in.listed {
 		t.written.add(in)
 	}
-	in.unflush()
 }
 
 // flushWritten flushes backing files soon after they were written, until ctx
@@ -82,36 +89,50 @@ func (t *Tree) flushWritten(ctx context.Context) {
 		case <-time.After(rest):
 		}
 		begin := time.Now()
-		for in := range t.written.take() {
-			if ctx.Err() == nil {
-				t.flushSoon(in)
-			}
-			t.release(in)
+		if err := t.flushAll(); err != nil {
+			t.log.Warn("flushing what was written", "err", err)
 		}
 		rest = max(flushEvery, time.Since(begin))
 	}
 }
 
-// flushSoon flushes what was written to a file. That it failed is told to whoever
-// asks for a flush next. One that the kernel writes alone has to be looked at
-// again.
-func (t *Tree) flushSoon(in *inode) {
+// flushAll flushes the backing files that were written before the call.
+func (t *Tree) flushAll() error {
+	t.written.flushing.Lock()
+	defer t.written.flushing.Unlock()
+	var errs []error
+	for in := range t.written.take() {
+		errs = append(errs, t.flushChanged(in))
+		t.release(in)
+	}
+	return errors.Join(errs...)
+}
+
+// SyncAll returns when everything that was done before the call survives power
+// loss: names, and the contents of files that have one.
+func (t *Tree) SyncAll() error {
+	return errors.Join(t.flushAll(), t.Sync())
+}
+
+// flushChanged flushes what was written to a file. That it failed is told, too,
+// to whoever asks for a flush next. One that the kernel writes alone has to be
+// looked at again.
+func (t *Tree) flushChanged(in *inode) (err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.listed = false
 	if in.orphan || in.stale || in.isFlushed() || in.flushErr != nil {
-		return
+		return nil
 	}
 	passed := in.passthrough && in.writers > 0
 	if !passed || t.movedSince(in) {
-		if err := t.flushUnlocked(in); err != nil {
-			t.log.Warn("flushing what was written", "err", err)
-		}
+		err = t.flushUnlocked(in)
 	}
 	t.closeBacking(in)
-	if in.passthrough && in.writers > 0 && !in.listed {
-		t.written.add(in)
+	if in.passthrough && in.writers > 0 {
+		t.flushLater(in)
 	}
+	return err
 }
 
 // movedSince reports whether a file that the kernel writes alone may have changed

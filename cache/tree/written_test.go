@@ -53,6 +53,18 @@ func flushedSoon(t *testing.T) {
 		must(t, d.Unlink(ctx, Root, "gone"))
 		f.Release()
 	})
+	var later *File
+	wantFlushes("what has no name", 0, moment, func() {
+		var err error
+		later, _, err = d.Tmpfile(ctx, Root, 0o644, os.O_RDWR, Owner{})
+		must(t, err)
+		writeAt(t, later, pattern(100_000, 7), 0)
+	})
+	wantFlushes("what gets one", 1, moment, func() {
+		_, err := d.Link(ctx, later.Ino(), Root, "later")
+		must(t, err)
+	})
+	later.Release()
 	var passed *File
 	wantFlushes("a file that the kernel writes", 1, moment, func() {
 		var err error

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"skep/cache/tree"
 	"skep/test/model"
 )
 
@@ -21,13 +20,13 @@ type note struct {
 	names   bool                // all names and attributes so far are safe
 	flushed uint64              // this file or directory is safe: content, names, and what is said of it
 	moved   uint64              // this file replaced another
-	small   bool                // small files are safe, too: they are in the journal
+	all     bool                // all contents so far are safe
 	changed map[uint64]struct{} // files and directories of which something changed, contents written apart
 }
 
 // NewHistory begins with a tree that is wholly safe.
 func NewHistory(begin model.Listing) *History {
-	return &History{states: []model.Listing{begin}, notes: []note{{names: true, small: true}}}
+	return &History{states: []model.Listing{begin}, notes: []note{{names: true, all: true}}}
 }
 
 // Add takes down an operation that was acknowledged, the file that it was about,
@@ -38,7 +37,7 @@ func (h *History) Add(op model.Op, r model.Result, file uint64, m *model.Tree) {
 	if r.Errno == 0 {
 		switch op.Kind {
 		case model.Sync:
-			n.names, n.small = true, m.Opened() == 0
+			n.names, n.all = true, true
 		case model.SyncDir, model.Fsync, model.Fdatasync, model.FsyncOpen:
 			n.flushed = file
 		case model.Write:
@@ -146,7 +145,7 @@ func (h *History) safeContent(file uint64, k, i int) int {
 	safe := 0
 	for j := 0; j <= k; j++ {
 		n := h.notes[j]
-		if n.flushed == file || n.moved == file && j <= i || n.small && h.isSmall(file, j) {
+		if n.flushed == file || n.moved == file && j <= i || n.all {
 			safe = j
 		}
 	}
@@ -154,11 +153,6 @@ func (h *History) safeContent(file uint64, k, i int) int {
 		safe = i
 	}
 	return safe
-}
-
-func (h *History) isSmall(file uint64, at int) bool {
-	e, there := find(h.states[at], file)
-	return there && (e.Size <= tree.InlineMax || at == 0)
 }
 
 func find(l model.Listing, file uint64) (model.Entry, bool) {

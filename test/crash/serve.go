@@ -53,7 +53,7 @@ func obey(t *tree.Tree, st *state.Store, h *holders, d *armed, line string) erro
 	op := model.Op{Path: path}
 	switch name {
 	case model.Sync.String():
-		return t.Sync()
+		return t.SyncAll()
 	case model.Commit.String():
 		op.Kind = model.Commit
 	case model.Evict.String():

@@ -123,7 +123,7 @@ func (d *Drive) do(op Op) ([]byte, error) {
 	case Chmod, Touch, SetXattr, RemoveXattr:
 		return nil, d.setAttr(op)
 	case Sync:
-		return nil, d.Tree.Sync()
+		return nil, d.Tree.SyncAll()
 	case Commit, Evict, Forget, Restart:
 		return nil, d.Maintain(op)
 	case SyncDir:

@@ -12,9 +12,6 @@ type handle struct {
 	pinned bool // opened without a name
 }
 
-// Opened is how many handles are open.
-func (t *Tree) Opened() int { return len(t.handles) }
-
 // CloseAll closes every handle, as the end of the programs does.
 func (t *Tree) CloseAll() { clear(t.handles) }
 
