@@ -19,6 +19,7 @@ func TestUsage(t *testing.T) {
 		says string // separated by |
 	}{
 		"unknown command":       {"frobnicate", "frobnicate"},
+		"misspelt command":      {"stauts", `unknown command "stauts" for "skep"; Did you mean this? status`},
 		"unknown flag":          {"mount --frob x", "--frob"},
 		"mount nowhere":         {"mount", "skep mount --help"},
 		"mount at two places":   {"mount a b", "skep mount --help"},
@@ -83,10 +84,17 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	for _, c := range []string{"pause", "resume", "status"} {
-		if help := harness.Skep(t, "repair", c, "--help").OK(t); !strings.Contains(help, "skep repair "+c) {
+		if help := harness.Skep(t, "repair", c, "--help").OK(t); !strings.Contains(help, "Examples:\n  skep repair "+c) {
 			t.Errorf("skep repair %s --help: %s", c, help)
 		}
 	}
+	if help := harness.Skep(t, "help").OK(t); help != top || !strings.Contains(top, "Exit status: 0 done; 1 ") {
+		t.Errorf("skep help: %s", help)
+	}
+	if help := harness.Skep(t, "help", "mount").OK(t); help != harness.Skep(t, "mount", "--help").OK(t) {
+		t.Errorf("skep help mount: %s", help)
+	}
+	harness.Skep(t, "help", "frobnicate").Fails(t, 2, "frobnicate", "skep help")
 	if v := harness.Skep(t, "--version").OK(t); !strings.HasPrefix(v, "skep version ") {
 		t.Errorf("--version says %q", v)
 	}
@@ -126,5 +134,14 @@ func TestCompletion(t *testing.T) {
 	}
 	if words := harness.Skep(t, "__complete", "re").OK(t); !strings.Contains(words, "recover") || !strings.Contains(words, "repair") {
 		t.Errorf("completions of \"re\": %s", words)
+	}
+	for _, tt := range []struct {
+		line []string
+		want string // what shells are to offer: nothing, folders, files, or a word
+	}{{[]string{"sync", ""}, ":4"}, {[]string{"mount", ""}, ":16"}, {[]string{"status", ""}, ":0"},
+		{[]string{"repair", "p"}, "pause"}, {[]string{"help", "rep"}, "repair"}, {[]string{"status", "--j"}, "--json"}} {
+		if words := harness.Skep(t, append([]string{"__complete"}, tt.line...)...).OK(t); !strings.Contains(words, tt.want) {
+			t.Errorf("completions after %q: %s", tt.line, words)
+		}
 	}
 }

@@ -71,7 +71,15 @@ func Main(argv []string) int {
 // sentence is an error as people are told it: on one line.
 func sentence(err error) string { return oneLine(err.Error()) }
 
-func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }
+func oneLine(s string) string {
+	var parts []string
+	for l := range strings.Lines(s) {
+		if l = strings.TrimSpace(l); l != "" {
+			parts = append(parts, l)
+		}
+	}
+	return strings.ReplaceAll(strings.Join(parts, "; "), "?; ", "? ") // after "did you mean this?"
+}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -89,7 +97,7 @@ Use it for real:
   skep init --bootstrap ADDRESS     make a drive; write down the words it shows
   skep mount ~/drive                the drive as a folder
   skep status                       what is safe, and what is still on its way
-  skep sync                         wait until everything is safely out`,
+  skep sync                         wait until everything is safely out` + exitStatuses,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       daemon.Version,
@@ -100,6 +108,8 @@ Use it for real:
 	root.AddCommand(a.demoCommand(), a.initCommand(), a.recoverCommand(), a.peerCommand(), a.mountCommand(), a.umountCommand(),
 		a.downCommand(), a.syncCommand(), a.pinCommand(), a.statusCommand(), a.repairCommand(), a.fsckCommand(), a.doctorCommand(), a.daemonCommand())
 	addReserved(root)
+	root.SetHelpCommand(helpCommand())
+	completeArguments(root)
 	return root
 }
 

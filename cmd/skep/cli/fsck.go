@@ -19,15 +19,19 @@ func (a *app) fsckCommand() *cobra.Command {
 		Long: `Checks that what is stored on this device fits together: the journal, the tables,
 every directory, the content of every file against what was committed, the packs
 of metadata, the account of what is stored, the shards held for others. It says
-what it found in terms of files and directories. What can be made anew from the rest is made anew
-by opening the home; a damaged shard of another is removed. The daemon must not be
-running (skep down). With --remote, what is only with holders is fetched and
-checked, too, and they are asked what they have: how many packs, and files in
-them, have fewer shards than they should, and which cannot be read. With --repair, content and metadata that are damaged here are let go
-of: they are fetched from their holders when they are needed.
+what it found in terms of files and directories. What can be made anew from the
+rest is made anew by opening the home; a damaged shard of another is removed. The
+daemon must not be running (skep down).
+
+With --remote, what is only with holders is fetched and checked, too, and they are
+asked what they have: how many packs, and files in them, have fewer shards than
+they should, and which files cannot be read. With --repair, content and metadata
+that are damaged here are let go of: they are fetched from their holders when they
+are needed.
 
 Exits with 0 if all is well, else with 1.`,
 		Example: `  skep down && skep fsck
+  skep fsck --repair
   skep fsck --remote --json`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,7 +75,7 @@ Exits with 0 if all is well, else with 1.`,
 		},
 	}
 	cmd.Flags().BoolVar(&opt.Remote, "remote", false, "fetch and check what is only with holders, too")
-	cmd.Flags().BoolVar(&opt.Repair, "repair", false, "let go of what is damaged here and with holders")
+	cmd.Flags().BoolVar(&opt.Repair, "repair", false, "let go of what is damaged here, where holders have it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	return cmd
 }

@@ -14,6 +14,8 @@ func (a *app) repairCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "repair",
 		Short: "Pause, resume or look at the repair of what was lost",
+		Long: `Repair goes on by itself: shards that holders lost, or that were with peers which
+are gone, are rebuilt and brought to others. It can be looked at, and paused.`,
 		Example: `  skep repair status
   skep repair pause
   skep repair resume`,
@@ -22,13 +24,15 @@ func (a *app) repairCommand() *cobra.Command {
 			return usageError{errors.New("say what: skep repair pause, resume or status")}
 		},
 	}
-	set := func(use, short string, pause bool) *cobra.Command {
-		return &cobra.Command{Use: use, Short: short, Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+	set := func(use, short, long string, pause bool) *cobra.Command {
+		return &cobra.Command{Use: use, Short: short, Long: long, Example: "  skep repair " + use, Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.call(cmd.Context(), "/v1/repair", control.Repair{Pause: pause}, nil)
 		}}
 	}
 	var asJSON bool
-	status := &cobra.Command{Use: "status", Short: "How repair goes", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+	status := &cobra.Command{Use: "status", Short: "How repair goes", Long: `Tells whether repair runs, how many packs have fewer shards than they should, and
+how many of these are being rebuilt.`, Example: `  skep repair status
+  skep repair status --json`, Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 		var s control.Status
 		if err := a.call(cmd.Context(), "/v1/status", daemon.StatusRequest{}, &s); err != nil {
 			return err
@@ -46,6 +50,10 @@ func (a *app) repairCommand() *cobra.Command {
 		return nil
 	}}
 	status.Flags().BoolVar(&asJSON, "json", false, "for scripts")
-	cmd.AddCommand(set("pause", "Rebuild nothing until resumed", true), set("resume", "Go on rebuilding", false), status)
+	cmd.AddCommand(
+		set("pause", "Rebuild nothing until resumed", `Rebuilds nothing until skep repair resume, or until the daemon is started again.
+Repairs that are under way go on; holders are still asked what they have.`, true),
+		set("resume", "Go on rebuilding", "Goes on with the repair of what was lost, after skep repair pause.", false),
+		status)
 	return cmd
 }

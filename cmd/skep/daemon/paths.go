@@ -2,7 +2,7 @@ package daemon
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"path/filepath"
 	"strings"
 
@@ -30,7 +30,7 @@ func (d *Daemon) relative(path string) (string, error) {
 		}
 	}
 	if filepath.IsAbs(path) {
-		return "", fmt.Errorf("%s is not in a mount of the drive", path)
+		return "", errors.New("it is not in a mount of the drive")
 	}
 	return path, nil
 }

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// exitStatuses closes the general help.
+const exitStatuses = `
+
+Exit status: 0 done; 1 it was tried and did not work, the last line on standard
+error says why; 2 what was asked for makes no sense; 3 it is not there yet.`
+
+// helpCommand shows the help of a command, and fails for what is none.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Help about any command",
+		Example: "  skep help mount",
+		RunE: func(cmd *cobra.Command, topic []string) error {
+			about, rest, err := cmd.Root().Find(topic)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("there is no command %q; skep help lists them", strings.Join(topic, " "))}
+			}
+			about.InitDefaultHelpFlag()
+			about.InitDefaultVersionFlag()
+			return about.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, topic []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if about, _, err := cmd.Root().Find(topic); err == nil {
+				for _, c := range about.Commands() {
+					if c.IsAvailableCommand() {
+						names = append(names, c.Name()+"\t"+c.Short)
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+// completeArguments has shells offer folders where a command takes one, and
+// nothing where it takes none.
+func completeArguments(root *cobra.Command) {
+	folders := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "mount", "umount", "demo":
+			c.ValidArgsFunction = folders
+		case "init", "recover", "peer", "down", "sync", "fsck", "doctor":
+			c.ValidArgsFunction = cobra.NoFileCompletions
+		}
+		completeArguments(c)
+	}
+}
