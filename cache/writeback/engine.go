@@ -28,7 +28,8 @@ import (
 // DHT. It returns when enough copies are kept that the head can be found.
 type Publisher func(ctx context.Context, h commit.Head) error
 
-// Config is what an Engine works with. All fields but Alone are needed.
+// Config is what an Engine works with. All fields but Alone and Lost are
+// needed.
 type Config struct {
 	State   *state.Store
 	Tree    *tree.Tree
@@ -41,6 +42,9 @@ type Config struct {
 	// know. While it is false, packs are not given up. It must not wait; nil says
 	// that it is so.
 	Alone func() bool
+	// Lost reports whether too few shards of a pack are left to read it. It must
+	// not wait; nil says that none is lost.
+	Lost func(id group.ID, number uint16) bool
 
 	Drive       [16]byte
 	Epoch       uint32

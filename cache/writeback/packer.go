@@ -93,7 +93,7 @@ func (p *packer) putFramed(ctx context.Context, codec uint64, buf []byte, refs [
 		return l, err
 	}
 	defer p.release(prep.Tag())
-	if l, ok, err := p.e.table.Find(prep.Tag()); ok || err != nil {
+	if l, ok, err := p.e.find(prep.Tag()); ok || err != nil {
 		return l, err
 	}
 	pressed := plainBuffers.get()
@@ -187,6 +187,20 @@ func (p *packer) fill(f *filling, entry int, s block.Sealed) {
 	defer p.mu.Unlock()
 	p.fresh[s.Link.Hash] = freshBlock{f, f.b.Fill(entry, s)}
 	p.tags[s.Tag] = s.Link
+}
+
+// find returns the block with this tag that may be referred to again. One in a
+// pack that is lost is stored anew: what referred to it before has it again then.
+func (e *Engine) find(tag block.Tag) (link.Link, bool, error) {
+	l, ok, err := e.table.Find(tag)
+	if err != nil || !ok || e.cfg.Lost == nil {
+		return l, ok, err
+	}
+	b, ok, err := e.table.Get(l.Hash)
+	if err != nil || !ok || len(b.Places) == 0 {
+		return link.Link{}, false, err
+	}
+	return l, !e.cfg.Lost(b.Places[0].Group, b.Places[0].Number), nil
 }
 
 // failed returns why the commit cannot go on.

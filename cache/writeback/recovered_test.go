@@ -15,6 +15,7 @@ import (
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
+	"skep/chunker/dag"
 	"skep/chunker/group"
 	"skep/test/memswarm"
 )
@@ -190,4 +191,37 @@ func TestNothingIsGivenUpBesideOthers(t *testing.T) {
 		t.Errorf("%d of %d bytes are still there", left, full)
 	}
 	d.audit()
+}
+
+// Who brings back a file whose content the holders have lost gets it stored again,
+// though the drive knows the content.
+func TestLostContentIsStoredAgain(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	var lost atomic.Bool
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm}
+	d.gone = func(id group.ID, n uint16) bool {
+		g, _, err := d.table.Group(id)
+		return err == nil && g.Kind == group.Content && lost.Load() && n == 0
+	}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	content := random(1, 3<<20)
+	d.put("f", content)
+	d.sync()
+	for i := range 9 {
+		swarm.Wipe(i)
+	}
+	lost.Store(true)
+	d.put("f", content)
+	d.sync()
+	st := must(d.tree.ContentState(ctx, must(d.tree.Find(ctx, "f")).Ino))
+	err := d.reader.Held(ctx, dag.File{Root: st.Content, Size: st.Size}, 0, 3, func(g group.Group, pk blocks.Pack) error {
+		if d.gone(g.ID, pk.Number) {
+			return errors.New("it is in the pack that is lost")
+		}
+		return nil
+	})
+	if st.Dirty || err != nil {
+		t.Error(err)
+	}
 }

@@ -46,7 +46,7 @@ func (t *tailWriter) put(plain []byte, refs []link.Link) (commit.Locator, error)
 	if err != nil {
 		return commit.Locator{}, err
 	}
-	if l, ok, err := t.e.table.Find(prep.Tag()); ok || err != nil {
+	if l, ok, err := t.e.find(prep.Tag()); ok || err != nil {
 		return t.e.locate(commit.Locator{Link: l}), err // as it was in an earlier commit
 	}
 	prep.Compress(nil)

@@ -24,6 +24,7 @@ import (
 	"skep/chunker/commit"
 	"skep/chunker/dag"
 	"skep/chunker/erasure"
+	"skep/chunker/group"
 	"skep/chunker/link"
 	"skep/chunker/secret"
 	"skep/test/memswarm"
@@ -56,6 +57,7 @@ type device struct {
 	pass    bool             // the kernel may be given backing files
 	class   erasure.Class    // of content; 0: 4 MiB
 	alone   func() bool      // nil: nobody else publishes
+	gone    func(id group.ID, n uint16) bool
 	number  uint32           // of the device among those of the drive; 0 is the first
 	timing  writeback.Timing // zero: no commit comes by itself
 }
@@ -121,7 +123,7 @@ func (d *device) open(prepare func(*state.Store)) {
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: d.key(), Root: rootKey, Names: names, Read: read, Convergence: convergence,
-		ContentClass: class, Alone: d.alone, JournalMax: 40 << 20, Timing: timing,
+		ContentClass: class, Alone: d.alone, Lost: d.gone, JournalMax: 40 << 20, Timing: timing,
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
 	run, cancel := context.WithCancel(ctx)

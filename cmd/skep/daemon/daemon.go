@@ -20,6 +20,7 @@ import (
 	"skep/chunker/keyring"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
+	"skep/repair/health"
 	"skep/repair/run"
 )
 
@@ -75,6 +76,10 @@ func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) 
 			return d, err
 		}
 		d.repair = newRepair(d)
+		d.drive.lost = func(id group.ID, number uint16) bool {
+			h, ok := d.repair.PackHealth(id, number)
+			return ok && h.Health == health.Lost
+		}
 	}
 	if d.listener, err = control.Listen(h.Socket()); err != nil {
 		return d, err

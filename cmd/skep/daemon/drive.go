@@ -19,6 +19,7 @@ import (
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
+	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/cmd/skep/home"
 	"skep/fs/mount"
@@ -46,8 +47,9 @@ type drive struct {
 	keeper  *evict.Keeper
 	indexMeasure
 
-	recoveryOut atomic.Bool // keepers have the recovery record
-	alone       atomic.Bool // no commit was published that this device does not know: see watchOthers
+	recoveryOut atomic.Bool                           // keepers have the recovery record
+	lost        func(id group.ID, number uint16) bool // what repair thinks; set before anything runs
+	alone       atomic.Bool                           // no commit was published that this device does not know: see watchOthers
 }
 
 // openDrive opens the drive. An index that turns out damaged on the way is made
@@ -93,7 +95,7 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 		return d, err
 	}
 	d.engine, err = writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.alone.Load,
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.alone.Load, Lost: d.isLost,
 		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: own.NameKey,
 		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
 		Timing: timing(s), Now: time.Now, Log: log,
@@ -105,6 +107,9 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 	d.tree.SetRoom(d.keeper)
 	return d, nil
 }
+
+// isLost reports whether too few shards of a pack are left.
+func (d *drive) isLost(id group.ID, number uint16) bool { return d.lost != nil && d.lost(id, number) }
 
 // contentClass is the largest class of content packs. Three of them, with
 // their parity, are in memory while a commit runs.
