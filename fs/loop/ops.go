@@ -82,9 +82,9 @@ var ops = [...]op{
 	45: {name: "RENAME2", in: sizeOf[fuse.RenameIn](), do: rename2},
 	46: plain("LSEEK", fsys.Lseek),
 	47: {name: "COPY_FILE_RANGE", in: sizeOf[fuse.CopyFileRangeIn](), out: sizeOf[fuse.WriteOut](), do: copyFileRange},
-	53: {name: "COPY_FILE_RANGE_64", in: sizeOf[fuse.CopyFileRangeIn](), out: sizeOf[fuse.CopyFileRangeOut](), do: copyFileRange64},
 	51: plain("TMPFILE", fsys.Tmpfile), // its name is a slash that means nothing
 	52: plain("STATX", fsys.Statx),
+	53: {name: "COPY_FILE_RANGE_64", in: sizeOf[fuse.CopyFileRangeIn](), out: sizeOf[fuse.CopyFileRangeOut](), do: copyFileRange64},
 }
 
 func sizeOf[T any]() int { return int(unsafe.Sizeof(*new(T))) }
