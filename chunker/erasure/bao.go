@@ -109,8 +109,8 @@ func ExtractSlice(data, outboard []byte, offset, length int) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// LeafRange widens a range to whole leaves of a shard of this size.
-func LeafRange(shardSize, offset, length int) (from, to int) {
+// leafRange widens a range to whole leaves of a shard of this size.
+func leafRange(shardSize, offset, length int) (from, to int) {
 	from = offset / leafSize * leafSize
 	to = min(shardSize, (offset+length+leafSize-1)/leafSize*leafSize)
 	return from, to

@@ -36,7 +36,7 @@ func TestSliceProvesAnyRange(t *testing.T) {
 		out, root := Outboard(data)
 		off := rapid.IntRange(0, size-1).Draw(t, "offset")
 		n := rapid.IntRange(1, size-off).Draw(t, "length")
-		from, to := LeafRange(size, off, n)
+		from, to := leafRange(size, off, n)
 		slice, err := ExtractSlice(data[from:to], out, off, n)
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestSliceProvesAnyRange(t *testing.T) {
 func FuzzVerifySlice(f *testing.F) {
 	data := randomBytes(1, 100_000)
 	out, root := Outboard(data)
-	from, to := LeafRange(len(data), 20_000, 40_000)
+	from, to := leafRange(len(data), 20_000, 40_000)
 	slice, _ := ExtractSlice(data[from:to], out, 20_000, 40_000)
 	f.Add(slice, len(data), 20_000, 40_000)
 	f.Add([]byte{}, 0, 0, 0)

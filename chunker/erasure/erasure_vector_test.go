@@ -71,7 +71,7 @@ func TestTreeVectors(t *testing.T) {
 	vectors.Check(t, "outboard", `root, then the outboard tree of 100,032 bytes, the output of BLAKE3 of "skep shard"`, append(root[:], outboard...))
 
 	const off, n = 64 << 10, 16 << 10
-	from, to := LeafRange(len(shard), off, n)
+	from, to := leafRange(len(shard), off, n)
 	slice, err := ExtractSlice(shard[from:to], outboard, off, n)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestSampleVectors(t *testing.T) {
 	shard := keystream("skep shard", 4<<20)
 	var nonce Nonce
 	copy(nonce[:], keystream("skep nonce", 32))
-	s := NewSampler(nonce, len(shard), RootOf(shard))
+	s := newSampler(nonce, len(shard), RootOf(shard))
 	var leaves []byte
 	for range MaxSamples {
 		off, n := s.Range()

@@ -15,34 +15,34 @@ type Nonce [32]byte
 // answer in memory.
 const MaxSamples = 16
 
-// A Sampler names the leaves of a shard that one audit looks at: the first
+// A sampler names the leaves of a shard that one audit looks at: the first
 // follows from the nonce and the shard's root, each next one from the nonce and
 // the bytes of the leaf before it. Who does not have a sampled leaf at hand
 // cannot know the next position, so a prover that fetches shards from others
 // pays one round trip a sample. The number of the sample goes into the hash, so
 // that a leaf drawn twice does not make the chain turn in a circle.
-type Sampler struct {
+type sampler struct {
 	nonce  Nonce
 	size   int
 	number uint32
 	leaf   int
 }
 
-// NewSampler starts the chain of a shard of this size and root.
-func NewSampler(nonce Nonce, shardSize int, root Root) *Sampler {
-	s := &Sampler{nonce: nonce, size: shardSize}
+// newSampler starts the chain of a shard of this size and root.
+func newSampler(nonce Nonce, shardSize int, root Root) *sampler {
+	s := &sampler{nonce: nonce, size: shardSize}
 	s.leaf = s.draw(root[:])
 	return s
 }
 
 // Range is the sampled leaf as an offset in the shard and a length.
-func (s *Sampler) Range() (offset, length int) {
+func (s *sampler) Range() (offset, length int) {
 	offset = s.leaf * leafSize
 	return offset, min(leafSize, s.size-offset)
 }
 
 // Next moves to the sample that follows from the bytes of this one.
-func (s *Sampler) Next(leaf []byte) {
+func (s *sampler) Next(leaf []byte) {
 	s.number++
 	s.leaf = s.draw(leaf)
 }
@@ -50,7 +50,7 @@ func (s *Sampler) Next(leaf []byte) {
 // draw is BLAKE3 in key derivation mode over nonce, number and seed, its first
 // eight bytes reduced to a leaf. Shards have at most 2¹² leaves, so the
 // reduction's bias is below 2⁻⁵².
-func (s *Sampler) draw(seed []byte) int {
+func (s *sampler) draw(seed []byte) int {
 	h := blake3.NewDeriveKey("skep 2026 audit sample v1")
 	_, _ = h.Write(s.nonce[:])
 	var n [4]byte
@@ -78,7 +78,7 @@ func WriteSamples(w io.Writer, data io.ReaderAt, outboard []byte, nonce Nonce, r
 	if len(outboard) != OutboardSize(size) {
 		return ErrProof
 	}
-	s := NewSampler(nonce, size, root)
+	s := newSampler(nonce, size, root)
 	buf := make([]byte, leafSize)
 	for range count {
 		off, n := s.Range()
@@ -97,7 +97,7 @@ func WriteSamples(w io.Writer, data io.ReaderAt, outboard []byte, nonce Nonce, r
 // ErrProof; errors of r are returned as they are. Anybody who has the root can
 // check.
 func ReadSamples(r io.Reader, nonce Nonce, shardSize int, root Root, count int) error {
-	s := NewSampler(nonce, shardSize, root)
+	s := newSampler(nonce, shardSize, root)
 	buf := make([]byte, leafSize)
 	for range count {
 		off, n := s.Range()

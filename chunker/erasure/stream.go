@@ -122,7 +122,7 @@ func WriteSlice(w io.Writer, data io.ReaderAt, outboard []byte, offset, length i
 	if length <= 0 || offset < 0 || length > size-offset || len(outboard) != OutboardSize(size) {
 		return ErrProof
 	}
-	from, to := LeafRange(size, offset, length)
+	from, to := leafRange(size, offset, length)
 	buf := windows.Get().(*[window]byte)
 	defer windows.Put(buf)
 	s := sliceWriter{

@@ -46,7 +46,7 @@ func TestSliceStreams(t *testing.T) {
 		out, root := Outboard(data)
 		off := rapid.IntRange(0, size-1).Draw(t, "offset")
 		n := rapid.IntRange(1, size-off).Draw(t, "length")
-		from, to := LeafRange(size, off, n)
+		from, to := leafRange(size, off, n)
 		want, err := ExtractSlice(data[from:to], out, off, n)
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func TestSamplesSpread(t *testing.T) {
 	size := 256 * leafSize
 	data := randomBytes(3, size)
 	seen := map[int]bool{}
-	s := NewSampler(Nonce{7}, size, RootOf(data))
+	s := newSampler(Nonce{7}, size, RootOf(data))
 	for range 256 {
 		off, n := s.Range()
 		seen[off] = true
@@ -132,7 +132,7 @@ func TestSamplesSpread(t *testing.T) {
 func FuzzReadSlice(f *testing.F) {
 	data := randomBytes(1, 100_000)
 	out, root := Outboard(data)
-	from, to := LeafRange(len(data), 20_000, 40_000)
+	from, to := leafRange(len(data), 20_000, 40_000)
 	slice, _ := ExtractSlice(data[from:to], out, 20_000, 40_000)
 	f.Add(slice, len(data), 20_000, 40_000)
 	f.Fuzz(func(t *testing.T, slice []byte, size, off, n int) {

@@ -69,7 +69,7 @@ func (k Key) Signer() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(k[:]) }
 func Seal(k Key, context string, plain []byte) []byte {
 	out := make([]byte, Size, Overhead+len(plain))
 	_, _ = rand.Read(out)
-	aead := AEAD(Derive(k, context, out))
+	aead := gcm(Derive(k, context, out))
 	return aead.Seal(out, zeroNonce[:], plain, nil)
 }
 
@@ -79,7 +79,7 @@ func Open(k Key, context string, sealed []byte) ([]byte, error) {
 	if len(sealed) < Overhead {
 		return nil, ErrOpen
 	}
-	aead := AEAD(Derive(k, context, sealed[:Size]))
+	aead := gcm(Derive(k, context, sealed[:Size]))
 	plain, err := aead.Open(nil, zeroNonce[:], sealed[Size:], nil)
 	if err != nil {
 		return nil, ErrOpen
@@ -90,8 +90,8 @@ func Open(k Key, context string, sealed []byte) ([]byte, error) {
 // zeroNonce is the nonce of every message: each key seals one message only.
 var zeroNonce [12]byte
 
-// AEAD returns AES-256-GCM under a key that must seal one message only.
-func AEAD(k Key) cipher.AEAD {
+// gcm returns AES-256-GCM under a key that must seal one message only.
+func gcm(k Key) cipher.AEAD {
 	b, err := aes.NewCipher(k[:])
 	if err != nil {
 		panic("BUG: secret: " + err.Error()) // the key size is right by type
@@ -106,12 +106,12 @@ func AEAD(k Key) cipher.AEAD {
 // SealOnce encrypts plain in place of dst[:0] under a key that is used for
 // this one message, with the zero nonce. dst may alias plain exactly.
 func SealOnce(k Key, dst, plain []byte) []byte {
-	return AEAD(k).Seal(dst[:0], zeroNonce[:], plain, nil)
+	return gcm(k).Seal(dst[:0], zeroNonce[:], plain, nil)
 }
 
 // OpenOnce is the inverse of SealOnce.
 func OpenOnce(k Key, dst, sealed []byte) ([]byte, error) {
-	out, err := AEAD(k).Open(dst[:0], zeroNonce[:], sealed, nil)
+	out, err := gcm(k).Open(dst[:0], zeroNonce[:], sealed, nil)
 	if err != nil {
 		return nil, ErrOpen
 	}

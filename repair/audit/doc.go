@@ -2,7 +2,7 @@
 // came of it.
 //
 // An audit asks a holder for some leaves of one shard, each position following
-// from the bytes of the one before (erasure.Sampler), so that only somebody
+// from the bytes of the one before (package erasure), so that only somebody
 // who has the shard at hand can answer in time. Which shard, and with which
 // nonce, follows from a seed that the auditor keeps to itself, the peer, and a
 // counter: nobody else can foresee it, and a simulation can repeat it.
