@@ -155,16 +155,14 @@ func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit
 	if old != nil {
 		c.Parents = []link.Link{oldAt.Link}
 	}
-	for {
-		p, indexed, err := e.tail(ctx, c, old, oldAt)
-		if errors.Is(err, errUnlisted) {
-			continue // the group is there now
-		}
-		if err != nil {
-			return nil, err
-		}
-		return indexed, e.intend(p)
+	p, indexed, err := e.tail(ctx, c, old, oldAt)
+	for again := 0; errors.Is(err, errUnlisted) && again < 2; again++ { // the group is there now
+		p, indexed, err = e.tail(ctx, c, old, oldAt)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return indexed, e.intend(p)
 }
 
 // tail writes the last pack of a commit.

@@ -91,6 +91,7 @@ func TestMountAPeer(t *testing.T) {
 
 // A second daemon for a home is refused, and hurts the first one in nothing.
 func TestTwoDaemons(t *testing.T) {
+	asUser(t)
 	d := alone(t)
 	d.MountAlone(t)
 	write(t, d.Path("file"), "content")
