@@ -188,5 +188,9 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 		}
 		c.putRanges(in)
 	}
-	return c.applyLocked()
+	if err := c.applyLocked(); err != nil {
+		in.row.size, in.soft = size, true // so it is, and so the next start finds it
+		return err
+	}
+	return nil
 }

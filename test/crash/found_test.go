@@ -50,6 +50,8 @@ var foundFaults = map[string]Case{
 	// start, on a disk that works again but never got the content.
 	"a flush that nobody knows of any more": {Setup: committed, Ops: []model.Op{
 		{Kind: model.Write, Path: "A/f", Off: 439, Len: 16413, Fill: 2}, {Kind: model.Commit}, {Kind: model.Fsync, Path: "A/f"}}},
+	"cut, and not journalled": {Setup: setup, Ops: []model.Op{{Kind: model.Truncate, Path: "A/g", Len: 44}, {Kind: model.Empty, Path: "A/g"}}},
+	"a touch that failed":     {Setup: setup, Ops: []model.Op{{Kind: model.Commit}, {Kind: model.Touch, Path: "A/g", Len: 19724}, {Kind: model.Sync}}},
 	"a full disk that says it has room": {Setup: setup, Ops: []model.Op{
 		{Kind: model.Exchange, Path: "A/f", To: "A/g"}, {Kind: model.Commit}, {Kind: model.Commit}}},
 }

@@ -26,7 +26,7 @@ func (t *Tree) Adopt(l, a, b Listing) bool {
 	}
 	for path, e := range own {
 		got, there := l[path]
-		if !there || got.DifferApart(e) != nil || e.IsFile() && !mixed(got.Content, a.content(e.File), b.content(e.File)) {
+		if !there || got.DifferApart(e) != nil || e.Mtime != 0 && got.Mtime != e.Mtime || e.IsFile() && !mixed(got.Content, a.content(e.File), b.content(e.File)) {
 			return false
 		}
 	}
