@@ -79,22 +79,50 @@ func (t *Tree) begin() *change {
 
 // edit locks an inode, once, and returns its row to be changed.
 func (c *change) edit(in *inode) *edit {
-	for i := range c.n {
-		if c.edits[i].in == in {
-			return &c.edits[i]
-		}
+	if e := c.edited(in); e != nil {
+		return e
 	}
 	in.mu.Lock()
 	return c.addEdit(in)
 }
 
+// editRemoved is edit for an inode that is about to lose a name. If it is the
+// last one, no row is needed any more that only the index has.
+func (c *change) editRemoved(in *inode) *edit {
+	if e := c.edited(in); e != nil {
+		return e
+	}
+	in.mu.Lock()
+	if in.row.isDir() || in.row.nlink == 1 {
+		return c.newEdit(in)
+	}
+	return c.addEdit(in)
+}
+
+// edited returns the edit of an inode that is locked already, else nil.
+func (c *change) edited(in *inode) *edit {
+	for i := range c.n {
+		if c.edits[i].in == in {
+			return &c.edits[i]
+		}
+	}
+	return nil
+}
+
+// addEdit makes an edit of an inode that is locked, and carries on what the
+// journal may not say of it any more.
 func (c *change) addEdit(in *inode) *edit {
-	e := &c.edits[c.n]
-	c.n++
-	e.in, e.row = in, in.row
+	e := c.newEdit(in)
 	if in.seq < c.t.kept.Load() && !in.orphan {
 		c.err = errors.Join(c.err, c.carry(in))
 	}
+	return e
+}
+
+func (c *change) newEdit(in *inode) *edit {
+	e := &c.edits[c.n]
+	c.n++
+	e.in, e.row = in, in.row
 	return e
 }
 

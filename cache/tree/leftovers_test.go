@@ -94,3 +94,23 @@ func TestLeftoversOfAnEarlierRun(t *testing.T) {
 	must(t, d.Sync())
 	d.wantContentRows(1, 0)
 }
+
+// Removing a file whose rows the journal has forgotten writes none of its content
+// again.
+func TestRemovingCarriesNothing(t *testing.T) {
+	d := newDevice(t, Options{})
+	d.write(Root, "file", pattern(10_000, 1))
+	d.write(Root, "replaced", pattern(10_000, 1))
+	_, err := d.Carry(d.st.Seq())
+	must(t, err)
+	must(t, d.Rename(ctx, Root, "file", Root, "other", 0)) // this carries its content
+	_, err = d.Carry(d.st.Seq())
+	must(t, err)
+	before := d.st.Appended()
+	d.write(Root, "small", []byte("x"))
+	must(t, d.Rename(ctx, Root, "small", Root, "replaced", 0))
+	must(t, d.Unlink(ctx, Root, "other"))
+	if n := d.st.Appended() - before; n > 4000 {
+		t.Errorf("removing two files wrote %d bytes", n)
+	}
+}

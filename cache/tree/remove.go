@@ -60,7 +60,7 @@ func (t *Tree) removeInode(d *inode, name string, in *inode, wantDir bool) (done
 		return false, nil
 	}
 	if err == nil {
-		err = c.unlink(de, name, e, c.edit(in), wantDir)
+		err = c.unlink(de, name, e, c.editRemoved(in), wantDir)
 	}
 	if err != nil {
 		c.abandon()

@@ -131,7 +131,7 @@ func (c *change) rename(r rename, src, dst entry) error {
 	}
 	m := c.edit(r.moved)
 	if r.victim != nil && !exchange {
-		v := c.edit(r.victim)
+		v := c.editRemoved(r.victim)
 		switch {
 		case m.row.isDir() && !v.row.isDir():
 			return ErrNotDir
