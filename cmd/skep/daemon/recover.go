@@ -54,7 +54,11 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), prefix
 	ring := found.ring.WithDevice(certify(keys, prefix))
 	ring.Number++
-	tell("reading the newest state of the drive")
+	if found.empty {
+		tell("no state of the drive was found: nothing of it was ever brought out, or its keepers are away; it begins empty")
+	} else {
+		tell("reading the newest state of the drive")
+	}
 	if err := found.adopt(ctx, n.home, n); err != nil {
 		return err
 	}
