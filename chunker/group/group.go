@@ -92,6 +92,22 @@ func (b *Bitmap) Contains(o Bitmap) bool {
 	return true
 }
 
+// Without returns b less all of o.
+func (b Bitmap) Without(o Bitmap) Bitmap {
+	for i := range b {
+		b[i] &^= o[i]
+	}
+	return b
+}
+
+// Within returns what is in b and in o.
+func (b Bitmap) Within(o Bitmap) Bitmap {
+	for i := range b {
+		b[i] &= o[i]
+	}
+	return b
+}
+
 // SlotSet is a set of slots.
 type SlotSet [erasure.MaxShards / 8]byte
 

@@ -38,6 +38,10 @@ func TestBitmap(t *testing.T) {
 			if set.Dead.Has(n) != model[n] {
 				t.Fatalf("Has(%d) is %v", n, !model[n])
 			}
+			both, left := set.Dead.Within(other.Dead), set.Dead.Without(other.Dead)
+			if both.Has(n) != (model[n] && union[n]) || left.Has(n) != (model[n] && !union[n]) {
+				t.Fatalf("%d is in both: %v, in what is left: %v", n, both.Has(n), left.Has(n))
+			}
 		}
 		if set.Dead.Count() != len(model) {
 			t.Fatalf("%d in the set, not %d", set.Dead.Count(), len(model))

@@ -107,7 +107,8 @@ func (k *keeper) forget(key group.SlotKey) {
 }
 
 // put keeps a record whose signature was checked. One that is kept already
-// costs nothing, and is kept as long again; one that counts less than what is kept gives errRecord.
+// costs nothing, and is kept as long again; one that counts less than what is
+// kept gives errRecord.
 func (k *keeper) put(r *group.SlotRecord, word []byte, from group.PeerKey) error {
 	if k.conf.Now().Unix() >= r.Until {
 		return fmt.Errorf("%w: it has ended", errRecord)

@@ -237,7 +237,7 @@ func (s *State) repair(g *keptGroup, slot int, now time.Time, from *pool) (Actio
 	if g.mustMove(slot) {
 		return s.move(g, a, now, from)
 	}
-	a.Packs = within(without(without(g.Wanted, g.believed(slot)), g.presumed(slot)), g.buildable)
+	a.Packs = g.Wanted.Without(g.believed(slot)).Without(g.presumed(slot)).Within(g.buildable)
 	return a, g.holderState(slot) == peers.Alive && a.Packs != (group.Bitmap{})
 }
 

@@ -163,7 +163,7 @@ func (s *State) Failed(a Action, full bool, now time.Time) {
 
 // succeeded notes that a repair brought something, or all.
 func (s *State) succeeded(g *keptGroup, a Action, stored group.Bitmap, now time.Time) {
-	if stored.Contains(within(a.Packs, g.Wanted)) {
+	if stored.Contains(a.Packs.Within(g.Wanted)) {
 		g.kept[a.Slot].fails, g.kept[a.Slot].retry = 0, time.Time{}
 		return
 	}

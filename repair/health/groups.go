@@ -59,11 +59,11 @@ func (s *State) SetGroup(g Group, now time.Time) {
 	for i := range g.Slots {
 		is, was := &g.Slots[i], old.Slots[i]
 		if is.Holder == was.Holder {
-			is.Held = union(was.Held, without(is.Held, old.Wanted))
+			is.Held = union(was.Held, is.Held.Without(old.Wanted))
 			is.Leave = is.Leave || was.Leave
 		}
 	}
-	was, fresh := old.Slots, without(g.Wanted, old.Wanted)
+	was, fresh := old.Slots, g.Wanted.Without(old.Wanted)
 	old.Group = g
 	for i := range g.Slots {
 		s.changed(old, i)
@@ -76,10 +76,10 @@ func (s *State) SetGroup(g Group, now time.Time) {
 			s.unlink(was[i].Holder, old, i)
 		}
 	}
-	if unknown := within(fresh, g.Unknown); unknown != (group.Bitmap{}) {
+	if unknown := fresh.Within(g.Unknown); unknown != (group.Bitmap{}) {
 		s.presuming = true
 		for i := range g.Slots {
-			old.kept[i].presumed.Union(without(unknown, old.Slots[i].Held))
+			old.kept[i].presumed.Union(unknown.Without(old.Slots[i].Held))
 		}
 	}
 }
@@ -117,8 +117,8 @@ func (s *State) Group(id group.ID) (Group, bool) {
 // gained notes shards that a slot has got.
 func (s *State) gained(g *keptGroup, slot int, packs group.Bitmap) {
 	g.Slots[slot].Held.Union(packs)
-	g.kept[slot].disproved = without(g.kept[slot].disproved, packs)
-	g.kept[slot].presumed = without(g.kept[slot].presumed, packs)
+	g.kept[slot].disproved = g.kept[slot].disproved.Without(packs)
+	g.kept[slot].presumed = g.kept[slot].presumed.Without(packs)
 	s.changed(g, slot)
 }
 
@@ -176,12 +176,12 @@ func (g *keptGroup) holderState(slot int) peers.State {
 
 // believed is what a slot's holder has of what is wanted, as far as we know.
 func (g *keptGroup) believed(slot int) group.Bitmap {
-	return within(without(g.Slots[slot].Held, g.kept[slot].disproved), g.Wanted)
+	return g.Slots[slot].Held.Without(g.kept[slot].disproved).Within(g.Wanted)
 }
 
 // presumed is what a slot's holder may have as well, as it was not asked yet.
 func (g *keptGroup) presumed(slot int) group.Bitmap {
-	return within(without(g.kept[slot].presumed, g.Slots[slot].Held), g.Wanted)
+	return g.kept[slot].presumed.Without(g.Slots[slot].Held).Within(g.Wanted)
 }
 
 // recount counts the group's packs if anything has changed since.
@@ -257,19 +257,5 @@ func each(set group.Bitmap, f func(n uint16)) {
 
 func union(a, b group.Bitmap) group.Bitmap {
 	a.Union(b)
-	return a
-}
-
-func without(a, b group.Bitmap) group.Bitmap {
-	for i := range a {
-		a[i] &^= b[i]
-	}
-	return a
-}
-
-func within(a, b group.Bitmap) group.Bitmap {
-	for i := range a {
-		a[i] &= b[i]
-	}
 	return a
 }

@@ -605,7 +605,7 @@ func TestWhatWasNotAskedIsNotMissing(t *testing.T) {
 		t.Errorf("after all were asked: %+v", r)
 	}
 	repairs = append(repairs, b.run(b.cfg.Tick())...)
-	if len(repairs) != 1 || repairs[0].Kind != Refill || repairs[0].Peer != key(3) || repairs[0].Packs != without(packs(3), packs(1)) {
+	if len(repairs) != 1 || repairs[0].Kind != Refill || repairs[0].Peer != key(3) || repairs[0].Packs != packs(3).Without(packs(1)) {
 		t.Errorf("repairs: %v", repairs)
 	}
 }

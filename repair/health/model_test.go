@@ -124,7 +124,7 @@ func (m *model) end(t *rapid.T) {
 	i := rapid.IntRange(0, len(m.begun)-1).Draw(t, "action")
 	a := m.begun[i]
 	m.begun = slices.Delete(m.begun, i, i+1)
-	stored := within(a.Packs, union(drawPacks(t), drawPacks(t)))
+	stored := a.Packs.Within(union(drawPacks(t), drawPacks(t)))
 	failed := rapid.Bool().Draw(t, "failed")
 	switch {
 	case a.Kind == Ask && failed:

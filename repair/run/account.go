@@ -113,9 +113,9 @@ func (l *Loop) takeGroups(all []Group, now time.Time) (found []finding) {
 func (l *Loop) differences(g Group) (found []finding) {
 	known, _ := l.state.Group(g.ID)
 	for i, said := range g.Held {
-		held, said := known.Slots[i].Held, within(said, g.Wanted)
+		held, said := known.Slots[i].Held, said.Within(g.Wanted)
 		if held != said {
-			found = append(found, finding{g.ID, uint8(i), without(held, said), without(said, held)})
+			found = append(found, finding{g.ID, uint8(i), held.Without(said), said.Without(held)})
 		}
 	}
 	return found
@@ -149,18 +149,4 @@ func (l *Loop) refOf(ctx context.Context, g group.Group, number uint16) (group.P
 		return group.PackRef{}, fmt.Errorf("manifest of pack %d of group %v: %w", number, g.ID, err)
 	}
 	return group.PackRef{Group: g.ID, Number: number, Class: g.Class, Coding: g.Coding, Slots: g.Slots, Manifest: word}, nil
-}
-
-func within(a, b group.Bitmap) group.Bitmap {
-	for i := range a {
-		a[i] &= b[i]
-	}
-	return a
-}
-
-func without(a, b group.Bitmap) group.Bitmap {
-	for i := range a {
-		a[i] &^= b[i]
-	}
-	return a
 }

@@ -30,7 +30,7 @@ func (l *Loop) ask(ctx context.Context, a health.Action) {
 			return
 		}
 		// What was brought while it was being asked, it may not have named.
-		since := without(believed(s, a.Group, a.Slot), before)
+		since := believed(s, a.Group, a.Slot).Without(before)
 		st.Held.Union(since)
 		s.Stated(st, now)
 		changed = believed(s, a.Group, a.Slot) != before
