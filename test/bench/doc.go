@@ -5,8 +5,8 @@
 // processor time, which depends less on what else the machine does. It starts
 // its own swarm of real processes on loopback and leaves nothing behind.
 //
-// With -why it also prints what the processor's time of the daemon, and of one
-// peer, went to in each phase.
+// With -why it also prints what the processor's time of the daemon and of the
+// peers went to in each phase.
 //
 // Usage: bench -skep bin/skep [-size 1GiB] [-tree DIR] [-peers 8] [-only large,back] [-why]
 package main

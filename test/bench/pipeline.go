@@ -186,7 +186,7 @@ func pipeline(c config, r *report) error {
 	}
 	line("the whole: file → sealed, coded, signed packs", all)
 	if why != "" {
-		r.line("", "%s %%", why)
+		r.line("", "%s", why)
 	}
 	least = least.mean(slowest.speed())
 	r.line("", "%.2f of its slowest step, %s; by processor time %.2f", all.mbs/least.mbs, slowest.name, least.processor/all.processor)
@@ -294,7 +294,7 @@ func wholePipeline(begin func() error) (speed, error) {
 		}
 	}
 	f.Release()
-	if err := begin(); err != nil {
+	if err := errors.Join(touch(512<<20), begin()); err != nil {
 		return speed{}, err
 	}
 	return measured(func() (int, error) { return size, e.Sync(ctx) })

@@ -174,20 +174,42 @@ func (p *procs) timed(home string, fn func() error) (c cost, err error) {
 		}
 		return c
 	}
-	var profiles []*profiling
-	if p.c.why {
-		profiles = []*profiling{profile(p.path(home)), profile(p.peerHome(1))}
+	explain, err := p.explain(home)
+	if err != nil {
+		return c, err
 	}
 	before := spent()
 	took, err := timed(fn)
 	after := spent()
 	c = cost{time: took, daemon: after.daemon - before.daemon, peers: after.peers - before.peers}
-	for i, what := range profiles {
-		shares, perr := what.shares(context.Background())
-		err = errors.Join(err, perr)
-		c.why = append(c.why, fmt.Sprintf("%s: %s %%", [...]string{"daemon", "a peer"}[i], shares))
+	why, xerr := explain()
+	c.why = why
+	return c, errors.Join(err, xerr)
+}
+
+// explain takes profiles, if that is asked, until the function is called which it
+// returns. That tells what daemon and peers spent their time on.
+func (p *procs) explain(home string) (func() ([]string, error), error) {
+	if !p.c.why {
+		return func() ([]string, error) { return nil, nil }, nil
 	}
-	return c, err
+	var peers []string
+	for i := range p.all {
+		peers = append(peers, p.peerHome(i))
+	}
+	ofDaemon, err := profile(p.path(home))
+	if err != nil {
+		return nil, err
+	}
+	ofPeers, err := profile(peers...)
+	if err != nil {
+		return nil, err
+	}
+	return func() ([]string, error) {
+		daemon, err := ofDaemon.shares(context.Background())
+		peers, perr := ofPeers.shares(context.Background())
+		return []string{"daemon: " + daemon, "peers: " + peers}, errors.Join(err, perr)
+	}, nil
 }
 
 // spent prints what each GiB of so many bytes took of the processors, and what

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -11,11 +13,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"skep/cmd/skep/home"
 )
@@ -33,6 +38,8 @@ var inKernel = regexp.MustCompile(`Syscall6$|^syscall\.|runtime/internal/syscall
 // kinds are what the processor's time goes to, the more special before the more
 // general.
 var kinds = []kind{
+	{profiles, regexp.MustCompile(`^(runtime|net/http)/pprof`), nil},
+	{"the directory", regexp.MustCompile(`go-libp2p-kad-dht|^skep/net/dht`), nil},
 	{"cipher", regexp.MustCompile(`^crypto/.*(aes|gcm|chacha|ghash)`), regexp.MustCompile(`^crypto/`)},
 	{"hash", regexp.MustCompile(`blake3|sha256`), nil},
 	{"coding", regexp.MustCompile(`reedsolomon`), nil},
@@ -46,6 +53,9 @@ var kinds = []kind{
 	{"scheduling", regexp.MustCompile(`^runtime\.(mcall|park_m|schedule|findRunnable|goexit0|mstart|sysmon|gopreempt_m|ready|goready|systemstack|newproc|asyncPreempt)`), regexp.MustCompile(`^runtime\.`)},
 }
 
+// profiles are no part of the work.
+const profiles = "taking profiles"
+
 // kindOf says what a stack is spent on, the innermost function first.
 func kindOf(stack []string) string {
 	for _, k := range kinds {
@@ -56,56 +66,76 @@ func kindOf(stack []string) string {
 	return "the rest"
 }
 
-// profiling takes profiles of a process until it is ended.
+// profiling takes profiles of processes, into a directory, until it is ended.
 type profiling struct {
-	files []string
-	end   func()
-	done  chan error
+	dir string
+	end func() error
 }
 
 // profileSelf begins to take a profile of this process.
 func profileSelf() (*profiling, error) {
-	f, err := os.CreateTemp("", "skep-profile-")
+	p, err := newProfiling()
 	if err != nil {
 		return nil, err
 	}
-	p := &profiling{files: []string{f.Name()}, done: make(chan error, 1)}
-	p.end = func() {
+	f, err := os.CreateTemp(p.dir, "")
+	if err != nil {
+		return nil, err
+	}
+	p.end = func() error {
 		pprof.StopCPUProfile()
-		p.done <- f.Close()
+		return f.Close()
 	}
 	return p, pprof.StartCPUProfile(f)
 }
 
-// profile begins to take profiles, a second each, of the process that serves a
-// home.
-func profile(dir string) *profiling {
-	ctx, cancel := context.WithCancel(context.Background())
-	p := &profiling{end: cancel, done: make(chan error, 1)}
-	ask := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", home.Dir(dir).Socket())
-	}}}
-	go func() { p.done <- p.take(ctx, &ask) }()
-	return p
+func newProfiling() (*profiling, error) {
+	dir, err := os.MkdirTemp("", "skep-profile-")
+	return &profiling{dir: dir}, err
 }
 
-func (p *profiling) take(ctx context.Context, ask *http.Client) error {
+// profile begins to take profiles, a second each, of the processes that serve some
+// homes.
+func profile(homes ...string) (*profiling, error) {
+	p, err := newProfiling()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var all errgroup.Group
+	for _, h := range homes {
+		all.Go(func() error { return takeProfiles(ctx, h, p.dir) })
+	}
+	p.end = func() error {
+		cancel()
+		return all.Wait()
+	}
+	return p, nil
+}
+
+// takeProfiles puts profiles into a directory until ctx ends.
+func takeProfiles(ctx context.Context, homeDir, into string) error {
+	ask := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", home.Dir(homeDir).Socket())
+	}}}
 	for ctx.Err() == nil {
-		f, err := os.CreateTemp("", "skep-profile-")
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		p.files = append(p.files, f.Name())
 		resp, err := ask.Get("http://skep/debug/pprof/profile?seconds=1")
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(f, resp.Body)
+		b, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		if err != nil || resp.StatusCode != http.StatusOK {
 			return fmt.Errorf("profile: %s: %w", resp.Status, err)
+		}
+		f, err := os.CreateTemp(into, "")
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(b)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -114,21 +144,19 @@ func (p *profiling) take(ctx context.Context, ask *http.Client) error {
 // shares ends the profiling, and tells what the processor's time went to, the
 // most first.
 func (p *profiling) shares(ctx context.Context) (string, error) {
-	p.end()
-	err := <-p.done
-	defer func() {
-		for _, f := range p.files {
-			_ = os.Remove(f)
-		}
-	}()
+	defer os.RemoveAll(p.dir)
+	if err := p.end(); err != nil {
+		return "", err
+	}
+	files, err := filepath.Glob(filepath.Join(p.dir, "*"))
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-traces"}, p.files...)...).Output()
+	out, err := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-traces"}, files...)...).Output()
 	if err != nil {
 		return "", fmt.Errorf("go tool pprof: %w", err)
 	}
-	spent, err := byKind(strings.NewReader(string(out)))
+	spent, err := byKind(bytes.NewReader(out))
 	return inWords(spent), err
 }
 
@@ -167,6 +195,7 @@ func byKind(r io.Reader) (map[string]time.Duration, error) {
 
 // inWords lists shares of a hundredth and more.
 func inWords(spent map[string]time.Duration) string {
+	delete(spent, profiles)
 	var all time.Duration
 	for _, d := range spent {
 		all += d
@@ -174,7 +203,7 @@ func inWords(spent map[string]time.Duration) string {
 	var parts []string
 	for _, name := range slices.SortedFunc(maps.Keys(spent), func(a, b string) int { return cmp.Compare(spent[b], spent[a]) }) {
 		if share := 100 * spent[name].Seconds() / all.Seconds(); share >= 1 {
-			parts = append(parts, fmt.Sprintf("%s %.0f", name, share))
+			parts = append(parts, fmt.Sprintf("%s %.0f %%", name, share))
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -61,7 +61,7 @@ func TestKindsOfWork(t *testing.T) {
 	if len(got) != len(want) {
 		t.Errorf("got %v", got)
 	}
-	if s := inWords(map[string]time.Duration{"a": 1, "b": 199, "c": 0}); s != "b 100" {
+	if s := inWords(map[string]time.Duration{"a": 1, "b": 199, "c": 0, profiles: 1000}); s != "b 100 %" {
 		t.Error(s)
 	}
 }
