@@ -5,10 +5,8 @@ import "sync/atomic"
 const (
 	// burstGap is how soon files follow each other in a burst.
 	burstGap = 250_000_000 // nanoseconds
-	// burstBegins is how many more small ones than others make one.
+	// burstBegins is how many small ones make one.
 	burstBegins = 8
-	// burstMost bounds by how many others it can be ended.
-	burstMost = 32
 	// burstEnds is the size of a file that ends it by itself.
 	burstEnds = 256 << 10
 )
@@ -21,24 +19,20 @@ const (
 // found in every tree of sources; a large one ends the burst.
 type burst struct {
 	last  atomic.Int64 // when the last file was written
-	files atomic.Int64 // small ones, less the others
+	files atomic.Int64 // small ones since it could begin
 }
 
 func nanoseconds(t Time) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 
 // wrote takes note that a new file was written and closed.
 func (b *burst) wrote(size int64, now Time) {
-	at, n := nanoseconds(now), b.files.Load()
-	switch {
-	case size >= burstEnds, at-b.last.Load() > burstGap:
-		n = 0
-	case size > InlineMax:
-		n = max(n-1, 0)
+	at := nanoseconds(now)
+	if size >= burstEnds || at-b.last.Load() > burstGap {
+		b.files.Store(0)
 	}
 	if size <= InlineMax {
-		n = min(n+1, burstMost)
+		b.files.Add(1)
 	}
-	b.files.Store(n)
 	b.last.Store(at)
 }
 
