@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -35,47 +36,54 @@ Exits with 0 if all is well, else with 1.`,
   skep fsck --remote --json`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.home()
-			if err != nil {
-				return err
-			}
-			keys, err := a.unlock(h)
-			if err != nil {
-				return err
-			}
-			report, err := daemon.Fsck(cmd.Context(), h, keys, opt)
-			if errors.Is(err, home.ErrInUse) {
-				return fmt.Errorf("%w; end it first with skep down", err)
-			}
+			report, err := a.fsck(cmd.Context(), opt)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				if err := a.printJSON(report); err != nil {
-					return err
-				}
+				err = a.printJSON(report)
 			} else {
-				for _, p := range report.Problems {
-					fmt.Fprintf(a.out, "%s: %s\n", p.What, p.Problem)
-				}
-				fmt.Fprintf(a.out, "%d directories, %d files, %s of content, %d packs of metadata, %d shards held for others: %d problems.\n",
-					report.Directories, report.Files, bytesOf(report.Bytes), report.PackFiles, report.HostedShards, len(report.Problems))
+				a.printFsck(report, opt)
 			}
-			if opt.Remote && !asJSON {
-				fmt.Fprintf(a.out, "Holders were asked: %d of %d packs have fewer shards than they should, %d too few to be read; %d files lie in the first, %d in the others.\n",
-					report.PacksBelowTarget, report.Packs, report.PacksLost, report.FilesBelowTarget, report.FilesLost)
+			if err == nil && len(report.Problems) > 0 {
+				err = fmt.Errorf("%d problems were found", len(report.Problems))
 			}
-			if report.Unchecked > 0 && !asJSON {
-				fmt.Fprintf(a.out, "What %d files here should be only holders know: check them with --remote.\n", report.Unchecked)
-			}
-			if len(report.Problems) > 0 {
-				return fmt.Errorf("%d problems were found", len(report.Problems))
-			}
-			return nil
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&opt.Remote, "remote", false, "fetch and check what is only with holders, too")
 	cmd.Flags().BoolVar(&opt.Repair, "repair", false, "let go of what is damaged here, where holders have it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	return cmd
+}
+
+func (a *app) fsck(ctx context.Context, opt daemon.FsckOptions) (daemon.FsckReport, error) {
+	h, err := a.home()
+	if err != nil {
+		return daemon.FsckReport{}, err
+	}
+	keys, err := a.unlock(h)
+	if err != nil {
+		return daemon.FsckReport{}, err
+	}
+	report, err := daemon.Fsck(ctx, h, keys, opt)
+	if errors.Is(err, home.ErrInUse) {
+		err = fmt.Errorf("%w; end it first with skep down", err)
+	}
+	return report, err
+}
+
+func (a *app) printFsck(r daemon.FsckReport, opt daemon.FsckOptions) {
+	for _, p := range r.Problems {
+		fmt.Fprintf(a.out, "%s: %s\n", p.What, p.Problem)
+	}
+	fmt.Fprintf(a.out, "%d directories, %d files, %s of content, %d packs of metadata, %d shards held for others: %d problems.\n",
+		r.Directories, r.Files, bytesOf(r.Bytes), r.PackFiles, r.HostedShards, len(r.Problems))
+	if opt.Remote {
+		fmt.Fprintf(a.out, "Holders were asked: %d of %d packs have fewer shards than they should, %d too few to be read; %d files lie in the first, %d in the others.\n",
+			r.PacksBelowTarget, r.Packs, r.PacksLost, r.FilesBelowTarget, r.FilesLost)
+	}
+	if r.Unchecked > 0 {
+		fmt.Fprintf(a.out, "What %d files here should be only holders know: check them with --remote.\n", r.Unchecked)
+	}
 }

@@ -140,38 +140,10 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 		line("", "nothing can be written, and what cannot be read fails; nothing is lost: skep down, then skep mount,")
 		line("", "make the index anew from the newest commit and the journal")
 	}
-	switch {
-	case s.PendingFiles > 0 && s.Uploading:
-		line("Uploading", "%d changes, %s; %s sent so far", s.PendingFiles, bytesOf(s.PendingBytes), bytesOf(s.UploadedNow))
-	case s.PendingFiles > 0:
-		line("Pending", "%d changes, %s, are on this device only", s.PendingFiles, bytesOf(s.PendingBytes))
-	default:
-		line("Pending", "nothing: all of it is out")
-	}
-	if s.LastError != "" {
-		line("", "the last attempt to upload failed: %s", s.LastError)
-	}
-	switch {
-	case s.PacksLost > 0:
-		line("Safety", "%d of %d packs cannot be read now: too few of their holders answer", s.PacksLost, s.Packs)
-	case s.PacksBelowTarget > 0:
-		line("Safety", "%d of %d packs have fewer shards than they should (%d are missing)", s.PacksBelowTarget, s.Packs, s.ShardsMissing)
-	case s.Packs > 0:
-		line("Safety", "all %d packs have the shards they should", s.Packs)
-	}
-	if s.PacksUnasked > 0 {
-		line("", "as far as is known: some holders of %d packs were not asked yet", s.PacksUnasked)
-	} else if !s.AsOf.IsZero() {
-		line("", "as of %s, when the last of the holders was asked", humanize.Time(s.AsOf))
-	}
-	if s.PacksAtRisk > 0 {
-		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)
-	}
+	printPending(line, s)
+	printSafety(line, s)
 	if !s.RecoveryOut {
 		line("Recovery", "the recovery record is not out: the words would not bring this drive back yet")
-	}
-	for _, f := range s.Shortfall {
-		line("", "%s", f)
 	}
 	if s.IndexTotal > 0 && !s.Read {
 		line("Index", "%d of %d pieces of it are on this device", s.IndexDone, s.IndexTotal)
@@ -184,6 +156,46 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	printCache(line, s.Cache)
 	if s.StoredBytes > 0 {
 		line("At holders", "%s, parity included", bytesOf(s.StoredBytes))
+	}
+}
+
+// printPending tells what is on its way.
+func printPending(line func(string, string, ...any), s control.Status) {
+	switch {
+	case s.PendingFiles > 0 && s.Uploading:
+		line("Uploading", "%d changes, %s; %s sent so far", s.PendingFiles, bytesOf(s.PendingBytes), bytesOf(s.UploadedNow))
+	case s.PendingFiles > 0:
+		line("Pending", "%d changes, %s, are on this device only", s.PendingFiles, bytesOf(s.PendingBytes))
+	default:
+		line("Pending", "nothing: all of it is out")
+	}
+	if s.LastError != "" {
+		line("", "the last attempt to upload failed: %s", s.LastError)
+	}
+}
+
+// printSafety tells how well what is out is kept.
+func printSafety(line func(string, string, ...any), s control.Status) {
+	switch {
+	case s.PacksLost > 0:
+		line("Safety", "%d of %d packs cannot be read now: too few of their holders answer", s.PacksLost, s.Packs)
+	case s.PacksBelowTarget > 0:
+		line("Safety", "%d of %d packs have fewer shards than they should (%d are missing)", s.PacksBelowTarget, s.Packs, s.ShardsMissing)
+	case s.Packs > 0:
+		line("Safety", "all %d packs have the shards they should", s.Packs)
+	default:
+		line("Safety", "nothing is with holders yet")
+	}
+	if s.PacksUnasked > 0 {
+		line("", "as far as is known: some holders of %d packs were not asked yet", s.PacksUnasked)
+	} else if !s.AsOf.IsZero() {
+		line("", "as of %s, when the last of the holders was asked", humanize.Time(s.AsOf))
+	}
+	if s.PacksAtRisk > 0 {
+		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)
+	}
+	for _, f := range s.Shortfall {
+		line("", "%s", f)
 	}
 }
 
