@@ -1,6 +1,8 @@
 package disk
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -24,6 +26,9 @@ type File interface {
 	// memory to be written: after a flush that failed, memory has what the disk
 	// never got.
 	Reread() error
+	// Unseen does something to the file and leaves its modification time as it
+	// was. Should the process end in the midst of it, the time may have changed.
+	Unseen(do func() error) error
 	// Fd is what the kernel knows the file by.
 	Fd() uintptr
 }
@@ -160,6 +165,16 @@ func (f localFile) Allocate(mode uint32, off, n int64) error {
 
 func (f localFile) Seek(off int64, whence int) (int64, error) {
 	return unix.Seek(int(f.Fd()), off, whence)
+}
+
+func (f localFile) Unseen(do func() error) error {
+	before, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	err = do()
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, before.Mtim}
+	return errors.Join(err, unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), times, 0))
 }
 
 func (f localFile) Reread() error {

@@ -398,12 +398,8 @@ func (t *Tree) freeMissing(in *inode, ranges ...backing.Range) error {
 	}
 	defer t.closeBacking(in)
 	if in.row.has(flagPartial) && in.frozen == nil {
-		for _, r := range ranges {
-			for _, gone := range in.valid.Missing(r.From, min(r.To, in.row.size)) {
-				if err := freeRange(in.file, gone.From, gone.To-gone.From); err != nil {
-					return fmt.Errorf("%s: free a range: %w", t.Path(in.ino), err)
-				}
-			}
+		if err := in.file.Unseen(func() error { return in.punch(ranges) }); err != nil {
+			return fmt.Errorf("%s: free a range: %w", t.Path(in.ino), err)
 		}
 	}
 	old := in.row.local
@@ -414,6 +410,19 @@ func (t *Tree) freeMissing(in *inode, ranges ...backing.Range) error {
 	c, e := t.lockedChange(in)
 	e.local()
 	return c.applyLocked()
+}
+
+// punch makes holes of what is not here in some ranges of the open backing file;
+// in.mu is held.
+func (in *inode) punch(ranges []backing.Range) error {
+	for _, r := range ranges {
+		for _, gone := range in.valid.Missing(r.From, min(r.To, in.row.size)) {
+			if err := freeRange(in.file, gone.From, gone.To-gone.From); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // freeRange makes a range of a file a hole.

@@ -109,7 +109,15 @@ func (t *Tree) keepChunk(in *inode, i int64, chunk []byte) error {
 	if err := t.openBacking(in); err != nil {
 		return err
 	}
-	at := i * dag.ChunkSize
+	keep := func() error { return t.keepRanges(in, i*dag.ChunkSize, chunk) }
+	if in.row.has(flagDirty) {
+		return in.file.Unseen(keep) // after a crash its times are those of the file
+	}
+	return keep()
+}
+
+// keepRanges writes what is not here of a chunk that begins at an offset.
+func (t *Tree) keepRanges(in *inode, at int64, chunk []byte) error {
 	for _, r := range in.valid.Missing(at, min(at+int64(len(chunk)), in.row.size)) {
 		if err := t.keepRange(in, chunk[r.From-at:r.To-at], r.From); err != nil {
 			return err

@@ -27,6 +27,8 @@ var found = map[string]Case{
 		{Kind: model.Write, Path: "A/g", Off: 39000, Len: 1000, Fill: 3}}},
 	"fetched, and changed before a row said so": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Read, Path: "A/g", Len: 100}, {Kind: model.Zero, Path: "A/g", Off: 159, Len: 2686}}},
+	"touched, then fetched": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Write, Path: "A/g", Off: 19000, Len: 5000, Fill: 6}, {Kind: model.Touch, Path: "A/g", Len: 12345}, {Kind: model.Read, Path: "A/g", Len: 100}}},
 	"so little is left that a commit has it in the record": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Truncate, Path: "A/g", Len: 70}, {Kind: model.Commit}, {Kind: model.Read, Path: "A/g", Len: 100}}},
 	"fetched and not flushed": {Setup: evicted, Ops: []model.Op{

@@ -19,6 +19,8 @@ type file struct {
 	n    uint64
 	path string
 	fd   uintptr
+
+	unseen bool // what is done leaves the modification time; guarded by d.mu
 }
 
 // Open implements disk.FS.
@@ -225,7 +227,7 @@ func (f *file) event(e Event) error {
 	if f.d.open[f.fd] != f {
 		return fs.ErrClosed
 	}
-	e.File, e.Path = f.n, f.path
+	e.File, e.Path, e.unseen = f.n, f.path, f.unseen
 	return f.d.do(e)
 }
 
@@ -305,6 +307,18 @@ func (f *file) Seek(off int64, whence int) (int64, error) {
 		return r.From, nil
 	}
 	return 0, unix.ENXIO
+}
+
+// Unseen implements disk.File.
+func (f *file) Unseen(do func() error) error {
+	set := func(unseen bool) {
+		f.d.mu.Lock()
+		defer f.d.mu.Unlock()
+		f.unseen = unseen
+	}
+	set(true)
+	defer set(false)
+	return do()
 }
 
 // Reread implements disk.File: what a flush lost that failed reads as it was

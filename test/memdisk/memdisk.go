@@ -62,6 +62,7 @@ type Event struct {
 	Target   uint64
 	dir      bool  // Target is a directory
 	at       int64 // when, by the disk's clock
+	unseen   bool  // the modification time stays
 }
 
 func (e Event) isFlush() bool { return e.Kind >= Flush }
@@ -120,7 +121,10 @@ func (m image) apply(e Event, owned map[uint64]bool) {
 		n = old.clone()
 		m[e.File], owned[e.File] = n, true
 	}
-	n.mtime, n.hash = e.at, 0
+	n.hash = 0
+	if !e.unseen {
+		n.mtime = e.at
+	}
 	switch e.Kind {
 	case Write:
 		end := e.Off + int64(len(e.Data))
