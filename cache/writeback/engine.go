@@ -39,7 +39,7 @@ type Config struct {
 	Sink    Sink
 	Publish Publisher
 	// Alone reports whether nobody published a commit that this device does not
-	// know. While it is false, packs are not given up. It must not wait; nil says
+	// know. While it is false, packs are neither folded nor given up. It must not wait; nil says
 	// that it is so.
 	Alone func() bool
 	// Lost reports whether too few shards of a pack are left to read it. It must

@@ -119,7 +119,7 @@ func (e *Engine) buryDead(ctx context.Context) error {
 	if err := e.table.Unwatch(well); err != nil {
 		return err
 	}
-	if len(dead) == 0 || e.cfg.Alone != nil && !e.cfg.Alone() {
+	if len(dead) == 0 || !e.alone() {
 		return nil
 	}
 	// What holders delete no power loss may make needed again.
@@ -133,6 +133,9 @@ func (e *Engine) buryDead(ctx context.Context) error {
 	}
 	return nil
 }
+
+// alone reports whether packs may be given up.
+func (e *Engine) alone() bool { return e.cfg.Alone == nil || e.cfg.Alone() }
 
 func (e *Engine) buryIn(ctx context.Context, id group.ID, numbers []uint16) error {
 	g, err := e.change(ctx, id, func(row *group.Group) {
