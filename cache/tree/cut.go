@@ -16,6 +16,8 @@ type Cut struct {
 	epoch uint64 // marks of this epoch and before are the commit's
 	snap  *state.Snapshot
 
+	cleared int // marks, by ClearMarks
+
 	mu     sync.Mutex // guards all below
 	taken  map[Ino]bool
 	frozen []*inode     // each with a reference
@@ -131,6 +133,12 @@ func (c *Cut) Close() {
 	if c.snap != nil {
 		c.snap.Release()
 		c.snap = nil
+	}
+	if c.cleared >= clearMany { // now that nobody sees the marks any more
+		c.cleared = 0
+		if err := c.t.st.Compact(tableMark); err != nil {
+			c.t.log.Info("looking for changes takes longer for some time", "err", err)
+		}
 	}
 	c.t.cutMu.Lock()
 	if c.t.cutting == c {

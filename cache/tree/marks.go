@@ -80,10 +80,14 @@ func (c *Cut) ClearMarks(keep map[Mark]bool) error {
 const (
 	clearScan = 1024 // marks that are looked at in one go
 	clearStep = 32   // that are removed in one batch
+	// clearMany is from how many marks on that were removed the later commits,
+	// which look for marks, would feel what is left of them in the index.
+	clearMany = 1 << 16
 )
 
 // clear removes marks, unless they were made again.
 func (c *Cut) clear(look state.Look, taken []state.Row) error {
+	c.cleared += len(taken)
 	for some := range slices.Chunk(taken, clearStep) {
 		err := c.t.st.Change(look, some, func(b *state.Batch, now state.Row) {
 			b.Freeing()

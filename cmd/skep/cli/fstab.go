@@ -62,6 +62,8 @@ func mountCommandOf(source, dir string, options []string) []string {
 		switch name {
 		case "passphrase-file", "bootstrap":
 			out = append(out, "--"+name, value)
+		case "allow_suid", "allow_dev": // mount(8) keeps suid and dev to itself, as its defaults
+			rest = append(rest, strings.TrimPrefix(name, "allow_"))
 		default:
 			rest = append(rest, o)
 		}

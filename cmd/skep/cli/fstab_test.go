@@ -13,6 +13,8 @@ func TestHelperCommand(t *testing.T) {
 		{[]string{"mount.fuse.skep", "skep", "/mnt", "-sv", "-t", "fuse.skep"}, []string{"mount", "/mnt"}},
 		{[]string{"mount.fuse.skep", "/h", "/mnt", "-o", "passphrase-file=/etc/pw,ro", "-o", "bootstrap=/ip4/1.2.3.4/tcp/1/p2p/x"},
 			[]string{"mount", "/mnt", "--home", "/h", "--passphrase-file", "/etc/pw", "--bootstrap", "/ip4/1.2.3.4/tcp/1/p2p/x", "-o", "ro"}},
+		{[]string{"mount.fuse.skep", "/h", "/mnt", "-o", "rw,allow_suid,allow_dev,allow_other"},
+			[]string{"mount", "/mnt", "--home", "/h", "-o", "rw,suid,dev,allow_other"}},
 		{[]string{"mount.fuse.skep", "-f", "/h", "/mnt"}, nil},
 	} {
 		if got, err := command(tt.argv); err != nil || !slices.Equal(got, tt.want) {
