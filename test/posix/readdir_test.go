@@ -12,7 +12,10 @@ import (
 // TestReadDirUnderChange lists 10,000 entries while others come and go: every
 // entry that is there all the time is listed once.
 func TestReadDirUnderChange(t *testing.T) {
-	const total = 10_000
+	total := 10_000
+	if thorough() {
+		total = 100_000
+	}
 	variants(t, func(t *testing.T, d *drive) {
 		for i := range total {
 			must(t, unix.Mknod(d.path(fmt.Sprintf("stays-%05d", i)), unix.S_IFREG|0o644, 0))
@@ -75,14 +78,67 @@ func checkListing(t *testing.T, d *drive, want int) {
 // getdents reads a piece of a directory.
 func getdents(t *testing.T, fd int) []string {
 	t.Helper()
-	buf := make([]byte, 4096)
-	n, err := unix.ReadDirent(fd, buf)
-	must(t, err)
 	var names []string
-	for rest := buf[:n]; len(rest) > 0; {
-		var e fuse.DirEntry
-		rest = rest[e.Parse(rest):]
+	for _, e := range dirents(t, fd) {
 		names = append(names, e.Name)
 	}
 	return names
+}
+
+// dirents is getdents with all that is told of the entries.
+func dirents(t *testing.T, fd int) []fuse.DirEntry {
+	t.Helper()
+	buf := make([]byte, 4096)
+	n, err := unix.ReadDirent(fd, buf)
+	must(t, err)
+	var list []fuse.DirEntry
+	for rest := buf[:n]; len(rest) > 0; {
+		var e fuse.DirEntry
+		rest = rest[e.Parse(rest):]
+		list = append(list, e)
+	}
+	return list
+}
+
+// TestSeekDir goes back in a listing to where an entry was, as seekdir does with
+// what telldir told: what follows is what followed it, but for what was removed
+// since, and for what is new.
+func TestSeekDir(t *testing.T) {
+	const total = 3000
+	variants(t, func(t *testing.T, d *drive) {
+		for i := range total {
+			must(t, unix.Mknod(d.path(fmt.Sprintf("entry-%04d", i)), unix.S_IFREG|0o644, 0))
+		}
+		fd, err := unix.Open(d.root, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		must(t, err)
+		defer unix.Close(fd)
+		var names []string
+		var after []int64 // where the listing stands behind each
+		for {
+			list := dirents(t, fd)
+			if len(list) == 0 {
+				break
+			}
+			for _, e := range list {
+				names, after = append(names, e.Name), append(after, int64(e.Off))
+			}
+		}
+		if len(names) != total+2 {
+			t.Fatalf("%d names", len(names))
+		}
+		for i := 10; i+1 < len(names); i += 97 {
+			must(t, unix.Unlink(d.path(names[i])))
+			must(t, unix.Mknod(d.path(fmt.Sprintf("new-%d", i)), unix.S_IFREG|0o644, 0))
+			_, err := unix.Seek(fd, after[i], unix.SEEK_SET)
+			must(t, err)
+			if list := dirents(t, fd); len(list) == 0 || list[0].Name != names[i+1] {
+				t.Fatalf("behind %s comes %+v, not %s", names[i], list, names[i+1])
+			}
+		}
+		_, err = unix.Seek(fd, 0, unix.SEEK_SET)
+		must(t, err)
+		if list := dirents(t, fd); len(list) == 0 || list[0].Name != "." {
+			t.Errorf("the beginning is %+v", list)
+		}
+	})
 }
