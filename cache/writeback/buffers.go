@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"skep/chunker/block"
 )
 
 // bufferPool keeps the memory of packs and shards for the next ones of a
@@ -46,3 +48,13 @@ func (b *bufferPool) drain() {
 	defer b.mu.Unlock()
 	b.free = nil
 }
+
+// plaintexts are buffers for the largest plaintext, with its headroom.
+type plaintexts struct{ pool sync.Pool }
+
+type plaintext [block.Headroom + block.MaxPlain]byte
+
+var plainBuffers = plaintexts{sync.Pool{New: func() any { return new(plaintext) }}}
+
+func (b *plaintexts) get() []byte    { return b.pool.Get().(*plaintext)[:] }
+func (b *plaintexts) put(buf []byte) { b.pool.Put((*plaintext)(buf)) }

@@ -108,14 +108,6 @@ func (p *packer) putFramed(ctx context.Context, codec uint64, buf []byte, refs [
 	return p.seal(&prep, kindOf(codec), refs)
 }
 
-// buffers are of the size that the largest plaintext takes, with its headroom.
-type buffers struct{ pool sync.Pool }
-
-var plainBuffers = buffers{sync.Pool{New: func() any { return new([block.Headroom + block.MaxPlain]byte) }}}
-
-func (b *buffers) get() []byte    { return b.pool.Get().(*[block.Headroom + block.MaxPlain]byte)[:] }
-func (b *buffers) put(buf []byte) { b.pool.Put((*[block.Headroom + block.MaxPlain]byte)(buf)) }
-
 func kindOf(codec uint64) group.Kind {
 	if codec == link.Raw {
 		return group.Content
