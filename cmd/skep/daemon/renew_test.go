@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,7 +165,7 @@ func TestHeadsAreLookedForAtOnce(t *testing.T) {
 func TestLeasesAreRenewedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		there := false
+		var there atomic.Bool
 		answers := []struct {
 			n   int
 			err error
@@ -178,12 +179,12 @@ func TestLeasesAreRenewedInTime(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var service sync.WaitGroup
 		service.Go(func() {
-			if err := renewing(ctx, func() bool { return there }, renew, discard()); err != nil {
+			if err := renewing(ctx, there.Load, renew, discard()); err != nil {
 				t.Error(err)
 			}
 		})
 		<-time.After(150 * time.Minute) // it looked after 1, 61 and 121
-		there = true
+		there.Store(true)
 		<-time.After(200*time.Minute + time.Second)
 		cancel()
 		service.Wait()
