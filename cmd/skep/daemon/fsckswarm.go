@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	"skep/cache/blocks"
 	"skep/chunker/dag"
 	"skep/chunker/group"
+	"skep/net/client"
 )
 
 // survey is what the holders of all packs say that they have.
@@ -58,6 +60,9 @@ func (c *checker) askHolders(ctx context.Context) error {
 			asking.Go(func() {
 				defer func() { <-room }()
 				st, err := c.d.net.client.Statement(ctx, holder, g.ID)
+				if errors.Is(err, client.ErrUnreachable) {
+					st, err = c.d.net.client.Statement(ctx, holder, g.ID) // it may just have been busy
+				}
 				if err != nil || int(st.Slot) != slot {
 					return // it has nothing, as far as can be told
 				}
