@@ -14,6 +14,7 @@ import (
 
 // Device is a block device.
 type Device struct {
+	path   string // of the file that the loop device lies on
 	file   *file
 	server *fuse.Server
 	loop   *os.File
@@ -22,7 +23,7 @@ type Device struct {
 // New makes a device of a size, which is a multiple of 4 KiB and holds zeros.
 // The directory is for its own use, until Close.
 func New(dir string, size int64) (*Device, error) {
-	d := &Device{file: newFile(size)}
+	d := &Device{path: filepath.Join(dir, fileName), file: newFile(size)}
 	var err error
 	d.server, err = fuse.NewServer(d.file, dir, &fuse.MountOptions{DirectMount: true, MaxWrite: 1 << 20, DisableSplice: true, FsName: "blockdev", Name: "blockdev"})
 	if err != nil {
@@ -30,7 +31,7 @@ func New(dir string, size int64) (*Device, error) {
 	}
 	go d.server.Serve()
 	if err = d.server.WaitMount(); err == nil {
-		d.loop, err = attach(filepath.Join(dir, fileName))
+		d.loop, err = attach(d.path)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("block device: %w", err), d.server.Unmount())
@@ -74,12 +75,18 @@ func attach(path string) (*os.File, error) {
 func (d *Device) Path() string { return d.loop.Name() }
 
 // Load makes the device hold an image and forget its events. It must not be
-// mounted.
+// mounted. Its Path may be another one afterwards: the loop device is made anew,
+// as nothing else is sure to make the kernel forget what was on it.
 func (d *Device) Load(m Image) error {
+	if err := d.loop.Close(); err != nil {
+		return err
+	}
 	d.file.mu.Lock()
 	d.file.now, d.file.log = m.Clone(), nil
 	d.file.mu.Unlock()
-	return unix.IoctlSetInt(int(d.loop.Fd()), unix.BLKFLSBUF, 0) // what the kernel remembers of the other
+	var err error
+	d.loop, err = attach(d.path)
+	return err
 }
 
 // Image is what the device holds.
