@@ -13,6 +13,7 @@ import (
 type History struct {
 	states []model.Listing // after so many operations
 	notes  []note
+	failed bool // an operation failed, and may be done in part
 }
 
 // note is what an operation promised.
@@ -104,10 +105,10 @@ func (h *History) AfterPowerLoss(got model.Listing, k int) error {
 	return errors.Join(errs...)
 }
 
-// AfterFailedFlush says whether a tree may be found by a process that began after
-// all operations, on a disk on which flushes had failed: what these lost may be
-// as it was when it was flushed last.
-func (h *History) AfterFailedFlush(got model.Listing) error {
+// AfterFault says whether a tree may be found by a process that began after all
+// operations, some of which failed, or flushes did: the content of a file may be
+// as it was at any moment since it was safe last.
+func (h *History) AfterFault(got model.Listing) error {
 	last := len(h.states) - 1
 	if err := h.names(got, last); err != nil {
 		return err

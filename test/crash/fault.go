@@ -94,6 +94,7 @@ func (x *Tester) faulty(run *drive, m *model.Tree, h *History, op model.Op) (*mo
 	if err != nil {
 		return m, fmt.Errorf("%v failed, and now it cannot be read: %w", op, err)
 	}
+	h.failed = true
 	for _, now := range []*model.Tree{m, before} {
 		if now.Adopt(l, before.Listing(), m.Listing()) {
 			h.Add(op, got, file, now)
@@ -115,8 +116,8 @@ func (x *Tester) afterFault(run *drive, m *model.Tree, h *History, again bool) e
 	if err == nil {
 		err = model.Differ(l, m.Listing())
 	}
-	if err != nil && l != nil && again && run.disk.Lost() {
-		err = h.AfterFailedFlush(l)
+	if err != nil && l != nil && again && (h.failed || run.disk.Lost()) {
+		err = h.AfterFault(l)
 		m.Take(l)
 	}
 	if err != nil {
