@@ -77,8 +77,9 @@ scale:
 soak: deps
 	timeout --foreground $(SOAKTIME) sh -c 'while SKEP_SOAK=10 $(GO) test -count=1 -timeout 1h ./...; do :; done; exit 1' || [ $$? -eq 124 ]
 
-# Every pair of operations with a crash at every moment, then random ones for
-# CRASHTIME.
+# Every pair of operations with a crash at every moment in process, and with one
+# on a mount, by a kill of the server and by power loss below the local filesystem
+# (for which it has to be root); of each, then, random ones for CRASHTIME.
 crash:
 	SKEP_CRASH=$(CRASHTIME) $(GO) test -count=1 -timeout 3h -v ./test/crash
 
