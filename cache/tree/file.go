@@ -169,6 +169,11 @@ func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {
 		return nil, ErrInvalid
 	}
 	trunc := flags&os.O_TRUNC != 0 && isWritable(flags)
+	if first && !trunc {
+		if err := t.settleDoubt(ctx, in); err != nil {
+			return nil, err
+		}
+	}
 	if trunc {
 		if err := t.truncate(ctx, in, 0); err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -10,7 +11,8 @@ import (
 	"skep/chunker/dag"
 )
 
-// endedRow is there while the tree is closed, if all that it holds was flushed.
+// endedRow is there while the tree is closed, if all that it holds was flushed,
+// and says when that was.
 var endedRow = singleKey("ended")
 
 // end flushes everything, and says so, unless somebody still has a file open for
@@ -31,7 +33,7 @@ func (t *Tree) end() error {
 		return err
 	}
 	var b state.Batch
-	b.Put(endedRow, nil)
+	b.Put(endedRow, binary.BigEndian.AppendUint64(nil, uint64(t.opt.Now().UnixNano())))
 	_, err = t.st.Apply(&b)
 	return err
 }
@@ -39,11 +41,14 @@ func (t *Tree) end() error {
 // endedWell reports whether the tree was closed after all was flushed, and makes
 // sure that nobody will think so should this run end otherwise.
 func (t *Tree) endedWell() (bool, error) {
-	_, well, err := t.st.Get(endedRow)
-	if !well || err != nil {
+	ended, well, err := t.st.Get(endedRow)
+	if err != nil {
 		return false, err
 	}
 	var b state.Batch
+	if err := t.readAbsences(ended, &b); err != nil || !well {
+		return false, err
+	}
 	b.Delete(endedRow)
 	if _, err := t.st.Apply(&b); err != nil {
 		return false, err

@@ -50,6 +50,9 @@ type Options struct {
 	// file safely, so that they may be let go of here; nil takes it for
 	// granted. It is called without locks.
 	Held func(ctx context.Context, f dag.File, from, to int64) error
+	// Same reports whether chunk is chunk i of a committed file. It may wait for
+	// peers; the inode is locked meanwhile. Nil: whatever is here is believed.
+	Same func(ctx context.Context, f dag.File, i int64, chunk []byte) (bool, error)
 	// Pinned is called, without locks, when something was pinned or unpinned;
 	// nil is allowed.
 	Pinned func()
@@ -84,8 +87,9 @@ type Tree struct {
 	passing  passing
 	orphans  orphans
 	left     leftovers
-	loading  flights // directories being loaded
-	burst    burst   // of small files
+	loading  flights  // directories being loaded
+	burst    burst    // of small files
+	away     absences // before this run; not changed after Open
 	listings listings
 	written  written
 	noAtime  atomic.Bool
@@ -151,6 +155,7 @@ type inode struct {
 	flushedAt      unix.Timespec // change time, before it was flushed, of a file that the kernel writes alone
 	flushErr       error         // of a flush that failed: what it lost stays lost
 	kept           bool          // a reference is held, so that flushErr is not forgotten
+	undoubted      bool          // what is here was left there by us, or was compared: see settleDoubt
 	loose          uint64        // batch that first put content into the inline row; 0: it may be on the disk
 	passthrough    bool          // handles of this inode bypass the daemon
 	inline         []byte        // content of an orphan without backing file

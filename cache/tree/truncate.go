@@ -15,6 +15,11 @@ func (t *Tree) truncate(ctx context.Context, in *inode, size int64) error {
 	if size > MaxSize {
 		return ErrFileTooBig
 	}
+	if size > 0 {
+		if err := t.settleDoubt(ctx, in); err != nil {
+			return err
+		}
+	}
 	for {
 		if err := t.keepHead(ctx, in, size); err != nil {
 			return err

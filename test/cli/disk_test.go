@@ -234,6 +234,54 @@ func damagedState(t *testing.T, pattern string) {
 	check(t, source, d.Path("tree"))
 }
 
+// Content that changed while nobody had the drive is neither read nor, beside a
+// small edit, committed: holders give what was there. Nobody has to ask fsck.
+func TestDamagedWhileAway(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 6})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	source := filepath.Join(swarm.Dir, "source")
+	must(t, os.Mkdir(source, 0o755))
+	harness.Files(t, source, 9, 1_500_000, 8)
+	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
+	d.Sync(t)
+	d.Stop(t)
+	for i, f := range matching(t, d.Home, "files/*/*") {
+		damage(t, f, i%3)
+	}
+	d.Mount(t)
+	edited := 0
+	must(t, filepath.WalkDir(source, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, _ := filepath.Rel(source, path)
+		for _, p := range []string{path, d.Path("tree", rel)} {
+			overwrite(t, p, int64(100+edited), "edited")
+			if edited%2 == 0 {
+				must(t, os.Truncate(p, 1_400_000))
+			}
+		}
+		edited++
+		return nil
+	}))
+	check(t, source, d.Path("tree"))
+	d.Sync(t)
+	d.Stop(t)
+	other := swarm.Recover(t, d.Words)
+	other.Mount(t)
+	check(t, source, other.Path("tree"))
+}
+
+func overwrite(t *testing.T, path string, at int64, with string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte(with), at)
+	must(t, err)
+	must(t, f.Close())
+}
+
 // Content that changed on the disk without anybody's doing is found by the file
 // that it belongs to, and let go of, so that its holders give it again; so are
 // packs of metadata, and shards that are held for others.

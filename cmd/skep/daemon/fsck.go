@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"skep/cache/tree"
-	"skep/chunker/block"
 	"skep/chunker/dag"
 	"skep/chunker/keyring"
 	"skep/chunker/link"
@@ -70,7 +69,6 @@ func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt FsckOptions) 
 			return r, err
 		}
 	}
-	c.tags = block.NewSealer(d.drive.epoch.Convergence)
 	for _, step := range []func(context.Context) error{
 		c.rows,
 		c.account,
@@ -85,10 +83,9 @@ func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt FsckOptions) 
 }
 
 type checker struct {
-	d    *Daemon
-	r    *FsckReport
-	opt  FsckOptions
-	tags *block.Sealer
+	d   *Daemon
+	r   *FsckReport
+	opt FsckOptions
 
 	survey *survey // nil: nobody was asked
 

@@ -215,12 +215,8 @@ func (c *checker) same(ctx context.Context, l link.Link, chunk []byte) (bool, er
 	if err != nil {
 		return false, err
 	}
-	if known && b.Tag != (block.Tag{}) {
-		return c.tags.Tag(link.Raw, chunk) == b.Tag, nil
-	}
-	if !c.opt.Remote {
+	if !c.opt.Remote && !(known && b.Tag != (block.Tag{})) {
 		return true, nil
 	}
-	want, err := d.reader.Get(ctx, l)
-	return bytes.Equal(want, chunk), err
+	return d.isBlock(ctx, l, b.Tag, chunk)
 }
