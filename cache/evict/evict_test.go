@@ -349,6 +349,23 @@ func (d *device) write(ctx context.Context, name string, mib int) error {
 	return nil
 }
 
+// A writer of much at once gets room also while there is enough for others.
+func TestMuchAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, 16<<20)
+		must(0, d.write(ctx, "a", 12))
+		must(0, d.engine.Sync(ctx))
+		f, _, err := d.tree.Create(ctx, tree.Root, "b", 0o644, os.O_RDWR, tree.Owner{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Release()
+		if err := f.Allocate(ctx, 0, 6<<20, 0); err != nil {
+			t.Errorf("of 16 MiB, 12 are out and may go, and 6 more are refused: %v", err)
+		}
+	})
+}
+
 // When nothing goes out, writers wait, are refused in the end, and those after
 // them at once; one that is killed waits no longer; and when something is
 // deleted, or goes out, all goes on.

@@ -54,7 +54,12 @@ func (k *Keeper) makeRoom(ctx context.Context) error {
 	return nil
 }
 
-func (k *Keeper) excess() int64 { return k.level.Load().marks.Excess(k.use()) }
+func (k *Keeper) excess() int64 {
+	k.mu.Lock()
+	wanted := k.wanted
+	k.mu.Unlock()
+	return k.level.Load().marks.Excess(k.use(), wanted)
+}
 
 // hand goes around files of one kind.
 type hand struct {

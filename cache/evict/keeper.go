@@ -72,6 +72,7 @@ type Keeper struct {
 
 	mu      sync.Mutex    // guards all below
 	waiting int           // writers that wait for room
+	wanted  int64         // the most that one of them waits for
 	moved   chan struct{} // closed, and made anew, when there may be room again
 	since   time.Time     // when something moved last, or the first began to wait
 	full    bool          // a writer was refused, and there was no room since

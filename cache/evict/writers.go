@@ -27,7 +27,7 @@ func (k *Keeper) Write(ctx context.Context, n int64) error {
 	if k.fits(n) {
 		return nil
 	}
-	k.join()
+	k.join(n)
 	defer k.leave()
 	for !k.fits(n) {
 		if err := k.awaitRoom(ctx); err != nil {
@@ -45,10 +45,12 @@ func (k *Keeper) uplinkRate() float64 {
 	return k.rate
 }
 
-// join counts one more writer that waits. The first one's patience begins now.
-func (k *Keeper) join() {
+// join counts one more writer that waits, for n bytes. The first one's patience
+// begins now.
+func (k *Keeper) join(n int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.wanted = max(k.wanted, n)
 	if k.waiting++; k.waiting == 1 {
 		k.since = k.cfg.Now()
 	}
@@ -57,7 +59,9 @@ func (k *Keeper) join() {
 func (k *Keeper) leave() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.waiting--
+	if k.waiting--; k.waiting == 0 {
+		k.wanted = 0
+	}
 }
 
 // awaitRoom waits until there may be room. When nothing moves for too long, the

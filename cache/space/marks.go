@@ -63,12 +63,13 @@ func MarksOf(limit int64, u Use, d Disk) Marks {
 // keepFree is how much of a disk is left free.
 func keepFree(d Disk) int64 { return min(d.Size/20, mostFree) }
 
-// Excess is how much content has to go; 0 if the use is below the mark.
-func (m Marks) Excess(u Use) int64 {
-	if u.Total() <= m.High {
+// Excess is how much content has to go; 0 if the use is below the mark, and the
+// bytes that a writer waits for fit in.
+func (m Marks) Excess(u Use, wanted int64) int64 {
+	if u.Total() <= m.High && m.Fits(u, wanted) {
 		return 0
 	}
-	return u.Total() - m.Low
+	return max(u.Total()-m.Low, u.Total()+wanted-m.Limit)
 }
 
 // Fits reports whether n bytes more stay within the limit.

@@ -44,8 +44,14 @@ func TestMarksAreInOrder(t *testing.T) {
 		if limit > 0 && m.Limit > max(limit, u.Tables+leastContent) {
 			t.Fatalf("%+v, %d were asked for", m, limit)
 		}
-		if e := m.Excess(u); e > 0 && (u.Total() <= m.High || u.Total()-e != m.Low) || e < 0 {
-			t.Fatalf("excess %d of %+v at %+v", e, u, m)
+		wanted := rapid.Int64Range(0, m.Limit).Draw(t, "wanted")
+		e := m.Excess(u, wanted)
+		if (e == 0) != (u.Total() <= m.High && u.Total()+wanted <= m.Limit) {
+			t.Fatalf("excess %d of %+v at %+v, %d wanted", e, u, m, wanted)
+		}
+		after := u.Total() - e
+		if e < 0 || e > 0 && (after > m.Low || after+wanted > m.Limit || after < m.Low && after+wanted < m.Limit) {
+			t.Fatalf("excess %d of %+v at %+v, %d wanted", e, u, m, wanted)
 		}
 	})
 }
