@@ -102,9 +102,9 @@ fuzz:
 # "systemctl --user enable --now skep".
 install: build
 	install -D -m 755 bin/skep $(DESTDIR)$(PREFIX)/bin/skep
-	install -d $(DESTDIR)/sbin
-	ln -sf $(PREFIX)/bin/skep $(DESTDIR)/sbin/mount.fuse.skep
 	install -D -m 644 cmd/skep/systemd/skep.service $(DESTDIR)$(PREFIX)/lib/systemd/user/skep.service
+	@install -d $(DESTDIR)/sbin && ln -sf $(PREFIX)/bin/skep $(DESTDIR)/sbin/mount.fuse.skep || \
+		echo "without root, mount(8) and /etc/fstab will not know skep; \"skep mount\" does not need them"
 
 clean:
 	rm -rf bin

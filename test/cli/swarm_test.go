@@ -24,7 +24,7 @@ func TestNoPeers(t *testing.T) {
 		t.Errorf("status: %s, recovery record out %v", harness.Brief(s), s.RecoveryOut)
 	}
 	text := d.Skep(t, "status").OK(t)
-	for _, part := range []string{"on this device only", "the words would not bring this drive back yet"} {
+	for _, part := range []string{"on this device only", "the words may not bring this drive back"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("status lacks %q:\n%s", part, text)
 		}

@@ -66,13 +66,16 @@ func (a *app) runRecover(ctx context.Context, cmd *cobra.Command, flags peerFlag
 	if err != nil {
 		return err
 	}
-	err = daemon.Recover(ctx, h, s, entropy, pass, func(step string) {
+	empty, err := daemon.Recover(ctx, h, s, entropy, pass, func(step string) {
 		if a.gauge().on {
 			fmt.Fprintln(a.errOut, step+" …")
 		}
 	})
 	if err != nil {
 		return err
+	}
+	if empty {
+		fmt.Fprintln(a.errOut, "skep: no state of the drive was found: nothing of it was ever brought out, or its keepers are away. It begins empty.")
 	}
 	fmt.Fprintf(a.out, "The drive is back. Mount it:\n\n  skep%s mount DIR\n", a.homeFlag())
 	return nil

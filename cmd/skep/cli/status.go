@@ -143,7 +143,7 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	printPending(line, s)
 	printSafety(line, s)
 	if !s.RecoveryOut {
-		line("Recovery", "the recovery record is not out: the words would not bring this drive back yet")
+		line("Recovery", "the newest recovery record is not out: until it is, the words may not bring this drive back")
 	}
 	if s.IndexTotal > 0 && !s.Read {
 		line("Index", "%d of %d pieces of it are on this device", s.IndexDone, s.IndexTotal)

@@ -210,7 +210,7 @@ func (s *swarmOfEvenings) comeBack(entropy words.Entropy, by int, want map[strin
 	n, err := newNetworkOn(h, s.settings(by), on, discard())
 	s.must(err)
 	begin := time.Now()
-	err = n.recover(ctx, s.settings(by), keys, entropy, nil, func(string) {})
+	_, err = n.recover(ctx, s.settings(by), keys, entropy, nil, func(string) {})
 	n.close()
 	s.must(err)
 	keys, err = h.Keys(nil)

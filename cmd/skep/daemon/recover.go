@@ -21,48 +21,47 @@ import (
 )
 
 // Recover makes the home of a drive that its words bring back, as a new device.
-// tell, if not nil, is told of each step.
-func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Entropy, passphrase []byte, tell func(string)) error {
+// tell, if not nil, is told of each step. empty says that no state of it was found:
+// the drive begins with nothing in it.
+func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Entropy, passphrase []byte, tell func(string)) (empty bool, err error) {
 	if tell == nil {
 		tell = func(string) {}
 	}
 	keys := keyring.Local{Device: secret.New()}
 	if err := makeHome(h, s.Offer); err != nil {
-		return err
+		return false, err
 	}
 	n, err := newNetwork(h, s, keys.Signer(), discard())
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer n.close()
 	return n.recover(ctx, s, keys, entropy, passphrase, tell)
 }
 
 // recover makes the network's home that of a drive, on a device with these keys.
-func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) error {
+func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) (empty bool, err error) {
 	tell("looking for the swarm")
 	if err := n.join(ctx); err != nil {
-		return err
+		return false, err
 	}
 	tell("looking for the recovery record")
 	found, err := n.findDrive(ctx, entropy)
 	if err != nil {
-		return err
+		return false, err
 	}
 	keys.Root = found.root
 	prefix := found.ring.FreePrefix()
 	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), prefix
 	ring := found.ring.WithDevice(certify(keys, prefix))
 	ring.Number++
-	if found.empty {
-		tell("no state of the drive was found: nothing of it was ever brought out, or its keepers are away; it begins empty")
-	} else {
+	if !found.empty {
 		tell("reading the newest state of the drive")
 	}
 	if err := found.adopt(ctx, n.home, n); err != nil {
-		return err
+		return false, err
 	}
-	return createDrive(n.home, s, keys, ring, found.recovery, passphrase)
+	return found.empty, createDrive(n.home, s, keys, ring, found.recovery, passphrase)
 }
 
 // foundDrive is what the words led to.

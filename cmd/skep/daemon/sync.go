@@ -68,6 +68,9 @@ func (d *Daemon) missing() string {
 	files, bytes, _ := d.drive.tree.Pending()
 	p := d.drive.engine.Progress()
 	s := fmt.Sprintf("%d changes with %d bytes are on this device only", files, bytes)
+	if files == 0 {
+		s = "the content is, but that the drive's newest state is known to its keepers is not confirmed yet"
+	}
 	if p.LastError != "" {
 		s += "; the last attempt failed: " + p.LastError
 	}
