@@ -46,11 +46,9 @@ func (s *Store) indexError(err error) error {
 	err = fmt.Errorf("%w: %s: %w", ErrDamaged, s.indexDir(), err)
 	if s.damage.found.CompareAndSwap(nil, &err) {
 		s.flushes.Go(func() {
-			if merr := s.markDamaged(); merr != nil {
-				err = errors.Join(err, merr)
-			}
+			marked := s.markDamaged()
 			if s.damage.tell != nil {
-				s.damage.tell(err)
+				s.damage.tell(errors.Join(err, marked))
 			}
 		})
 	}
