@@ -19,7 +19,13 @@ type Stored struct {
 	Refs []link.Link
 }
 
-// AddPack enters a pack that enough holders have acknowledged, with its blocks.
+// MaxRefs is how many references the blocks of one pack may have in all: what
+// AddPack enters at once is one record of the journal, and a reference may alter
+// two rows.
+const MaxRefs = 1 << 14
+
+// AddPack enters a pack that enough holders have acknowledged, with its blocks,
+// which have at most MaxRefs references.
 func (t *Table) AddPack(p Pack, stored []Stored) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

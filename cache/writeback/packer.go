@@ -46,6 +46,8 @@ type filling struct {
 	kind group.Kind
 	b    *pack.Builder
 	refs [][]link.Link // of each entry
+	// links is how many refs there are in all, at most blocks.MaxRefs.
+	links int
 	// sealing waits for those who seal blocks into it; more come only while it is
 	// open.
 	sealing sync.WaitGroup
@@ -217,12 +219,13 @@ func (p *packer) reserve(kind group.Kind, n int, refs []link.Link) (*filling, in
 			f = &filling{kind: kind, b: pack.NewBuilder(p.e.classOf(kind), p.e.buffers.get(p.e.classOf(kind).Size()))}
 			p.open[kind] = f
 		}
-		if len(f.refs) == 0 || f.b.Fits(n) { // what an empty pack does not hold, none does
+		if len(f.refs) == 0 || f.b.Fits(n) && f.links+len(refs) <= blocks.MaxRefs { // what an empty pack does not hold, none does
 			entry, room, err := f.b.Reserve(n)
 			if err != nil {
 				return nil, 0, nil, fmt.Errorf("block of %d bytes: %w", n, err)
 			}
 			f.refs = append(f.refs, refs)
+			f.links += len(refs)
 			f.sealing.Add(1)
 			return f, entry, room, nil
 		}

@@ -1,0 +1,51 @@
+package blocks
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"skep/cache/state"
+	"skep/chunker/block"
+	"skep/chunker/group"
+	"skep/chunker/link"
+	"skep/chunker/pack"
+)
+
+// What AddPack enters at once has to fit into one record of the journal: with
+// the most references that a pack may have, each of them the first to a block
+// that lies in several places, in packs that each have a manifest for many
+// holders.
+func TestLargestPackFits(t *testing.T) {
+	st, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	table := New(st)
+	const perPack, places = 16, 3
+	stored := make([]Stored, MaxRefs)
+	refs := make([]link.Link, MaxRefs)
+	for i := range refs {
+		refs[i] = link.Link{Codec: link.Raw, Key: [32]byte{1}}
+		binary.BigEndian.PutUint64(refs[i].Hash[:], uint64(i)*0x9e3779b97f4a7c15)
+		binary.BigEndian.PutUint64(refs[i].Hash[24:], uint64(i))
+		stored[i] = Stored{Entry: pack.Entry{Link: refs[i], Tag: block.Tag(refs[i].Hash[16:]), Length: 1 << 20}}
+	}
+	number := uint16(0)
+	add := func(blocks []Stored) error {
+		p := Pack{Group: group.ID{byte(number >> 10)}, Number: number, Kind: group.Content, Manifest: make([]byte, 4<<10)}
+		number++
+		return table.AddPack(p, blocks)
+	}
+	for range places {
+		for i := 0; i < len(stored); i += perPack {
+			if err := add(stored[i : i+perPack]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	node := Stored{Entry: pack.Entry{Link: link.Link{Codec: link.DagPB, Hash: link.Hash{1, 2, 3}}, Length: 1 << 20}, Refs: refs}
+	if err := add([]Stored{node}); err != nil {
+		t.Errorf("a pack of blocks with %d references: %v", MaxRefs, err)
+	}
+}
