@@ -43,12 +43,12 @@ func (o *orphans) all() []*inode {
 
 // Needs are the roots of content that is used, not here, and of which a commit
 // made later need not know: that of files that were unlinked while they are open.
-// They end with the process.
+// A directory that was removed is empty. They end with the process.
 func (t *Tree) Needs() []link.Link {
 	var out []link.Link
 	for _, in := range t.orphans.all() {
 		in.mu.Lock()
-		if r := &in.row; !in.stale && !r.content.IsZero() && !r.isHere() {
+		if r := &in.row; !in.stale && !r.isDir() && !r.content.IsZero() && !r.isHere() {
 			out = append(out, r.content)
 		}
 		in.mu.Unlock()
