@@ -1,8 +1,16 @@
 package blocks
 
 import (
+	"errors"
+	"fmt"
+
+	"skep/chunker/group"
 	"skep/chunker/link"
 )
+
+// ErrUnread says that a block which nothing refers to could not be read, so that
+// the references of its children stay as they are.
+var ErrUnread = errors.New("a block to be given up cannot be read")
 
 // Children returns the blocks that a block refers to, by reading it.
 type Children func(l link.Link) ([]link.Link, error)
@@ -10,13 +18,14 @@ type Children func(l link.Link) ([]link.Link, error)
 // Reclaim drops up to n blocks that nothing refers to, counting their
 // children's references down. It reports whether there is more to do. No
 // commit may be under way: what that has stored is not referred to yet.
-// Children are read without holding anybody up.
+// Children are read without holding anybody up. A block that cannot be read is
+// reported once, as ErrUnread, and passed over until RetryUnread.
 func (t *Table) Reclaim(n int, children Children) (more bool, err error) {
 	orphans, err := t.settleOrphans(n)
 	if err != nil {
 		return false, err
 	}
-	dropped, err := t.some(tableDropped, max(1, n-orphans))
+	dropped, err := t.readable(max(1, n-orphans))
 	if err != nil {
 		return false, err
 	}
@@ -70,7 +79,7 @@ func (t *Table) expandDropped(h link.Hash, children Children) error {
 	var kids []link.Link
 	if ok && b.Refs == 0 && b.Expanded {
 		if kids, err = children(b.Link); err != nil {
-			return err
+			return t.passOver(h, err)
 		}
 	}
 	t.mu.Lock()
@@ -89,6 +98,60 @@ func (t *Table) expandDropped(h link.Hash, children Children) error {
 		}
 	}
 	return c.apply()
+}
+
+// readable returns up to n dropped blocks that nobody failed to read.
+func (t *Table) readable(n int) ([]link.Hash, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []link.Hash
+	err := t.st.Scan([]byte{tableDropped}, []byte{tableDropped + 1}, func(k, _ []byte) bool {
+		if len(k) == 33 {
+			if h := link.Hash(k[1:]); !t.isUnread(h) {
+				out = append(out, h)
+			}
+		}
+		return len(out) < n
+	})
+	return out, err
+}
+
+func (t *Table) isUnread(h link.Hash) bool {
+	_, ok := t.unread[h]
+	return ok
+}
+
+func (t *Table) passOver(h link.Hash, cause error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unread[h] = struct{}{}
+	return fmt.Errorf("%w: %w", ErrUnread, cause)
+}
+
+// RetryUnread makes Reclaim try again what could not be read before.
+func (t *Table) RetryUnread() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.unread)
+}
+
+// Awaited reports whether a pack has dropped blocks whose children are still to be
+// visited: it is not to be given up before that.
+func (t *Table) Awaited(id group.ID, number uint16) (bool, error) {
+	dropped, err := t.some(tableDropped, 1)
+	if err != nil || len(dropped) == 0 {
+		return false, err
+	}
+	members, err := t.Members(id, number)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range members {
+		if _, ok, err := t.st.Get(hashKey(tableDropped, m.Link.Hash)); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
 }
 
 // dropKids counts the references of a dropped block down.

@@ -139,11 +139,18 @@ func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 		return false, err
 	}
 	for _, l := range todo {
-		kids, err := children(l)
+		b, _, err := t.Get(l.Hash)
 		if err != nil {
 			return true, err
 		}
-		if err := t.expand(l, kids); err != nil {
+		var kids []link.Link
+		wanted := b.Refs > 0 && !b.Expanded // else nothing needs it, maybe because it is lost
+		if wanted {
+			if kids, err = children(l); err != nil {
+				return true, err
+			}
+		}
+		if err := t.expand(l, kids, wanted); err != nil {
 			return true, err
 		}
 	}
@@ -159,21 +166,25 @@ func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 	return false, err
 }
 
-// expand counts the children of a block, unless that was done when it was
-// stored, or nothing refers to it any more.
-func (t *Table) expand(l link.Link, kids []link.Link) error {
+// expand counts the children of a block, if they were read, unless that was done
+// when it was stored, or nothing refers to it any more.
+func (t *Table) expand(l link.Link, kids []link.Link, read bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c, err := t.begin()
 	if err != nil {
 		return err
 	}
-	c.b.Delete(hashKey(tableVisit, l.Hash))
 	row, err := c.block(l)
 	if err != nil {
 		return err
 	}
-	if !row.Expanded && row.Refs > 0 {
+	wanted := !row.Expanded && row.Refs > 0
+	if wanted && !read {
+		return nil // it was referred to meanwhile
+	}
+	c.b.Delete(hashKey(tableVisit, l.Hash))
+	if wanted {
 		row.Expanded = len(kids) > 0
 		for _, k := range kids {
 			if err := c.refer(k); err != nil {

@@ -13,10 +13,13 @@ import (
 type Table struct {
 	st *state.Store
 	mu sync.Mutex // held during a change
+	// unread are dropped blocks that could not be read when their children were
+	// to be visited; guarded by mu.
+	unread map[link.Hash]struct{}
 }
 
 // New returns the account that lies in st.
-func New(st *state.Store) *Table { return &Table{st: st} }
+func New(st *state.Store) *Table { return &Table{st: st, unread: map[link.Hash]struct{}{}} }
 
 // Get returns what is known of a block.
 func (t *Table) Get(h link.Hash) (Block, bool, error) {

@@ -2,6 +2,7 @@ package blocks
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -211,16 +212,51 @@ func (d *drive) fold() {
 
 func (d *drive) children(l link.Link) ([]link.Link, error) { return d.kids[l.Hash], nil }
 
+// stillThere reads a block, which has to be in a pack for that.
+func (d *drive) stillThere(l link.Link) ([]link.Link, error) {
+	if b, ok, err := d.table.Get(l.Hash); err != nil || !ok || len(b.Places) == 0 {
+		return nil, fmt.Errorf("block %v is stored nowhere: %w", l, err)
+	}
+	return d.kids[l.Hash], nil
+}
+
 // reclaim drops what is not needed and buries the packs that are empty then.
 func (d *drive) reclaim() {
+	d.reclaimUnread()
 	step := rapid.IntRange(1, 8).Draw(d.t, "step")
 	for more := true; more; {
 		var err error
-		more, err = d.table.Reclaim(step, d.children)
+		more, err = d.table.Reclaim(step, d.stillThere)
 		d.ok(err)
 	}
 	d.fresh = nil
 	d.check()
+	d.bury()
+	d.check()
+}
+
+// reclaimUnread is reclaim while some blocks cannot be read.
+func (d *drive) reclaimUnread() {
+	every := rapid.Uint8Range(1, 4).Draw(d.t, "unread: one of")
+	children := func(l link.Link) ([]link.Link, error) {
+		if l.Hash[0]%every == 0 {
+			return nil, errors.New("nobody answers")
+		}
+		return d.stillThere(l)
+	}
+	for more := true; more; {
+		var err error
+		if more, err = d.table.Reclaim(8, children); errors.Is(err, ErrUnread) {
+			more, err = true, nil
+		}
+		d.ok(err)
+	}
+	d.bury()
+	d.table.RetryUnread()
+}
+
+// bury gives up the packs in which nothing lives, and nothing is still to be read.
+func (d *drive) bury() {
 	var dead []uint16
 	d.ok(d.table.Packs(func(p Pack) bool {
 		if p.Live == 0 {
@@ -229,9 +265,12 @@ func (d *drive) reclaim() {
 		return true
 	}))
 	for _, n := range dead {
-		d.ok(d.table.Bury(modelGroup, n))
+		awaited, err := d.table.Awaited(modelGroup, n)
+		d.ok(err)
+		if !awaited {
+			d.ok(d.table.Bury(modelGroup, n))
+		}
 	}
-	d.check()
 }
 
 // check compares the account with the model; nothing is left to reclaim.

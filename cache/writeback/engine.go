@@ -87,6 +87,10 @@ type Engine struct {
 	// Used by Run alone:
 	journalMax int64 // when to write the journal anew
 	carried    int64 // bytes that it said again when it was cut last
+	// When what could not be read is tried again, to be given up.
+	retryUnread time.Time
+	// Packs that could not be read to be folded, and until when they rest.
+	unfolded map[packID]time.Time
 
 	dirty notice        // something changed
 	asked chan *request // Sync
@@ -119,7 +123,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
-		current: map[groupKind]group.Group{}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
+		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
 	}
 	if e.cfg.JournalMax == 0 {
 		e.cfg.JournalMax = 256 << 20

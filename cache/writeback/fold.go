@@ -20,13 +20,31 @@ func (e *Engine) foldSome(ctx context.Context) error {
 		return err
 	}
 	p := newPacker(ctx, e)
-	for _, pk := range chosen {
+	for unread := 0; unread < mostUnread && len(chosen) > 0; chosen = chosen[1:] {
+		pk := chosen[0]
 		if err := e.fold(ctx, p, pk); err != nil {
-			// A pack that cannot be read now is folded another time.
-			e.cfg.Log.Info("a pack was not folded", "group", pk.Group, "number", pk.Number, "err", err)
+			e.cfg.Log.Info("a pack is folded another time", "group", pk.Group, "number", pk.Number, "err", err)
+			e.unfolded[packID{pk.Group, pk.Number}] = e.now().Add(unreadRest)
+			unread++
 		}
 	}
 	return p.flush()
+}
+
+type packID struct {
+	group  group.ID
+	number uint16
+}
+
+// rests reports whether a pack could not be read a short time ago.
+func (e *Engine) rests(p blocks.Pack) bool {
+	id := packID{p.Group, p.Number}
+	until, ok := e.unfolded[id]
+	if ok && !e.now().Before(until) {
+		delete(e.unfolded, id)
+		return false
+	}
+	return ok
 }
 
 // chooseFolds picks the packs to fold, within the budget.
@@ -46,7 +64,7 @@ func (e *Engine) chooseFolds() ([]blocks.Pack, error) {
 	}
 	for _, w := range watched {
 		switch k := (groupKind{w.Group.Class, w.Group.Kind}); {
-		case w.Pack == nil || w.Pack.Live == 0:
+		case w.Pack == nil || w.Pack.Live == 0 || e.rests(*w.Pack):
 		case w.Pack.MostlyDead():
 			take(*w.Pack)
 		case e.isSmall(w.Group):

@@ -2,7 +2,9 @@ package writeback
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"skep/cache/blocks"
 	"skep/chunker/blockindex"
@@ -32,15 +34,8 @@ func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
 	if err := e.table.Hold(e.cfg.Tree.Needs()); err != nil {
 		return err
 	}
-	for more := true; more; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		var err error
-		more, err = e.table.Reclaim(reclaimStep, func(l link.Link) ([]link.Link, error) { return e.children(ctx, l) })
-		if err != nil {
-			return fmt.Errorf("reclaim: %w", err)
-		}
+	if err := e.reclaim(ctx); err != nil {
+		return fmt.Errorf("reclaim: %w", err)
 	}
 	if err := e.buryDead(ctx); err != nil {
 		return err
@@ -49,6 +44,37 @@ func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
 		return nil
 	}
 	return e.forget(seq)
+}
+
+const (
+	// unreadRest is how long a block that cannot be read is left in peace.
+	unreadRest = 10 * time.Minute
+	// mostUnread is how many such blocks one commit tries: each may take as long
+	// as a read that nobody answers.
+	mostUnread = 2
+)
+
+// reclaim drops what nothing refers to, but for what has to be read for that and
+// cannot be: that is left for another time.
+func (e *Engine) reclaim(ctx context.Context) error {
+	if now := e.now(); !now.Before(e.retryUnread) {
+		e.table.RetryUnread()
+		e.retryUnread = now.Add(unreadRest)
+	}
+	children := func(l link.Link) ([]link.Link, error) { return e.children(ctx, l) }
+	for unread := 0; unread < mostUnread; {
+		more, err := e.table.Reclaim(reclaimStep, children)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, blocks.ErrUnread):
+			e.cfg.Log.Info("some space is given back later", "err", err)
+			unread++
+		case err != nil || !more:
+			return err
+		}
+	}
+	return nil
 }
 
 // forgetFrom is how much of the journal gathers before it is worth the work to
@@ -127,11 +153,33 @@ func (e *Engine) buryDead(ctx context.Context) error {
 		return err
 	}
 	for id, numbers := range dead {
+		numbers, err := e.notAwaited(id, numbers)
+		if err != nil {
+			return err
+		}
+		if len(numbers) == 0 {
+			continue
+		}
 		if err := e.buryIn(ctx, id, numbers); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// notAwaited leaves out the packs that are still to be read, to give up what
+// their blocks refer to.
+func (e *Engine) notAwaited(id group.ID, numbers []uint16) (out []uint16, err error) {
+	for _, n := range numbers {
+		awaited, err := e.table.Awaited(id, n)
+		if err != nil {
+			return nil, err
+		}
+		if !awaited {
+			out = append(out, n)
+		}
+	}
+	return out, nil
 }
 
 // alone reports whether packs may be given up.

@@ -1,0 +1,74 @@
+package writeback_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"skep/cache/packfiles"
+	"skep/cache/tree"
+	"skep/chunker/group"
+	"skep/test/memswarm"
+)
+
+// What was deleted and cannot be read now keeps what it refers to until it can;
+// everything else is given back meanwhile, and commits go on.
+func TestUnreadableDirectoryHoldsNothingElseBack(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	source := &partly{Swarm: swarm}
+	clock := time.Now()
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source, now: func() time.Time { return clock }}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	fill := func(dir string, seed uint64) {
+		for i := range uint64(10) {
+			d.put(fmt.Sprintf("%s/f%d", dir, i), random(seed+i, 1<<20))
+		}
+		d.sync()
+	}
+	fill("unreadable", 0)
+	unreadable := swarm.Head().Commit // its directory is in a pack of metadata up to this one
+	fill("other", 100)
+	full, _ := swarm.Bytes()
+	d.close() // what it has in memory is gone
+	for n := range unreadable.Number + 1 {
+		if err := must(packfiles.Open(filepath.Join(d.dir, "packs"))).Remove(unreadable.Group, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuse := func(ref group.PackRef) bool {
+		return ref.Group == unreadable.Group && ref.Number <= unreadable.Number
+	}
+	source.refuse.Store(&refuse)
+	d.open(nil)
+	for _, dir := range []string{"unreadable", "other"} {
+		ino, _ := d.parent(dir + "/x")
+		for i := range 10 {
+			if err := d.tree.Unlink(ctx, ino, fmt.Sprintf("f%d", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.tree.Rmdir(ctx, tree.Root, dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ticks := func() {
+		for i := range 3 {
+			d.put("tick", []byte{byte(i)})
+			d.sync()
+		}
+	}
+	ticks()
+	if left, _ := swarm.Bytes(); left > full*6/10 || left < full*4/10 {
+		t.Errorf("%d of %d bytes are there, though half of them could be given back", left, full)
+	}
+	never := func(group.PackRef) bool { return false }
+	source.refuse.Store(&never)
+	clock = clock.Add(time.Hour)
+	ticks()
+	if left, _ := swarm.Bytes(); left > full/8 {
+		t.Errorf("%d of %d bytes are still there", left, full)
+	}
+	check(t, d.committed(), map[string]string{"tick": "\x02"})
+}
