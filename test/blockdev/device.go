@@ -21,11 +21,15 @@ type Device struct {
 }
 
 // New makes a device of a size, which is a multiple of 4 KiB and holds zeros.
-// The directory is for its own use, until Close.
+// The directory is for its own use, until Close. Devices of processes that were
+// killed go first, and all that is mounted beside their directories.
 func New(dir string, size int64) (*Device, error) {
+	if err := sweep(); err != nil {
+		return nil, err
+	}
 	d := &Device{path: filepath.Join(dir, fileName), file: newFile(size)}
 	var err error
-	d.server, err = fuse.NewServer(d.file, dir, &fuse.MountOptions{DirectMount: true, MaxWrite: 1 << 20, DisableSplice: true, FsName: "blockdev", Name: "blockdev"})
+	d.server, err = fuse.NewServer(d.file, dir, &fuse.MountOptions{DirectMount: true, MaxWrite: 1 << 20, DisableSplice: true, FsName: name, Name: name})
 	if err != nil {
 		return nil, fmt.Errorf("block device: %w", err)
 	}
@@ -82,7 +86,7 @@ func (d *Device) Load(m Image) error {
 		return err
 	}
 	d.file.mu.Lock()
-	d.file.now, d.file.log = m.Clone(), nil
+	d.file.now, d.file.log, d.file.cut = m.Clone(), nil, nil
 	d.file.mu.Unlock()
 	var err error
 	d.loop, err = attach(d.path)
@@ -115,6 +119,15 @@ func (d *Device) Fail(bad func(Event) bool) {
 	d.file.mu.Lock()
 	defer d.file.mu.Unlock()
 	d.file.bad = bad
+}
+
+// Cut takes the power away after n more events, and has something done at that
+// moment, which has to kill whoever would notice: what comes later fails, until
+// Load.
+func (d *Device) Cut(n int, then func()) {
+	d.file.mu.Lock()
+	defer d.file.mu.Unlock()
+	d.file.cut = &cut{n, then}
 }
 
 // Mount mounts the ext4 on the device.

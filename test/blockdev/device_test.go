@@ -1,11 +1,16 @@
 package blockdev
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,4 +80,95 @@ func TestPowerLoss(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(mnt, "a")); err == nil {
 		t.Error("the device holds what came after its image")
 	}
+}
+
+// TestCut: what came before the power went is there, what comes later fails.
+func TestCut(t *testing.T) {
+	d, mnt := newDevice(t)
+	must(t, d.Mount(mnt))
+	before, start := d.Image(), d.Len()
+	gone := 0
+	d.Cut(3, func() { gone++ })
+	f, err := os.Create(filepath.Join(mnt, "a"))
+	must(t, err)
+	if err := f.Sync(); err == nil {
+		t.Error("fsync succeeded without power")
+	}
+	must(t, f.Close())
+	if events := d.Events(); gone != 1 || len(events) != start+3 {
+		t.Errorf("%d events, the power went %d times", len(events)-start, gone)
+	}
+	must(t, unix.Unmount(mnt, 0))
+	must(t, d.Load(before))
+	must(t, d.Mount(mnt))
+	defer unix.Unmount(mnt, 0)
+	must(t, os.WriteFile(filepath.Join(mnt, "b"), []byte("power is back"), 0o600))
+}
+
+// leave, set to a directory, has TestKilled leave a device there.
+const leave = "SKEP_TEST_LEAVE"
+
+// TestKilled: of a test that was killed while its device was mounted, no mount
+// stays and no loop device once somebody makes another.
+func TestKilled(t *testing.T) {
+	if dir := os.Getenv(leave); dir != "" {
+		leaveBehind(t, dir)
+	}
+	if err := Usable(); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilled$")
+	cmd.Env = append(os.Environ(), leave+"="+dir)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	loop, err := bufio.NewReader(out).ReadString('\n')
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	must(t, err)
+	if left := mountedBelow(t, dir); len(left) != 2 {
+		t.Fatalf("there was nothing to take away but %v", left)
+	}
+	newDevice(t)
+	if left := mountedBelow(t, dir); len(left) != 0 {
+		t.Errorf("still mounted: %v", left)
+	}
+	for end := time.Now().Add(time.Minute); usesFileOf(loop, dir); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s is still there", loop)
+		}
+	}
+}
+
+func mountedBelow(t *testing.T, dir string) (left []string) {
+	all, err := mounts()
+	must(t, err)
+	for _, m := range all {
+		if strings.HasPrefix(m.dir, dir+"/") {
+			left = append(left, m.dir)
+		}
+	}
+	return left
+}
+
+// usesFileOf reports whether a loop device lies on a file below a directory, which
+// may be unmounted: then the kernel tells the rest of the path.
+func usesFileOf(loop, dir string) bool {
+	b, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(strings.TrimSpace(loop)), "loop/backing_file"))
+	path := strings.TrimSpace(string(b))
+	return err == nil && (path == "/"+fileName || strings.HasPrefix(path, dir))
+}
+
+// leaveBehind makes a device, mounts it, and waits to be killed.
+func leaveBehind(t *testing.T, dir string) {
+	must(t, os.Mkdir(filepath.Join(dir, "dev"), 0o700))
+	must(t, os.Mkdir(filepath.Join(dir, "mnt"), 0o700))
+	d, err := New(filepath.Join(dir, "dev"), 32<<20)
+	must(t, err)
+	must(t, d.Format())
+	must(t, d.Mount(filepath.Join(dir, "mnt")))
+	must(t, os.WriteFile(filepath.Join(dir, "mnt", "file"), []byte("not flushed"), 0o600))
+	fmt.Println(d.Path())
+	select {}
 }

@@ -24,6 +24,13 @@ type file struct {
 	now Image
 	log []Event
 	bad func(Event) bool // writes that fail; nil: none
+	cut *cut             // nil: the power stays
+}
+
+// cut is when the power goes.
+type cut struct {
+	left int // events until then
+	then func()
 }
 
 func newFile(size int64) *file {
@@ -31,7 +38,7 @@ func newFile(size int64) *file {
 }
 
 // String names the filesystem in go-fuse's messages.
-func (f *file) String() string { return "blockdev" }
+func (f *file) String() string { return name }
 
 func (f *file) attr(node uint64, out *fuse.Attr) {
 	*out = fuse.Attr{Ino: node, Mode: unix.S_IFDIR | 0o700, Nlink: 2}
@@ -83,10 +90,15 @@ func (f *file) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status {
 func (f *file) do(e Event) fuse.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.bad != nil && !e.IsFlush() && f.bad(e) {
+	if f.cut != nil && f.cut.left == 0 || f.bad != nil && !e.IsFlush() && f.bad(e) {
 		return fuse.EIO
 	}
 	f.now.write(e.Data, e.Off)
 	f.log = append(f.log, e)
+	if f.cut != nil {
+		if f.cut.left--; f.cut.left == 0 {
+			f.cut.then()
+		}
+	}
 	return fuse.OK
 }
