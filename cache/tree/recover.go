@@ -98,34 +98,16 @@ func (t *Tree) recoverFile(ino Ino) error {
 	if err := t.readRanges(in); err != nil {
 		return err
 	}
-	before, err := t.files.Stat(r.backing)
-	if err == nil {
-		err = t.files.Reread(r.backing) // a flush may have failed, and nobody knows any more
-	}
-	if err == nil {
-		err = t.rewriteAdded(in)
-	}
-	var st unix.Stat_t
-	if err == nil {
-		st, err = t.files.Stat(r.backing)
-	}
+	st, err := t.rereadFile(in)
 	switch {
 	case err == nil:
-		st.Mtim = before.Mtim // to write again what was written changes nothing
 		// What the file grew by was written here, whatever a commit has there.
 		in.valid.Add(in.row.size, st.Size)
 		in.noteBacking(st, t)
-	case !absent(err):
-		return err
-	case !r.has(flagPartial):
-		// The power went before the file's name was on the disk, and nobody
-		// had asked for that: an empty file, as a local filesystem leaves it.
-		in.row.size, in.row.local, in.row.room = 0, 0, 0
-		in.row.flags = in.row.flags&^(flagBacking|flagPartial) | flagInline
+	case absent(err):
+		in.row.loseBacking()
 	default:
-		// The committed version is what is left.
-		in.row.size, in.row.local = r.contentSize, 0
-		in.row.flags &^= flagBacking | flagPartial | flagDirty
+		return err
 	}
 	if in.row.has(flagBacking) {
 		in.row.flags |= flagDirty
@@ -140,13 +122,52 @@ func (t *Tree) recoverFile(ino Ino) error {
 	for n := range in.added.n {
 		b.Delete(addedKey(ino, n))
 	}
-	b.Put(key(tableInode, ino), in.row.encode())
+	return t.enterRecovered(&b, in)
+}
+
+// rereadFile makes the backing file of an inode what writes made it, as far as
+// they are known, and returns what it is then, with the time of the last write.
+func (t *Tree) rereadFile(in *inode) (unix.Stat_t, error) {
+	before, err := t.files.Stat(in.row.backing)
+	if err != nil {
+		return before, err
+	}
+	// A flush may have failed, and nobody knows any more.
+	if err := t.files.Reread(in.row.backing); err != nil {
+		return before, err
+	}
+	if err := t.rewriteAdded(in); err != nil {
+		return before, err
+	}
+	st, err := t.files.Stat(in.row.backing)
+	st.Mtim = before.Mtim // to write again what was written changes nothing
+	return st, err
+}
+
+// loseBacking makes a row what it is without its backing file: the power went
+// before the file's name was on the disk.
+func (r *row) loseBacking() {
+	if r.has(flagPartial) { // the committed version is what is left
+		r.size, r.local = r.contentSize, 0
+		r.flags &^= flagBacking | flagPartial | flagDirty
+		return
+	}
+	// Nobody had asked for it to be durable: an empty file, as a local filesystem
+	// leaves it.
+	r.size, r.local, r.room = 0, 0, 0
+	r.flags = r.flags&^(flagBacking|flagPartial) | flagInline
+}
+
+// enterRecovered writes the row of a file that was found as a crash left it.
+func (t *Tree) enterRecovered(b *state.Batch, in *inode) error {
+	b.Put(key(tableInode, in.ino), in.row.encode())
 	dir, name := in.row.parent, in.row.name
 	if in.row.has(flagMulti) {
-		dir, name = Links, linkName(ino)
+		dir, name = Links, linkName(in.ino)
 	}
 	b.Put(markKey(dir, name), uint64Value(t.epoch.Load()))
-	if _, err = t.count.apply(t.st, &b, 0, in.row.taken()-in.counted); err == nil {
+	_, err := t.count.apply(t.st, b, 0, in.row.taken()-in.counted)
+	if err == nil {
 		t.recharge(in)
 	}
 	return err

@@ -220,8 +220,7 @@ func (w *work) rebuild(ctx context.Context, dir tree.Ino, old link.Link, below [
 // changes works out what became of some names of a directory, storing the
 // content of dirty files on the way, several at a time.
 func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) ([]dag.Change, error) {
-	out := make([]dag.Change, len(names))
-	skip := make([]bool, len(names))
+	found := make([]*dag.Change, len(names)) // nil: nothing of it is committed
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(w.e.parallel)
 	for i, name := range names {
@@ -232,29 +231,14 @@ func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) ([]dag
 		if err != nil {
 			return nil, errors.Join(err, g.Wait())
 		}
-		out[i] = dag.Change{Name: name, Record: special}
-		if special != nil && w.isLeftOut(tree.Ino(special.ID)) { // the table of links has nothing of it
-			w.keepMark(tree.Mark{Dir: dir, Name: name})
-			skip[i] = true
-		}
-		if in == nil {
+		at := tree.Mark{Dir: dir, Name: name}
+		if in == nil || !in.Dirty {
+			found[i] = w.cleanChange(at, in, special)
 			continue
 		}
-		if !in.Dirty {
-			rec := w.withLink(in.Record)
-			out[i].Record = &rec
-			continue
-		}
-		g.Go(func() error {
-			rec, keep, skipped, err := w.fileRecord(gctx, *in)
-			if err != nil {
-				return fmt.Errorf("%s: %w", w.e.cfg.Tree.Path(tree.Ino(in.Record.ID)), err)
-			}
-			if keep {
-				w.keepMark(tree.Mark{Dir: dir, Name: name})
-			}
-			out[i].Record, skip[i] = &rec, skipped
-			return nil
+		g.Go(func() (err error) {
+			found[i], err = w.fileChange(gctx, at, *in)
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -263,14 +247,42 @@ func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) ([]dag
 	if err := w.p.failed(ctx); err != nil {
 		return nil, err
 	}
-	n := 0
-	for i := range out {
-		if !skip[i] {
-			out[n] = out[i]
-			n++
+	out := make([]dag.Change, 0, len(names))
+	for _, c := range found {
+		if c != nil {
+			out = append(out, *c)
 		}
 	}
-	return out[:n], nil
+	return out, nil
+}
+
+// cleanChange is the change of a name whose content is committed, or that has
+// none, or nothing any more.
+func (w *work) cleanChange(at tree.Mark, in *tree.Inode, special *dag.Inode) *dag.Change {
+	if in != nil {
+		rec := w.withLink(in.Record)
+		return &dag.Change{Name: at.Name, Record: &rec}
+	}
+	if special != nil && w.isLeftOut(tree.Ino(special.ID)) { // the table of links has nothing of it
+		w.keepMark(at)
+		return nil
+	}
+	return &dag.Change{Name: at.Name, Record: special}
+}
+
+// fileChange stores the content of a file that changed.
+func (w *work) fileChange(ctx context.Context, at tree.Mark, in tree.Inode) (*dag.Change, error) {
+	rec, keep, skipped, err := w.fileRecord(ctx, in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w.e.cfg.Tree.Path(tree.Ino(in.Record.ID)), err)
+	}
+	if keep {
+		w.keepMark(at)
+	}
+	if skipped {
+		return nil, nil
+	}
+	return &dag.Change{Name: at.Name, Record: &rec}, nil
 }
 
 // withLink gives a rebuilt directory's record its new root.
