@@ -42,7 +42,30 @@ func (t *Tree) recharge(in *inode) {
 	t.addLocal(in.charged, now)
 	t.unsynced64.Add(now.unsynced - in.charged.unsynced)
 	t.small64.Add(now.small - in.charged.small)
+	if now.unsynced != in.charged.unsynced || now.small != in.charged.small {
+		t.recharges.Add(1)
+	}
 	in.charged = now
+}
+
+// recountTries is how often a total is counted that changes meanwhile.
+const recountTries = 3
+
+// countAnew makes a total what count finds. What changes while that counts may be in
+// it or not, so then it does not count; if there is no end to changes, the total
+// stays as it is.
+func (t *Tree) countAnew(total *atomic.Int64, count func() (int64, error)) error {
+	for range recountTries {
+		before, changes := total.Load(), t.recharges.Load()
+		n, err := count()
+		if err != nil {
+			return err
+		}
+		if t.recharges.Load() == changes && total.CompareAndSwap(before, n) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // page is what the local filesystem gives out room by.
@@ -132,17 +155,14 @@ func (t *Tree) Local() (all, unsynced int64) {
 // RecountUnsynced counts anew what no commit has taken. The total is kept all
 // the time, but a crash can make it wrong.
 func (t *Tree) RecountUnsynced() error {
-	before := t.unsynced64.Load()
-	var unsynced int64
-	err := t.eachMark(func(m Mark) {
-		if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
-			unsynced += r.local
-		}
+	return t.countAnew(&t.unsynced64, func() (unsynced int64, err error) {
+		err = t.eachMark(func(m Mark) {
+			if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
+				unsynced += r.local
+			}
+		})
+		return unsynced, err
 	})
-	if err == nil {
-		t.unsynced64.Add(unsynced - before)
-	}
-	return err
 }
 
 // usageRow is the row in which the totals are kept over restarts.

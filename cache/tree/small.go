@@ -161,19 +161,16 @@ func (t *Tree) CompactSmall() error { return t.st.Compact(tableInline) }
 // recountSmall counts anew how much small content may be let go of: a crash can
 // make the total wrong.
 func (t *Tree) recountSmall() error {
-	before := t.small64.Load()
-	var sum int64
-	var bad error
-	err := t.st.Scan([]byte{tableSmall}, []byte{tableSmall + 1}, func(_, v []byte) bool {
-		n, used := binary.Uvarint(v)
-		if used <= 0 || n > InlineMax {
-			bad = errors.New("malformed row of a small file")
-		}
-		sum += int64(n)
-		return bad == nil
+	return t.countAnew(&t.small64, func() (sum int64, err error) {
+		var bad error
+		err = t.st.Scan([]byte{tableSmall}, []byte{tableSmall + 1}, func(_, v []byte) bool {
+			n, used := binary.Uvarint(v)
+			if used <= 0 || n > InlineMax {
+				bad = errors.New("malformed row of a small file")
+			}
+			sum += int64(n)
+			return bad == nil
+		})
+		return sum, errors.Join(err, bad)
 	})
-	if err = errors.Join(err, bad); err == nil {
-		t.small64.Add(sum - before)
-	}
-	return err
 }

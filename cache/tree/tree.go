@@ -120,6 +120,7 @@ type Tree struct {
 	files64, bytes64, here64 atomic.Int64 // how many files and bytes the tree holds, and how many of these are here
 	local64, unsynced64      atomic.Int64 // bytes of backing files, and of those that no commit has taken
 	small64                  atomic.Int64 // bytes of small files that may be let go of
+	recharges                atomic.Int64 // how often unsynced64 or small64 changed
 
 	ctx    context.Context // of what runs in the background; ended by Close
 	cancel context.CancelFunc
