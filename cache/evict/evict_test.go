@@ -25,6 +25,8 @@ import (
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/block"
+	"skep/chunker/commit"
+	"skep/chunker/group"
 	"skep/chunker/link"
 	"skep/chunker/secret"
 	"skep/test/memswarm"
@@ -40,6 +42,7 @@ type device struct {
 	t      testing.TB
 	dir    string
 	swarm  *memswarm.Swarm
+	uplink *uplink // to the swarm
 	limit  int64
 	wait   time.Duration // patience of writers
 	st     *state.Store
@@ -52,6 +55,7 @@ type device struct {
 
 func newDevice(t testing.TB, limit int64) *device {
 	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(6, 2, 4), limit: limit, wait: time.Minute}
+	d.uplink = &uplink{Swarm: d.swarm}
 	d.open()
 	t.Cleanup(func() {
 		d.close()
@@ -86,7 +90,7 @@ func (d *device) open() {
 	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: d.files, Content: reader, Device: 1}))
 	log := slog.New(slog.DiscardHandler)
 	d.engine = must(writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: table, Reader: reader, Packs: packs, Sink: d.swarm, Publish: d.swarm.Publish,
+		State: d.st, Tree: d.tree, Table: table, Reader: reader, Packs: packs, Sink: d.uplink, Publish: d.uplink.Publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: ed25519.NewKeyFromSeed(make([]byte, 32)),
 		Root: secret.Key{1}, Names: names, Read: secret.Key{3}, Convergence: secret.Key{4},
 		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: 100 * time.Millisecond}, Now: time.Now, Log: log,
@@ -96,7 +100,8 @@ func (d *device) open() {
 		Measure: func() (int64, space.Disk) { return 0, space.Disk{Size: 1 << 40, Free: 1 << 40} },
 		Uplink: func() evict.Uplink {
 			p := d.engine.Progress()
-			return evict.Uplink{Commit: p.Number, Running: p.Running, Sent: p.Sent, Failing: p.LastError != ""}
+			sent, busy := d.engine.Uplink()
+			return evict.Uplink{Commit: p.Number, Sent: sent, Busy: busy, Failing: p.LastError != ""}
 		},
 	})
 	d.tree.SetRoom(d.keeper)
@@ -364,6 +369,50 @@ func TestMuchAtOnce(t *testing.T) {
 			t.Errorf("of 16 MiB, 12 are out and may go, and 6 more are refused: %v", err)
 		}
 	})
+}
+
+// uplink is the way to a swarm.
+type uplink struct {
+	*memswarm.Swarm
+	rate int           // bytes of packs a second; 0: no limit
+	held chan struct{} // no commit is published until it is closed; nil: at once
+}
+
+func (u *uplink) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
+	if u.rate > 0 {
+		time.Sleep(time.Second * time.Duration(g.Class.Size()) / time.Duration(u.rate))
+	}
+	return u.Swarm.Store(ctx, g, lease, manifest, shards)
+}
+
+func (u *uplink) Publish(ctx context.Context, h commit.Head) error {
+	if u.held != nil {
+		<-u.held
+	}
+	return u.Swarm.Publish(ctx, h)
+}
+
+// Writers are slowed to what the uplink takes, however seldom and little was sent
+// before: that it had nothing to do is no sign that it is slow.
+func TestSpeedOfTheUplink(t *testing.T) { synctest.Test(t, testSpeedOfTheUplink) }
+
+func testSpeedOfTheUplink(t *testing.T) {
+	const limit, rate = 64 << 20, 32 << 20
+	d := newDevice(t, limit)
+	d.uplink.rate = rate
+	for i := range 8 {
+		must(0, d.write(ctx, fmt.Sprint("a", i), 1+i%2))
+		must(0, d.engine.Sync(ctx))
+		time.Sleep(10 * time.Second)
+	}
+	d.uplink.held = make(chan struct{})
+	defer close(d.uplink.held)
+	must(0, d.write(ctx, "b", limit>>20*3/4)) // half way from where writers are slowed to the limit
+	begin := time.Now()
+	must(0, d.write(ctx, "c", 1))
+	if took, want := time.Since(begin), time.Second*(1<<20)/rate; took < want/2 || took > want*3/2 {
+		t.Errorf("1 MiB took %v, an uplink of 32 MiB/s takes %v", took, want)
+	}
 }
 
 // When nothing goes out, writers wait, are refused in the end, and those after

@@ -36,10 +36,10 @@ type Config struct {
 
 // Uplink is how uploading goes.
 type Uplink struct {
-	Commit  uint64 // number of the newest commit
-	Running bool   // another is under way
-	Sent    int64  // bytes that it has stored so far
-	Failing bool   // the last one failed
+	Commit  uint64        // number of the newest commit
+	Sent    int64         // bytes that were stored since the daemon started
+	Busy    time.Duration // the time in which something was on its way
+	Failing bool          // the last commit failed
 }
 
 // Timing of a Keeper.
@@ -68,7 +68,6 @@ type Keeper struct {
 	stuckUntil time.Time
 	backOff    time.Duration
 	seen       Uplink
-	seenAt     time.Time
 
 	mu      sync.Mutex    // guards all below
 	waiting int           // writers that wait for room
@@ -76,7 +75,7 @@ type Keeper struct {
 	moved   chan struct{} // closed, and made anew, when there may be room again
 	since   time.Time     // when something moved last, or the first began to wait
 	full    bool          // a writer was refused, and there was no room since
-	rate    float64       // of the uplink, bytes a second
+	speed   space.Speed   // of the uplink
 	freed   int64         // let go of in this run
 	pins    Pins          // as seen last
 }
@@ -156,15 +155,8 @@ func (k *Keeper) measure() {
 
 // watchUplink measures the uplink, and asks it to hurry when writers wait.
 func (k *Keeper) watchUplink() {
-	up, now := k.cfg.Uplink(), k.cfg.Now()
-	if up.Commit != k.seen.Commit || up.Sent != k.seen.Sent || up.Running != k.seen.Running {
-		if up.Running && up.Sent > k.seen.Sent && !k.seenAt.IsZero() {
-			k.learnRate(float64(up.Sent-k.seen.Sent) / max(now.Sub(k.seenAt).Seconds(), 0.001))
-		}
-	}
-	if up.Failing {
-		k.forgetRate()
-	}
+	up := k.cfg.Uplink()
+	k.learnSpeed(up)
 	u, l := k.use(), k.level.Load()
 	if up.Sent > k.seen.Sent && u.Unsynced > l.passed {
 		k.wake(true) // what is being uploaded will be let go of
@@ -175,7 +167,7 @@ func (k *Keeper) watchUplink() {
 			k.cfg.Log.Warn("counting what is not out", "err", err)
 		}
 	}
-	k.seen, k.seenAt = up, now
+	k.seen = up
 }
 
 // urge asks for a commit when writers are slowed, or wait.
@@ -189,21 +181,15 @@ func (k *Keeper) urge() {
 	}
 }
 
-// learnRate takes a measured speed of the uplink into the average.
-func (k *Keeper) learnRate(r float64) {
+// learnSpeed takes in what went out since the last look; when nothing goes out, the
+// speed is unknown.
+func (k *Keeper) learnSpeed(up Uplink) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.rate == 0 {
-		k.rate = r
+	k.speed.Learn(up.Sent-k.seen.Sent, up.Busy-k.seen.Busy)
+	if up.Failing {
+		k.speed = space.Speed{}
 	}
-	k.rate += (r - k.rate) / 8
-}
-
-// forgetRate says that nothing goes out.
-func (k *Keeper) forgetRate() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.rate = 0
 }
 
 // wake tells those who wait that there may be room. If something moved, their

@@ -42,7 +42,7 @@ func (k *Keeper) fits(n int64) bool { return k.level.Load().marks.Fits(k.use(), 
 func (k *Keeper) uplinkRate() float64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.rate
+	return k.speed.Rate()
 }
 
 // join counts one more writer that waits, for n bytes. The first one's patience

@@ -97,6 +97,35 @@ func TestDelay(t *testing.T) {
 	}
 }
 
+// The speed of an uplink is what went out by the time it took, and follows when that
+// changes.
+func TestSpeed(t *testing.T) {
+	var s Speed
+	near := func(when string, want float64) {
+		t.Helper()
+		if r := s.Rate(); math.Abs(r-want) > want/20 {
+			t.Errorf("%s it is %.0f bytes a second, not %.0f", when, r, want)
+		}
+	}
+	s.Learn(0, time.Second) // the first pack is on its way
+	if r := s.Rate(); r != 0 {
+		t.Errorf("before anything arrived it is %f", r)
+	}
+	s.Learn(10<<20, 0) // it arrived
+	s.Learn(0, 0)      // a rest
+	near("after a pack", 10<<20)
+	for range 100 {
+		s.Learn(50<<20, time.Second)
+	}
+	near("when it became faster", 50<<20)
+	for range 100 {
+		s.Learn(100<<10, time.Second)
+	}
+	s.Learn(0, 2*time.Second)
+	s.Learn(300<<10, time.Second)
+	near("when it became slow", 100<<10)
+}
+
 // What is chosen is the least useful, and no more than is needed.
 func TestChoose(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -92,6 +92,8 @@ type Engine struct {
 	// Packs that could not be read to be folded, and until when they rest.
 	unfolded map[packID]time.Time
 
+	uplink uplink
+
 	dirty notice        // something changed
 	asked chan *request // Sync
 

@@ -85,10 +85,13 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 			return p, err
 		}
 	}
+	e.uplink.begin(e.now())
 	p.acked, err = e.cfg.Sink.Store(ctx, g, e.LeaseOf(g), p.manifest, shards)
 	if err != nil {
+		e.uplink.end(e.now(), 0)
 		return p, fmt.Errorf("pack %d of a group of %v, %v: %w", number, g.Class, g.Coding, err)
 	}
+	e.uplink.end(e.now(), int64(len(bytes)))
 	e.sent(int64(len(bytes)))
 	return p, nil
 }

@@ -83,7 +83,8 @@ func (d *drive) compact() error {
 
 func (d *drive) uplink() evict.Uplink {
 	p := d.engine.Progress()
-	return evict.Uplink{Commit: p.Number, Running: p.Running, Sent: p.Sent, Failing: p.LastError != ""}
+	sent, busy := d.engine.Uplink()
+	return evict.Uplink{Commit: p.Number, Sent: sent, Busy: busy, Failing: p.LastError != ""}
 }
 
 // capacity is what df tells.
