@@ -3,6 +3,7 @@ package loop
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,12 +17,20 @@ var cores = runtime.NumCPU()
 // at any time.
 type device struct {
 	fd     int
+	blocks atomic.Bool  // reading waits for a request
 	mu     sync.RWMutex // held for reading while others than workers use fd
 	closed bool
 }
 
-// read reads one request, if there is one. What it reads into lies outside of
-// Go's memory.
+// block says whether reading is to wait for a request.
+func (d *device) block(yes bool) {
+	if d.blocks.Load() != yes && unix.SetNonblock(d.fd, !yes) == nil {
+		d.blocks.Store(yes)
+	}
+}
+
+// read reads one request, if there is one or reading waits for it. What it reads
+// into lies outside of Go's memory.
 func (d *device) read(b []byte) (int, unix.Errno) {
 	n, _, errno := unix.Syscall(unix.SYS_READ, uintptr(d.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	switch {
@@ -33,11 +42,16 @@ func (d *device) read(b []byte) (int, unix.Errno) {
 	return int(n), 0
 }
 
+// yield lets the rest of Go run, if its only thread is about to sleep.
+func yield() {
+	if runtime.GOMAXPROCS(0) == 1 {
+		runtime.Gosched()
+	}
+}
+
 // wait returns when there may be something to read.
 func (d *device) wait() {
-	if runtime.GOMAXPROCS(0) == 1 {
-		runtime.Gosched() // the only thread of Go is about to sleep: let the rest run first
-	}
+	yield()
 	for {
 		_, err := unix.Poll([]unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}}, -1)
 		if err != unix.EINTR {

@@ -11,6 +11,10 @@
 // lately, not at all while other threads want the processors, and a drive that
 // nobody uses costs nothing.
 //
+// Better than to be awake on another processor is to run on the caller's own: a
+// worker that handles one small request after the other moves there and neither
+// tries nor polls, but waits in read(2) (place).
+//
 // # Who reads
 //
 // Workers read and handle requests. Those that are at it are the readers; there

@@ -46,7 +46,9 @@ type Loop struct {
 	most    int32        // how many readers there may be
 	spin    spinning
 	waits   waits
-	began   time.Time
+	// processors is nil where workers do not follow their callers.
+	processors *processors
+	began      time.Time
 
 	watching atomic.Bool // the timer runs
 	watcher  *time.Timer
@@ -107,6 +109,8 @@ func (l *Loop) Serve() error {
 	running, closeRunning := openRunning()
 	defer closeRunning()
 	l.spin.crowd.running = running
+	l.processors = newProcessors()
+	defer l.processors.close()
 	if err := l.enlist(); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ func (w *worker) handle(n int) {
 		w.traceRequest(in, op, n)
 	}
 	w.came()
+	w.follow(in, n)
 	w.begin(unique)
 	if op.waits {
 		w.leave()

@@ -37,15 +37,23 @@ func TestSpinning(t *testing.T) {
 	}
 }
 
-// TestTrying: a worker that tries finds what is there, and ends when nothing is
-// or when others run in its place.
-func TestTrying(t *testing.T) {
+// reading is a worker that may read, by hand.
+func reading(t *testing.T) (*kernel, *worker) {
+	t.Helper()
 	k, l, _ := greeted(t, Options{})
 	k.receive()
 	must(t, unix.SetNonblock(l.device.fd, true))
 	w, err := newWorker(l)
 	must(t, err)
-	defer w.free()
+	t.Cleanup(w.free)
+	return k, w
+}
+
+// TestTrying: a worker that tries finds what is there, and ends when nothing is
+// or when others run in its place.
+func TestTrying(t *testing.T) {
+	k, w := reading(t)
+	l := w.l
 	if n := w.try(); n != 0 || l.spin.failed.Load() != 1 && l.spin.crowd.until.Load() == 0 {
 		t.Errorf("read %d bytes of nothing, failed %d times", n, l.spin.failed.Load())
 	}

@@ -50,9 +50,9 @@ func (w *worker) wait() {
 // came takes note of whether the request that was read came alone: nobody's was
 // waiting before it but that of the same thread, which makes one after the other.
 func (w *worker) came() {
-	by := at[header](w.request).Pid
-	w.alone = w.waiting <= 0 || by == w.by
-	w.by = by
+	in := at[header](w.request)
+	w.alone = w.waiting <= 0 || in.Pid == w.by
+	w.by = in.Pid
 }
 
 // waited takes note of how long the request waited that was handled, if it did.

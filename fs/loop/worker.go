@@ -3,6 +3,7 @@ package loop
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,7 @@ type worker struct {
 	waiting int    // requests in a row that were waiting already
 	by      uint32 // the thread that made the last request
 	alone   bool   // … and nobody else was waiting then
+	place   place
 
 	reads atomic.Bool   // w is one of the readers
 	busy  atomic.Uint64 // the number of the request in work, or 0; odd: it was interrupted
@@ -56,12 +58,13 @@ func (w *worker) run() {
 // more as a reader.
 func (w *worker) next() int {
 	l := w.l
+	if w.place.near && l.readers.Load() == 1 {
+		return w.nextNear()
+	}
+	l.device.block(false)
 	n, errno := l.device.read(w.request)
 	if errno == 0 {
-		if w.waiting++; w.waiting >= backlog && l.readers.Load() < l.most {
-			w.waiting = 0
-			l.join()
-		}
+		w.found()
 		return n
 	}
 	w.waiting = 0
@@ -75,6 +78,41 @@ func (w *worker) next() int {
 	}
 	w.sleep()
 	return 0
+}
+
+// found takes note of a request that was read. One of the same thread was not
+// waiting for long: it makes one after the other.
+func (w *worker) found() {
+	if at[header](w.request).Pid == w.by {
+		w.waiting = 0
+		return
+	}
+	if w.waiting++; w.waiting >= backlog && w.l.readers.Load() < w.l.most {
+		w.waiting = 0
+		w.l.join()
+	}
+}
+
+// atOnce is how long a read takes at most that needs not wait.
+const atOnce = 3 * time.Microsecond
+
+// nextNear waits for a request and reads it, as the only reader, near its caller:
+// that one runs when this worker sleeps.
+func (w *worker) nextNear() int {
+	l := w.l
+	l.device.block(true)
+	yield()
+	start := l.now()
+	n, errno := l.device.read(w.request)
+	if errno != 0 {
+		w.mayRetry(errno)
+		return 0
+	}
+	if l.now()-start > atOnce {
+		w.waiting = -1 // it came to somebody who waited for it
+	}
+	w.found()
+	return n
 }
 
 // try reads again and again for a moment. It pays while requests come one after

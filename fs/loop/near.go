@@ -1,0 +1,90 @@
+package loop
+
+import "github.com/hanwen/go-fuse/v2/fuse"
+
+const (
+	// farEach is how many requests are handled between two looks at where the
+	// caller runs, which cost about as much as two requests each; nearEach where
+	// the last look found it near.
+	farEach  = 64
+	nearEach = 256
+	// rarely is the same where moving to the caller did not last, mostLost times in
+	// a row.
+	rarely   = 1 << 14
+	mostLost = 8
+	// large is how much data a request has that keeps both sides busy; of a stream
+	// of such, each side is better off on a processor of its own.
+	large  = 64 << 10
+	stream = 4
+)
+
+// place is what a worker knows of where it runs. To wake somebody on another
+// processor that sleeps takes longer than all the rest of a request, above all in
+// a virtual machine, and each request does so once or twice. On the caller's own
+// processor nobody need be woken there: one sleeps when the other runs, and trying
+// to read only keeps the caller from running. The kernel leaves both where they
+// are, mostly; so a worker that moved to its caller's processor stays there. Where
+// that does not last, it is given up.
+type place struct {
+	near bool // the last look found the caller on the worker's processor, or moved it there
+	left int  // requests until the next look
+	lost int  // how often in a row moving did not last
+	flow int  // large requests in a row
+}
+
+// due takes note of a request with so much data, and reports whether to look now
+// where its caller runs.
+func (p *place) due(data int) bool {
+	if data < large {
+		p.flow = 0
+		p.left--
+		return p.left <= 0
+	}
+	if p.flow++; p.flow >= stream {
+		p.near, p.left = false, farEach
+	}
+	return false
+}
+
+// saw takes note of where the caller and the worker were found, and reports
+// whether the worker is to move to the caller. A processor that is not known is
+// negative.
+func (p *place) saw(caller, here int) (move bool) {
+	switch {
+	case caller < 0 || here < 0:
+		*p = place{left: rarely}
+		return false
+	case caller == here:
+		*p = place{near: true, left: nearEach}
+		return false
+	case p.near:
+		p.lost++
+	}
+	if p.lost >= mostLost {
+		*p = place{left: rarely, lost: mostLost - 1}
+		return false
+	}
+	p.near, p.left = true, farEach
+	return true
+}
+
+// follow has the worker run where the caller of the request in work runs, which
+// has n bytes. What no thread asks for, such as RELEASE and FORGET, does not count.
+func (w *worker) follow(in *header, n int) {
+	on := w.l.processors
+	if on == nil || in.Pid == 0 || !w.place.due(w.data(n)) {
+		return
+	}
+	if caller := on.of(in.Pid); w.place.saw(caller, here()) && !on.move(caller) {
+		w.place = place{left: rarely}
+	}
+}
+
+// data is how much data the request of n bytes that was read carries or asks for.
+func (w *worker) data(n int) int {
+	const readRequest = 15
+	if at[header](w.request).Opcode == readRequest {
+		return int(at[fuse.ReadIn](w.request).Size)
+	}
+	return n
+}
