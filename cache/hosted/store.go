@@ -25,9 +25,6 @@ const (
 	leaseName  = "lease"
 )
 
-// ErrOffer says that the offer is larger than what the disk has room for.
-var ErrOffer = errors.New("the offer is larger than the free space of the disk")
-
 // ErrInUse says that another process has the store open.
 var ErrInUse = errors.New("the store is in use by another process")
 
@@ -90,9 +87,9 @@ func (h *holding) file(number uint16) string {
 }
 
 // Open opens the store in dir, or makes an empty one. It offers offer bytes to
-// others, counted as the files take them on disk, and returns ErrOffer when the
-// disk does not have as many, free or already taken by the store; ErrInUse when
-// another process has it open. What cannot be read is removed.
+// others, counted as the files take them on disk, or what the disk has room for; it
+// returns ErrInUse when another process has it open. What cannot be read is
+// removed.
 func Open(dir string, offer int64) (_ *Store, err error) {
 	if offer < 0 {
 		return nil, fmt.Errorf("offer of %d bytes", offer)
@@ -119,9 +116,6 @@ func Open(dir string, offer int64) (_ *Store, err error) {
 		return nil, fmt.Errorf("hosted shards in %s: %w", dir, err)
 	}
 	if err := s.scan(); err != nil {
-		return nil, fmt.Errorf("hosted shards in %s: %w", dir, err)
-	}
-	if err := s.checkOffer(); err != nil {
 		return nil, fmt.Errorf("hosted shards in %s: %w", dir, err)
 	}
 	return s, nil
@@ -187,17 +181,6 @@ func (s *Store) acquire() error {
 	s.lock = f
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("%w: %w", ErrInUse, err)
-	}
-	return nil
-}
-
-func (s *Store) checkOffer() error {
-	free, err := s.diskFree()
-	if err != nil {
-		return err
-	}
-	if s.offer > s.used+free {
-		return fmt.Errorf("%w: %d bytes offered, %d free and %d already taken", ErrOffer, s.offer, free, s.used)
 	}
 	return nil
 }

@@ -22,7 +22,8 @@ import (
 func TestOfferLargerThanTheDisk(t *testing.T) {
 	home := filepath.Join(smallDisk(t, "256m"), "home")
 	r := harness.Skep(t, "peer", "--home", home, "--offer", "1G", "--listen", "/ip4/127.0.0.1/tcp/0")
-	r.Fails(t, 1, "the offer is larger than the free space of the disk")
+	r.Fails(t, 1, "the offer is larger than the free space of the disk", "1.0 GiB", "--offer")
+	absent(t, home)
 	dir := filepath.Dir(home)
 	for _, args := range [][]string{{"init"}, {"recover", "--bootstrap", goodAddr}} {
 		new := filepath.Join(dir, args[0])
@@ -36,12 +37,19 @@ func TestOfferLargerThanTheDisk(t *testing.T) {
 	}
 	fitting := filepath.Join(dir, "fitting") // what is not said is made to fit
 	harness.Skep(t, "init", "--home", fitting, "--words-file", filepath.Join(harness.Dir(t), "words")).OK(t)
-	// With another offer, the same home serves.
 	swarm := harness.NewSwarm(t, harness.Options{})
-	p := swarm.Add(t, "--home", home, "--offer", "4M")
-	if !p.Running() {
-		t.Error("the peer does not run")
+	p := swarm.Add(t, "--home", home, "--offer", "200M")
+	settings, err := os.ReadFile(filepath.Join(home, "settings.json"))
+	must(t, err)
+	for offer, says := range map[string]string{"4M": "another skep daemon serves this home", "1G": "another skep daemon"} {
+		harness.Skep(t, "peer", "--home", home, "--offer", offer).Fails(t, 1, says)
 	}
+	p.Kill()
+	harness.Skep(t, "peer", "--home", home, "--offer", "1G").Fails(t, 1, "larger than the free space", "--offer")
+	has(t, filepath.Join(home, "settings.json"), string(settings))
+	// What somebody else has taken of the disk since does not keep it from serving.
+	must(t, os.WriteFile(filepath.Join(dir, "other"), make([]byte, 150<<20), 0o600))
+	p.Start(t)
 }
 
 // More than the disk has goes through it, as what is out leaves. When nothing

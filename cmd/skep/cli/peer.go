@@ -61,11 +61,25 @@ func (a *app) preparePeer(cmd *cobra.Command, h home.Dir, flags peerFlags) error
 	}
 	if !h.Exists() {
 		pass, err := a.passphrase()
+		if err == nil {
+			err = daemon.CheckOffer(h, given.Offer)
+		}
 		if err != nil {
 			return err
 		}
 		return h.Create(given, keyring.Local{Device: secret.New()}, pass)
 	}
+	return changePeer(cmd, h, given)
+}
+
+// changePeer takes the flags that were given into the settings of a peer's home. No
+// daemon may serve it.
+func changePeer(cmd *cobra.Command, h home.Dir, given home.Settings) error {
+	release, err := h.Lock()
+	if err != nil {
+		return err
+	}
+	defer release()
 	s, err := h.Settings()
 	if err != nil {
 		return err
@@ -74,6 +88,11 @@ func (a *app) preparePeer(cmd *cobra.Command, h home.Dir, flags peerFlags) error
 		return errors.New("this home has a drive: use skep mount; it stores for others, too")
 	}
 	changed := cmd.Flags().Changed
+	if changed("offer") && given.Offer != s.Offer {
+		if err := daemon.CheckOffer(h, given.Offer); err != nil {
+			return err
+		}
+	}
 	for name, set := range map[string]func(){
 		"listen":     func() { s.Listen = given.Listen },
 		"bootstrap":  func() { s.Bootstrap = given.Bootstrap },

@@ -7,10 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
 	"skep/cache/blocks"
-	"skep/cache/hosted"
 	"skep/cache/state"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
@@ -45,13 +42,8 @@ func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error)
 // makeHome makes the directory of a home, on a disk that has room for what is
 // offered to others.
 func makeHome(h home.Dir, offer int64) error {
-	free, err := h.Free()
-	if err != nil {
+	if err := CheckOffer(h, offer); err != nil {
 		return err
-	}
-	if offer > free {
-		return fmt.Errorf("%w: %s offered, %s free on the disk of %s; offer less with --offer",
-			hosted.ErrOffer, humanize.IBytes(uint64(offer)), humanize.IBytes(uint64(free)), h)
 	}
 	if err := os.MkdirAll(string(h), 0o700); err != nil {
 		return fmt.Errorf("home: %w", err)
