@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"skep/cmd/skep/control"
+	"skep/cmd/skep/home"
 	"skep/test/harness"
 )
 
@@ -86,6 +89,63 @@ func TestMountAPeer(t *testing.T) {
 	harness.Skep(t, "--home", p.Home, "status", "--json").OK(t)
 	if !p.Running() {
 		t.Error("the peer ended")
+	}
+}
+
+// Whoever mounts while the daemon before is still ending waits for it, and can give
+// up on that.
+func TestMountAwaitsTheDaemonBefore(t *testing.T) {
+	d := alone(t)
+	for _, args := range [][]string{{d.Mnt}, {"--foreground", d.Mnt}} {
+		release, err := home.Dir(d.Home).Lock() // as a daemon has it until it is gone
+		must(t, err)
+		impatient, ended := startMount(t, d, args...)
+		must(t, impatient.Process.Signal(os.Interrupt))
+		if err := ended(); err == nil {
+			t.Error("a mount that was interrupted succeeded")
+		}
+		patient, ended := startMount(t, d, args...)
+		release()
+		d.WaitStatus(t, 60*time.Second, "the drive is mounted", func(s control.Status) bool { return len(s.Mounts) > 0 })
+		d.Skep(t, "down").OK(t)
+		if err := ended(); err != nil {
+			t.Errorf("%s: %v", patient, err)
+		}
+	}
+}
+
+// startMount begins to mount a drive whose home somebody has, and returns when the
+// command says that it waits.
+func startMount(t *testing.T, d *harness.Device, args ...string) (cmd *exec.Cmd, ended func() error) {
+	t.Helper()
+	log := filepath.Join(harness.Dir(t), "mount.log")
+	out, err := os.Create(log)
+	must(t, err)
+	defer out.Close()
+	cmd = skep(append([]string{"--home", d.Home, "mount"}, args...)...)
+	cmd.Stderr = out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, cmd.Start())
+	harness.Until(t, 60*time.Second, "the command says that it waits", func() (bool, string) {
+		b, err := os.ReadFile(log)
+		must(t, err)
+		return strings.Contains(string(b), "waiting for the daemon"), string(b)
+	})
+	return cmd, cmd.Wait
+}
+
+// What is mounted right after a daemon has ended with its mount stays mounted.
+func TestMountAfterUnmount(t *testing.T) {
+	d := alone(t)
+	for i := range 4 {
+		d.MountAlone(t)
+		write(t, d.Path("file"), fmt.Sprint(i))
+		d.Skep(t, "umount", d.Mnt).OK(t)
+	}
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	for range 20 { // the daemon before would take it away within some milliseconds
+		has(t, d.Path("file"), "3")
+		d.Skep(t, "status").OK(t)
 	}
 }
 

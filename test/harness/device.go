@@ -111,13 +111,6 @@ func (d *Device) Mount(t testing.TB, args ...string) {
 // MountAlone starts the daemon and waits until the drive is there.
 func (d *Device) MountAlone(t testing.TB, args ...string) {
 	t.Helper()
-	if d.proc != nil { // a daemon whose mount has ended may still be ending
-		select {
-		case <-d.proc.ended:
-		case <-time.After(time.Minute):
-			t.Fatal("the daemon before this one has not ended")
-		}
-	}
 	argv := append([]string{"--home", d.Home, "mount", "--foreground"}, args...)
 	d.proc = start(t, d.swarm.t, exec.Command(Binary(), append(argv, d.Mnt)...), d.log)
 	Until(t, 30*time.Second, "the drive is mounted", func() (bool, string) {

@@ -22,14 +22,13 @@ import (
 
 // ensureDaemon starts the daemon of a home in the background, unless it runs.
 func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string) error {
-	c := control.NewClient(h.Socket())
-	if err := c.Call(ctx, "/v1/status", daemon.StatusRequest{}, nil); !errors.Is(err, control.ErrNotRunning) {
-		return err
-	}
 	if _, err := h.Settings(); err != nil {
 		if errors.Is(err, home.ErrNone) {
 			return fmt.Errorf("%w; make a drive with skep init, or bring one back with skep recover", err)
 		}
+		return err
+	}
+	if served, err := a.awaitHome(ctx, h); served || err != nil {
 		return err
 	}
 	keys, err := a.unlock(h)
@@ -37,6 +36,45 @@ func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string) 
 		return err
 	}
 	return a.spawn(ctx, h, keys, bootstrap)
+}
+
+// endPatience is how long a command waits for a daemon that has a home and does
+// not answer: it is ending, or has just been started. Above waitSilently, the
+// command says so.
+const (
+	endPatience  = time.Minute
+	waitSilently = time.Second
+)
+
+// awaitHome returns when a daemon answers for a home, which it reports, or nobody
+// has the home any more.
+func (a *app) awaitHome(ctx context.Context, h home.Dir) (served bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, endPatience)
+	defer cancel()
+	say := time.NewTimer(waitSilently)
+	defer say.Stop()
+	c := control.NewClient(h.Socket())
+	for {
+		err := c.Call(ctx, "/v1/status", daemon.StatusRequest{}, nil)
+		if !errors.Is(err, control.ErrNotRunning) {
+			return true, err
+		}
+		release, err := h.Lock()
+		if err == nil {
+			release()
+			return false, nil
+		}
+		if !errors.Is(err, home.ErrInUse) {
+			return false, err
+		}
+		select {
+		case <-say.C:
+			fmt.Fprintln(a.errOut, "waiting for the daemon that still has this home …")
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return false, err
+		}
+	}
 }
 
 // spawn starts the daemon and waits until it answers or has failed.

@@ -12,6 +12,7 @@ import (
 
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
+	"skep/cmd/skep/home"
 	skephost "skep/net/host"
 )
 
@@ -71,6 +72,13 @@ func (a *app) mountHere(ctx context.Context, m control.Mount, bootstrap []string
 	if err != nil {
 		return err
 	}
+	served, err := a.awaitHome(ctx, h)
+	if err == nil && served {
+		err = fmt.Errorf("%w: %s", home.ErrInUse, h)
+	}
+	if err != nil {
+		return err
+	}
 	d, err := daemon.Open(h, keys, bootstrap, daemon.NewLog(os.Stderr, false))
 	if err != nil {
 		return err
@@ -79,7 +87,7 @@ func (a *app) mountHere(ctx context.Context, m control.Mount, bootstrap []string
 	defer cancel()
 	ran := make(chan error, 1)
 	go func() { ran <- d.Run(ctx) }()
-	gone, err := d.MountAs(m)
+	gone, err := d.MountHere(m)
 	if err != nil {
 		cancel()
 		return errors.Join(err, <-ran)
@@ -103,8 +111,13 @@ func (a *app) mountThere(ctx context.Context, m control.Mount, bootstrap []strin
 	if err != nil {
 		return err
 	}
-	if err := a.ensureDaemon(ctx, h, bootstrap); err != nil {
-		return err
+	for {
+		if err := a.ensureDaemon(ctx, h, bootstrap); err != nil {
+			return err
+		}
+		if err := a.call(ctx, "/v1/mount", m, nil); !errors.Is(err, control.ErrNotRunning) {
+			return err
+		}
+		// It has just begun to end: another one follows it.
 	}
-	return a.call(ctx, "/v1/mount", m, nil)
 }

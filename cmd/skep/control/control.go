@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// ErrNotRunning says that no daemon answers.
+// ErrNotRunning says that no daemon answers, or that the one that does is ending.
 var ErrNotRunning = errors.New("no skep daemon is running for this home")
 
 // Mount asks to mount the drive.
@@ -216,6 +216,9 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 		return fmt.Errorf("the daemon did not answer: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return ErrNotRunning
+	}
 	if resp.StatusCode != http.StatusOK {
 		e := &Error{}
 		if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(e) != nil || e.Message == "" {
@@ -259,6 +262,9 @@ func Handler[In, Out any](fn func(ctx context.Context, in In) (Out, error)) http
 }
 
 func writeError(w http.ResponseWriter, status int, err error) {
+	if errors.Is(err, ErrNotRunning) {
+		status = http.StatusServiceUnavailable
+	}
 	e := &Error{}
 	if !errors.As(err, &e) {
 		e = &Error{Message: err.Error(), Code: 1}

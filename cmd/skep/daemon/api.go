@@ -31,6 +31,9 @@ func (d *Daemon) routes() http.Handler {
 		return struct{}{}, nil
 	}))
 	mux.Handle("/v1/down", control.Handler(func(context.Context, struct{}) (struct{}, error) {
+		d.mu.Lock()
+		d.ending = true
+		d.mu.Unlock()
 		time.AfterFunc(50*time.Millisecond, d.Stop) // let the answer go out first
 		return struct{}{}, nil
 	}))

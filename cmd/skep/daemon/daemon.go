@@ -44,9 +44,11 @@ type Daemon struct {
 	unlock   func()
 	listener net.Listener
 
-	mu     sync.Mutex // guards mounts and stop
-	mounts map[string]*mounted
-	stop   context.CancelFunc
+	mu       sync.Mutex // guards all below
+	mounts   map[string]*mounted
+	stop     context.CancelFunc
+	ending   bool // nothing is mounted any more
+	forMount bool // the daemon ends with its mount
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.

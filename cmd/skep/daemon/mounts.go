@@ -20,6 +20,15 @@ type mounted struct {
 	err    error // of Run; set when done is closed
 }
 
+// MountHere is MountAs for a daemon that ends with its mount: from then on it
+// mounts nothing.
+func (d *Daemon) MountHere(m control.Mount) (<-chan struct{}, error) {
+	d.mu.Lock()
+	d.forMount = true
+	d.mu.Unlock()
+	return d.MountAs(m)
+}
+
 // MountAs mounts the drive as a command asks for it.
 func (d *Daemon) MountAs(m control.Mount) (<-chan struct{}, error) {
 	if m.Cache != nil {
@@ -31,7 +40,7 @@ func (d *Daemon) MountAs(m control.Mount) (<-chan struct{}, error) {
 }
 
 // Mount shows the drive at dir. The returned channel is closed when the mount
-// is gone.
+// is gone. A daemon that is ending returns control.ErrNotRunning.
 func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 	if d.drive == nil {
 		return nil, errors.New("this home has no drive: it is a storage peer; make one with skep init")
@@ -48,6 +57,9 @@ func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ending {
+		return nil, control.ErrNotRunning
+	}
 	if len(d.mounts) > 0 {
 		for at := range d.mounts {
 			return nil, fmt.Errorf("the drive is mounted already, at %s", at)
@@ -68,6 +80,7 @@ func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 		}
 		d.mu.Lock()
 		delete(d.mounts, dir)
+		d.ending = d.ending || d.forMount
 		d.mu.Unlock()
 		close(m.done)
 	}()
@@ -143,9 +156,10 @@ func (d *Daemon) mountAt(dir string) (*mounted, error) {
 	return nil, fmt.Errorf("%s is not a mount of this drive", dir)
 }
 
-// unmountAll takes all mounts away, by force if need be.
+// unmountAll takes all mounts away, by force if need be, for good.
 func (d *Daemon) unmountAll() {
 	d.mu.Lock()
+	d.ending = true
 	all := make([]*mounted, 0, len(d.mounts))
 	for _, m := range d.mounts {
 		all = append(all, m)
