@@ -183,8 +183,8 @@ func TestRoom(t *testing.T) {
 		u := drawUse(t)
 		m := MarksOf(drawLimit(t), u, drawDisk(t, u))
 		s := Swarm{Known: rapid.Bool().Draw(t, "known"), Free: drawBytes(t, "free"), Takes: rapid.Bool().Draw(t, "takes")}
-		used := drawBytes(t, "used")
-		r := RoomOf(used, u, m, s)
+		used, full := drawBytes(t, "used"), rapid.Bool().Draw(t, "full")
+		r := RoomOf(used, u, m, s, full)
 		if r.Total != used+r.Free || r.Free < 0 {
 			t.Fatalf("%+v", r)
 		}
@@ -194,12 +194,15 @@ func TestRoom(t *testing.T) {
 		if !s.Takes && r.Free > m.Limit {
 			t.Fatalf("%+v: nothing goes out, and %d fit here", r, m.Limit)
 		}
+		if full && r.Free > 0 && !m.Fits(u, r.Free) {
+			t.Fatalf("%+v: writing less than that is refused", r)
+		}
 		u.Unsynced, u.Content = u.Unsynced+4096, u.Content+4096
-		if later := RoomOf(used, u, m, s); later.Free > r.Free {
+		if later := RoomOf(used, u, m, s, full); later.Free > r.Free {
 			t.Fatalf("%+v, %+v before more was written", later, r)
 		}
 	})
-	if r := RoomOf(0, Use{}, Marks{Limit: 1 << 30}, Swarm{}); r.Free != 1<<30 {
+	if r := RoomOf(0, Use{}, Marks{Limit: 1 << 30}, Swarm{}, false); r.Free != 1<<30 {
 		t.Errorf("no peer is known: %+v", r)
 	}
 }

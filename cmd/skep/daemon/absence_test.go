@@ -94,16 +94,25 @@ func (s *swarmOfEvenings) open(h home.Dir, keys keyring.Local) *opened {
 	d, err := openDrive(h, set, keys, n, discard())
 	s.must(err)
 	s.must(n.join(s.t.Context()))
+	return s.serve(d)
+}
+
+// serve runs an open drive.
+func (s *swarmOfEvenings) serve(d *drive) *opened {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var services sync.WaitGroup
-	for _, run := range []func(context.Context) error{n.holder.Run, n.survey.Run, d.tree.Run, d.engine.Run} {
-		services.Go(func() { _ = run(ctx) })
+	for _, one := range append(d.net.services(), d.services()...) {
+		services.Go(func() {
+			if err := one.run(ctx); err != nil && ctx.Err() == nil {
+				s.t.Errorf("%s: %v", one.name, err)
+			}
+		})
 	}
 	return &opened{d, func() {
 		cancel()
 		services.Wait()
 		d.close()
-		n.close()
+		d.net.close()
 		<-time.After(time.Minute) // for what leveldb has left running
 	}}
 }

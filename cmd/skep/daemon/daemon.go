@@ -122,48 +122,37 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer d.close()
 	d.limitMemory()
 
-	var services errgroup.Group
-	serve := func(name string, fn func(context.Context) error) {
-		services.Go(func() error {
-			if err := fn(ctx); err != nil && ctx.Err() == nil {
-				d.log.Error("a service ended", "service", name, "err", err)
-				cancel()
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	serve("holder", d.net.holder.Run)
 	d.net.first.expect()
-	serve("joining the swarm", func(ctx context.Context) error {
-		if err := d.net.join(ctx); err != nil {
-			d.log.Warn("not connected to the swarm yet; trying on", "err", err)
-		}
-		return d.net.stayJoined(ctx)
-	})
-	serve("survey of peers", d.net.survey.Run)
-	serve("known peers", d.net.savePeers)
-	serve("control", d.serveControl)
-	if d.drive != nil {
-		serve("journal", d.drive.tree.Run)
-		serve("write-back", d.drive.engine.Run)
-		serve("cache", d.drive.keeper.Run)
-		serve("pins", d.drive.keeper.KeepPins)
-		serve("records", d.drive.keepFindable)
-		serve("leases", d.drive.keepWanted)
-		serve("other devices", d.drive.watchOthers)
-		serve("sweep", func(ctx context.Context) error {
-			if err := d.drive.tree.Sweep(ctx); err != nil && ctx.Err() == nil {
-				d.log.Warn("sweeping backing files", "err", err)
+	var running errgroup.Group
+	for _, one := range d.services() {
+		running.Go(func() error {
+			if err := one.run(ctx); err != nil && ctx.Err() == nil {
+				d.log.Error("a service ended", "service", one.name, "err", err)
+				cancel()
+				return fmt.Errorf("%s: %w", one.name, err)
 			}
 			return nil
 		})
-		serve("repair", d.repair.Run)
-		serve("health", d.saveHealth)
 	}
 	<-ctx.Done()
 	d.unmountAll()
-	return services.Wait()
+	return running.Wait()
+}
+
+// service is a part of a daemon that runs until ctx ends.
+type service struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// services are all that the daemon runs.
+func (d *Daemon) services() []service {
+	all := append(d.net.services(), service{"control", d.serveControl})
+	if d.drive == nil {
+		return all
+	}
+	all = append(all, d.drive.services()...)
+	return append(all, service{"repair", d.repair.Run}, service{"health", d.saveHealth})
 }
 
 // Stop makes Run return.

@@ -195,6 +195,25 @@ func (d *drive) afterLoss() error {
 	return writeback.Restore(ctx, d.st, d.table, d.reader)
 }
 
+// services are what an open drive runs, beside its network.
+func (d *drive) services() []service {
+	return []service{
+		{"journal", d.tree.Run},
+		{"write-back", d.engine.Run},
+		{"cache", d.keeper.Run},
+		{"pins", d.keeper.KeepPins},
+		{"records", d.keepFindable},
+		{"leases", d.keepWanted},
+		{"other devices", d.watchOthers},
+		{"sweep", func(ctx context.Context) error {
+			if err := d.tree.Sweep(ctx); err != nil && ctx.Err() == nil {
+				d.log.Warn("sweeping backing files", "err", err)
+			}
+			return nil
+		}},
+	}
+}
+
 // close ends what openDrive began.
 func (d *drive) close() {
 	if d.tree != nil {

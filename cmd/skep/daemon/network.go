@@ -90,6 +90,21 @@ func newNetworkOn(h home.Dir, s home.Settings, on skephost.Config, log *slog.Log
 	return n, nil
 }
 
+// services are what a peer runs.
+func (n *network) services() []service {
+	return []service{
+		{"holder", n.holder.Run},
+		{"joining the swarm", func(ctx context.Context) error {
+			if err := n.join(ctx); err != nil {
+				n.log.Warn("not connected to the swarm yet; trying on", "err", err)
+			}
+			return n.stayJoined(ctx)
+		}},
+		{"survey of peers", n.survey.Run},
+		{"known peers", n.savePeers},
+	}
+}
+
 // greetEvery is how often known peers are greeted, by the one time scale.
 func greetEvery(s home.Settings) time.Duration {
 	dead := time.Duration(s.DeadAfter)

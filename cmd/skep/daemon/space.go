@@ -93,8 +93,9 @@ func (d *drive) capacity() (total, avail int64) {
 		return 0, 0 // the drive is being opened
 	}
 	_, used := d.tree.Usage()
-	r := d.keeper.Report()
-	room := space.RoomOf(used, r.Use, r.Marks, d.sink.room())
+	r, swarm := d.keeper.Report(), d.sink.room()
+	swarm.Takes = swarm.Takes && !d.uplink().Failing
+	room := space.RoomOf(used, r.Use, r.Marks, swarm, r.Full)
 	return room.Total, room.Free
 }
 
