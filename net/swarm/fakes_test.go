@@ -202,6 +202,15 @@ func (h *holder) take(m group.Manifest, word []byte, slot uint8, shard []byte) {
 }
 
 func (f *swarmOf) Get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
+	f.mu.Lock()
+	if h := f.peers[p]; h != nil {
+		h.calls[kindProved]++
+	}
+	f.mu.Unlock()
+	return f.get(ctx, p, m, slot, off, n)
+}
+
+func (f *swarmOf) get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
 	if !wire.Aligned(m.ShardSize(), off, n) {
 		panic(fmt.Sprintf("range %d+%d of a shard of %d", off, n, m.ShardSize()))
 	}
@@ -218,21 +227,37 @@ func (f *swarmOf) Get(ctx context.Context, p group.PeerKey, m *group.Manifest, s
 	return append([]byte(nil), shard[off:][:n]...), nil
 }
 
-// kindBare counts the calls of GetBare.
-const kindBare = wire.Kind(100)
+// kindBare counts the calls of GetBare that bring wrong bytes, kindProved those
+// of Get.
+const (
+	kindBare   = wire.Kind(100)
+	kindProved = wire.Kind(101)
+)
 
-// GetBare returns wrong bytes, of those who do not send the right
-// ones.
-func (f *swarmOf) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, _ func(int) []byte) ([]byte, error) {
+// GetBare returns wrong bytes, of those who do not send the right ones. Who fails
+// has written to the room.
+func (f *swarmOf) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, room func(int) []byte) ([]byte, error) {
+	var b []byte
+	if room != nil {
+		b = room(n)
+	}
+	if b == nil {
+		b = make([]byte, n)
+	}
 	f.mu.Lock()
 	h := f.peers[p]
 	if h == nil || !slices.Contains([]mood{lying, twoFaced, rotten, stalling}, h.mood) {
 		f.mu.Unlock()
-		return f.Get(ctx, p, m, slot, off, n)
+		got, err := f.get(ctx, p, m, slot, off, n)
+		if err != nil {
+			clear(b)
+			return nil, err
+		}
+		copy(b, got)
+		return b, nil
 	}
 	defer f.mu.Unlock()
 	h.calls[kindBare]++
-	b := make([]byte, n)
 	copy(b, h.shards[shardKey{packKey{m.Group, m.Number}, slot}][off:])
 	for i := range b {
 		b[i] ^= 1

@@ -39,6 +39,7 @@ type gathering struct {
 
 	have   map[uint8][]byte
 	fitted bool            // the piece's own is here, and fits
+	by     group.PeerKey   // from whom the piece's own is
 	no     map[source]bool // holders that said, or showed, that they have no such shard
 	silent int             // further ones, whose slots nobody knows
 	last   error           // of a holder
@@ -129,7 +130,9 @@ func (g *gathering) took(e gathered) bool {
 	if e.err == nil {
 		g.have[e.slot] = e.b
 		g.rounds = 0
-		g.fitted = g.fitted || e.fitted
+		if e.slot == g.p.slot {
+			g.fitted, g.by = e.fitted, e.peer
+		}
 		return e.slot != g.p.slot && g.s.c.Now().Sub(f.begin) <= g.wait()
 	}
 	g.last = e.err

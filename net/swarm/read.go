@@ -3,7 +3,6 @@ package swarm
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -18,13 +17,14 @@ func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([
 }
 
 // ReadKnown is ReadRange for bytes of which the caller can tell by himself
-// whether they are right. It saves proving and hashing where they come from one
-// holder. fits reports whether they are right; it alters nothing. If fitted is
-// true, they passed it; if not, they are proved, and the caller has to look.
+// whether they are right. It saves proving and hashing where they come from the
+// holders of their own slots. fits reports whether they are right; it alters
+// nothing. If fitted is true, they passed it; if not, they are proved, and the
+// caller has to look.
 //
-// room, unless it is nil, gives memory of n bytes for each holder that is asked so.
-// What fitted lies in one of these. All others may still be written to when
-// ReadKnown has returned. Both functions may be called from several goroutines,
+// room, unless it is nil, gives memory of n bytes for each holder that is asked so,
+// or for all whose pieces make up the range. What fitted lies in one of these. All
+// others may still be written to when ReadKnown has returned. Both functions may be called from several goroutines,
 // also then.
 func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, room func(n int) []byte, fits func([]byte) bool) (b []byte, fitted bool, err error) {
 	if off < 0 || n < 0 || n > ref.Class.Size() || off > ref.Class.Size()-n || !ref.Coding.Valid(ref.Class) {
@@ -39,30 +39,30 @@ func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, ro
 	if pieces := cut(m, off, n); len(pieces) == 1 {
 		b, fitted, err = s.readPiece(ctx, ref, m, pieces[0], room, fits, heard)
 	} else {
-		b, err = s.readPieces(ctx, ref, m, pieces, n, heard)
+		b, fitted, err = s.readAcross(ctx, ref, m, pieces, n, room, fits, heard)
 	}
 	return b, fitted, counted(ctx, ref, err)
 }
 
-// readPieces reads a range of n bytes that is in pieces.
-func (s *Swarm) readPieces(ctx context.Context, ref group.PackRef, m *group.Manifest, pieces []piece, n int, heard func()) ([]byte, error) {
-	out := make([]byte, n)
-	errs := make([]error, len(pieces))
-	var wg sync.WaitGroup
-	for i, p := range pieces {
-		wg.Go(func() {
-			b, _, err := s.readPiece(ctx, ref, m, p, nil, nil, heard)
-			copy(out[p.at:], b)
-			errs[i] = err
-		})
+// readAcross reads a range of n bytes that is in pieces: if it is known, without
+// proof at first, and again with it if it does not fit.
+func (s *Swarm) readAcross(ctx context.Context, ref group.PackRef, m *group.Manifest, pieces []piece, n int, room func(int) []byte, fits func([]byte) bool, heard func()) (b []byte, fitted bool, err error) {
+	if fits == nil {
+		b, err = s.newAcross(ref, m, pieces, heard).read(ctx, n)
+		return b, false, err
 	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
+	known := s.newAcross(ref, m, pieces, heard)
+	known.bare(room)
+	b, err = known.read(ctx, n)
+	if err != nil || fits(b) {
+		return b, err == nil, err
 	}
-	return out, nil
+	proved := s.newAcross(ref, m, pieces, heard)
+	b, err = proved.read(ctx, n)
+	if err == nil {
+		known.blame(proved)
+	}
+	return b, false, err
 }
 
 // piece is the part of a range that lies in one data shard.
