@@ -113,7 +113,9 @@ func (f *FS) wanted(in *fuse.SetAttrIn) tree.SetAttr {
 		size := int64(in.Size)
 		s.Size = &size
 		if has(fuse.FATTR_FH) {
-			s.File, _ = f.files.get(in.Fh)
+			if e, ok := f.files.get(in.Fh); ok {
+				s.File = e.File
+			}
 		}
 	}
 	now := tree.TimeOf(f.opt.Now())

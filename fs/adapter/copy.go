@@ -20,7 +20,7 @@ func (f *FS) CopyFileRange64(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint6
 	if in.OffIn != 0 || in.OffOut != 0 || in.Flags != 0 {
 		return 0, f.status("copy", in.NodeIdOut, tree.ErrUnsupported)
 	}
-	n, err := dst.CopyWhole(src, int64(min(in.Len, math.MaxInt64)), in.Uid != 0)
+	n, err := dst.CopyWhole(src.File, int64(min(in.Len, math.MaxInt64)), in.Uid != 0)
 	return uint64(n), f.status("copy", in.NodeIdOut, err)
 }
 

@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -14,11 +15,19 @@ import (
 func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	ctx, dir, flags := f.call(cancel), inoOf(in.NodeId), int(in.Flags)
 	h, a, err := f.tree.Create(ctx, dir, name, in.Mode, flags, ownerOf(&in.InHeader, in.Umask))
+	direct := flags&unix.O_DIRECT != 0 || isRollbackJournal(name)
 	if errors.Is(err, tree.ErrExists) && flags&unix.O_EXCL == 0 {
 		h, a, err = f.openExisting(ctx, dir, name, flags, in.OpenFlags)
 	}
-	return f.created("create", in, h, a, err, out)
+	return f.created("create", in, h, a, direct, err, out)
 }
+
+// isRollbackJournal reports whether a file is what sqlite keeps the old pages of a
+// database in for the time of a transaction. It is written by small pieces that
+// cross the borders of pages, hardly ever read, and deleted: past the page cache
+// that takes fewer requests, as the kernel neither splits the pieces nor asks for
+// attributes of the file between them.
+func isRollbackJournal(name string) bool { return strings.HasSuffix(name, "-journal") }
 
 func (f *FS) openExisting(ctx call, dir tree.Ino, name string, flags int, how uint32) (*tree.File, tree.Attr, error) {
 	a, err := f.tree.Lookup(ctx, dir, name)
@@ -41,14 +50,14 @@ func (f *FS) openExisting(ctx call, dir tree.Ino, name string, flags int, how ui
 // Tmpfile makes a file without a name and opens it.
 func (f *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	h, a, err := f.tree.Tmpfile(f.call(cancel), inoOf(in.NodeId), in.Mode, int(in.Flags), ownerOf(&in.InHeader, in.Umask))
-	return f.created("tmpfile", in, h, a, err, out)
+	return f.created("tmpfile", in, h, a, in.Flags&unix.O_DIRECT != 0, err, out)
 }
 
-func (f *FS) created(op string, in *fuse.CreateIn, h *tree.File, a tree.Attr, err error, out *fuse.CreateOut) fuse.Status {
+func (f *FS) created(op string, in *fuse.CreateIn, h *tree.File, a tree.Attr, direct bool, err error, out *fuse.CreateOut) fuse.Status {
 	if err != nil {
 		return f.status(op, in.NodeId, err)
 	}
-	f.admit(h, in.Flags, &out.OpenOut)
+	f.admit(h, in.Flags, direct, &out.OpenOut)
 	return f.entry(&out.EntryOut, a)
 }
 
@@ -58,7 +67,7 @@ func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 	if err != nil {
 		return f.status("open", in.NodeId, err)
 	}
-	f.admit(h, in.Flags, out)
+	f.admit(h, in.Flags, in.Flags&unix.O_DIRECT != 0, out)
 	return fuse.OK
 }
 
@@ -80,9 +89,9 @@ func (f *FS) open(ctx call, ino tree.Ino, flags int, how uint32) (*tree.File, er
 
 // admit makes an open file known under a number and says how the kernel is to
 // read and write it.
-func (f *FS) admit(h *tree.File, flags uint32, out *fuse.OpenOut) {
-	e := &openFile{File: h, writable: flags&unix.O_ACCMODE != unix.O_RDONLY}
-	f.enter(e, flags, out)
+func (f *FS) admit(h *tree.File, flags uint32, direct bool, out *fuse.OpenOut) {
+	e := &openFile{File: h, writable: flags&unix.O_ACCMODE != unix.O_RDONLY, direct: direct}
+	f.enter(e, out)
 	out.Fh = f.files.add(e)
 	if !e.writable {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH // closing it writes nothing
@@ -126,11 +135,31 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 	if !ok {
 		return 0, fuse.EBADF
 	}
-	n, err := h.WriteAt(f.call(cancel), data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+	ctx := f.call(cancel)
+	if h.direct {
+		if err := f.dropCapabilities(ctx, h); err != nil {
+			return 0, f.status("write", in.NodeId, err)
+		}
+	}
+	n, err := h.WriteAt(ctx, data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
 	if err != nil && n == 0 {
 		return 0, f.status("write", in.NodeId, err)
 	}
 	return uint32(n), fuse.OK
+}
+
+// dropCapabilities takes the capabilities from a file that is about to be written
+// past the page cache. Otherwise the kernel does so.
+func (f *FS) dropCapabilities(ctx call, h *openFile) error {
+	const name = "security.capability"
+	_, err := f.tree.GetXattr(ctx, h.Ino(), name)
+	if err == nil {
+		err = f.tree.RemoveXattr(ctx, h.Ino(), name)
+	}
+	if errors.Is(err, tree.ErrNoAttr) {
+		return nil
+	}
+	return err
 }
 
 // Flush would be a close(2) of one descriptor of a file. The kernel asks once:

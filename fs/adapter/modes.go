@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
 	"skep/cache/tree"
 )
@@ -53,7 +52,7 @@ func (t *modeTable) changesUnseen(ino tree.Ino) bool {
 }
 
 // enter counts an open of an inode in and says how the kernel is to go about it.
-func (f *FS) enter(e *openFile, flags uint32, out *fuse.OpenOut) {
+func (f *FS) enter(e *openFile, out *fuse.OpenOut) {
 	ino := e.Ino()
 	s := f.modes.shard(ino)
 	s.mu.Lock()
@@ -79,7 +78,7 @@ func (f *FS) enter(e *openFile, flags uint32, out *fuse.OpenOut) {
 	case m.passed:
 		out.BackingID = m.backing
 		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
-	case flags&unix.O_DIRECT != 0:
+	case e.direct:
 		out.OpenFlags |= fuse.FOPEN_DIRECT_IO
 	default:
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE

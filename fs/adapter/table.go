@@ -11,6 +11,7 @@ import (
 type openFile struct {
 	*tree.File
 	writable bool
+	direct   bool // the kernel reads and writes past its page cache
 }
 
 // shardCount is into how many parts tables are divided, so that requests on
@@ -47,15 +48,12 @@ func (t *fileTable) add(e *openFile) uint64 {
 }
 
 // get returns the open file of a number.
-func (t *fileTable) get(fh uint64) (*tree.File, bool) {
+func (t *fileTable) get(fh uint64) (*openFile, bool) {
 	s := t.shard(fh)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	e, ok := s.m[fh]
-	if !ok {
-		return nil, false
-	}
-	return e.File, true
+	return e, ok
 }
 
 // take removes the open file of a number.

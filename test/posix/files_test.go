@@ -57,6 +57,31 @@ func TestOpenFlags(t *testing.T) {
 	asUser(t)
 }
 
+// TestCapabilitiesEnd: a file that is written has no capabilities any more,
+// however it is written.
+func TestCapabilitiesEnd(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files capabilities")
+	}
+	const name = "security.capability"
+	variants(t, func(t *testing.T, d *drive) {
+		p := d.path("f")
+		must(t, os.WriteFile(p, make([]byte, 8192), 0o755))
+		for what, flags := range map[string]int{"through the page cache": 0, "past it": unix.O_DIRECT, "anew": unix.O_TRUNC} {
+			capability := append([]byte{0, 0, 0, 2}, make([]byte, 16)...)
+			must(t, unix.Setxattr(p, name, capability, 0))
+			fd, err := unix.Open(p, unix.O_WRONLY|flags, 0)
+			must(t, err)
+			_, err = unix.Write(fd, aligned(4096))
+			must(t, err)
+			must(t, unix.Close(fd))
+			if n, err := unix.Getxattr(p, name, nil); err != unix.ENODATA {
+				t.Errorf("after writing %s: %d bytes, %v", what, n, err)
+			}
+		}
+	})
+}
+
 // aligned returns n bytes at an address as O_DIRECT wants it.
 func aligned(n int) []byte {
 	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)

@@ -85,6 +85,7 @@ func countRequests(t *testing.T, d *drive, passed bool) {
 		{"unlink", func() { must(t, unix.Unlink(d.path("d/a"))) }, counts{"UNLINK": 1}},
 		{"symlink", func() { must(t, unix.Symlink("x", d.path("l"))) }, counts{"LOOKUP": 1, "SYMLINK": 1}},
 		{"readlink, twice", func() { readlink(t, d.path("l")); readlink(t, d.path("l")) }, counts{"READLINK": 1}},
+		{"rollback journal", func() { writeJournal(t, d.path("db-journal")) }, counts{"LOOKUP": 1, "CREATE": 1, "WRITE": 4, "RELEASE": 1}},
 		{"chmod", func() { must(t, unix.Chmod(d.path("big"), 0o600)) }, counts{"SETATTR": 1}},
 	} {
 		stat(t, d.root)
@@ -104,6 +105,20 @@ func write(t *testing.T, path string, flags, n int) {
 	must(t, err)
 	if got, err := unix.Write(fd, make([]byte, n)); err != nil || got != n {
 		t.Errorf("wrote %d, %v", got, err)
+	}
+	must(t, unix.Close(fd))
+}
+
+// writeJournal makes a rollback journal as sqlite does: a header, and of each page
+// its number, its content and a checksum.
+func writeJournal(t *testing.T, path string) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT, 0o644)
+	must(t, err)
+	at := int64(0)
+	for _, n := range []int{512, 4, 4096, 4} {
+		_, err := unix.Pwrite(fd, make([]byte, n), at)
+		must(t, err)
+		at += int64(n)
 	}
 	must(t, unix.Close(fd))
 }
