@@ -17,7 +17,6 @@ type File struct {
 	in       *inode
 	readable bool
 	writable bool
-	append   bool
 	sync     bool
 	fresh    bool // the file was empty when it was opened
 	noAtime  bool
@@ -101,7 +100,7 @@ func (t *Tree) mayPass(flags int, mode uint32) bool {
 // handle makes a handle of an inode of which the caller passes on a reference;
 // in.mu is held.
 func (t *Tree) handle(in *inode, flags int) *File {
-	f := &File{t: t, in: in, readable: flags&accessModes != os.O_WRONLY, writable: isWritable(flags), append: flags&os.O_APPEND != 0,
+	f := &File{t: t, in: in, readable: flags&accessModes != os.O_WRONLY, writable: isWritable(flags),
 		sync: flags&(os.O_SYNC|unix.O_DSYNC) != 0, noAtime: flags&unix.O_NOATIME != 0}
 	in.opens++
 	in.used = t.now()
@@ -204,12 +203,14 @@ func (t *Tree) makePassed(in *inode) error {
 		c.abandon()
 		return err
 	}
-	if err := c.apply(); err != nil {
+	err := c.apply()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if err != nil {
+		in.takeBackBacking()
 		return err
 	}
-	in.mu.Lock()
 	in.passthrough = in.opens == 0
-	in.mu.Unlock()
 	return nil
 }
 

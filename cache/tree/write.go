@@ -7,8 +7,9 @@ import (
 	"skep/chunker/dag"
 )
 
-// WriteAt writes p at off, or at the end for a handle opened with O_APPEND.
-// killPriv clears set-user-id and set-group-id, as the kernel asks for it.
+// WriteAt writes p at off. The kernel has found out already where the end is, for a
+// handle opened with O_APPEND; what it writes for a mapping through such a handle,
+// or for one that has lost the flag since, goes to its place. killPriv clears set-user-id and set-group-id, as the kernel asks for it.
 func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) (int, error) {
 	if !f.writable {
 		return 0, ErrPerm
@@ -35,9 +36,6 @@ func (f *File) writeAt(p []byte, off int64, killPriv bool) (int, error) {
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if f.append {
-		off = in.row.size
-	}
 	end := off + int64(len(p))
 	if off < 0 || end > MaxSize {
 		return 0, ErrFileTooBig

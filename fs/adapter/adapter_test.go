@@ -386,3 +386,24 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestSynchronousWrite: a write that asks to be durable by itself (RWF_DSYNC past the
+// page cache) waits for a flush; another does not, nor does the kernel's own of what
+// lay in the page cache.
+func TestSynchronousWrite(t *testing.T) {
+	f, k := newFS(t, Options{})
+	out := create(t, f, "f", unix.O_RDWR|unix.O_CREAT|unix.O_DIRECT)
+	for i, c := range []struct {
+		flags, writeFlags uint32
+		flushes           bool
+	}{{0, 0, false}, {unix.O_DSYNC, 0, true}, {unix.O_SYNC, 0, true}, {unix.O_DSYNC, fuse.WRITE_CACHE, false}} {
+		before := len(k.waits)
+		n, status := f.Write(make(chan struct{}), &fuse.WriteIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Fh: out.Fh,
+			Offset: uint64(i) * 4096, Size: 4096, Flags: c.flags, WriteFlags: c.writeFlags}, make([]byte, 4096))
+		wantStatus(t, status, fuse.OK)
+		if n != 4096 || len(k.waits) > before != c.flushes {
+			t.Errorf("flags %#o, %#x: %d bytes, waited: %v", c.flags, c.writeFlags, n, len(k.waits) > before)
+		}
+	}
+	release(f, out.Fh)
+}

@@ -142,6 +142,12 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 		}
 	}
 	n, err := h.WriteAt(ctx, data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+	if err == nil && in.Flags&unix.O_DSYNC != 0 && in.WriteFlags&fuse.WRITE_CACHE == 0 {
+		// RWF_DSYNC of one write; past the page cache the kernel asks for no flush.
+		if err = h.Sync(ctx, true); err != nil {
+			n = 0 // what did not reach the disk was not written
+		}
+	}
 	if err != nil && n == 0 {
 		return 0, f.status("write", in.NodeId, err)
 	}

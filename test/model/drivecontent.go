@@ -77,14 +77,14 @@ func (d *Drive) copy(from tree.Attr, op Op) error {
 
 // write writes as the kernel would: past the daemon where it may.
 func (d *Drive) write(h *openFile, off int64, p []byte) error {
-	if fd, ok := h.f.Passthrough(); ok {
-		if h.flags&os.O_APPEND != 0 {
-			a, err := d.Tree.Attr(ctx, h.f.Ino())
-			if err != nil {
-				return err
-			}
-			off = a.Size
+	if h.flags&os.O_APPEND != 0 {
+		a, err := d.Tree.Attr(ctx, h.f.Ino())
+		if err != nil {
+			return err
 		}
+		off = a.Size
+	}
+	if fd, ok := h.f.Passthrough(); ok {
 		_, err := d.Backing(fd).WriteAt(p, off)
 		return err
 	}

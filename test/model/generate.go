@@ -99,7 +99,7 @@ func (g *Generator) make(k Kind) Op {
 		}
 	case Open:
 		op.Flags = []int{os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_CREATE, os.O_WRONLY | os.O_CREATE | os.O_TRUNC,
-			os.O_RDWR | os.O_TRUNC, os.O_WRONLY | os.O_APPEND, os.O_RDWR | unix.O_SYNC}[g.Rand.IntN(8)]
+			os.O_RDWR | os.O_TRUNC, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_APPEND, os.O_RDWR | unix.O_SYNC}[g.Rand.IntN(9)]
 	}
 	return op
 }

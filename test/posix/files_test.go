@@ -3,6 +3,7 @@ package posix
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -80,6 +81,39 @@ func TestCapabilitiesEnd(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAppendHandles: what a handle opened with O_APPEND writes elsewhere than at the
+// end, for a mapping, or after it has lost the flag, goes to its place.
+func TestAppendHandles(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		for _, size := range []int{100, 100_000} {
+			p := d.path(fmt.Sprint("appended", size))
+			f, err := os.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+			must(t, err)
+			_, err = f.Write(bytes.Repeat([]byte("x"), size))
+			must(t, err)
+			fd := int(f.Fd())
+			m, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+			must(t, err)
+			copy(m, "mapped")
+			must(t, unix.Msync(m, unix.MS_SYNC))
+			must(t, unix.Munmap(m))
+			_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, 0)
+			must(t, err)
+			_, err = unix.Pwrite(fd, []byte("there"), 10)
+			must(t, err)
+			must(t, unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED))
+			must(t, f.Close())
+			got, err := os.ReadFile(p)
+			must(t, err)
+			want := "mappedxxxxtherex"
+			if len(got) != size || string(got[:len(want)]) != want {
+				t.Errorf("%d bytes became %d, beginning with %q, not %q", size, len(got), got[:len(want)], want)
+			}
+		}
+	})
+	asUser(t)
 }
 
 // aligned returns n bytes at an address as O_DIRECT wants it.
