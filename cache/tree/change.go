@@ -45,6 +45,8 @@ type edit struct {
 	xattrs map[string][]byte
 	// drop says that the inode loses its last name.
 	drop bool
+	// adopt says that the inode, an orphan, gets its first name.
+	adopt bool
 	// leave says that its content row stays for now: see leftovers.
 	leave bool
 }
@@ -231,7 +233,7 @@ func (c *change) write() error {
 		if e.touch && !e.in.orphan && e.drop {
 			c.grown -= e.in.counted
 		}
-		if e.touch && !e.in.orphan && !e.drop {
+		if e.touch && (!e.in.orphan || e.adopt) && !e.drop {
 			c.putRow(e)
 			if e.xattrs != nil {
 				c.putXattrs(e.in.ino, e.xattrs)
@@ -275,6 +277,9 @@ func (c *change) settle(e *edit) {
 	in.seq = max(in.seq, c.seq)
 	if !e.touch {
 		return
+	}
+	if e.adopt {
+		c.t.adopted(in, &e.row)
 	}
 	in.row, in.soft, in.atimeSoft = e.row, false, false
 	if in.counted = 0; !in.orphan && !e.drop {

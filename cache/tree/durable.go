@@ -25,13 +25,21 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	if !in.isFlushed() || !t.st.Durable(t.changedIn(in)) {
 		waits(ctx)
 	}
-	if err := t.flushUnlocked(in); err != nil || in.orphan {
-		return err
+	for {
+		if err := t.flushUnlocked(in); err != nil || in.orphan {
+			return err
+		}
+		small := !in.row.has(flagBacking)
+		seq := t.changedIn(in) // size and times of a file being written are those of its backing file
+		in.mu.Unlock()
+		err := t.syncTo(seq)
+		in.mu.Lock()
+		if err != nil || !small || !in.row.has(flagBacking) {
+			return err
+		}
+		// It outgrew the journal meanwhile, and nobody knew yet that what it had
+		// there was to be safe.
 	}
-	seq := t.changedIn(in) // size and times of a file being written are those of its backing file
-	in.mu.Unlock()
-	defer in.mu.Lock()
-	return t.syncTo(seq)
 }
 
 // changedIn is the batch up to which all that was done to an inode is in the
@@ -130,6 +138,7 @@ func (t *Tree) lost(in *inode, err error) error {
 func (t *Tree) flushContent(in *inode) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.loose = 0 // if it is in a row, it is flushed when it outgrows that
 	if !in.row.has(flagBacking) || !in.row.has(flagDirty) {
 		return nil
 	}

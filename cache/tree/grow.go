@@ -31,7 +31,21 @@ func (t *Tree) moveToBacking(in *inode) error {
 	if err := c.giveBacking(e, content); err != nil {
 		return err
 	}
-	return c.applyLocked()
+	err := c.applyLocked()
+	if err != nil {
+		in.takeBackBacking()
+	}
+	return err
+}
+
+// takeBackBacking closes the backing file that an inode was about to get. It stays
+// until the sweep at the next start, should the tables know of it by then; in.mu is
+// held.
+func (in *inode) takeBackBacking() {
+	if in.file != nil && !in.row.has(flagBacking) {
+		_ = in.file.Close()
+		in.file = nil
+	}
 }
 
 // backingRun is how many numbers of backing files are reserved at a time.

@@ -83,15 +83,22 @@ func (c *change) adopt(e *edit, dir Ino, name string) error {
 	if r.has(flagBacking) {
 		c.b.Put(backingKey(r.backing), uint64Value(uint64(in.ino)))
 		c.b.Put(key(tableWriting, in.ino), nil)
-		in.writing = true
-		c.t.flushLater(in) // what has no name is not flushed by itself
 	}
 	if in.xattrsRead && len(in.xattrs) > 0 {
 		c.b.Put(key(tableXattrs, in.ino), encodeXattrs(in.xattrs))
 	}
+	e.adopt = true
+	c.files = 1
+	return nil
+}
+
+// adopted makes an inode one with a name, now that the tables say so; in.mu is held.
+func (t *Tree) adopted(in *inode, r *row) {
 	in.orphan, in.left, in.markedEpoch = false, false, 0
 	in.inline = nil
-	c.files = 1
-	c.t.release(in) // the reference that kept the orphan; the caller holds another
-	return nil
+	if r.has(flagBacking) {
+		in.writing = true
+		t.flushLater(in) // what has no name is not flushed by itself
+	}
+	t.release(in) // the reference that kept the orphan; the caller holds another
 }

@@ -84,7 +84,7 @@ var changes = []model.Op{
 }
 
 // pairsOf returns all pairs that an operation begins, with and without a flush
-// between and after them.
+// between and after them, and with a new small file that nobody flushed.
 func pairsOf(a model.Op) func(yield func(Case) bool) {
 	return func(yield func(Case) bool) {
 		for _, b := range changes {
@@ -97,7 +97,8 @@ func pairsOf(a model.Op) func(yield func(Case) bool) {
 
 func pair(a, b model.Op, yield func(Case) bool) bool {
 	a2, b2 := flushOf(a), flushOf(b)
-	for _, ops := range [][]model.Op{{a, b, b2}, {a, a2, b}, {a, {Kind: model.Sync}, b, b2}} {
+	fresh := []model.Op{{Kind: model.Create, Path: "n"}, {Kind: model.Write, Path: "n", Len: 5000, Fill: 17}}
+	for _, ops := range [][]model.Op{{a, b, b2}, {a, a2, b}, {a, {Kind: model.Sync}, b, b2}, append(fresh, a, b)} {
 		for _, before := range [][]model.Op{setup, committed, evicted} {
 			for _, pass := range []bool{false, true} {
 				if !yield(Case{Passthrough: pass, Setup: before, Ops: ops}) {

@@ -31,6 +31,9 @@ var found = map[string]Case{
 		{Kind: model.Write, Path: "A/g", Off: 19000, Len: 5000, Fill: 6}, {Kind: model.Touch, Path: "A/g", Len: 12345}, {Kind: model.Read, Path: "A/g", Len: 100}}},
 	"so little is left that a commit has it in the record": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Truncate, Path: "A/g", Len: 70}, {Kind: model.Commit}, {Kind: model.Read, Path: "A/g", Len: 100}}},
+	"took another's place, then outgrew the journal": {Setup: setup, Ops: []model.Op{
+		{Kind: model.Create, Path: "n"}, {Kind: model.Write, Path: "n", Len: 5000, Fill: 7},
+		{Kind: model.Rename, Path: "n", To: "A/f"}, {Kind: model.Append, Path: "A/f", Len: 16384, Fill: 12}}},
 	"fetched and not flushed": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Read, Path: "A/g", Len: 100}, {Kind: model.Sync}}},
 }
