@@ -115,6 +115,9 @@ func (s *Store) afterFull() error {
 		return err
 	}
 	s.db = db
+	if db.readOnly {
+		return unix.ENOSPC
+	}
 	seq, err := readSeq(db)
 	if err == nil && seq != s.inDB {
 		err = errors.New("it lost what it had when the disk was full")

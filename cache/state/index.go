@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -10,11 +11,29 @@ import (
 // index is leveldb with what it stores its files in.
 type index struct {
 	*leveldb.DB
-	stor storage.Storage
+	stor     storage.Storage
+	readOnly bool
 }
 
-// openDB opens leveldb in a directory that is there.
+// openDB opens leveldb. When the disk is too full for what that writes (a table of
+// what its log has), and there is no ballast left to give up, it can only be read,
+// and s.full says why; nobody else is there, or s.mu is held.
 func (s *Store) openDB() (*index, error) {
+	db, err := s.openDBWith(false)
+	for isFull(err) && s.ballast.yield() {
+		db, err = s.openDBWith(false)
+	}
+	if !isFull(err) {
+		return db, err
+	}
+	s.full = fmt.Errorf("index: %w", err)
+	if db, rerr := s.openDBWith(true); rerr == nil {
+		return db, nil
+	}
+	return nil, err
+}
+
+func (s *Store) openDBWith(readOnly bool) (*index, error) {
 	open := s.opt.Index
 	if open == nil {
 		if err := s.opt.Disk.Mkdir(s.indexDir()); err != nil { // leveldb's own would be open to all
@@ -26,12 +45,12 @@ func (s *Store) openDB() (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := leveldb.Open(flushing{gathering{stor}}, s.indexOptions())
+	db, err := leveldb.Open(flushing{gathering{stor}}, s.indexOptions(readOnly))
 	if err != nil {
 		_ = stor.Close()
 		return nil, err
 	}
-	return &index{db, stor}, nil
+	return &index{db, stor, readOnly}, nil
 }
 
 // Close closes leveldb and its files.

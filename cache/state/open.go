@@ -66,8 +66,9 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 func (s *Store) indexDir() string { return filepath.Join(s.dir, "index") }
 
 // indexOptions are those of leveldb.
-func (s *Store) indexOptions() *opt.Options {
+func (s *Store) indexOptions(readOnly bool) *opt.Options {
 	return &opt.Options{
+		ReadOnly:               readOnly,
 		Filter:                 filter.NewBloomFilter(10),
 		WriteBuffer:            s.writeBuffer(),
 		BlockCacheCapacity:     16 << 20,
@@ -95,9 +96,6 @@ func (s *Store) openIndex() (*index, uint64, error) {
 				return db, seq, nil
 			}
 			_ = db.Close()
-		}
-		if isFull(err) && s.ballast.yield() {
-			continue
 		}
 		if attempt > 0 || isBusy(err) || isFull(err) {
 			return nil, 0, fmt.Errorf("index: %w", err)
@@ -150,9 +148,11 @@ func (s *Store) replay(n uint64, payload []byte) error {
 	s.seq = n
 	if used(s.active) > int(s.opt.OverlaySize) {
 		s.freeze()
-		return s.flushFrozen(len(s.frozen))
+		if err := s.flushFrozen(len(s.frozen)); !isFull(err) {
+			return err
+		}
 	}
-	return nil
+	return nil // what a full disk keeps from leveldb waits, as it did before
 }
 
 // join checks that leveldb, which held all up to record had, and the journal,
@@ -181,7 +181,7 @@ func (s *Store) join(had, first uint64) error {
 		return err
 	}
 	s.db, s.journal, s.inDB, s.seq = fresh.db, fresh.journal, fresh.inDB, fresh.seq
-	s.active, s.frozen, s.rebuilt = fresh.active, fresh.frozen, fresh.rebuilt
+	s.active, s.frozen, s.full, s.rebuilt = fresh.active, fresh.frozen, fresh.full, fresh.rebuilt
 	return nil
 }
 

@@ -64,8 +64,8 @@ func (s *Store) getDB(db leveldb.Reader, key []byte) ([]byte, bool, error) {
 
 // Cut is a view being taken: begun at one instant, readable after Snapshot.
 type Cut struct {
-	s *Store
-	n int // overlays to move first
+	s    *Store
+	full error // of the disk when it was begun
 	// Seq is the number of the last batch in the view.
 	Seq uint64
 }
@@ -82,13 +82,20 @@ func (s *Store) PrepareCut() {
 func (s *Store) BeginCut() *Cut {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.freeze()
+	c := &Cut{s: s, Seq: s.seq}
+	if len(s.frozen) >= overlayMax {
+		c.full = s.full // each attempt would leave one more behind
+	}
+	if c.full == nil {
+		s.freeze()
+	}
 	s.cuts++
-	return &Cut{s: s, n: len(s.frozen), Seq: s.seq}
+	return c
 }
 
 // Snapshot returns the view. It moves the overlays of before the cut into
-// leveldb, while newer batches go on gathering in memory.
+// leveldb, while newer batches go on gathering in memory. After several cuts that
+// failed because the disk is full, it only tries whether it still is, and fails.
 func (c *Cut) Snapshot() (*Snapshot, error) {
 	s := c.s
 	s.flushMu.Lock()
@@ -111,6 +118,9 @@ func (c *Cut) Snapshot() (*Snapshot, error) {
 		if err := s.flushFrozen(1); err != nil {
 			return nil, err
 		}
+	}
+	if c.full != nil {
+		return nil, c.full
 	}
 	snap, err := s.db.GetSnapshot()
 	if err != nil {

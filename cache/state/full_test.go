@@ -1,0 +1,101 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+	"golang.org/x/sys/unix"
+)
+
+// fullDisk is where leveldb makes no new file while there is no room.
+type fullDisk struct {
+	storage.Storage
+	full *atomic.Bool
+}
+
+func (d fullDisk) Create(fd storage.FileDesc) (storage.Writer, error) {
+	if d.full.Load() {
+		return nil, unix.ENOSPC
+	}
+	return d.Storage.Create(fd)
+}
+
+// A disk without any room is no reason not to open: what is there can be read, and
+// changed as far as the journal has room, over several starts; when there is room
+// again, all of it gets into the index.
+func TestOpenOnAFullDisk(t *testing.T) {
+	var full atomic.Bool
+	dir, opt := t.TempDir(), Options{OverlaySize: 64 << 10}
+	opt.Index = func(dir string) (storage.Storage, error) {
+		stor, err := storage.OpenFile(dir, false)
+		return fullDisk{stor, &full}, err
+	}
+	s, err := OpenWith(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "before", "1")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	for i := range 3 {
+		if s, err = OpenWith(dir, opt); err != nil {
+			t.Fatal(err)
+		}
+		for j := range 50 {
+			put(t, s, fmt.Sprintf("during%d-%02d", i, j), string(make([]byte, 1000)))
+		}
+		put(t, s, "last", fmt.Sprint(i))
+		for range 3 * overlayMax {
+			if _, err := s.BeginCut().Snapshot(); !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("a cut on a full disk: %v", err)
+			}
+		}
+		if n := len(s.frozen); n > 2*overlayMax {
+			t.Fatalf("%d overlays wait", n)
+		}
+		if v, _, err := s.Get([]byte("before")); string(v) != "1" || err != nil {
+			t.Fatalf("%q, %v", v, err)
+		}
+		if err := s.Close(); !errors.Is(err, unix.ENOSPC) {
+			t.Fatalf("closing on a full disk: %v", err)
+		}
+	}
+	if s, err = OpenWith(dir, opt); err != nil {
+		t.Fatal(err)
+	}
+	want := dump(t, s)
+	full.Store(false)
+	snap := cutInTheEnd(t, s)
+	if got := dump(t, snap); got != want {
+		t.Errorf("after the disk was full: %d bytes of rows, want %d", len(got), len(want))
+	}
+	snap.Release()
+	if v, _, err := s.Get([]byte("last")); string(v) != "2" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	if got := dump(t, s); got != want {
+		t.Error("the index differs")
+	}
+}
+
+// cutInTheEnd takes a view of a store whose disk was full until now.
+func cutInTheEnd(t *testing.T, s *Store) *Snapshot {
+	t.Helper()
+	for range 2 { // the first may only have tried
+		if snap, err := s.BeginCut().Snapshot(); err == nil {
+			return snap
+		}
+	}
+	t.Fatal("no cut, though there is room again")
+	return nil
+}
