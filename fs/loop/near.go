@@ -8,6 +8,9 @@ const (
 	// the last look found it near.
 	farEach  = 64
 	nearEach = 256
+	// newcomer is how many requests in a row another thread makes before it is
+	// looked where that one runs.
+	newcomer = 16
 	// rarely is the same where moving to the caller did not last, mostLost times in
 	// a row.
 	rarely   = 1 << 14
@@ -28,55 +31,65 @@ const (
 type place struct {
 	near bool // the last look found the caller on the worker's processor, or moved it there
 	left int  // requests until the next look
-	lost int  // how often in a row moving did not last
+	lost int  // how often in a row moving did not last, or the caller was not found
 	flow int  // large requests in a row
+
+	by   uint32 // the thread that made the last request
+	run  int    // how many it made, one after the other
+	seen uint32 // the thread that was looked for last
 }
 
-// due takes note of a request with so much data, and reports whether to look now
-// where its caller runs.
-func (p *place) due(data int) bool {
-	if data < large {
-		p.flow = 0
-		p.left--
-		return p.left <= 0
+// due takes note of a request by a thread with so much data, and reports whether
+// to look now where the thread runs.
+func (p *place) due(by uint32, data int) bool {
+	if by != p.by {
+		p.by, p.run = by, 0
 	}
-	if p.flow++; p.flow >= stream {
-		p.near, p.left = false, farEach
+	p.run++
+	if data >= large {
+		if p.flow++; p.flow >= stream {
+			p.near, p.left = false, max(p.left, farEach)
+		}
+		return false
 	}
-	return false
+	p.flow = 0
+	p.left--
+	return p.left <= 0 || p.run == newcomer && by != p.seen && p.left <= nearEach
 }
 
 // saw takes note of where the caller and the worker were found, and reports
 // whether the worker is to move to the caller. A processor that is not known is
 // negative.
 func (p *place) saw(caller, here int) (move bool) {
+	p.seen = p.by
+	known := caller >= 0 && here >= 0
 	switch {
-	case caller < 0 || here < 0:
-		*p = place{left: rarely}
+	case known && caller == here:
+		p.near, p.lost, p.left = true, 0, nearEach
 		return false
-	case caller == here:
-		*p = place{near: true, left: nearEach}
-		return false
-	case p.near:
+	case p.near || !known:
 		p.lost++
 	}
 	if p.lost >= mostLost {
-		*p = place{left: rarely, lost: mostLost - 1}
+		p.giveUp()
 		return false
 	}
-	p.near, p.left = true, farEach
-	return true
+	p.near, p.left = known, farEach
+	return known
 }
+
+// giveUp has the worker look for its caller rarely.
+func (p *place) giveUp() { p.near, p.lost, p.left = false, mostLost-1, rarely }
 
 // follow has the worker run where the caller of the request in work runs, which
 // has n bytes. What no thread asks for, such as RELEASE and FORGET, does not count.
 func (w *worker) follow(in *header, n int) {
 	on := w.l.processors
-	if on == nil || in.Pid == 0 || !w.place.due(w.data(n)) {
+	if on == nil || in.Pid == 0 || !w.place.due(in.Pid, w.data(n)) {
 		return
 	}
 	if caller := on.of(in.Pid); w.place.saw(caller, here()) && !on.move(caller) {
-		w.place = place{left: rarely}
+		w.place.giveUp()
 	}
 }
 

@@ -3,6 +3,7 @@ package loop
 import (
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -16,7 +17,7 @@ func TestFollowing(t *testing.T) {
 	var p place
 	looks := func(requests int, caller, here int, follows bool) (n, moves int) {
 		for range requests {
-			if !p.due(0) {
+			if !p.due(1, 0) {
 				continue
 			}
 			n++
@@ -41,8 +42,40 @@ func TestFollowing(t *testing.T) {
 	if looks(rarely, 1, 1, false); !p.near || p.lost != 0 {
 		t.Errorf("not near where both are: %+v", p)
 	}
-	if n, moves := looks(rarely, -1, 1, false); n > 2 || moves != 0 || p.near {
+	if n, moves := looks(rarely, -1, 1, false); n > mostLost+1 || moves != 0 || p.near {
 		t.Errorf("of who is not known, looked %d times, moved %d times, near: %v", n, moves, p.near)
+	}
+}
+
+// TestNewcomer: a thread that makes many requests is looked for soon, once; those
+// that take turns are not, nor is anybody where it was given up.
+func TestNewcomer(t *testing.T) {
+	looks := func(p *place, by ...uint32) (n int) {
+		for _, thread := range by {
+			if p.due(thread, 0) {
+				n++
+				p.saw(1, 1)
+			}
+		}
+		return n
+	}
+	p := place{near: true, left: nearEach, seen: 1}
+	var turns []uint32
+	for i := range uint32(nearEach / 2) {
+		turns = append(turns, 2+i%2)
+	}
+	if n := looks(&p, turns...); n != 0 {
+		t.Errorf("looked %d times for threads that take turns", n)
+	}
+	if n := looks(&p, slices.Repeat([]uint32{7}, newcomer)...); n != 1 || p.seen != 7 {
+		t.Errorf("looked %d times for one that came new, last for %d", n, p.seen)
+	}
+	if n := looks(&p, slices.Repeat([]uint32{2, 7, 7, 7}, newcomer)...); n != 0 {
+		t.Errorf("looked %d times for one that is known", n)
+	}
+	p.giveUp()
+	if n := looks(&p, slices.Repeat([]uint32{8}, rarely-1)...); n != 0 {
+		t.Errorf("looked %d times though it was given up", n)
 	}
 }
 
@@ -51,17 +84,17 @@ func TestStream(t *testing.T) {
 	p := place{near: true, left: nearEach}
 	for range nearEach / 2 {
 		for range stream - 1 {
-			if p.due(large) {
+			if p.due(1, large) {
 				t.Fatal("a large request counted")
 			}
 		}
-		p.due(large - 1)
+		p.due(1, large-1)
 	}
 	if !p.near {
 		t.Error("single large requests ended being near")
 	}
 	for range stream {
-		p.due(large)
+		p.due(1, large)
 	}
 	if p.near {
 		t.Error("near in a stream of large requests")
@@ -177,7 +210,7 @@ func TestFollowsTheThread(t *testing.T) {
 	in.Pid = 1 << 30
 	w.place.left = 0
 	w.follow(in, headerSize)
-	if w.place.near || w.place.left != rarely {
+	if w.place.near || w.place.lost != 1 {
 		t.Errorf("followed a thread that is not there: %+v", w.place)
 	}
 }
