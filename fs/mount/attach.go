@@ -2,11 +2,13 @@ package mount
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -85,31 +87,52 @@ func attachHelper(dir string, opt Options) (int, error) {
 	if opt.SetUser || opt.Devices {
 		return -1, &PointError{"mount", dir, ErrPermission, "leave suid and dev out, or mount as root", nil}
 	}
-	path, err := helper()
-	if err != nil {
-		return -1, &PointError{"mount", dir, ErrNoHelper, "install the package fuse3 of your system, or mount as root", nil}
-	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("mount %s: socketpair: %w", dir, err)
 	}
 	defer unix.Close(pair[0])
 	theirs := os.NewFile(uintptr(pair[1]), "fusermount3")
-	var said bytes.Buffer
-	cmd := exec.Command(path, "-o", strings.Join(opt.helperWords(), ","), "--", dir)
-	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3", "LC_ALL=C")
-	cmd.ExtraFiles = []*os.File{theirs} // becomes descriptor 3
-	cmd.Stderr = &said
-	err = cmd.Run()
+	said, err := callHelper(theirs, "-o", strings.Join(opt.helperWords(), ","), "--", dir)
 	_ = theirs.Close()
+	if errors.Is(err, ErrNoHelper) {
+		return -1, &PointError{"mount", dir, ErrNoHelper, "install the package fuse3 of your system, or mount as root", nil}
+	}
 	if err != nil {
-		return -1, helperProblem(dir, said.String(), err)
+		return -1, helperProblem(dir, said, err)
 	}
 	fd, err := receive(pair[0])
 	if err != nil {
 		return -1, fmt.Errorf("mount %s: fusermount3 handed no descriptor over: %w", dir, err)
 	}
 	return fd, nil
+}
+
+// helperPatience is how long fusermount3 may take: it waits for whoever serves what
+// it looks at.
+var helperPatience = 30 * time.Second
+
+// callHelper runs fusermount3, with a socket to hand a descriptor over by if that is
+// not nil, and returns what it said. It fails with ErrNoHelper where it is missing.
+func callHelper(socket *os.File, args ...string) (said string, err error) {
+	path, err := helper()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), helperPatience)
+	defer cancel()
+	var errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	if socket != nil {
+		cmd.Env = append(cmd.Env, "_FUSE_COMMFD=3")
+		cmd.ExtraFiles = []*os.File{socket} // becomes descriptor 3
+	}
+	cmd.Stderr, cmd.WaitDelay = &errs, time.Second
+	if err = cmd.Run(); err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("fusermount3 did not end within %v", helperPatience)
+	}
+	return strings.TrimSpace(errs.String()), err
 }
 
 // helperWords are the options as fusermount3 takes them.

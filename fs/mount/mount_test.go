@@ -341,6 +341,21 @@ func TestOrdinaryPermissions(t *testing.T) {
 	}
 }
 
+// A helper that does not end holds nobody up.
+func TestHelperHangs(t *testing.T) {
+	bin := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(bin, "fusermount3"), []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755))
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	defer func(was time.Duration) { helperPatience = was }(helperPatience)
+	helperPatience = 100 * time.Millisecond
+	if err := runHelper(t.TempDir(), "-u"); err == nil || !strings.Contains(err.Error(), "did not end") {
+		t.Errorf("unmounting: %v", err)
+	}
+	if _, err := attachHelper(t.TempDir(), Options{}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "did not end") {
+		t.Errorf("mounting: %v", err)
+	}
+}
+
 func wantReason(t *testing.T, err, reason error) {
 	t.Helper()
 	var pe *PointError

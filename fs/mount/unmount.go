@@ -1,12 +1,10 @@
 package mount
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -100,23 +98,16 @@ func detach(dir string) error {
 
 // runHelper has fusermount3 unmount.
 func runHelper(dir string, flags ...string) error {
-	path, err := helper()
-	if err != nil {
+	said, err := callHelper(nil, append(flags, "--", dir)...)
+	switch {
+	case err == nil || errors.Is(err, ErrNoHelper):
 		return err
-	}
-	var said bytes.Buffer
-	cmd := exec.Command(path, append(flags, "--", dir)...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.Stderr = &said
-	if err := cmd.Run(); err != nil {
+	case strings.Contains(said, "busy"):
 		// The helper tells why in words only; that the mount is busy is the one
 		// case that is told apart.
-		if strings.Contains(said.String(), "busy") {
-			return unix.EBUSY
-		}
-		return fmt.Errorf("%s: %w", strings.TrimSpace(said.String()), err)
+		return unix.EBUSY
 	}
-	return nil
+	return fmt.Errorf("%s: %w", said, err)
 }
 
 func unmountProblem(dir string, err error) error {

@@ -61,6 +61,19 @@ func TestMountAtBadPlaces(t *testing.T) {
 	has(t, d.Path("file"), "content")
 }
 
+// A mountpoint may have spaces and the like in its path.
+func TestMountAtAnOddPath(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	dir := filepath.Join(harness.Dir(t), "my \\ drive\t")
+	must(t, os.Mkdir(dir, 0o755))
+	d.Skep(t, "mount", dir).OK(t)
+	write(t, filepath.Join(dir, "file"), "content")
+	d.Skep(t, "umount", dir).OK(t)
+	absent(t, filepath.Join(dir, "file"))
+	d.Skep(t, "mount", dir).OK(t) // and the test's end takes it away
+}
+
 func TestMountOverFiles(t *testing.T) {
 	d := alone(t)
 	write(t, d.Path("below"), "hidden")
@@ -188,6 +201,17 @@ func TestMountAfterACrash(t *testing.T) {
 	d.Skep(t, "umount", d.Mnt).OK(t)
 	if _, err := os.Stat(d.Mnt); err != nil {
 		t.Errorf("after umount: %v", err)
+	}
+	// By force, even from under a program that still has it open.
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	open, err := os.Open(d.Mnt)
+	must(t, err)
+	defer open.Close()
+	kill(t, d)
+	d.Skep(t, "umount", d.Mnt).Fails(t, 1)
+	d.Skep(t, "umount", "--force", d.Mnt).OK(t)
+	if _, err := os.Stat(d.Mnt); err != nil {
+		t.Errorf("after umount --force: %v", err)
 	}
 }
 

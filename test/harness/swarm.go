@@ -35,15 +35,28 @@ func Dir(t testing.TB) string {
 
 // unmountBelow takes away what is mounted below a directory.
 func unmountBelow(t testing.TB, dir string) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	all, err := mountPoints()
 	must(t, err)
-	lines := strings.Split(string(b), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		f := strings.Fields(lines[i])
-		if len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
-			Detach(f[4])
+	for _, at := range slices.Backward(all) {
+		if strings.HasPrefix(at, dir+"/") {
+			Detach(at)
 		}
 	}
+}
+
+// unescape gives the characters back that the kernel writes as numbers in a path.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// mountPoints are the directories at which something is mounted, in the order in
+// which it was.
+func mountPoints() (out []string, err error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 4 {
+			out = append(out, unescape.Replace(f[4]))
+		}
+	}
+	return out, err
 }
 
 // Detach takes a mount away, dead or alive.
@@ -74,8 +87,8 @@ func killDaemons(dir string) {
 
 // isMount reports whether something is mounted at a directory.
 func isMount(dir string) bool {
-	b, _ := os.ReadFile("/proc/self/mountinfo")
-	return strings.Contains(string(b), " "+dir+" ")
+	all, _ := mountPoints()
+	return slices.Contains(all, dir)
 }
 
 // ServerPID is the process that listens on a Unix socket.
