@@ -54,30 +54,8 @@ func HeadSlots(root secret.Key, drive DriveID, device group.PeerKey, e Epoch) []
 	return out
 }
 
-// HeadReaders are the slots through which a head of another member is read:
-// the public halves of its keys, from the drive's membership log, in every
-// epoch of the drive, newest first.
-func HeadReaders(public [][ed25519.PublicKeySize]byte, epochs []Epoch) []Slot {
-	var out []Slot
-	for i := len(epochs) - 1; i >= 0; i-- {
-		for _, p := range public {
-			out = append(out, Slot{public: p, seal: headSeal(epochs[i].Read, p[:]), context: headRecord})
-		}
-	}
-	return out
-}
-
 func headSeal(read secret.Key, public ed25519.PublicKey) secret.Key {
 	return secret.Derive(read, headSealContext, public)
-}
-
-// PublicOf returns the public halves of the slots' keys, in order.
-func PublicOf(slots []Slot) [][ed25519.PublicKeySize]byte {
-	out := make([][ed25519.PublicKeySize]byte, len(slots))
-	for i, s := range slots {
-		out[i] = s.public
-	}
-	return out
 }
 
 // Recovery is what the recovery record holds.
@@ -176,7 +154,7 @@ func SealHead(slots []Slot, number uint64, until int64, value []byte) ([][]byte,
 }
 
 // OpenHead returns the newest head among the candidates that keepers gave, for
-// slots from HeadSlots or HeadReaders. seen is the highest number seen before;
+// slots from HeadSlots. seen is the highest number seen before;
 // lower ones are refused. It fails with ErrAbsent, ErrStale or ErrJump. Of
 // several values with one number, which only a restored device can have
 // written, every reader takes the same.

@@ -37,15 +37,13 @@ var (
 	ErrJump = errors.New("record number is out of bounds")
 	// ErrTooLarge says that a value does not fit a slot record.
 	ErrTooLarge = errors.New("value is too large for a slot record")
-	// ErrReadOnly says that a slot's signing key is not there.
-	ErrReadOnly = errors.New("slot can be read only")
 )
 
 // Slot is one place of a record: the key pair that names and signs it, and
 // the key that seals its value. A Slot never prints its keys.
 type Slot struct {
 	public  [ed25519.PublicKeySize]byte
-	signer  ed25519.PrivateKey // nil where only reading is possible
+	signer  ed25519.PrivateKey
 	seal    secret.Key
 	context string
 }
@@ -93,9 +91,6 @@ func sealAll(slots []Slot, number uint64, until int64, value []byte) ([][]byte, 
 	}
 	out := make([][]byte, len(slots))
 	for i, s := range slots {
-		if s.signer == nil {
-			return nil, fmt.Errorf("%w: %v", ErrReadOnly, s)
-		}
 		r := group.SlotRecord{Number: number, Until: until, Value: secret.Seal(s.seal, s.context, padded)}
 		out[i] = r.Sign(s.signer)
 	}

@@ -169,8 +169,7 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 // Step looks once: it takes in what is new, has the state decide, and starts
-// what that says. It does not wait for what it starts; Wait does. Actions end
-// with ctx.
+// what that says. It does not wait for what it starts, which ends with ctx.
 func (l *Loop) Step(ctx context.Context) {
 	l.step.Lock()
 	defer l.step.Unlock()
@@ -191,10 +190,6 @@ func (l *Loop) Step(ctx context.Context) {
 	l.mu.Unlock()
 	l.judge(known)
 }
-
-// Wait returns when nothing is under way. Steps that go on meanwhile may begin
-// something new.
-func (l *Loop) Wait() { l.work.Wait() }
 
 // Refresh has the loop read the account again and look soon.
 func (l *Loop) Refresh() {
