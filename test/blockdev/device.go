@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -14,7 +15,7 @@ import (
 
 // Device is a block device.
 type Device struct {
-	path   string // of the file that the loop device lies on
+	dir    string // of the file that the loop device lies on
 	file   *file
 	server *fuse.Server
 	loop   *os.File
@@ -27,7 +28,7 @@ func New(dir string, size int64) (*Device, error) {
 	if err := sweep(); err != nil {
 		return nil, err
 	}
-	d := &Device{path: filepath.Join(dir, fileName), file: newFile(size)}
+	d := &Device{dir: dir, file: newFile(size)}
 	var err error
 	d.server, err = fuse.NewServer(d.file, dir, &fuse.MountOptions{DirectMount: true, MaxWrite: 1 << 20, DisableSplice: true, FsName: name, Name: name})
 	if err != nil {
@@ -35,12 +36,19 @@ func New(dir string, size int64) (*Device, error) {
 	}
 	go d.server.Serve()
 	if err = d.server.WaitMount(); err == nil {
-		d.loop, err = attach(d.path)
+		d.loop, err = attach(d.path())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("block device: %w", err), d.server.Unmount())
 	}
 	return d, nil
+}
+
+// path is that of the file that the loop device lies on.
+func (d *Device) path() string {
+	d.file.mu.Lock()
+	defer d.file.mu.Unlock()
+	return filepath.Join(d.dir, fileName(d.file.node))
 }
 
 // attach makes a loop device over a file. It lasts as long as it is open.
@@ -80,16 +88,18 @@ func (d *Device) Path() string { return d.loop.Name() }
 
 // Load makes the device hold an image and forget its events. It must not be
 // mounted. Its Path may be another one afterwards: the loop device is made anew,
-// as nothing else is sure to make the kernel forget what was on it.
+// as nothing else is sure to make the kernel forget what was on it. What an earlier
+// one has still to write fails.
 func (d *Device) Load(m Image) error {
 	if err := d.loop.Close(); err != nil {
 		return err
 	}
 	d.file.mu.Lock()
+	d.file.node++
 	d.file.now, d.file.log, d.file.cut = m.Clone(), nil, nil
 	d.file.mu.Unlock()
 	var err error
-	d.loop, err = attach(d.path)
+	d.loop, err = attach(d.path())
 	return err
 }
 
@@ -163,8 +173,15 @@ func (d *Device) warm() {
 	flush()
 }
 
+// Crowd gives the runtime more threads than there are processors, until what it
+// returns is called: who waits for the disk may not keep the disk from answering.
+func Crowd() (end func()) {
+	before := runtime.GOMAXPROCS(4 * runtime.NumCPU())
+	return func() { runtime.GOMAXPROCS(before) }
+}
+
 // Close takes the device away; it must not be mounted. The kernel lets go of the
 // file a moment after the loop device is closed, which nobody has to wait for.
 func (d *Device) Close() error {
-	return errors.Join(d.loop.Close(), unix.Unmount(filepath.Dir(d.path), unix.MNT_DETACH))
+	return errors.Join(d.loop.Close(), unix.Unmount(d.dir, unix.MNT_DETACH))
 }

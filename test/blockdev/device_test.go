@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,6 +106,29 @@ func TestCut(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(mnt, "b"), []byte("power is back"), 0o600))
 }
 
+// TestStays: a filesystem on the device that is unmounted here may live on in
+// another mount namespace. What it has still to write does not get into what is
+// loaded then.
+func TestStays(t *testing.T) {
+	d, mnt := newDevice(t)
+	must(t, d.Mount(mnt))
+	image := d.Image()
+	stays := exec.Command("cat")
+	stays.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	in, err := stays.StdinPipe()
+	must(t, err)
+	must(t, stays.Start())
+	must(t, os.WriteFile(filepath.Join(mnt, "a"), []byte("not flushed"), 0o600))
+	must(t, unix.Unmount(mnt, 0))
+	must(t, d.Load(image))
+	before := d.Len()
+	must(t, in.Close())
+	must(t, stays.Wait()) // and it unmounts the last of it
+	if n := d.Len() - before; n > 0 {
+		t.Errorf("%d events that are not of this image", n)
+	}
+}
+
 // leave, set to a directory, has TestKilled leave a device there.
 const leave = "SKEP_TEST_LEAVE"
 
@@ -157,7 +181,7 @@ func mountedBelow(t *testing.T, dir string) (left []string) {
 func usesFileOf(loop, dir string) bool {
 	b, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(strings.TrimSpace(loop)), "loop/backing_file"))
 	path := strings.TrimSpace(string(b))
-	return err == nil && (path == "/"+fileName || strings.HasPrefix(path, dir))
+	return err == nil && (strings.HasPrefix(path, "/disk") || strings.HasPrefix(path, dir))
 }
 
 // leaveBehind makes a device, mounts it, and waits to be killed.

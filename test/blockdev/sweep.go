@@ -36,7 +36,7 @@ func sweep() error {
 // dead reports whether nobody answers for a filesystem any more.
 func dead(dir string) bool {
 	var st unix.Stat_t
-	return unix.Stat(filepath.Join(dir, fileName), &st) == unix.ENOTCONN
+	return unix.Stat(dir, &st) == unix.ENOTCONN
 }
 
 type mounted struct{ dir, kind string }
