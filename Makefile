@@ -79,9 +79,11 @@ soak: deps
 
 # Every pair of operations with a crash at every moment in process, and with one
 # on a mount, by a kill of the server and by power loss below the local filesystem
-# (for which it has to be root); of each, then, random ones for CRASHTIME.
+# (for which it has to be root); of each, then, random ones for CRASHTIME. And the
+# whole daemon, which power is taken from for CRASHTIME.
 crash:
 	SKEP_CRASH=$(CRASHTIME) $(GO) test -count=1 -timeout 3h -v ./test/crash
+	SKEP_CRASH=$(CRASHTIME) $(GO) test -count=1 -timeout 1h -v -run '^TestPower$$' ./test/e2e
 
 # The mount at length: every call on every target beside ext4, and programs made
 # to find faults in filesystems.

@@ -90,6 +90,13 @@ func (h *History) AfterKill(got model.Listing, k int) error {
 // moment since the last that was promised; and each byte of a file, and its
 // size, is one that it had since it was flushed.
 func (h *History) AfterPowerLoss(got model.Listing, k int) error {
+	_, err := h.Moment(got, k)
+	return err
+}
+
+// Moment is the one that names and attributes are of in a tree that may be found
+// when the power went after k operations were acknowledged.
+func (h *History) Moment(got model.Listing, k int) (int, error) {
 	last := min(k+1, len(h.states)-1)
 	var errs []error
 	for i := last; i >= h.safeNames(k); i-- {
@@ -98,11 +105,11 @@ func (h *History) AfterPowerLoss(got model.Listing, k int) error {
 			err = h.contents(got, i, func(file uint64) int { return h.safeContent(file, k, i) }, last)
 		}
 		if err == nil {
-			return nil
+			return i, nil
 		}
 		errs = append(errs, fmt.Errorf("as of operation %d: %w", i, err))
 	}
-	return errors.Join(errs...)
+	return 0, errors.Join(errs...)
 }
 
 // AfterFault says whether a tree may be found by a process that began after all

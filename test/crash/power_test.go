@@ -42,18 +42,11 @@ func newPower(t *testing.T, r *rand.Rand, most int) *Power {
 	return x
 }
 
-// crowded gives the runtime more threads than there are processors: who waits
-// for the disk may not keep the disk from answering.
-func crowded(t *testing.T) {
-	before := runtime.GOMAXPROCS(4 * runtime.NumCPU())
-	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
-}
-
 // tryPower runs cases on disks of their own, some at a time.
 func tryPower(t *testing.T, from uint64, most int, cases func(yield func(Case) bool)) {
 	t.Helper()
 	workers := runtime.NumCPU()
-	crowded(t)
+	t.Cleanup(blockdev.Crowd())
 	todo := make(chan Case)
 	var wg sync.WaitGroup
 	var testers []*Power
@@ -124,7 +117,7 @@ func TestPowerRandom(t *testing.T) {
 
 // TestPowerBroken leaves out flushes of one kind each: the tester has to see it.
 func TestPowerBroken(t *testing.T) {
-	crowded(t)
+	t.Cleanup(blockdev.Crowd())
 	g := "A/g"
 	for name, b := range map[string]struct {
 		without omission
@@ -156,7 +149,7 @@ func TestPowerBroken(t *testing.T) {
 // killed and started again: what the file holds then survives power loss,
 // whatever that is.
 func TestPowerFailedFlush(t *testing.T) {
-	crowded(t)
+	t.Cleanup(blockdev.Crowd())
 	for _, passthrough := range []bool{false, true} {
 		t.Run(fmt.Sprintf("passthrough %v", passthrough), func(t *testing.T) {
 			x := newPower(t, rand.New(rand.NewPCG(1, 1)), 1)

@@ -108,11 +108,17 @@ func (d *Device) Mount(t testing.TB, args ...string) {
 	})
 }
 
-// MountAlone starts the daemon and waits until the drive is there.
-func (d *Device) MountAlone(t testing.TB, args ...string) {
+// BeginMount starts the daemon, which is to mount the drive.
+func (d *Device) BeginMount(t testing.TB, args ...string) {
 	t.Helper()
 	argv := append([]string{"--home", d.Home, "mount", "--foreground"}, args...)
 	d.proc = start(t, d.swarm.t, exec.Command(Binary(), append(argv, d.Mnt)...), d.log)
+}
+
+// MountAlone starts the daemon and waits until the drive is there.
+func (d *Device) MountAlone(t testing.TB, args ...string) {
+	t.Helper()
+	d.BeginMount(t, args...)
 	Until(t, 30*time.Second, "the drive is mounted", func() (bool, string) {
 		select {
 		case <-d.proc.ended:

@@ -38,7 +38,9 @@ func (d *drive) watchOthers(ctx context.Context) error {
 		if !alone {
 			d.log.Warn("there are commits of the drive that this device does not know: what they may need is not given up")
 		}
-		d.alone.Store(alone)
+		if was := d.alone.Swap(alone); alone && !was {
+			d.engine.Changed() // what was kept until now may go, also if nothing else changes
+		}
 		wait = othersEvery
 	}
 }
