@@ -163,13 +163,14 @@ func (t *Tree) Sync() error {
 func (t *Tree) syncTo(seq uint64) error { return t.st.SyncTo(seq) }
 
 // Run flushes what changed within a second, names and contents, until ctx ends;
-// the kernel does not tell of sync and syncfs.
+// the kernel does not tell of sync and syncfs. What was fetched has more time.
 func (t *Tree) Run(ctx context.Context) error {
 	var flushing sync.WaitGroup
 	flushing.Go(func() { t.flushWritten(ctx) })
 	defer flushing.Wait()
 	tick := time.NewTicker(time.Second / 2)
 	defer tick.Stop()
+	var lull lull
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -181,8 +182,11 @@ func (t *Tree) Run(ctx context.Context) error {
 				t.log.Info("access times were not kept", "err", err)
 			}
 		}
-		if !t.st.Durable(t.st.Seq()) || t.hasFetched() {
-			if err := t.Sync(); err != nil {
+		if lull.over(t.unrecorded()) {
+			t.recordFetched()
+		}
+		if seq := t.st.Seq(); !t.st.Durable(seq) {
+			if err := t.syncTo(seq); err != nil {
 				t.log.Error("flushing the journal failed", "err", err)
 			}
 		}

@@ -138,13 +138,14 @@ func (t *Tree) keepRange(in *inode, p []byte, at int64) error {
 	in.added.fetched.Add(at, at+int64(len(p)))
 	in.added.late.Add(at, at+int64(len(p)))
 	in.unflush()
+	t.came.Add(uint64(len(p)))
 	t.noteFetched(in)
 	return nil
 }
 
 // noteFetched takes note that the ranges of a file grew. The row that says so
-// follows at the next Sync, when what was fetched is on the disk; should the
-// process end before, it is fetched again. in.mu is held.
+// follows in the next lull, or at the next Sync, when what was fetched is on the
+// disk; should the process end before, it is fetched again. in.mu is held.
 func (t *Tree) noteFetched(in *inode) {
 	if in.gained {
 		return
@@ -153,7 +154,7 @@ func (t *Tree) noteFetched(in *inode) {
 	t.enlistFetched(in)
 }
 
-// enlistFetched has the next Sync record the ranges of a file.
+// enlistFetched has the ranges of a file recorded: see noteFetched.
 func (t *Tree) enlistFetched(in *inode) {
 	t.removeMu.Lock()
 	defer t.removeMu.Unlock()
@@ -163,11 +164,12 @@ func (t *Tree) enlistFetched(in *inode) {
 	}
 }
 
-// hasFetched reports whether recordFetched has something to do.
-func (t *Tree) hasFetched() bool {
+// unrecorded is of how many files something was fetched that is still to be
+// recorded, and how much was fetched of all files ever, recorded or not.
+func (t *Tree) unrecorded() (files int, came uint64) {
 	t.removeMu.Lock()
 	defer t.removeMu.Unlock()
-	return len(t.fetched) > 0
+	return len(t.fetched), t.came.Load()
 }
 
 // recordFetched flushes what was fetched since it was called last, and writes

@@ -117,6 +117,8 @@ type Tree struct {
 	punches  []punch             // ranges to free once it is safe
 	fetched  map[*inode]struct{} // files of which no row says yet what was fetched
 
+	came atomic.Uint64 // bytes that were fetched
+
 	files64, bytes64, here64 atomic.Int64 // how many files and bytes the tree holds, and how many of these are here
 	local64, unsynced64      atomic.Int64 // bytes of backing files, and of those that no commit has taken
 	small64                  atomic.Int64 // bytes of small files that may be let go of

@@ -20,7 +20,7 @@ import (
 func TestFlushedSoon(t *testing.T) { synctest.Test(t, flushedSoon) }
 
 func flushedSoon(t *testing.T) {
-	d, count := runningDevice(t)
+	d, count := runningDevice(t, Options{Passthrough: true})
 	const moment = 2 * flushEvery
 	wantFlushes := func(what string, files int, wait time.Duration, do func()) {
 		t.Helper()
@@ -90,9 +90,9 @@ func byKernel(t *testing.T, f *File) {
 }
 
 // runningDevice is one that flushes by itself, until the test ends.
-func runningDevice(t *testing.T) (*device, *flushes) {
+func runningDevice(t *testing.T, o Options) (*device, *flushes) {
 	f := &flushes{FS: disk.Local}
-	d := &device{t: t, dir: t.TempDir(), fs: f, opt: Options{Passthrough: true}}
+	d := &device{t: t, dir: t.TempDir(), fs: f, opt: o}
 	d.open()
 	run, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -111,7 +111,7 @@ func runningDevice(t *testing.T) (*device, *flushes) {
 func TestFlushedSoonFails(t *testing.T) { synctest.Test(t, flushedSoonFails) }
 
 func flushedSoonFails(t *testing.T) {
-	d, count := runningDevice(t)
+	d, count := runningDevice(t, Options{Passthrough: true})
 	broken := errors.New("broken")
 	f := d.create(Root, "file")
 	count.mu.Lock()
