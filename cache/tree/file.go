@@ -19,6 +19,7 @@ type File struct {
 	writable bool
 	sync     bool
 	fresh    bool // the file was empty when it was opened
+	ofMany   bool // see OneOfMany
 	noAtime  bool
 }
 
@@ -78,9 +79,13 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 		t.changedContent(in)
 	}
 	f := t.handle(in, flags)
-	f.fresh = true
+	f.fresh, f.ofMany = true, isWhole(flags) && t.burst.on(t.now())
 	return f, a, nil
 }
+
+// OneOfMany reports whether the file was made within a burst of small ones, to be
+// written as a whole: it is likely to be written by a call or two, and closed.
+func (f *File) OneOfMany() bool { return f.ofMany }
 
 // mayPass reports whether a file that is created or truncated with these flags
 // may be written by the kernel alone. That would not take set-user-id away. A
@@ -91,10 +96,13 @@ func (t *Tree) mayPass(flags int, mode uint32) bool {
 	if !t.opt.Passthrough || mode&(modeSUID|modeSGID) != 0 || !isWritable(flags) || flags&(os.O_APPEND|os.O_SYNC|unix.O_DSYNC) != 0 {
 		return false
 	}
-	if t.burst.on(t.now()) || !t.room.PassThrough() {
-		return false
-	}
-	return flags&accessModes == os.O_WRONLY || flags&(os.O_TRUNC|os.O_EXCL) != 0
+	return isWhole(flags) && !t.burst.on(t.now()) && t.room.PassThrough()
+}
+
+// isWhole reports whether who creates or truncates a file with these flags writes
+// all of it anew.
+func isWhole(flags int) bool {
+	return flags&accessModes == os.O_WRONLY || isWritable(flags) && flags&(os.O_TRUNC|os.O_EXCL) != 0
 }
 
 // handle makes a handle of an inode of which the caller passes on a reference;

@@ -15,10 +15,10 @@ import (
 func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	ctx, dir, flags := f.call(cancel), inoOf(in.NodeId), int(in.Flags)
 	h, a, err := f.tree.Create(ctx, dir, name, in.Mode, flags, ownerOf(&in.InHeader, in.Umask))
-	direct := flags&unix.O_DIRECT != 0 || isRollbackJournal(name)
 	if errors.Is(err, tree.ErrExists) && flags&unix.O_EXCL == 0 {
 		h, a, err = f.openExisting(ctx, dir, name, flags, in.OpenFlags)
 	}
+	direct := flags&unix.O_DIRECT != 0 || isRollbackJournal(name) || err == nil && h.OneOfMany()
 	return f.created("create", in, h, a, direct, err, out)
 }
 

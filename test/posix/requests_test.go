@@ -1,6 +1,7 @@
 package posix
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -29,6 +30,7 @@ func TestRequests(t *testing.T) {
 			}
 			d := newDrive(t, config{Passthrough: passed, Trace: filepath.Join(t.TempDir(), "trace")})
 			countRequests(t, d, passed)
+			countOfMany(t, d)
 		})
 	}
 }
@@ -96,6 +98,21 @@ func countRequests(t *testing.T, d *drive, passed bool) {
 			t.Errorf("%s: got %v, want %v", tt.what, got, tt.want)
 		}
 	}
+}
+
+// countOfMany makes small files until one costs as little as one of many does. How
+// many that takes depends on how fast they follow each other.
+func countOfMany(t *testing.T, d *drive) {
+	want := counts{"LOOKUP": 1, "CREATE": 1, "WRITE": 1, "RELEASE": 1}
+	var got counts
+	for i := range 200 {
+		stat(t, d.root)
+		got = d.requests(func() { write(t, d.path(fmt.Sprint("many", i)), unix.O_CREAT, 100) })
+		if maps.Equal(got, want) {
+			return
+		}
+	}
+	t.Errorf("one of many small files: got %v, want %v", got, want)
 }
 
 func stat(t *testing.T, path string) { must(t, unix.Stat(path, new(unix.Stat_t))) }
