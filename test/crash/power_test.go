@@ -2,10 +2,12 @@ package crash
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -220,4 +222,83 @@ func nilOr(errno unix.Errno) error {
 		return nil
 	}
 	return errno
+}
+
+// TestPowerUnasked: what no program had flushed survives power loss all the same
+// once a second is over, names and contents. A busy machine may take longer, but
+// hardly three times.
+func TestPowerUnasked(t *testing.T) {
+	t.Cleanup(blockdev.Crowd())
+	const soon, tries = 3 * time.Second, 3
+	for _, passthrough := range []bool{false, true} {
+		t.Run(fmt.Sprintf("passthrough %v", passthrough), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 1))
+			x, eye := newPower(t, r, 1), newPower(t, r, 1)
+			var took [tries]time.Duration
+			for i := range took {
+				var err error
+				if took[i], err = x.unasked(passthrough, eye); err != nil {
+					t.Fatal(err)
+				}
+				if took[i] < soon {
+					t.Logf("safe after %v", took[:i+1])
+					return
+				}
+			}
+			t.Errorf("safe after %v", took)
+		})
+	}
+}
+
+// unasked changes names and contents and tells how long it took until the device
+// had all of it. Another device is there to look at what this one has.
+func (x *Power) unasked(passthrough bool, eye *Power) (took time.Duration, err error) {
+	before, err := x.prepare(Case{Passthrough: passthrough, Setup: setup})
+	if err != nil {
+		return 0, err
+	}
+	m := model.New()
+	for _, op := range setup {
+		m.Do(op)
+	}
+	return took, x.mounted(before.image, func() error {
+		d, err := servedAt(x.dir, x.home(), passthrough, "")
+		if err == nil {
+			err = d.Start()
+		}
+		if err != nil {
+			return err
+		}
+		defer d.Kill()
+		for _, op := range []model.Op{{Kind: model.Write, Path: "A/g", Off: 100, Len: 1500, Fill: 5}, {Kind: model.Create, Path: "n"},
+			{Kind: model.Write, Path: "n", Len: 17000, Fill: 6}, {Kind: model.Rename, Path: "A/f", To: "B/n"}} {
+			m.Do(op)
+			if r := d.Do(op); r.Errno != 0 {
+				return fmt.Errorf("%v: %v", op, r)
+			}
+		}
+		took, err = x.untilSafe(before.image, &drive{holders: newHolders(), passthrough: passthrough}, m.Listing(), eye)
+		return err
+	})
+}
+
+// untilSafe waits for a flush behind which everything is there.
+func (x *Power) untilSafe(before blockdev.Image, was *drive, want model.Listing, eye *Power) (time.Duration, error) {
+	began := time.Now()
+	lost := blockdev.Losses(x.Rand, 0)[1]
+	for seen := 0; ; time.Sleep(time.Millisecond) {
+		events, took := x.dev.Events(), time.Since(began)
+		if !slices.ContainsFunc(events[seen:], blockdev.Event.IsFlush) {
+			if took > time.Minute {
+				return took, errors.New("nothing was flushed for a minute")
+			}
+			continue
+		}
+		seen = len(events)
+		eye.seen = map[uint64]bool{}
+		err := eye.look(blockdev.PowerLoss(before, events, lost), was, 0, func(l model.Listing) error { return model.Differ(l, want) })
+		if err == nil || took > time.Minute {
+			return took, err
+		}
+	}
 }
