@@ -13,8 +13,11 @@ func (f *File) Release() {
 	if f.writable {
 		in.writers--
 	}
-	if in.opens == 0 {
+	switch {
+	case in.opens == 0:
 		t.settleClosed(in)
+	case f.writable && in.writers == 0 && in.passthrough && !in.orphan:
+		t.settleWritten(in)
 	}
 	if f.fresh && f.writable {
 		t.burst.wrote(in.row.size, t.now())
@@ -45,6 +48,22 @@ func (t *Tree) settleClosed(in *inode) {
 	}
 	t.closeBacking(in)
 	in.passthrough, in.seenSet = false, false
+}
+
+// settleWritten takes note that a file which the kernel wrote alone has changed, now
+// that it does not any more, though somebody still reads it: whatever commit took it
+// before may have read it before the last write. The gate and in.mu are held.
+func (t *Tree) settleWritten(in *inode) {
+	c, e := t.lockedChange(in)
+	r := e.touched()
+	r.flags |= flagDirty
+	r.dirtyEpoch = c.epoch
+	// Known in memory at once, so that no commit settles it, should the tables not
+	// take it now: the last close marks it again.
+	in.row, in.soft, in.whole = *r, true, true
+	if err := c.applyLocked(); err != nil {
+		t.log.Warn("noting what was written", "path", t.Path(in.ino), "err", err)
+	}
 }
 
 // closeBacking closes the backing file of an inode if nobody needs it open;

@@ -26,7 +26,7 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 		waits(ctx)
 	}
 	for {
-		if err := t.flushUnlocked(in); err != nil || in.orphan {
+		if err := t.flushUnlocked(in); err != nil {
 			return err
 		}
 		small := !in.row.has(flagBacking)

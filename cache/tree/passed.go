@@ -11,7 +11,8 @@ import (
 )
 
 // notePassed marks a file that the kernel writes alone, if it changed since the
-// last commit that took it.
+// last commit that took it. Whoever reads it in this commit, be it because an
+// earlier one that took it failed, has to look whether it moves.
 func (c *Cut) notePassed(in *inode, b *state.Batch) {
 	if !in.passthrough || in.writers == 0 || in.orphan || in.file == nil {
 		return
@@ -21,10 +22,10 @@ func (c *Cut) notePassed(in *inode, b *state.Batch) {
 		return
 	}
 	in.noteBacking(st, c.t)
+	c.passed[in.ino] = true
 	if in.taken != nil && sameContent(st, *in.taken) {
 		return
 	}
-	c.passed[in.ino] = true
 	in.row.flags |= flagDirty
 	in.row.dirtyEpoch = c.epoch
 	in.soft, in.whole, in.markedEpoch = true, true, c.epoch

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
 
@@ -115,5 +116,49 @@ func TestWrittenAloneDuringACut(t *testing.T) {
 	got := make([]byte, len(want))
 	if err := cf.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
 		t.Error("the content is not as of the cut", err)
+	}
+}
+
+// A commit that took a file which the kernel writes alone, and failed, spares the
+// next one nothing: it has to look whether the file moves while it reads it.
+func TestPassedAfterACommitThatFailed(t *testing.T) {
+	d := newDevice(t, Options{Passthrough: true})
+	f, a, err := d.Create(ctx, Root, "image", 0o644, os.O_WRONLY|os.O_EXCL, Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	writeAlone(t, f, bytes.Repeat([]byte("A"), 2*dag.ChunkSize), 0)
+	read := func(between func()) error {
+		cut, err := d.Cut()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cut.Close() // and the commit failed
+		in, ok, err := cut.Inode(a.Ino)
+		if !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		cf, err := cut.OpenFile(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cf.Close()
+		p := make([]byte, dag.ChunkSize)
+		if err := cf.ReadAt(ctx, p, 0); err != nil {
+			t.Fatal(err)
+		}
+		between()
+		if err := cf.ReadAt(ctx, p, dag.ChunkSize); err != nil {
+			t.Fatal(err)
+		}
+		return cf.Taken()
+	}
+	if err := read(func() {}); err != nil {
+		t.Fatal(err)
+	}
+	err = read(func() { writeAlone(t, f, bytes.Repeat([]byte("B"), 2*dag.ChunkSize), 0) })
+	if !errors.Is(err, ErrMoving) {
+		t.Errorf("half of one version and half of another were taken: %v", err)
 	}
 }

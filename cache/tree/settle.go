@@ -106,7 +106,7 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 		switch {
 		case r.has(flagBacking) && !r.has(flagPartial):
 			ch.dropRanges(in)
-		case in.added.n > 0: // it is flushed
+		case in.added.n > 0 && in.isFlushed(): // else something was fetched meanwhile: see recordRanges
 			ch.putRanges(in)
 		}
 	}

@@ -1,6 +1,7 @@
 package writeback_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"skep/cache/disk"
 	"skep/cache/tree"
 	"skep/cache/writeback"
+	"skep/chunker/commit"
 	"skep/test/memswarm"
 )
 
@@ -130,4 +132,63 @@ func TestMovingNewFile(t *testing.T) {
 	passed(t, f, "at rest at last")
 	d.sync()
 	check(t, d.committed(), map[string]string{"old": "at rest at last", "second": "at rest at last"})
+}
+
+// passedBesideAReader is a file that the kernel writes alone, of which a commit has the
+// beginning, and which somebody else reads.
+func passedBesideAReader(d *device, content string) (w, r *tree.File) {
+	d.t.Helper()
+	w, a, err := d.tree.Create(ctx, tree.Root, "f", 0o644, os.O_WRONLY|os.O_EXCL, tree.Owner{})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	passed(d.t, w, content)
+	if r, err = d.tree.Open(ctx, a.Ino, os.O_RDONLY); err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(r.Release)
+	return w, r
+}
+
+// What the kernel wrote alone is committed when the writer has closed the file,
+// though somebody else goes on reading it.
+func TestWrittenBesideAReader(t *testing.T) {
+	d, _ := movingDevice(t)
+	w, _ := passedBesideAReader(d, "first, and not for long")
+	d.sync()
+	passed(t, w, "second")
+	w.Release()
+	d.sync()
+	check(t, d.committed(), map[string]string{"f": "second and not for long"})
+}
+
+// Nor does a commit that had read the file before it was written take it for clean.
+func TestWrittenWhileACommitIsPublished(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: swarm, pass: true}
+	var meanwhile func()
+	d.publish = func(ctx context.Context, h commit.Head) error {
+		err := swarm.Publish(ctx, h)
+		if meanwhile != nil {
+			meanwhile()
+			meanwhile = nil
+		}
+		return err
+	}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	w, _ := passedBesideAReader(d, "first, and not for long")
+	meanwhile = func() {
+		passed(t, w, "second")
+		if err := w.Sync(ctx, false); err != nil {
+			t.Error(err)
+		}
+		w.Release()
+	}
+	d.sync()
+	if meanwhile != nil {
+		t.Fatal("nothing was published")
+	}
+	d.sync()
+	check(t, d.committed(), map[string]string{"f": "second and not for long"})
 }

@@ -211,8 +211,12 @@ func (h *History) contents(got model.Listing, i int, since func(file uint64) int
 	return nil
 }
 
-// among says whether each byte of b, and its length, is from one of versions.
+// among says whether each byte of b, and its length, is from one of versions. There
+// is none of a file that had no name any more when it was flushed.
 func among(b []byte, versions [][]byte) error {
+	if len(versions) == 0 {
+		return nil
+	}
 	least, most := len(versions[0]), 0
 	for _, v := range versions {
 		least, most = min(least, len(v)), max(most, len(v))

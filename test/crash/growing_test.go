@@ -11,14 +11,15 @@ import (
 	"skep/cache/disk"
 	"skep/cache/state"
 	"skep/cache/tree"
+	"skep/chunker/dag"
 	"skep/test/memdisk"
 )
 
 // meanwhile is a disk on which something happens once while the journal is
-// flushed.
+// flushed, or after a backing file was.
 type meanwhile struct {
 	disk.FS
-	during func()
+	during, after func()
 }
 
 type meanwhileFile struct {
@@ -37,10 +38,15 @@ func (f meanwhileFile) Datasync() error {
 		f.on.during = nil
 		do()
 	}
-	return f.File.Datasync()
+	err := f.File.Datasync()
+	if do := f.on.after; do != nil && strings.HasPrefix(f.name, "/files/") {
+		f.on.after = nil
+		do()
+	}
+	return err
 }
 
-func openOn(t *testing.T, fs disk.FS, d *memdisk.Disk) (*tree.Tree, *state.Store) {
+func openOn(t *testing.T, fs disk.FS, d *memdisk.Disk, h *holders) (*tree.Tree, *state.Store) {
 	t.Helper()
 	o := stateOptions(d)
 	o.Disk = fs
@@ -52,7 +58,7 @@ func openOn(t *testing.T, fs disk.FS, d *memdisk.Disk) (*tree.Tree, *state.Store
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := tree.Open(tree.Options{State: st, Backing: files, Device: 1, Now: d.Now})
+	tr, err := tree.Open(tree.Options{State: st, Backing: files, Content: h, Device: 1, Now: d.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +70,7 @@ func openOn(t *testing.T, fs disk.FS, d *memdisk.Disk) (*tree.Tree, *state.Store
 func TestGrowsWhileItIsFlushed(t *testing.T) {
 	d := memdisk.New()
 	disk := &meanwhile{FS: d}
-	tr, _ := openOn(t, disk, d)
+	tr, _ := openOn(t, disk, d, newHolders())
 	f, _, err := tr.Create(ctx, tree.Root, "log", 0o644, os.O_RDWR, tree.Owner{})
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +92,7 @@ func TestGrowsWhileItIsFlushed(t *testing.T) {
 	}
 	for _, loss := range d.Losses(d.Len(), rand.New(rand.NewPCG(1, 2)), 2) {
 		after := d.PowerLoss(d.Len(), loss)
-		tr, st := openOn(t, after, after)
+		tr, st := openOn(t, after, after, newHolders())
 		if got := contentOf(t, tr, "log"); !bytes.HasPrefix(got, first) {
 			t.Errorf("losing %s: %d bytes are there, not those that were flushed", loss.Name, len(got))
 		}
@@ -113,4 +119,59 @@ func contentOf(t *testing.T, tr *tree.Tree, name string) []byte {
 		t.Fatal(err)
 	}
 	return p[:n]
+}
+
+// What is fetched while a commit settles is not called resident before it is on the
+// disk, though a write that was flushed is.
+func TestFetchedWhileACommitSettles(t *testing.T) {
+	d, h := memdisk.New(), newHolders()
+	disk := &meanwhile{FS: d}
+	tr, _ := openOn(t, disk, d, h)
+	f, a, err := tr.Create(ctx, tree.Root, "db", 0o644, os.O_RDWR, tree.Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Repeat([]byte("A"), 3*dag.ChunkSize)
+	if _, err := f.WriteAt(ctx, want, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	f.Release()
+	commit := func() {
+		t.Helper()
+		if err := h.commit(tr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit()
+	if n, err := tr.Evict(ctx, a.Ino, false); err != nil || n == 0 {
+		t.Fatal(n, err)
+	}
+	if err := tr.FinishEvictions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = tr.Open(ctx, a.Ino, os.O_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	copy(want[10:], "changed")
+	if _, err := f.WriteAt(ctx, want[10:17], 10, false); err != nil {
+		t.Fatal(err)
+	}
+	disk.after = func() { // beside the commit
+		if _, err := f.ReadAt(ctx, make([]byte, 100), 2*dag.ChunkSize); err != nil {
+			t.Error(err)
+		}
+	}
+	commit()
+	if disk.after != nil {
+		t.Fatal("the commit flushed nothing")
+	}
+	for _, loss := range d.Losses(d.Len(), rand.New(rand.NewPCG(1, 2)), 2) {
+		after := d.PowerLoss(d.Len(), loss)
+		tr, st := openOn(t, after, after, h)
+		if !bytes.Equal(contentOf(t, tr, "db"), want) {
+			t.Errorf("losing %s: the content is another", loss.Name)
+		}
+		tr.Close()
+		_ = st.Close()
+	}
 }
