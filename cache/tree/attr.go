@@ -131,7 +131,7 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (Attr, error) {
 func (c *change) setAttr(e *edit, s SetAttr) error {
 	var r *row
 	switch {
-	case s.Mode != nil || s.UID != nil || s.GID != nil || s.Mtime != nil || s.Ctime != nil || s.KillPriv:
+	case s.Mode != nil || s.UID != nil || s.GID != nil || s.Mtime != nil || s.Ctime != nil || s.KillPriv || s.KillOwner:
 		r = e.touched()
 	case s.Atime != nil:
 		r = e.local()
@@ -144,7 +144,7 @@ func (c *change) setAttr(e *edit, s SetAttr) error {
 	case s.Mode != nil:
 		r.mode = r.mode&modeType | *s.Mode&0o7777
 		return c.chmodList(e)
-	case s.KillPriv && (s.UID != nil || s.GID != nil):
+	case s.KillOwner:
 		r.mode = killOwner(r.mode)
 	case s.KillPriv:
 		r.mode = killPriv(r.mode)

@@ -58,6 +58,8 @@ type SetAttr struct {
 	Atime, Mtime, Ctime *Time
 	// KillPriv clears set-user-id and set-group-id as a write would.
 	KillPriv bool
+	// KillOwner clears them as a change of owner would.
+	KillOwner bool
 	// File is the handle through which Size is set, if there is one.
 	File *File
 }

@@ -122,7 +122,11 @@ func (f *FS) wanted(in *fuse.SetAttrIn) tree.SetAttr {
 	s.Atime = wantedTime(has(fuse.FATTR_ATIME), has(fuse.FATTR_ATIME_NOW), now, in.Atime, in.Atimensec)
 	s.Mtime = wantedTime(has(fuse.FATTR_MTIME), has(fuse.FATTR_MTIME_NOW), now, in.Mtime, in.Mtimensec)
 	s.Ctime = wantedTime(has(fuse.FATTR_CTIME), false, now, in.Ctime, in.Ctimensec)
-	s.KillPriv = has(fuse.FATTR_KILL_SUIDGID)
+	// A request that says nothing at all is a change of owner that changes nothing, or
+	// comes before a write (to a passed-through file, or by fallocate) of somebody who
+	// may not leave set-user-id behind.
+	s.KillOwner = in.Valid == 0 || has(fuse.FATTR_KILL_SUIDGID) && (s.UID != nil || s.GID != nil)
+	s.KillPriv = has(fuse.FATTR_KILL_SUIDGID) && !s.KillOwner
 	return s
 }
 

@@ -191,12 +191,7 @@ func (f *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 	if !ok {
 		return fuse.EBADF
 	}
-	ctx := f.call(cancel)
-	err := h.Allocate(ctx, int64(in.Offset), int64(in.Length), in.Mode)
-	if err == nil && in.Uid != 0 { // the request has no flag for it, as that of a write has
-		_, err = f.tree.SetAttr(ctx, h.Ino(), tree.SetAttr{KillPriv: true})
-	}
-	return f.status("fallocate", in.NodeId, err)
+	return f.status("fallocate", in.NodeId, h.Allocate(f.call(cancel), int64(in.Offset), int64(in.Length), in.Mode))
 }
 
 // Lseek finds data or a hole; all else the kernel does by itself.

@@ -96,6 +96,23 @@ func become(uid, gid int, groups []uint32) {
 	call(unix.SYS_SETRESUID, same, uintptr(uid), same)
 }
 
+// fsetid gives the thread the right to leave set-user-id on what it writes, or takes
+// it.
+func fsetid(yes bool) {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&head, &sets[0]); err != nil {
+		panic(err)
+	}
+	sets[0].Effective &^= 1 << unix.CAP_FSETID
+	if yes {
+		sets[0].Effective |= 1 << unix.CAP_FSETID
+	}
+	if err := unix.Capset(&head, &sets[0]); err != nil {
+		panic(err)
+	}
+}
+
 func number(s string) int {
 	n, err := strconv.ParseInt(s, 0, 64)
 	if err != nil {
@@ -151,6 +168,7 @@ func (i *interpreter) define() {
 	}
 	i.ops = map[string]func([]string){
 		"as":        func(a []string) { i.as(a) },
+		"fsetid":    func(a []string) { fsetid(a[0] == "yes") },
 		"umask":     func(a []string) { unix.Umask(number(a[0])) },
 		"mkdir":     at(func(p string, a []string) error { return unix.Mkdir(p, uint32(number(a[0]))) }),
 		"rmdir":     at(func(p string, _ []string) error { return unix.Rmdir(p) }),
