@@ -9,7 +9,6 @@ import (
 
 // Allocate reserves, zeroes or punches out a range, as fallocate.
 func (f *File) Allocate(ctx context.Context, off, n int64, mode uint32) error {
-	in, t := f.in, f.t
 	const known = unix.FALLOC_FL_KEEP_SIZE | unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_ZERO_RANGE
 	switch {
 	case !f.writable:
@@ -22,10 +21,19 @@ func (f *File) Allocate(ctx context.Context, off, n int64, mode uint32) error {
 		return ErrUnsupported
 	}
 	if mode&unix.FALLOC_FL_PUNCH_HOLE == 0 {
-		if err := t.room.Write(ctx, n); err != nil {
+		if err := f.t.room.Write(ctx, n); err != nil {
 			return err
 		}
 	}
+	err := f.allocate(off, n, mode)
+	if err == nil && f.sync {
+		err = f.Sync(ctx, true)
+	}
+	return err
+}
+
+func (f *File) allocate(off, n int64, mode uint32) error {
+	in, t := f.in, f.t
 	t.gate.RLock()
 	defer t.gate.RUnlock()
 	defer t.changed()

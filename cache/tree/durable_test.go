@@ -241,6 +241,9 @@ func TestSyncedWriteFails(t *testing.T) {
 	if n, err := f.WriteAt(ctx, pattern(100_000, 1), 0, false); n != 0 || err == nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
+	if err := f.Allocate(ctx, 0, 200_000, 0); err == nil {
+		t.Error("room was reserved for good on a disk that flushes nothing")
+	}
 }
 
 // The sweep may come by a backing file whose inode was unlinked just now: power
