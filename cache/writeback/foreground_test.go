@@ -12,6 +12,8 @@ import (
 
 	"skep/cache/tree"
 	"skep/cache/writeback"
+	"skep/chunker/block"
+	"skep/chunker/link"
 	"skep/test/memswarm"
 )
 
@@ -22,6 +24,11 @@ const programEnv = "SKEP_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(programEnv) == "" {
+		// What compresses makes channels when it is used first, which is not to be in
+		// a bubble.
+		if _, err := block.NewSealer(convergence).Seal(link.Raw, make([]byte, 1<<16), nil); err != nil {
+			panic(err)
+		}
 		os.Exit(m.Run())
 	}
 	b := []byte{0}
