@@ -58,6 +58,9 @@ type Config struct {
 	Grace time.Duration
 	// Timeout bounds one range, and one shard; 0 is 60 s.
 	Timeout time.Duration
+	// Shun is the longest time for which a peer that failed, again and again, is
+	// asked last, and gets no new slots; 0 is five minutes.
+	Shun time.Duration
 }
 
 // Swarm is safe for concurrent use.
@@ -86,10 +89,9 @@ type shun struct {
 	times int
 }
 
-const (
-	firstShun   = 5 * time.Second
-	longestShun = 5 * time.Minute
-)
+// firstShun is how long a peer is asked last after it failed once, unless the longest
+// is less than three times that.
+const firstShun = 5 * time.Second
 
 // New returns a Swarm.
 func New(c Config) *Swarm {
@@ -108,6 +110,7 @@ func New(c Config) *Swarm {
 	set(&c.Silence, 10*time.Second)
 	set(&c.Grace, 5*time.Second)
 	set(&c.Timeout, time.Minute)
+	set(&c.Shun, 5*time.Minute)
 	return &Swarm{c: c, manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
 		shunned: map[group.PeerKey]shun{}, paces: map[group.PeerKey]*pace{}}
 }
@@ -146,7 +149,7 @@ func (s *Swarm) shun(p group.PeerKey) {
 	defer s.mu.Unlock()
 	sh := s.shunned[p]
 	sh.times++
-	sh.until = s.c.Now().Add(min(firstShun<<min(sh.times-1, 10), longestShun))
+	sh.until = s.c.Now().Add(min(min(firstShun, s.c.Shun/3)<<min(sh.times-1, 10), s.c.Shun))
 	s.shunned[p] = sh
 }
 

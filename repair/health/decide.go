@@ -253,8 +253,8 @@ func (s *State) move(g *keptGroup, a Action, now time.Time, from *pool) (Action,
 		return Action{}, false
 	}
 	to, ok := from.pick(g)
-	if !ok {
-		s.later(g, slot, now)
+	if !ok { // that costs nothing, and somebody may come any time
+		g.kept[slot].retry = now.Add(s.cfg.firstRetry())
 		return Action{}, false
 	}
 	a.Peer = to

@@ -474,6 +474,36 @@ func TestAuditsAddUp(t *testing.T) {
 	}
 }
 
+// However short the time scale, a peer is audited once a second at most.
+func TestAuditsAreBounded(t *testing.T) {
+	b := newBench(t, 4, 7, 0, func(c *Config, _ *Group) { c.Leaves, c.DeadAfter = 0, 30*time.Second })
+	b.run(time.Minute)
+	b.did = nil
+	b.run(time.Minute)
+	audits := map[group.PeerKey]int{}
+	for _, a := range b.did {
+		if a.Kind == Prove {
+			audits[a.Peer]++
+		}
+	}
+	for n := 1; n <= 7; n++ {
+		if got := audits[key(n)]; got < 50 || got > 61 {
+			t.Errorf("peer %d: %d audits a minute", n, got)
+		}
+	}
+}
+
+// While nobody is there to take the slot of a dead holder, it is looked again soon,
+// however long that lasts.
+func TestSlotIsMovedSoonAfterSomebodyComes(t *testing.T) {
+	b := newBench(t, 4, 7, 0, nil)
+	b.run(day)
+	b.away[key(3)] = true
+	b.none(b.run(20 * day))
+	b.spare = append(b.spare, place.Candidate{Key: key(101), Free: 1 << 50, Availability: 1})
+	b.one(b.run(2*time.Hour), Move, 2)
+}
+
 func TestSetGroupKeepsWhatWasFound(t *testing.T) {
 	b := newBench(t, 4, 7, 0, nil)
 	b.truth[key(1)] = packs(1) // it lost packs 1 and 2

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"fmt"
@@ -85,7 +86,7 @@ func newNetworkOn(h home.Dir, s home.Settings, on skephost.Config, log *slog.Log
 	n.client = client.New(n.host, client.Options{Find: n.dht.FindPeer})
 	n.survey = &swarm.Survey{Host: n.host, Greeter: n.client, Peers: n.peers, Table: n.dht.Peers,
 		Every: greetEvery(s), Now: time.Now, Log: log}
-	n.swarm = swarm.New(swarm.Config{Holders: n.client, Finder: n.dht, Peers: n.peers, Log: log})
+	n.swarm = swarm.New(swarm.Config{Holders: n.client, Finder: n.dht, Peers: n.peers, Shun: min(scale(s)/12, mostShun), Log: log})
 	n.records = &swarm.Records{Keepers: n.client, Directory: n.dht, Peers: n.peers}
 	return n, nil
 }
@@ -107,11 +108,16 @@ func (n *network) services() []service {
 
 // greetEvery is how often known peers are greeted, by the one time scale.
 func greetEvery(s home.Settings) time.Duration {
-	dead := time.Duration(s.DeadAfter)
-	if dead == 0 {
-		dead = 72 * time.Hour
-	}
-	return max(time.Second, min(dead/72, 10*time.Minute))
+	return max(time.Second, min(scale(s)/72, 10*time.Minute))
+}
+
+// mostShun is the longest that a peer that failed gets no new slots, if the time
+// scale does not make it less.
+const mostShun = 5 * time.Minute
+
+// scale is the one time scale.
+func scale(s home.Settings) time.Duration {
+	return cmp.Or(time.Duration(s.DeadAfter), health.DefaultDeadAfter)
 }
 
 func parseListen(lines []string) ([]multiaddr.Multiaddr, error) {
