@@ -88,7 +88,7 @@ func (l *Loop) takeGroups(all []Group, now time.Time) (found []finding) {
 			continue
 		}
 		kept[g.ID] = true
-		if l.moved[g.ID] {
+		if l.moved[g.ID] || l.telling[g.ID] > 0 {
 			continue
 		}
 		l.groups[g.ID] = g.Group

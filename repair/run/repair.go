@@ -37,6 +37,25 @@ func (l *Loop) repair(ctx context.Context, a health.Action, g group.Group, m *mo
 
 // report ends a repair, and reports whether a slot has a new holder.
 func (l *Loop) report(a health.Action, m *move, stored group.Bitmap, full bool) bool {
+	if !l.ended(a, m, stored, full) {
+		return false
+	}
+	err := l.c.Account.Moved(a.Group, a.Slot, a.Peer)
+	if err != nil {
+		l.c.Log.Error("a slot's new holder was not noted", "group", a.Group, "slot", a.Slot, "err", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.moved[a.Group] = true
+	if l.telling[a.Group]--; l.telling[a.Group] == 0 {
+		delete(l.telling, a.Group)
+	}
+	return err == nil
+}
+
+// ended tells the state how a repair ended, and reports whether the account is to be
+// told of a new holder.
+func (l *Loop) ended(a health.Action, m *move, stored group.Bitmap, full bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if k := (slotKey{a.Group, a.Slot}); l.moves[k] == m {
@@ -56,14 +75,10 @@ func (l *Loop) report(a health.Action, m *move, stored group.Bitmap, full bool) 
 	if !ok || g.Slots[a.Slot].Holder != a.Peer {
 		return false // it went back, or the slot went to somebody else
 	}
-	// The account is told before it can be read again: what was read by now is
-	// from before, and what it says then is told to the state anew.
-	l.moved[a.Group] = true
+	// What is read of the account until it was told, and what was read by now, may be
+	// from before. What it says then is told to the state anew.
+	l.telling[a.Group]++
 	delete(l.given, a.Group)
-	if err := l.c.Account.Moved(a.Group, a.Slot, a.Peer); err != nil {
-		l.c.Log.Error("a slot's new holder was not noted", "group", a.Group, "slot", a.Slot, "err", err)
-		return false
-	}
 	return true
 }
 

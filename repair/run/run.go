@@ -107,7 +107,8 @@ type Loop struct {
 	state   *health.State
 	groups  map[group.ID]group.Group // as the account has them
 	given   map[group.ID]Group       // as the state was told last
-	moved   map[group.ID]bool        // these got a holder since the account began to be read
+	telling map[group.ID]int         // new holders of which the account is being told
+	moved   map[group.ID]bool        // it was told of these since it began to be read
 	moves   map[slotKey]*move        // under way
 	avoided map[group.PeerKey]avoidance
 	struck  map[group.PeerKey]time.Time // last lies in the directory that the state knows of
@@ -136,6 +137,7 @@ func New(c Config) *Loop {
 		state:   health.New(c.Health),
 		groups:  map[group.ID]group.Group{},
 		given:   map[group.ID]Group{},
+		telling: map[group.ID]int{},
 		moved:   map[group.ID]bool{},
 		moves:   map[slotKey]*move{},
 		avoided: map[group.PeerKey]avoidance{},

@@ -395,6 +395,35 @@ func TestPause(t *testing.T) {
 	})
 }
 
+// While a disk takes its time to note a new holder, others are not held up, and what
+// is read of the account meanwhile does not undo the move.
+func TestAccountIsSlowToNoteAMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 19, k: 2, n: 4, spares: 3, packs: 3, local: true})
+		w.account.onMove = func() {
+			<-time.After(2 * time.Hour)
+			for tries := 0; !w.loop.Free(); tries++ { // a Step has it for a moment
+				if <-time.After(time.Second); tries == 100 {
+					panic("the state is locked")
+				}
+			}
+		}
+		w.pass(time.Hour)
+		w.holder(0).Be(holders.Behaviour{Away: true})
+		for begin := time.Now(); time.Since(begin) < deadAfter+6*time.Hour; {
+			<-time.After(10 * time.Minute)
+			w.loop.Refresh()
+			w.loop.Step(t.Context()) // also while the account is being told
+			synctest.Wait()
+		}
+		w.pass(24 * time.Hour)
+		w.whole()
+		if n := w.account.moved(); n != 1 {
+			t.Errorf("%d moves for one that is gone", n)
+		}
+	})
+}
+
 // A move is given up when the holder returns while it is under way.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -37,6 +37,7 @@ type account struct {
 	number uint64
 	moves  int
 	broken error          // what every call fails with
+	onMove func()         // called when a move is to be noted; set before it may be
 	onRead func(*account) // called once, after the next Groups has looked
 }
 
@@ -82,6 +83,9 @@ func (a *account) Pack(_ group.ID, number uint16) ([]byte, error) {
 }
 
 func (a *account) Moved(_ group.ID, slot uint8, holder group.PeerKey) error {
+	if a.onMove != nil {
+		a.onMove()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.broken != nil {
