@@ -52,7 +52,9 @@ func (w *worker) wait() {
 func (w *worker) came() {
 	in := at[header](w.request)
 	w.alone = w.waiting <= 0 || in.Pid == w.by
-	w.by = in.Pid
+	if in.Pid != 0 { // RELEASE and FORGET are of no thread
+		w.by = in.Pid
+	}
 }
 
 // waited takes note of how long the request waited that was handled, if it did.

@@ -81,9 +81,13 @@ func (w *worker) next() int {
 }
 
 // found takes note of a request that was read. One of the same thread was not
-// waiting for long: it makes one after the other.
+// waiting for long: it makes one after the other. Nobody waits for one of no
+// thread.
 func (w *worker) found() {
-	if at[header](w.request).Pid == w.by {
+	switch at[header](w.request).Pid {
+	case 0:
+		return
+	case w.by:
 		w.waiting = 0
 		return
 	}
