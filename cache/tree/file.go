@@ -161,7 +161,20 @@ func (t *Tree) Open(ctx context.Context, ino Ino, flags int) (*File, error) {
 		t.release(in)
 		return nil, err
 	}
+	if err := f.syncPassed(ctx); err != nil {
+		f.Release()
+		return nil, err
+	}
 	return f, nil
+}
+
+// syncPassed makes a file survive power loss, with its name, that the kernel alone
+// is about to write by O_SYNC: it flushes what it writes, and tells nobody.
+func (f *File) syncPassed(ctx context.Context) error {
+	if _, passed := f.Passthrough(); !passed || !f.sync || !f.writable {
+		return nil
+	}
+	return f.Sync(ctx, false)
 }
 
 func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {

@@ -46,8 +46,10 @@ func (h *History) Add(op model.Op, r model.Result, file uint64, m *model.Tree) {
 				n.flushed = file
 			}
 		case model.Rename:
-			if _, there := before[op.To]; there && before[op.Path].IsFile() {
-				n.moved = before[op.Path].File
+			// A name of the same file is replaced by nothing.
+			from, to := before[op.Path], before[op.To]
+			if to.File != 0 && from.IsFile() && from.File != to.File {
+				n.moved = from.File
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,11 @@ var found = map[string]Case{
 	"took another's place, then outgrew the journal": {Setup: setup, Ops: []model.Op{
 		{Kind: model.Create, Path: "n"}, {Kind: model.Write, Path: "n", Len: 5000, Fill: 7},
 		{Kind: model.Rename, Path: "n", To: "A/f"}, {Kind: model.Append, Path: "A/f", Len: 16384, Fill: 12}}},
+	"flushed by the kernel alone": {Passthrough: true, Setup: setup, Ops: []model.Op{
+		{Kind: model.Open, Path: "n", Flags: os.O_WRONLY | os.O_CREATE | os.O_TRUNC},
+		{Kind: model.Write, Path: "n", Len: 5000, Fill: 7, Flags: os.O_SYNC}}},
+	"took its own place": {Setup: setup, Ops: []model.Op{
+		{Kind: model.Write, Path: "A/g", Off: 100, Len: 1500, Fill: 5}, {Kind: model.Rename, Path: "A/g", To: "A/g"}, {Kind: model.Create, Path: "n"}}},
 	"fetched and not flushed": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Read, Path: "A/g", Len: 100}, {Kind: model.Sync}}},
 }

@@ -9,10 +9,11 @@ import (
 	"skep/cache/tree"
 )
 
-// Writer is what is written behind the tree's back.
+// Writer is what is written, and flushed, behind the tree's back.
 type Writer interface {
 	ReadAt(p []byte, off int64) (int, error)
 	WriteAt(p []byte, off int64) (int, error)
+	Datasync() error
 }
 
 // content does an operation on what is in an open file.
@@ -85,7 +86,11 @@ func (d *Drive) write(h *openFile, off int64, p []byte) error {
 		off = a.Size
 	}
 	if fd, ok := h.f.Passthrough(); ok {
-		_, err := d.Backing(fd).WriteAt(p, off)
+		b := d.Backing(fd)
+		_, err := b.WriteAt(p, off)
+		if err == nil && h.flags&(os.O_SYNC|unix.O_DSYNC) != 0 {
+			err = b.Datasync()
+		}
 		return err
 	}
 	_, err := h.f.WriteAt(ctx, p, off, false)
