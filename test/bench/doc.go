@@ -5,6 +5,9 @@
 // processor time, which depends less on what else the machine does. It starts
 // its own swarm of real processes on loopback and leaves nothing behind.
 //
+// The part "foreground" measures what programs get of the mount while a file is
+// uploaded, as a share of what they get otherwise.
+//
 // With -why it also prints what the processor's time of the daemon and of the
 // peers went to in each phase.
 //

@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writeFile writes random bytes that do not compress, and flushes them.
-func writeFile(path string, size int64) error {
+// writeFile writes random bytes that do not compress, and flushes them. Two files
+// of one salt are alike.
+func writeFile(path string, size int64, salt uint32) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := fill(f, size); err != nil {
+	if err := fill(f, size, salt); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
@@ -28,11 +29,12 @@ func writeFile(path string, size int64) error {
 }
 
 // fill writes so many random bytes.
-func fill(f *os.File, size int64) error {
+func fill(f *os.File, size int64, salt uint32) error {
 	p := randomBytes(4 << 20)
 	for off := int64(0); off < size; {
 		for at := 0; at < len(p); at += 64 << 10 { // no two chunks are alike
 			binary.LittleEndian.PutUint64(p[at:], uint64(off)+uint64(at))
+			binary.LittleEndian.PutUint32(p[at+8:], salt)
 		}
 		n, err := f.Write(p[:min(int64(len(p)), size-off)])
 		if err != nil {

@@ -29,7 +29,7 @@ type config struct {
 
 // parts are what can be measured, in order. The way back brings what the parts
 // before it have stored.
-var parts = []string{"pipeline", "large", "tree", "back"}
+var parts = []string{"pipeline", "large", "foreground", "tree", "back"}
 
 func (c config) measures(part string) bool {
 	return len(c.only) == 0 || slices.Contains(c.only, part)
@@ -92,7 +92,7 @@ func run(c config) error {
 			return fmt.Errorf("pipeline: %w", err)
 		}
 	}
-	if !c.measures("large") && !c.measures("tree") {
+	if !c.measures("large") && !c.measures("foreground") && !c.measures("tree") {
 		return nil
 	}
 	if err := swarm(ctx, c, r); err != nil {

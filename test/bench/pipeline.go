@@ -154,7 +154,7 @@ func pipeline(c config, r *report) error {
 		return err
 	}
 	defer file.Close()
-	if err := errors.Join(os.Remove(file.Name()), fill(file, chunksOfFile*chunk)); err != nil {
+	if err := errors.Join(os.Remove(file.Name()), fill(file, chunksOfFile*chunk, 0)); err != nil {
 		return err
 	}
 	plain := randomBytes(chunk)

@@ -34,7 +34,7 @@ func swarm(ctx context.Context, c config, r *report) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"large", b.large}, {"tree", b.many}, {"back", b.brought}} {
+	}{{"large", b.large}, {"foreground", b.foreground}, {"tree", b.many}, {"back", b.brought}} {
 		if !c.measures(part.name) {
 			continue
 		}
@@ -75,7 +75,7 @@ func (b *bench) memory(home string) {
 // It goes out right after it was written, before a commit begins by itself.
 func (b *bench) large(ctx context.Context) error {
 	b.r.section(fmt.Sprintf("One file of %d MiB, %d peers", b.c.size>>20, b.c.peers))
-	first, err := timed(func() error { return writeFile(filepath.Join(b.bare, "large"), b.c.size) })
+	first, err := timed(func() error { return writeFile(filepath.Join(b.bare, "large"), b.c.size, 0) })
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (b *bench) large(ctx context.Context) error {
 		return err
 	}
 	other := filepath.Join(b.bare, "other")
-	second, err := timed(func() error { return writeFile(other, b.c.size) })
+	second, err := timed(func() error { return writeFile(other, b.c.size, 0) })
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (b *bench) large(ctx context.Context) error {
 }
 
 func (b *bench) writeAndSync(ctx context.Context) (in, out cost, err error) {
-	in, err = b.timed("home", func() error { return writeFile(filepath.Join(b.drive, "large"), b.c.size) })
+	in, err = b.timed("home", func() error { return writeFile(filepath.Join(b.drive, "large"), b.c.size, 0) })
 	if err != nil {
 		return in, out, err
 	}
