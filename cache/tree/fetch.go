@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"skep/chunker/dag"
 )
@@ -130,7 +129,7 @@ func (t *Tree) keepRanges(in *inode, at int64, chunk []byte) error {
 // keepRange writes what was fetched into the backing file; zeros become a hole.
 func (t *Tree) keepRange(in *inode, p []byte, at int64) error {
 	if !isZero(p) || freeRange(in.file, at, int64(len(p))) != nil {
-		if err := writePieces(in.file, p, at); err != nil {
+		if _, err := writePieces(in.file, p, at); err != nil {
 			return noSpace(fmt.Errorf("%s: %w", t.Path(in.ino), err))
 		}
 		t.occupied(in, int64(len(p)))
@@ -141,24 +140,6 @@ func (t *Tree) keepRange(in *inode, p []byte, at int64) error {
 	in.unflush()
 	t.came.Add(uint64(len(p)))
 	t.noteFetched(in)
-	return nil
-}
-
-// pieceSize is how much of a chunk is written at once. The kernel takes memory for
-// a write in pieces as large as that: of 1 MiB, it is mostly memory that nobody
-// has used for long, which where the machine is a guest its host has to find
-// first, and that costs more than all the rest of the write.
-const pieceSize = 128 << 10
-
-// writePieces is WriteAt, piece by piece.
-func writePieces(f io.WriterAt, p []byte, at int64) error {
-	for len(p) > 0 {
-		n, err := f.WriteAt(p[:min(len(p), pieceSize)], at)
-		if err != nil {
-			return err
-		}
-		p, at = p[n:], at+int64(n)
-	}
 	return nil
 }
 

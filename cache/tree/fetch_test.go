@@ -2,7 +2,6 @@ package tree
 
 import (
 	"bytes"
-	"errors"
 	"os"
 	"testing"
 	"time"
@@ -91,29 +90,5 @@ func TestFetchingWhileFlushing(t *testing.T) {
 	d.restart()
 	if a, err := d.Attr(ctx, ino); err != nil || d.readChunk(c, ino, content, 1) != 0 {
 		t.Errorf("a file that is here whole was fetched again: %+v, %v", a, err)
-	}
-}
-
-// pieces is a file in memory that takes no more than a piece at once, and no more
-// in all than there is room for.
-type pieces struct{ b []byte }
-
-func (w pieces) WriteAt(p []byte, off int64) (int, error) {
-	if len(p) > pieceSize || off+int64(len(p)) > int64(len(w.b)) {
-		return 0, ErrNoSpace
-	}
-	return copy(w.b[off:], p), nil
-}
-
-func TestWritePieces(t *testing.T) {
-	for _, n := range []int{0, 1, pieceSize, pieceSize + 1, dag.ChunkSize} {
-		w := pieces{make([]byte, n+7)}
-		p := pattern(n, 2)
-		if err := writePieces(w, p, 7); err != nil || !bytes.Equal(w.b[7:], p) {
-			t.Errorf("%d bytes: came out different, %v", n, err)
-		}
-		if err := writePieces(w, p, 8); n > 0 && !errors.Is(err, ErrNoSpace) {
-			t.Errorf("%d bytes without room: %v", n, err)
-		}
 	}
 }
