@@ -66,7 +66,7 @@ func (a *app) runRecover(ctx context.Context, cmd *cobra.Command, flags peerFlag
 	if err != nil {
 		return err
 	}
-	empty, err := daemon.Recover(ctx, h, s, entropy, pass, func(step string) {
+	found, err := daemon.Recover(ctx, h, s, entropy, pass, func(step string) {
 		if a.gauge().on {
 			fmt.Fprintln(a.errOut, step+" …")
 		}
@@ -74,9 +74,17 @@ func (a *app) runRecover(ctx context.Context, cmd *cobra.Command, flags peerFlag
 	if err != nil {
 		return err
 	}
-	if empty {
+	a.tellRecovered(found)
+	return nil
+}
+
+// tellRecovered says what was brought back, and what may be missing.
+func (a *app) tellRecovered(found daemon.Recovered) {
+	switch {
+	case found.Empty:
 		fmt.Fprintln(a.errOut, "skep: no state of the drive was found: nothing of it was ever brought out, or its keepers are away. It begins empty.")
+	case found.Few:
+		fmt.Fprintln(a.errOut, "skep: few keepers of the drive's newest state answered: there may be a newer one, and what was saved last may be missing. When more peers are there, recover again, in another home (--home), to look for it.")
 	}
 	fmt.Fprintf(a.out, "The drive is back. Mount it:\n\n  skep%s mount DIR\n", a.homeFlag())
-	return nil
 }

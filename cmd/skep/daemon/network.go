@@ -33,7 +33,7 @@ type network struct {
 	holder  *holder.Holder
 	client  *client.Client
 	peers   *peers.Directory
-	survey  *swarm.Survey
+	survey  *swarm.Survey // nil where peers are known otherwise
 	swarm   *swarm.Swarm
 	records *swarm.Records
 

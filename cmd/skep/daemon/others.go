@@ -36,7 +36,7 @@ func (d *drive) watchOthers(ctx context.Context) error {
 			continue
 		}
 		if !alone {
-			d.log.Warn("there are commits of the drive that this device does not know: what they may need is not given up")
+			d.log.Warn("there are commits of the drive that this device does not know, or may be: what they may need is not given up")
 		}
 		if was := d.alone.Swap(alone); alone && !was {
 			d.engine.Changed() // what was kept until now may go, also if nothing else changes
@@ -88,11 +88,11 @@ type view struct {
 }
 
 // misses reports whether a head leads to a commit that the newest one here does not
-// follow.
+// follow, or so few of its copies were found that a newer one may.
 func (v view) misses(f foundHead) bool {
 	if f.head.Device == v.self {
 		return f.head.Number > v.newest+1 // one may be on its way out
 	}
 	lives := f.until >= v.now.Add(headTime-othersHorizon).Unix()
-	return lives && f.head.Number > v.begun
+	return lives && (f.head.Number > v.begun || f.few)
 }

@@ -20,35 +20,43 @@ import (
 	"skep/cmd/skep/home"
 )
 
+// Recovered is what was found of a drive.
+type Recovered struct {
+	// Empty says that no state of it was found: it begins with nothing in it.
+	Empty bool
+	// Few says that few copies of its newest head were found: there may be a newer
+	// one, whose keepers are away.
+	Few bool
+}
+
 // Recover makes the home of a drive that its words bring back, as a new device.
-// tell, if not nil, is told of each step. empty says that no state of it was found:
-// the drive begins with nothing in it.
-func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Entropy, passphrase []byte, tell func(string)) (empty bool, err error) {
+// tell, if not nil, is told of each step.
+func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Entropy, passphrase []byte, tell func(string)) (Recovered, error) {
 	if tell == nil {
 		tell = func(string) {}
 	}
 	keys := keyring.Local{Device: secret.New()}
 	if err := makeHome(h, s.Offer); err != nil {
-		return false, err
+		return Recovered{}, err
 	}
 	n, err := newNetwork(h, s, keys.Signer(), discard())
 	if err != nil {
-		return false, err
+		return Recovered{}, err
 	}
 	defer n.close()
 	return n.recover(ctx, s, keys, entropy, passphrase, tell)
 }
 
 // recover makes the network's home that of a drive, on a device with these keys.
-func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) (empty bool, err error) {
+func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) (Recovered, error) {
 	tell("looking for the swarm")
 	if err := n.join(ctx); err != nil {
-		return false, err
+		return Recovered{}, err
 	}
 	tell("looking for the recovery record")
 	found, err := n.findDrive(ctx, entropy)
 	if err != nil {
-		return false, err
+		return Recovered{}, err
 	}
 	keys.Root = found.root
 	prefix := found.ring.FreePrefix()
@@ -59,9 +67,9 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 		tell("reading the newest state of the drive")
 	}
 	if err := found.adopt(ctx, n.home, n); err != nil {
-		return false, err
+		return Recovered{}, err
 	}
-	return found.empty, createDrive(n.home, s, keys, ring, found.recovery, passphrase)
+	return Recovered{Empty: found.empty, Few: found.few}, createDrive(n.home, s, keys, ring, found.recovery, passphrase)
 }
 
 // foundDrive is what the words led to.
@@ -72,6 +80,7 @@ type foundDrive struct {
 	drive    keyring.Drive
 	head     commit.Head
 	empty    bool // nothing was ever published
+	few      bool // few copies of the head were found
 }
 
 // findDrive follows words → recovery record → root secret → keyring → head.
