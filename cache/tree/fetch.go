@@ -77,9 +77,10 @@ func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 }
 
 // movedFrom reports whether the content of f is not what is to be fetched any
-// more; in.mu is held.
+// more: a commit took another, or all of it is here, for it was emptied and written
+// anew or came by itself; in.mu is held.
 func (in *inode) movedFrom(f dag.File) bool {
-	return in.row.committed() != f || in.row.has(flagInline)
+	return in.row.committed() != f || in.row.isHere()
 }
 
 // keepFetched stores a fetched chunk, or else remembers it for a while and returns

@@ -92,3 +92,26 @@ func TestFetchingWhileFlushing(t *testing.T) {
 		t.Errorf("a file that is here whole was fetched again: %+v, %v", a, err)
 	}
 }
+
+// What was asked for before a file was emptied and written anew does not land on
+// what was written.
+func TestWrittenAnewWhileFetching(t *testing.T) {
+	d, _, c, ino, _ := remote(t, 2)
+	want := pattern(dag.ChunkSize/2, 2)
+	reading, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer reading.Release()
+	c.before = func(int64) {
+		c.before = nil
+		f, err := d.Open(ctx, ino, os.O_RDWR|os.O_TRUNC)
+		must(t, err)
+		defer f.Release()
+		writeAt(t, f, want, 0)
+	}
+	_, err = reading.ReadAt(ctx, make([]byte, 100), 0)
+	must(t, err)
+	got := make([]byte, len(want))
+	if n, err := reading.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got[:n], want) {
+		t.Errorf("what was written is gone: %d bytes, %v", n, err)
+	}
+}
