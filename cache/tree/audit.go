@@ -1,22 +1,26 @@
 package tree
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 )
 
-// Audit compares the rows of names, cookies, inodes and backing files with each
-// other, and tells what does not fit, with the path that it concerns. Nothing may
-// change the tables meanwhile.
-func (t *Tree) Audit(found func(path, what string)) error {
-	a := auditor{t: t, found: found}
+// Audit compares the rows of names, cookies, inodes, content and backing files with
+// each other, and tells what does not fit, with the path that it concerns. looked,
+// if not nil, is called for each row. Nothing may change the tables meanwhile.
+func (t *Tree) Audit(ctx context.Context, found func(path, what string), looked func()) error {
+	a := auditor{ctx: ctx, t: t, found: found, looked: looked, names: map[Ino]uint32{}}
+	if r, err := t.rowNow(Root); err == nil {
+		a.unknown = !r.has(flagLoaded)
+	}
 	for _, step := range []struct {
 		table byte
 		check func(k, v []byte) error
 	}{
 		{tableEntry, a.entry}, {tableCookie, a.cookie}, {tableInode, a.inode}, {tableBacking, a.backing},
-		{tableXattrs, a.belongs("attributes")}, {tableRanges, a.belongs("ranges")}, // content of removed files is left for later
+		{tableXattrs, a.belongs("attributes")}, {tableRanges, a.belongs("ranges")}, {tableInline, a.content},
 	} {
 		if err := a.each(step.table, step.check); err != nil {
 			return fmt.Errorf("audit of table %c: %w", step.table, err)
@@ -26,13 +30,24 @@ func (t *Tree) Audit(found func(path, what string)) error {
 }
 
 type auditor struct {
-	t     *Tree
-	found func(path, what string)
+	ctx    context.Context
+	t      *Tree
+	found  func(path, what string)
+	looked func()
+
+	names   map[Ino]uint32 // of files with several
+	unknown bool           // some directories are not here, with the names in them
 }
 
 func (a *auditor) each(table byte, check func(k, v []byte) error) error {
 	var bad error
 	err := a.t.st.Scan([]byte{table}, []byte{table + 1}, func(k, v []byte) bool {
+		if bad = a.ctx.Err(); bad != nil {
+			return false
+		}
+		if a.looked != nil {
+			a.looked()
+		}
 		if len(k) < 9 {
 			a.found("/", fmt.Sprintf("a row of table %c has a key of %d bytes", table, len(k)))
 			return true
@@ -78,15 +93,26 @@ func (a *auditor) entry(k, v []byte) error {
 	if !ok || !d.isDir() {
 		a.found(path, fmt.Sprintf("is in inode %d, which is no directory", uint64(dir)))
 	}
+	return a.leadsTo(path, dir, name, e)
+}
+
+// leadsTo checks the inode that a name leads to.
+func (a *auditor) leadsTo(path string, dir Ino, name string, e entry) error {
 	in, ok, err := a.row(e.ino)
 	switch {
 	case err != nil:
 		return err
 	case !ok:
 		a.found(path, fmt.Sprintf("leads to inode %d, which is not there", uint64(e.ino)))
+		return nil
 	case in.mode&modeType != e.typ:
 		a.found(path, fmt.Sprintf("is of type %o in its directory, and of %o itself", e.typ>>12, in.mode>>12))
+	case in.has(flagMulti):
+		a.names[e.ino]++
+	case in.parent != dir || in.name != name:
+		a.found(path, fmt.Sprintf("leads to inode %d, which has one name, and another", uint64(e.ino)))
 	}
+	a.unknown = a.unknown || in.isDir() && !in.has(flagLoaded)
 	return nil
 }
 
@@ -126,6 +152,9 @@ func (a *auditor) inode(k, v []byte) error {
 			a.found(a.within(r.parent, r.name), fmt.Sprintf("inode %d says to be there, and is not", uint64(ino)))
 		}
 	}
+	if err := a.links(ino, r); err != nil {
+		return err
+	}
 	if !r.has(flagBacking) {
 		return nil
 	}
@@ -134,6 +163,52 @@ func (a *auditor) inode(k, v []byte) error {
 		a.found(a.t.Path(ino), fmt.Sprintf("its backing file %x is not known to be its own", r.backing))
 	}
 	return err
+}
+
+// links checks how many links an inode counts, as far as they are here.
+func (a *auditor) links(ino Ino, r row) error {
+	want, most := r.nlink, r.nlink
+	switch {
+	case r.has(flagUnread) || ino == Links:
+	case r.isDir() && r.has(flagLoaded) && r.nlink > 0:
+		subs, err := a.subdirectories(ino)
+		if err != nil {
+			return err
+		}
+		want, most = 2+subs, 2+subs
+	case r.has(flagMulti):
+		want, most = a.names[ino], a.names[ino]
+		if a.unknown {
+			most = maxLinks
+		}
+	case !r.isDir():
+		most = 1
+		want = min(r.nlink, 1) // none, while it is open without a name
+	}
+	if r.nlink < want || r.nlink > most {
+		a.found(a.t.Path(ino), fmt.Sprintf("counts %d links, and there are %d", r.nlink, want))
+	}
+	return nil
+}
+
+// subdirectories counts the directories in a directory.
+func (a *auditor) subdirectories(dir Ino) (n uint32, err error) {
+	err = a.t.st.Scan(key(tableEntry, dir), key(tableEntry, dir+1), func(_, v []byte) bool {
+		if e, bad := decodeEntry(v); bad == nil && e.typ == modeDir {
+			n++
+		}
+		return true
+	})
+	return n, err
+}
+
+// content checks that the content of a small file belongs to an inode, or is known
+// to go.
+func (a *auditor) content(k, v []byte) error {
+	if _, left, err := a.t.st.Get(key(tableLeft, inoOf(k))); err != nil || left {
+		return err
+	}
+	return a.belongs("content")(k, v)
 }
 
 // backing checks that a backing file's inode has it.

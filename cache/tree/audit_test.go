@@ -10,7 +10,7 @@ import (
 // faults are what Audit finds.
 func (d *device) faults() (all []string) {
 	d.t.Helper()
-	if err := d.Audit(func(path, what string) { all = append(all, path+": "+what) }); err != nil {
+	if err := d.Audit(ctx, func(path, what string) { all = append(all, path+": "+what) }, nil); err != nil {
 		d.t.Fatal(err)
 	}
 	return all
@@ -42,6 +42,13 @@ func TestAudit(t *testing.T) {
 		}
 		return d, file, a.Ino
 	}
+	var d *device
+	linked := func(dir Ino) (e entry, r row) {
+		v, _, _ := d.st.Get(entryKey(dir, "small"))
+		e, _ = decodeEntry(v)
+		r, _ = d.rowNow(e.ino)
+		return e, r
+	}
 	for name, tt := range map[string]struct {
 		harm func(b *state.Batch, file, dir Ino, e entry, r row)
 		want string
@@ -72,11 +79,33 @@ func TestAudit(t *testing.T) {
 			b.Put(backingKey(r.backing), uint64Value(uint64(dir)))
 		},
 			"/dir: backing file"},
+		"more links than names": {func(b *state.Batch, _, dir Ino, _ entry, _ row) {
+			e, r := linked(dir)
+			r.nlink++
+			b.Put(key(tableInode, e.ino), r.encode())
+		}, "counts 3 links, and there are 2"},
+		"two links of one name": {func(b *state.Batch, file, _ Ino, _ entry, r row) {
+			r.nlink = 2
+			b.Put(key(tableInode, file), r.encode())
+		}, "/dir/large: counts 2 links, and there are 1"},
+		"a directory with another count": {func(b *state.Batch, _, dir Ino, _ entry, _ row) {
+			r, _ := d.rowNow(dir)
+			r.nlink = 3
+			b.Put(key(tableInode, dir), r.encode())
+		}, "/dir: counts 3 links, and there are 2"},
+		"a name too many": {func(b *state.Batch, file, dir Ino, e entry, _ row) {
+			e.cookie += 7
+			b.Put(entryKey(dir, "other"), e.encode())
+			b.Put(cookieKey(dir, e.cookie), append(e.encode(), "other"...))
+		}, "/dir/other: leads to inode"},
+		"content left over": {func(b *state.Batch, _, _ Ino, _ entry, _ row) { b.Put(key(tableInline, 999_999), []byte{0}) },
+			"inode 999999: is not there, and has content"},
 		"left over": {func(b *state.Batch, _, _ Ino, _ entry, _ row) { b.Put(key(tableXattrs, 999_999), []byte{0}) },
 			"inode 999999: is not there, and has attributes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, file, dir := build()
+			var file, dir Ino
+			d, file, dir = build()
 			v, _, _ := d.st.Get(entryKey(dir, "large"))
 			e, err := decodeEntry(v)
 			if err != nil {

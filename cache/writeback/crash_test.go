@@ -143,7 +143,7 @@ func (d *device) audit() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if err := d.tree.Audit(func(path, what string) { d.t.Errorf("%s: %s", path, what) }); err != nil {
+	if err := d.tree.Audit(ctx, func(path, what string) { d.t.Errorf("%s: %s", path, what) }, nil); err != nil {
 		d.t.Fatal(err)
 	}
 	for _, p := range d.swarm.Packs() {

@@ -25,7 +25,7 @@ type request struct{ done chan error }
 type MovingError struct{ Paths []string }
 
 func (m *MovingError) Error() string {
-	return fmt.Sprintf("%d files are being written and were not taken whole: %q", len(m.Paths), m.Paths)
+	return fmt.Sprintf("being written, and not taken whole: %q", m.Paths)
 }
 
 // Sync returns when everything that was done before the call is published; with

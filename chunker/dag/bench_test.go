@@ -116,6 +116,61 @@ func BenchmarkBuildDir(b *testing.B) {
 	report(b, s)
 }
 
+// BenchmarkBuilders builds directories of 10 and of 100,000 entries from nothing: by
+// EditDir, by the stock builder, and, for what both cannot do without, only makes
+// the entries.
+func BenchmarkBuilders(b *testing.B) {
+	for _, n := range []int{10, benchEntries} {
+		changes := benchChanges()[:n]
+		s := benchStore()
+		entriesOf := func() []entry {
+			edits, err := editsOf(context.Background(), s, testNames, changes)
+			if err != nil {
+				b.Fatal(err)
+			}
+			entries := make([]entry, len(edits))
+			for i := range edits {
+				entries[i] = edits[i].entry
+			}
+			return entries
+		}
+		b.Run(fmt.Sprintf("ours/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := EditDir(context.Background(), s, testNames, link.Link{}, changes); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("stock/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				stockDir(b, s, entriesOf(), n > 1000)
+			}
+		})
+		b.Run(fmt.Sprintf("entries/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				entriesOf()
+			}
+		})
+	}
+}
+
+// BenchmarkCheckDir reads a directory of 100,000 entries by both readers.
+func BenchmarkCheckDir(b *testing.B) {
+	s := benchStore()
+	root := benchDir(b, s)
+	s.resetCounts()
+	for b.Loop() {
+		n := 0
+		if err := CheckDir(context.Background(), s, testNames, root, func(string, Inode) error { n++; return nil }); err != nil || n != benchEntries {
+			b.Fatal(n, err)
+		}
+	}
+	report(b, s)
+}
+
 // BenchmarkEditDir changes one entry of a directory of 100,000.
 func BenchmarkEditDir(b *testing.B) {
 	s := benchStore()

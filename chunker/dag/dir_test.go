@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/ipfs/go-unixfsnode"
-	dagpb "github.com/ipld/go-codec-dagpb"
-	"github.com/ipld/go-ipld-prime"
 	"pgregory.net/rapid"
 
 	"skep/chunker/link"
@@ -78,7 +74,7 @@ func checkDir(t testing.TB, s *memStore, root link.Link, m dirModel) {
 		t.Fatalf("lookup of an absent name: %v %v", ok, err)
 	}
 	checkForm(t, s, root, m)
-	checkStockReader(t, s, root, m)
+	checkSecond(t, s, root, m)
 }
 
 // checkForm compares the root with that of the directory built at once.
@@ -130,59 +126,23 @@ func checkForm(t testing.TB, s *memStore, root link.Link, m dirModel) {
 	}
 }
 
-// checkStockReader lists a directory with go-unixfsnode.
-func checkStockReader(t testing.TB, s *memStore, root link.Link, m dirModel) {
+// checkSecond reads a directory by both readers.
+func checkSecond(t testing.TB, s *memStore, root link.Link, m dirModel) {
 	t.Helper()
-	if root.IsZero() {
-		return
-	}
-	sys := LinkSystem(context.Background(), s, nil)
-	lc := ipld.LinkContext{Ctx: context.Background()}
-	nd, err := sys.Load(lc, IPLD(root), dagpb.Type.PBNode)
+	got := dirModel{}
+	err := CheckDir(context.Background(), s, testNames, root, func(name string, rec Inode) error {
+		if _, ok := got[name]; ok {
+			return fmt.Errorf("%q comes twice", name)
+		}
+		got[name] = rec
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := unixfsnode.Reify(lc, nd, &sys.LinkSystem)
-	if err != nil {
-		t.Fatal(err)
+	if !reflect.DeepEqual(got, m) {
+		t.Fatalf("both readers find %d entries that differ from the %d expected", len(got), len(m))
 	}
-	names := newNamer(testNames)
-	left := map[string]Inode{}
-	for name, rec := range m {
-		left[names.stored(name)] = rec
-	}
-	for it := d.MapIterator(); !it.Done(); {
-		k, v, err := it.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		name, _ := k.AsString()
-		l, _ := v.AsLink()
-		if rec, ok := left[name]; !ok || !sameRecord(t, sys, l, rec) {
-			t.Fatalf("the stock reader finds %q", name)
-		}
-		delete(left, name)
-	}
-	if len(left) != 0 {
-		t.Fatalf("the stock reader misses %d entries", len(left))
-	}
-	for name := range maps.Keys(m) {
-		if _, err := d.LookupByString(names.stored(name)); err != nil {
-			t.Fatalf("the stock reader does not find %q: %v", name, err)
-		}
-		break
-	}
-}
-
-func sameRecord(t testing.TB, sys *System, l ipld.Link, want Inode) bool {
-	t.Helper()
-	r, err := sys.StorageReadOpener(ipld.LinkContext{Ctx: context.Background()}, l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, _ := readAll(r)
-	got, err := DecodeInode(b)
-	return err == nil && reflect.DeepEqual(got, want)
 }
 
 // TestDirEdits edits directories at random and checks each state.

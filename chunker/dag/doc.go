@@ -25,7 +25,8 @@
 // would give, and so does a sharded directory.
 //
 // LinkSystem lets the readers and builders of go-unixfsnode work on the same
-// sealed blocks.
+// sealed blocks. CheckDir and CheckFile read with both readers, so that what ours
+// gets wrong in the same way as our writer is found.
 //
 // # Hostile bytes
 //

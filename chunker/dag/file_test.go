@@ -9,10 +9,6 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/ipfs/go-unixfsnode/file"
-	dagpb "github.com/ipld/go-codec-dagpb"
-	"github.com/ipld/go-ipld-prime"
-	"github.com/ipld/go-ipld-prime/node/basicnode"
 	"pgregory.net/rapid"
 
 	"skep/chunker/link"
@@ -71,6 +67,9 @@ func TestLayout(t *testing.T) {
 			}
 			if f.Root != stockFile(t, s, m) {
 				t.Errorf("%d chunks, tail %d: roots differ", n, tail)
+			}
+			if err := CheckFile(context.Background(), s, f); err != nil {
+				t.Errorf("%d chunks, tail %d: %v", n, tail, err)
 			}
 		}
 	}
@@ -131,6 +130,9 @@ func TestFileEdits(t *testing.T) {
 			}
 			m, f = next, got
 			checkChunks(t, s, f, m)
+			if err := CheckFile(context.Background(), s, f); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }
@@ -202,30 +204,16 @@ func TestStockReader(t *testing.T) {
 	if f, err = WriteFile(ctx, s, f, int64(len(content)), []Run{{From: 1, To: 2}}, leaf); err != nil {
 		t.Fatal(err)
 	}
-	got := readStock(t, s, f.Root)
+	got := readStock(t, s, f)
 	if !bytes.Equal(got, content) {
 		t.Fatal("the stock reader reads something else")
 	}
 }
 
 // readStock reads a file with go-unixfsnode.
-func readStock(t testing.TB, s *memStore, root link.Link) []byte {
+func readStock(t testing.TB, s *memStore, f File) []byte {
 	t.Helper()
-	ctx := context.Background()
-	sys := LinkSystem(ctx, s, nil)
-	var proto ipld.NodePrototype = dagpb.Type.PBNode
-	if root.Codec == link.Raw {
-		proto = basicnode.Prototype.Bytes
-	}
-	nd, err := sys.Load(ipld.LinkContext{Ctx: ctx}, IPLD(root), proto)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := file.NewUnixFSFile(ctx, nd, &sys.LinkSystem)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := u.AsLargeBytes()
+	r, err := OpenFile(context.Background(), s, f)
 	if err != nil {
 		t.Fatal(err)
 	}

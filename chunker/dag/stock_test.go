@@ -30,8 +30,20 @@ func init() {
 
 func stockShards(t testing.TB, s *memStore, entries []entry) link.Link {
 	t.Helper()
+	return stockDir(t, s, entries, true)
+}
+
+// stockDir builds a directory with the stock builder.
+func stockDir(t testing.TB, s *memStore, entries []entry, sharded bool) link.Link {
+	t.Helper()
 	sys := LinkSystem(context.Background(), s, s)
-	l, _, err := builder.BuildUnixFSShardedDirectory(256, multihash.MURMUR3X64_64, stockEntries(t, entries), &sys.LinkSystem)
+	var l ipld.Link
+	var err error
+	if sharded {
+		l, _, err = builder.BuildUnixFSShardedDirectory(256, multihash.MURMUR3X64_64, stockEntries(t, entries), &sys.LinkSystem)
+	} else {
+		l, _, err = builder.BuildUnixFSDirectory(stockEntries(t, entries), &sys.LinkSystem)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +166,7 @@ func TestStockBuilderFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := resolve(t, sys, l)
-	if !bytes.Equal(readStock(t, s, root), content) {
+	if !bytes.Equal(readStock(t, s, File{root, int64(len(content))}), content) {
 		t.Fatal("the stock reader reads something else")
 	}
 	f, err := WriteFile(ctx, s, File{}, int64(len(content)), []Run{{From: 0, To: 3}}, func(ctx context.Context, i int64) (link.Link, error) {
@@ -183,15 +195,11 @@ func TestStockBuilderDirs(t *testing.T) {
 			}
 			m[name], entries = rec, append(entries, e)
 		}
-		sys := LinkSystem(ctx, s, s)
-		l, _, err := builder.BuildUnixFSDirectory(stockEntries(t, entries), &sys.LinkSystem)
-		if err != nil {
-			t.Fatal(err)
-		}
-		root := resolve(t, sys, l)
+		root := stockDir(t, s, entries, false)
 		checkDir(t, s, root, m)
 		rec := smallInode(7)
 		changes := []Change{{"0", nil}, {"new", &rec}}
+		var err error
 		if root, err = EditDir(ctx, s, testNames, root, changes); err != nil {
 			t.Fatal(err)
 		}

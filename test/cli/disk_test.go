@@ -313,7 +313,7 @@ func TestDamagedContent(t *testing.T) {
 	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
 	d.Sync(t)
 	d.Stop(t)
-	if fsck := object(t, d.Skep(t, "fsck", "--json").OK(t)); fsck["files"] != 5.0 || fsck["pack_files"] == 0.0 {
+	if fsck := object(t, d.Skep(t, "fsck", "--json").OK(t)); fsck["files"] != 5.0 || fsck["pack_files"] == 0.0 || fsck["reread"] != 12.0 {
 		t.Errorf("all is well, and fsck says %v", fsck)
 	}
 	files := matching(t, d.Home, "files/*/*")
@@ -336,6 +336,11 @@ func TestDamagedContent(t *testing.T) {
 			}
 			return err
 		})
+		for line := range strings.Lines(r.Stdout) { // nothing is fetched, so nothing else is wrong
+			if strings.HasPrefix(line, "/") && !strings.Contains(line, "differs here") && !strings.Contains(line, "kept in pack") {
+				t.Errorf("fsck %v says, too: %s", args[1:], line)
+			}
+		}
 		if !strings.Contains(r.Stdout, "kept in pack") {
 			t.Error("fsck does not find the damaged packs of metadata")
 		}
@@ -356,7 +361,7 @@ func TestDamagedContent(t *testing.T) {
 	for _, f := range shards {
 		damage(t, f, 1)
 	}
-	harness.Skep(t, "--home", p.Home, "fsck").Fails(t, 1, "problems")
+	harness.Skep(t, "--home", p.Home, "fsck").Fails(t, 1, "found")
 	harness.Skep(t, "--home", p.Home, "fsck").OK(t)
 }
 
@@ -414,11 +419,22 @@ func TestFsckAsksHolders(t *testing.T) {
 	if packs := count(all, "packs"); packs == 0 || count(all, "packs_below_target") != 0 || count(all, "files_below_target") != 0 {
 		t.Errorf("of packs that are all safe, fsck says\n%s", all.Stdout)
 	}
-	gone := contentHolders(t, swarm.Peers[1:])[:parity+1] // by the first the swarm is joined
+	if count(all, "reread") != 13 || count(all, "reread_away") != 0 {
+		t.Errorf("a second reader sees something else:\n%s", all.Stdout)
+	}
+	holders := contentHolders(t, swarm.Peers[1:]) // by the first the swarm is joined
+	liar := holders[len(holders)-1]
+	altered, left := liar.Alter(t) // it states that it has all of it
+	r := d.Skep(t, "fsck", "--remote", "--json")
+	if r.Code != 1 || count(r, "shards_unreal") == 0 || count(r, "shards_unreal") != float64(altered-left()) || count(r, "packs_below_target") == 0 || count(r, "files_lost") != 0 ||
+		!strings.Contains(r.Stdout, "holder "+liar.ID()) {
+		t.Errorf("after the shards of %s were altered, exit status %d:\n%s", liar.ID(), r.Code, r.Stdout)
+	}
+	gone := holders[:parity+1]
 	for _, p := range gone {
 		p.Destroy(t)
 	}
-	r := d.Skep(t, "fsck", "--remote", "--json")
+	r = d.Skep(t, "fsck", "--remote", "--json")
 	if r.Code != 1 || count(r, "files_lost") != 5 || count(r, "files_below_target") != 5 || count(r, "packs_lost") == 0 {
 		t.Errorf("after %d holders went, exit status %d:\n%s", len(gone), r.Code, r.Stdout)
 	}

@@ -20,6 +20,10 @@ type life struct {
 	source  string // ordinary files
 	special string // all other things
 	secrets *harness.Scanner
+
+	liar        string     // the holder whose shards are altered
+	altered     int        // how many
+	alteredLeft func() int // how many are still there
 }
 
 // TestLife is the life of a drive: filled, looked at, hit by the loss of
@@ -199,32 +203,9 @@ func (l *life) lossOfDevice(t *testing.T) {
 	for _, p := range holders[:spare] {
 		p.Destroy(t)
 	}
-	alter(t, holders[spare])
+	l.altered, l.alteredLeft = holders[spare].Alter(t)
+	l.liar = holders[spare].ID()
 	l.device.Destroy(t)
-}
-
-// alter flips a bit in every leaf of what a running peer stores.
-func alter(t *testing.T, p *harness.Peer) {
-	t.Helper()
-	shards := p.Shards(t)
-	if len(shards) == 0 {
-		t.Fatalf("%s holds nothing", p.Home)
-	}
-	for _, path := range shards {
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		must(t, err)
-		fi, err := f.Stat()
-		must(t, err)
-		var b [1]byte
-		for off := fi.Size() - 1; off > fi.Size()/2; off -= 8 << 10 {
-			_, err := f.ReadAt(b[:], off)
-			must(t, err)
-			b[0] ^= 0x10
-			_, err = f.WriteAt(b[:], off)
-			must(t, err)
-		}
-		must(t, f.Close())
-	}
 }
 
 // mountDelay is how long mounting may take on a bare machine. It is far more than
@@ -241,4 +222,9 @@ func (l *life) recovery(t *testing.T) {
 	}
 	harness.Same(t, l.special, l.device.Path("special"))
 	harness.Same(t, l.source, l.device.Path("source"))
+	// An honest holder gives up a shard when it sees that it is damaged; of one that
+	// gave it out before, status tells.
+	l.device.WaitStatus(t, 2*time.Minute, "the altered shards are found", func(s control.Status) bool {
+		return l.alteredLeft() < l.altered || slices.ContainsFunc(s.Peers, func(p control.Peer) bool { return p.ID == l.liar && p.Lies > 0 })
+	})
 }

@@ -131,7 +131,7 @@ func (s *soak) silence(t *testing.T) {
 func (s *soak) alter(t *testing.T) {
 	s.copy(t)
 	if p := s.running(); len(p.Shards(t)) > 0 {
-		alter(t, p)
+		p.Alter(t)
 	}
 }
 

@@ -315,6 +315,49 @@ func (p *Peer) Shards(t testing.TB) []string {
 	return shards
 }
 
+// Alter flips bits in every leaf of the shards that the peer holds, which may run,
+// and leaves what precedes the shards in their files. It returns how many it altered,
+// and a function that tells how many of them are still there.
+func (p *Peer) Alter(t testing.TB) (n int, left func() int) {
+	t.Helper()
+	altered := map[string]os.FileInfo{}
+	for _, path := range p.Shards(t) {
+		alter(t, path)
+		fi, err := os.Stat(path)
+		must(t, err)
+		altered[path] = fi
+	}
+	if len(altered) == 0 {
+		t.Fatalf("%s holds nothing", p.Home)
+	}
+	return len(altered), func() (n int) {
+		for path, fi := range altered {
+			if now, err := os.Stat(path); err == nil && os.SameFile(now, fi) {
+				n++
+			}
+		}
+		return n
+	}
+}
+
+func alter(t testing.TB, path string) {
+	t.Helper()
+	const often = 2 << 10 // several times in a leaf of 16 KiB
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	fi, err := f.Stat()
+	must(t, err)
+	var b [1]byte
+	for off := fi.Size() - 1; off > 4<<10+fi.Size()/128; off -= often {
+		_, err := f.ReadAt(b[:], off)
+		must(t, err)
+		b[0] ^= 0x10
+		_, err = f.WriteAt(b[:], off)
+		must(t, err)
+	}
+	must(t, f.Close())
+}
+
 // Hosted is how many bytes the shards take that the peer holds.
 func (p *Peer) Hosted(t testing.TB) int64 {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
+	"skep/cmd/skep/say"
 )
 
 func (a *app) fsckCommand() *cobra.Command {
@@ -19,14 +20,16 @@ func (a *app) fsckCommand() *cobra.Command {
 		Short: "Check everything that is stored on this device",
 		Long: `Checks that what is stored on this device fits together: the journal, the tables,
 every directory, the content of every file against what was committed, the packs
-of metadata, the account of what is stored, the shards held for others. It says
-what it found in terms of files and directories. What can be made anew from the
-rest is made anew by opening the home; a damaged shard of another is removed. The
-daemon must not be running (skep down).
+of metadata, the account of what is stored, the shards held for others. The newest
+commit is read once more with another reader of its format than the drive's own,
+and must look the same. It says what it found in terms of files and directories.
+What can be made anew from the rest is made anew by opening the home; a damaged
+shard of another is removed. The daemon must not be running (skep down).
 
-With --remote, what is only with holders is fetched and checked, too, and they are
-asked what they have: how many packs, and files in them, have fewer shards than
-they should, and which files cannot be read. With --repair, content and metadata
+With --remote, what is only with holders is fetched and checked, too, and they have
+to show some of every shard that they should have: it says how many packs, and
+files in them, have fewer shards than there should be, which files cannot be read,
+and which holders do not have what they say. With --repair, content and metadata
 that are damaged here are let go of: they are fetched from their holders when they
 are needed.
 
@@ -46,7 +49,7 @@ Exits with 0 if all is well, else with 1.`,
 				a.printFsck(report, opt)
 			}
 			if err == nil && len(report.Problems) > 0 {
-				err = fmt.Errorf("%d problems were found", len(report.Problems))
+				err = fmt.Errorf("%s found", say.Count(len(report.Problems), "problem"))
 			}
 			return err
 		},
@@ -66,6 +69,9 @@ func (a *app) fsck(ctx context.Context, opt daemon.FsckOptions) (daemon.FsckRepo
 	if err != nil {
 		return daemon.FsckReport{}, err
 	}
+	g := a.gauge()
+	defer g.end()
+	opt.Progress = func(p daemon.Progress) { g.show(meter{p.Step, p.Done, p.Of, p.Bytes}) }
 	report, err := daemon.Fsck(ctx, h, keys, opt)
 	if errors.Is(err, home.ErrInUse) {
 		err = fmt.Errorf("%w; end it first with skep down", err)
@@ -77,13 +83,21 @@ func (a *app) printFsck(r daemon.FsckReport, opt daemon.FsckOptions) {
 	for _, p := range r.Problems {
 		fmt.Fprintf(a.out, "%s: %s\n", p.What, p.Problem)
 	}
-	fmt.Fprintf(a.out, "%d directories, %d files, %s of content, %d packs of metadata, %d shards held for others: %d problems.\n",
-		r.Directories, r.Files, bytesOf(r.Bytes), r.PackFiles, r.HostedShards, len(r.Problems))
+	fmt.Fprintf(a.out, "%s, %s, %s of content, %s of metadata, %s held for others: %s.\n",
+		say.Count(r.Directories, "directory"), say.Count(r.Files, "file"), say.Bytes(r.Bytes), say.Count(r.PackFiles, "pack"),
+		say.Count(r.HostedShards, "shard"), say.Count(len(r.Problems), "problem"))
+	if r.Reread > 0 {
+		fmt.Fprintf(a.out, "Another reader sees %s of the newest commit in the same way.\n", say.Count(r.Reread, "entry"))
+	}
 	if opt.Remote {
-		fmt.Fprintf(a.out, "Holders were asked: %d of %d packs have fewer shards than they should, %d too few to be read; %d files lie in the first, %d in the others.\n",
-			r.PacksBelowTarget, r.Packs, r.PacksLost, r.FilesBelowTarget, r.FilesLost)
+		fmt.Fprintf(a.out, "Holders were asked: %d of %s %s fewer shards than there should be, %d too few to be read; %s in the first, %s in the others.\n",
+			r.PacksBelowTarget, say.Count(r.Packs, "pack"), say.If(r.PacksBelowTarget, "has", "have"), r.PacksLost,
+			say.Count(r.FilesBelowTarget, "file"), say.Count(r.FilesLost, "file"))
 	}
 	if r.Unchecked > 0 {
-		fmt.Fprintf(a.out, "What %d files here should be only holders know: check them with --remote.\n", r.Unchecked)
+		fmt.Fprintf(a.out, "What %s here should be only holders know: check with --remote.\n", say.Count(r.Unchecked, "file"))
+	}
+	if r.RereadAway > 0 {
+		fmt.Fprintf(a.out, "What leads to %s of the newest commit only holders have: check with --remote.\n", say.Count(r.RereadAway, "entry"))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/say"
 )
 
 func (a *app) pinCommand() *cobra.Command {
@@ -52,12 +53,12 @@ func (a *app) printPins(out control.Pins, removed bool) {
 		case removed:
 			fmt.Fprintf(a.out, "%s: no longer pinned\n", p.Path)
 		case p.Here < p.Bytes:
-			fmt.Fprintf(a.out, "%s: pinned; %d files, %s, of which %s are here and the rest is being fetched\n", p.Path, p.Files, bytesOf(p.Bytes), bytesOf(p.Here))
+			fmt.Fprintf(a.out, "%s: pinned; %s, %s, of which %s are here and the rest is being fetched\n", p.Path, say.Count(p.Files, "file"), say.Bytes(p.Bytes), say.Bytes(p.Here))
 		default:
-			fmt.Fprintf(a.out, "%s: pinned; %d files, %s, all here\n", p.Path, p.Files, bytesOf(p.Bytes))
+			fmt.Fprintf(a.out, "%s: pinned; %s, %s, all here\n", p.Path, say.Count(p.Files, "file"), say.Bytes(p.Bytes))
 		}
 	}
 	if !removed && bytes > out.Room {
-		fmt.Fprintf(a.out, "These are %s, but the cache has room for %s: not all of it can stay here.\nGive it more with skep mount --cache SIZE, or unpin something.\n", bytesOf(bytes), bytesOf(out.Room))
+		fmt.Fprintf(a.out, "These are %s, but the cache has room for %s: not all of it can stay here.\nGive it more with skep mount --cache SIZE, or unpin something.\n", say.Bytes(bytes), say.Bytes(out.Room))
 	}
 }

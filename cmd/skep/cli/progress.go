@@ -42,7 +42,7 @@ func (g *gauge) show(m meter) {
 		g.end()
 		g.bar = progressbar.NewOptions64(m.of, progressbar.OptionSetDescription(m.what), progressbar.OptionShowBytes(m.bytes),
 			progressbar.OptionSetWriter(g.a.errOut), progressbar.OptionSetPredictTime(true), progressbar.OptionShowCount(),
-			progressbar.OptionSetWidth(24))
+			progressbar.OptionSetWidth(24), progressbar.OptionThrottle(lookEvery))
 	}
 	if m.of != g.last.of {
 		g.bar.ChangeMax64(m.of)

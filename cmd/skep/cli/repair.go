@@ -8,6 +8,7 @@ import (
 
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
+	"skep/cmd/skep/say"
 )
 
 func (a *app) repairCommand() *cobra.Command {
@@ -45,8 +46,9 @@ how many of these are being rebuilt.`, Example: `  skep repair status
 		if s.RepairPaused {
 			state = "is paused"
 		}
-		fmt.Fprintf(a.out, "Repair %s; %d of %d packs have fewer shards than they should, %d shards are missing, %d repairs are under way.\n",
-			state, s.PacksBelowTarget, s.Packs, s.ShardsMissing, s.Repairing)
+		fmt.Fprintf(a.out, "Repair %s; %d of %s %s fewer shards than there should be, %s %s missing, %s under way.\n",
+			state, s.PacksBelowTarget, say.Count(s.Packs, "pack"), say.If(s.PacksBelowTarget, "has", "have"),
+			say.Count(s.ShardsMissing, "shard"), say.If(s.ShardsMissing, "is", "are"), say.Count(s.Repairing, "repair"))
 		return nil
 	}}
 	status.Flags().BoolVar(&asJSON, "json", false, "for scripts")

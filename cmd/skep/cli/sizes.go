@@ -62,5 +62,3 @@ func (c *cacheFlag) Set(v string) error {
 func (c *cacheFlag) Type() string { return "SIZE" }
 
 const cacheUsage = "how much of this disk the drive may take; auto is half of what others leave"
-
-func bytesOf(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

@@ -13,6 +13,7 @@ import (
 
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
+	"skep/cmd/skep/say"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -84,14 +85,14 @@ func printStatus(w io.Writer, s control.Status) {
 			alive++
 		}
 	}
-	line("Swarm", "%d of %d known peers answer", alive, len(s.Peers))
+	line("Swarm", "%d of %s %s", alive, say.Count(len(s.Peers), "known peer"), say.If(alive, "answers", "answer"))
 	for _, p := range s.Peers {
 		if p.Lies > 0 {
-			line("", "%s sent what cannot be true, %s", p.ID, times(p.Lies))
+			line("", "%s sent what cannot be true, %s", p.ID, say.Times(p.Lies))
 		}
 	}
 	if s.Offered > 0 {
-		line("For others", "%s of %s offered are taken", bytesOf(s.Hosting), bytesOf(s.Offered))
+		line("For others", "%s of %s offered are taken", say.Bytes(s.Hosting), say.Bytes(s.Offered))
 	}
 	for _, p := range s.Paths {
 		printPath(line, p, time.Now())
@@ -103,26 +104,26 @@ func printPath(line func(string, string, ...any), p control.PathStatus, now time
 	if p.Error != "" {
 		return // standard error tells
 	}
-	line("File", "%s: %s (%s, %s of it on this device)", p.Path, p.State, bytesOf(p.Size), bytesOf(p.Resident))
+	line("File", "%s: %s (%s, %s of it on this device)", p.Path, p.State, say.Bytes(p.Size), say.Bytes(p.Resident))
 	switch {
 	case p.Packs == 0:
 		return
 	case p.Proven.IsZero():
-		line("", "with holders in %d packs; they have not proved yet that they have them", p.Packs)
+		line("", "with holders in %s; they have not proved yet that they have %s", say.Count(p.Packs, "pack"), say.If(p.Packs, "it", "them"))
 	default:
-		line("", "with holders in %d packs; last proved %s", p.Packs, humanize.RelTime(p.Proven, now, "ago", "from now"))
+		line("", "with holders in %s; last proved %s", say.Count(p.Packs, "pack"), humanize.RelTime(p.Proven, now, "ago", "from now"))
 	}
 	if p.PacksLost > 0 {
-		line("", "%d of these packs cannot be read now: too few of their holders answer", p.PacksLost)
+		line("", "%d of %s cannot be read now: too few holders answer", p.PacksLost, say.If(p.Packs, "it", "them"))
 	}
 	if p.ShardsMissing > 0 {
-		line("", "%d of their shards are missing", p.ShardsMissing)
+		line("", "%s %s missing", say.Count(p.ShardsMissing, "shard"), say.If(p.ShardsMissing, "is", "are"))
 	}
 	if p.PacksAtRisk > 0 {
-		line("", "%d packs would have too few, if the holders that are silent now stayed away", p.PacksAtRisk)
+		line("", "%s would have too few, if the holders that are silent now stayed away", say.Count(p.PacksAtRisk, "pack"))
 	}
 	if p.PacksUnasked > 0 {
-		line("", "some holders of %d packs were not asked yet", p.PacksUnasked)
+		line("", "some holders of %s were not asked yet", say.Count(p.PacksUnasked, "pack"))
 	}
 	if len(p.Groups) > 0 {
 		line("", "groups: %s", strings.Join(p.Groups, ", "))
@@ -134,7 +135,7 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	if len(s.Mounts) > 0 {
 		where = "at " + strings.Join(s.Mounts, ", ")
 	}
-	line("Drive", "%s; %d files, %s", where, s.Files, bytesOf(s.Bytes))
+	line("Drive", "%s; %s, %s", where, say.Count(s.Files, "file"), say.Bytes(s.Bytes))
 	if s.IndexDamage != "" {
 		line("Damaged", "%s", s.IndexDamage)
 		line("", "nothing can be written, and what cannot be read fails; nothing is lost: skep down, then skep mount,")
@@ -146,16 +147,16 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 		line("Recovery", "the newest recovery record is not out: until it is, the words may not bring this drive back")
 	}
 	if s.IndexTotal > 0 && !s.Read {
-		line("Index", "%d of %d pieces of it are on this device", s.IndexDone, s.IndexTotal)
+		line("Index", "%d of %s of it on this device", s.IndexDone, say.Count(s.IndexTotal, "piece"))
 	}
 	if s.RepairPaused {
 		line("Repair", "paused (skep repair resume)")
 	} else if s.Repairing > 0 {
-		line("Repair", "%d shards are being rebuilt", s.Repairing)
+		line("Repair", "%s %s being rebuilt", say.Count(s.Repairing, "shard"), say.If(s.Repairing, "is", "are"))
 	}
 	printCache(line, s.Cache)
 	if s.StoredBytes > 0 {
-		line("At holders", "%s, parity included", bytesOf(s.StoredBytes))
+		line("At holders", "%s, parity included", say.Bytes(s.StoredBytes))
 	}
 }
 
@@ -163,9 +164,9 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 func printPending(line func(string, string, ...any), s control.Status) {
 	switch {
 	case s.PendingFiles > 0 && s.Uploading:
-		line("Uploading", "%d changes, %s; %s sent so far", s.PendingFiles, bytesOf(s.PendingBytes), bytesOf(s.UploadedNow))
+		line("Uploading", "%s, %s; %s sent so far", say.Count(s.PendingFiles, "change"), say.Bytes(s.PendingBytes), say.Bytes(s.UploadedNow))
 	case s.PendingFiles > 0:
-		line("Pending", "%d changes, %s, are on this device only", s.PendingFiles, bytesOf(s.PendingBytes))
+		line("Pending", "%s, %s, on this device only", say.Count(s.PendingFiles, "change"), say.Bytes(s.PendingBytes))
 	default:
 		line("Pending", "nothing: all of it is out")
 	}
@@ -178,16 +179,16 @@ func printPending(line func(string, string, ...any), s control.Status) {
 func printSafety(line func(string, string, ...any), s control.Status) {
 	switch {
 	case s.PacksLost > 0:
-		line("Safety", "%d of %d packs cannot be read now: too few of their holders answer", s.PacksLost, s.Packs)
+		line("Safety", "%d of %s cannot be read now: too few holders answer", s.PacksLost, say.Count(s.Packs, "pack"))
 	case s.PacksBelowTarget > 0:
-		line("Safety", "%d of %d packs have fewer shards than they should (%d are missing)", s.PacksBelowTarget, s.Packs, s.ShardsMissing)
+		line("Safety", "%d of %s %s fewer shards than there should be (%d missing)", s.PacksBelowTarget, say.Count(s.Packs, "pack"), say.If(s.PacksBelowTarget, "has", "have"), s.ShardsMissing)
 	case s.Packs > 0:
-		line("Safety", "all %d packs have the shards they should", s.Packs)
+		line("Safety", "all shards of %s are there", say.Count(s.Packs, "pack"))
 	default:
 		line("Safety", "nothing is with holders yet")
 	}
 	if s.PacksUnasked > 0 {
-		line("", "as far as is known: some holders of %d packs were not asked yet", s.PacksUnasked)
+		line("", "as far as is known: some holders of %s were not asked yet", say.Count(s.PacksUnasked, "pack"))
 	} else if !s.AsOf.IsZero() {
 		line("", "as of %s, when the last of the holders was asked", humanize.Time(s.AsOf))
 	}
@@ -201,12 +202,12 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 
 // printCache tells what the drive takes of this disk.
 func printCache(line func(string, string, ...any), c control.Cache) {
-	line("Here", "%s of its content; %s with all that belongs to it, of at most %s", bytesOf(c.Here), bytesOf(c.Used), bytesOf(c.Limit))
+	line("Here", "%s of its content; %s with all that belongs to it, of at most %s", say.Bytes(c.Here), say.Bytes(c.Used), say.Bytes(c.Limit))
 	if c.Evicted > 0 {
-		line("", "%s are with holders only, and come when they are read", bytesOf(c.Evicted))
+		line("", "%s are with holders only, and come when they are read", say.Bytes(c.Evicted))
 	}
 	if c.Pinned > 0 {
-		line("Pinned", "%s, of which %s are here", bytesOf(c.Pinned), bytesOf(c.PinnedHere))
+		line("Pinned", "%s, of which %s are here", say.Bytes(c.Pinned), say.Bytes(c.PinnedHere))
 	}
 	if c.PinsTooBig {
 		line("", "more is pinned than the cache has room for: give it more, or unpin something")
@@ -214,12 +215,4 @@ func printCache(line func(string, string, ...any), c control.Cache) {
 	if c.Full {
 		line("", "there is no room: writing is refused until something is out or deleted")
 	}
-}
-
-// times is how often something happened, in words.
-func times(n int) string {
-	if n == 1 {
-		return "once"
-	}
-	return fmt.Sprintf("%d times", n)
 }

@@ -10,6 +10,7 @@ import (
 
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
+	"skep/cmd/skep/say"
 	"skep/fs/mount"
 )
 
@@ -46,8 +47,8 @@ drive is unmounted when everything is safely out, and not if that fails. With
 			}
 			var s control.Status
 			if err := a.call(cmd.Context(), "/v1/status", daemon.StatusRequest{}, &s); err == nil && s.PendingFiles > 0 {
-				fmt.Fprintf(a.errOut, "Unmounted. %d changes (%s) are on this device only; the daemon goes on uploading them. skep sync waits for it.\n",
-					s.PendingFiles, bytesOf(s.PendingBytes))
+				fmt.Fprintf(a.errOut, "Unmounted. On this device only: %s (%s); the daemon goes on uploading. skep sync waits for it.\n",
+					say.Count(s.PendingFiles, "change"), say.Bytes(s.PendingBytes))
 			}
 			return nil
 		},

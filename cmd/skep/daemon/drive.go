@@ -21,6 +21,7 @@ import (
 	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
+	"skep/chunker/secret"
 	"skep/cmd/skep/home"
 	"skep/fs/mount"
 )
@@ -77,8 +78,7 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 	if err := d.openTables(); err != nil {
 		return d, err
 	}
-	own, _ := d.ring.Drive(d.id)
-	d.reader = readthrough.New(d.table, d.packs, source{n}, own.NameKey)
+	d.reader = readthrough.New(d.table, d.packs, source{n}, d.names())
 	if err := d.afterLoss(); err != nil {
 		return d, err
 	}
@@ -97,7 +97,7 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 	}
 	d.engine, err = writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.alone.Load, Lost: d.isLost,
-		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: own.NameKey,
+		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: d.names(),
 		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
 		Timing: timing(s), Now: time.Now, Log: log,
 	})
@@ -123,6 +123,19 @@ func timing(s home.Settings) writeback.Timing {
 		t.Quiet, t.Retry = time.Second, 500*time.Millisecond
 	}
 	return t
+}
+
+// readerHere reads what is on this device, and asks nobody.
+func (d *drive) readerHere() *readthrough.Reader {
+	r := readthrough.New(d.table, d.packs, nil, d.names())
+	r.SetCommit(d.reader.Commit())
+	return r
+}
+
+// names is the secret under which entries of directories are placed.
+func (d *drive) names() secret.Key {
+	own, _ := d.ring.Drive(d.id)
+	return own.NameKey
 }
 
 func (d *drive) changed() {

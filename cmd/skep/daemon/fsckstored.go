@@ -24,6 +24,13 @@ import (
 // hosted reads the shards that are held for others. One that is damaged is
 // removed: its owner has it made anew.
 func (c *checker) hosted(ctx context.Context) error {
+	all := 0
+	for _, id := range c.d.net.hosted.Holdings() {
+		if h, ok := c.d.net.hosted.Holding(id); ok {
+			all += h.Held.Count()
+		}
+	}
+	c.step("checking shards held for others", int64(all))
 	for _, id := range c.d.net.hosted.Holdings() {
 		c.r.HostedGroups++
 		h, ok := c.d.net.hosted.Holding(id)
@@ -35,6 +42,7 @@ func (c *checker) hosted(ctx context.Context) error {
 				continue
 			}
 			c.r.HostedShards++
+			c.did(1)
 			if err := c.d.net.hosted.Check(id, n); err != nil {
 				c.problem("shard held for another", err)
 			}
@@ -46,12 +54,15 @@ func (c *checker) hosted(ctx context.Context) error {
 // packFiles checks the packs of metadata that are kept here, block by block.
 func (c *checker) packFiles(ctx context.Context) error {
 	d := c.d.drive
+	c.step("checking packs of metadata", d.packs.Bytes())
+	c.far.Bytes = true
 	return d.packs.List(func(id group.ID, n uint16) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		c.r.PackFiles++
 		b, err := d.packs.Get(id, n)
+		c.did(int64(len(b)))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it died since it was listed
 		}
@@ -142,25 +153,33 @@ func (c *checker) account(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	all, err := c.metadata()
+	if err != nil {
+		return err
+	}
+	c.step("counting references", all)
 	away := false
 	var found []blocks.Fault
 	err = d.table.Audit(roots, func(l link.Link) ([]link.Link, error) {
 		if l.Codec == link.Raw {
 			return nil, nil
 		}
-		plain, err := d.reader.Get(ctx, l)
+		c.did(1)
+		plain, err := c.reader.Get(ctx, l)
 		if err != nil {
 			away = away || errors.Is(err, readerr.ErrUnreachable)
 			return nil, err
 		}
 		kids, err := writeback.Children(l, plain)
 		for _, k := range kids {
-			c.parents[k.Hash] = l.Hash
+			if k.Codec != link.Raw {
+				c.parents[k.Hash] = l.Hash
+			}
 		}
 		return kids, err
 	}, func(f blocks.Fault) { found = append(found, f) })
-	if away { // the sums cannot come out right
-		return err
+	if away || ctx.Err() != nil { // the sums cannot come out right
+		return errors.Join(err, ctx.Err())
 	}
 	for _, f := range found {
 		c.problem("account of what is stored", f)
@@ -168,20 +187,32 @@ func (c *checker) account(ctx context.Context) error {
 	return err
 }
 
+// metadata is how many blocks there are, at most, that may refer to others.
+func (c *checker) metadata() (n int64, err error) {
+	err = c.d.drive.table.Packs(func(p blocks.Pack) bool {
+		if p.Kind == group.Metadata {
+			n += int64(p.Blocks)
+		}
+		return true
+	})
+	return n, err
+}
+
 var errDamaged = errors.New("differs here from what was committed")
 
 // content compares what is here of a file with the newest commit: by the tags of
-// its chunks, or, with remote, by what holders have.
-func (c *checker) content(ctx context.Context, ino tree.Ino, path string) error {
+// its chunks, or, with remote, by what holders have. Whole says that it did not find
+// any damage.
+func (c *checker) content(ctx context.Context, ino tree.Ino, path string) (whole bool, err error) {
 	var links []link.Link
 	var damaged []int64
 	d := c.d.drive
-	err := d.tree.CleanChunks(ctx, ino, func(f dag.File, i int64, chunk []byte) error {
+	err = d.tree.CleanChunks(ctx, ino, func(f dag.File, i int64, chunk []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if links == nil {
-			err := dag.Chunks(ctx, d.reader, f, 0, f.Chunks(), func(_ int64, l link.Link) error {
+			err := dag.Chunks(ctx, c.reader, f, 0, f.Chunks(), func(_ int64, l link.Link) error {
 				links = append(links, l)
 				return nil
 			})
@@ -189,13 +220,14 @@ func (c *checker) content(ctx context.Context, ino tree.Ino, path string) error 
 				return err
 			}
 		}
+		c.did(int64(len(chunk)) / 2)
 		same, err := c.same(ctx, links[i], chunk)
 		if err == nil && !same {
 			damaged = append(damaged, i)
 		}
 		return err
 	})
-	if errors.Is(err, readerr.ErrUnreachable) && !c.opt.Remote {
+	if c.onlyAway(err) {
 		c.r.Unchecked++
 		err = nil
 	}
@@ -205,7 +237,7 @@ func (c *checker) content(ctx context.Context, ino tree.Ino, path string) error 
 			err = d.tree.DropChunk(ctx, ino, i)
 		}
 	}
-	return err
+	return len(damaged) == 0, err
 }
 
 // same reports whether a chunk is the content of a block.

@@ -1,113 +1,187 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"skep/cache/blocks"
 	"skep/chunker/dag"
+	"skep/chunker/erasure"
 	"skep/chunker/group"
+	"skep/chunker/secret"
 	"skep/net/client"
+	skephost "skep/net/host"
+	"skep/repair/audit"
 )
 
-// survey is what the holders of all packs say that they have.
+// survey is what the holders of all packs have shown that they have.
 type survey struct {
-	live map[packName]int // shards of a pack that are there
-	need map[packName]int // shards that it needs to be read
-	full map[packName]int // shards that it should have
+	packs map[packName]blocks.Pack
+	of    map[group.ID]group.Group
+
+	mu     sync.Mutex                // guards the next two
+	live   map[packName]int          // shards of a pack that were shown
+	unreal map[group.PeerKey]claimed // by holder
 }
 
-// askedAtOnce is how many holders are asked for a statement at the same time.
+// claimed are shards that a holder says to have, and could not show.
+type claimed struct {
+	shards int
+	err    error // of one of them
+}
+
+// askedAtOnce is how many holders are asked at the same time.
 const askedAtOnce = 16
 
-// askHolders asks every holder of every group what it has.
+// askHolders asks every holder of every group what it has, and to show some leaves
+// of each shard, which nobody chose.
 func (c *checker) askHolders(ctx context.Context) error {
-	table := c.d.drive.table
-	groups, err := table.Groups()
+	s, err := c.newSurvey()
 	if err != nil {
 		return err
 	}
-	counted, err := table.Counted()
-	if err != nil {
-		return err
+	slots := 0
+	for _, g := range s.of {
+		slots += len(g.Slots)
 	}
-	s := &survey{live: map[packName]int{}, need: map[packName]int{}, full: map[packName]int{}}
-	of := map[group.ID]group.Group{}
-	for _, g := range groups {
-		of[g.ID] = g
-	}
-	err = table.Packs(func(p blocks.Pack) bool {
-		if g, ok := of[p.Group]; ok && (p.Live > 0 || !counted) {
-			name := packName{p.Group, p.Number}
-			s.live[name], s.need[name], s.full[name] = 0, int(g.Coding.K), int(g.Coding.N)
-		}
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	var mu sync.Mutex // guards s.live
+	c.step("asking holders", int64(slots))
 	var asking sync.WaitGroup
 	room := make(chan struct{}, askedAtOnce)
-	for _, g := range groups {
+	for _, g := range s.of {
 		for slot, holder := range g.Slots {
-			if holder.IsZero() {
-				continue
-			}
 			room <- struct{}{}
 			asking.Go(func() {
-				defer func() { <-room }()
-				st, err := c.d.net.client.Statement(ctx, holder, g.ID)
-				if errors.Is(err, client.ErrUnreachable) {
-					st, err = c.d.net.client.Statement(ctx, holder, g.ID) // it may just have been busy
-				}
-				if err != nil || int(st.Slot) != slot {
-					return // it has nothing, as far as can be told
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				for n := range g.Packs {
-					if _, ok := s.need[packName{g.ID, n}]; ok && st.Held.Has(n) {
-						s.live[packName{g.ID, n}]++
-					}
+				defer func() { c.did(1); <-room }()
+				if !holder.IsZero() {
+					c.askHolder(ctx, s, g, uint8(slot), holder)
 				}
 			})
 		}
 	}
 	asking.Wait()
 	c.survey = s
-	for name, need := range s.need {
-		c.r.Packs++
-		if s.live[name] < s.full[name] {
-			c.r.PacksBelowTarget++
-		}
-		if s.live[name] < need {
-			c.r.PacksLost++
-		}
-	}
+	c.judge(s)
 	return ctx.Err()
 }
 
-// redundancy counts a file of which packs have too few shards, and names it if
-// they have fewer than it takes to read them.
-func (c *checker) redundancy(ctx context.Context, path string, f dag.File) {
-	if c.survey == nil {
+// newSurvey lists the packs that are needed.
+func (c *checker) newSurvey() (*survey, error) {
+	table := c.d.drive.table
+	groups, err := table.Groups()
+	if err != nil {
+		return nil, err
+	}
+	counted, err := table.Counted()
+	if err != nil {
+		return nil, err
+	}
+	s := &survey{packs: map[packName]blocks.Pack{}, of: map[group.ID]group.Group{},
+		live: map[packName]int{}, unreal: map[group.PeerKey]claimed{}}
+	for _, g := range groups {
+		s.of[g.ID] = g
+	}
+	err = table.Packs(func(p blocks.Pack) bool {
+		if _, ok := s.of[p.Group]; ok && (p.Live > 0 || !counted) {
+			s.packs[packName{p.Group, p.Number}] = p
+		}
+		return true
+	})
+	return s, err
+}
+
+// askHolder asks the holder of a slot for its statement, and has it show each shard
+// that it says to have. Of one that does not answer nothing counts as there.
+func (c *checker) askHolder(ctx context.Context, s *survey, g group.Group, slot uint8, holder group.PeerKey) {
+	st, err := twice(func() (group.Statement, error) { return c.d.net.client.Statement(ctx, holder, g.ID) })
+	if err != nil || st.Slot != slot {
 		return
+	}
+	for n := range g.Packs {
+		name := packName{g.ID, n}
+		if p, ok := s.packs[name]; ok && st.Held.Has(n) {
+			s.shown(name, holder, c.show(ctx, p, g, slot, holder))
+		}
+	}
+}
+
+// show asks a holder for leaves of a shard, and checks them.
+func (c *checker) show(ctx context.Context, p blocks.Pack, g group.Group, slot uint8, holder group.PeerKey) error {
+	ref := group.PackRef{Group: g.ID, Number: p.Number, Class: g.Class, Coding: g.Coding, Slots: g.Slots, Manifest: p.Manifest}
+	m, err := c.d.net.swarm.Manifest(ctx, ref)
+	if err != nil {
+		return err
+	}
+	_, err = twice(func() (struct{}, error) {
+		count := min(audit.Samples, erasure.Leaves(m.ShardSize()))
+		return struct{}{}, c.d.net.client.Prove(ctx, holder, m, slot, erasure.Nonce(secret.New()), count)
+	})
+	return err
+}
+
+// twice asks a second time who did not answer: it may just have been busy.
+func twice[T any](ask func() (T, error)) (T, error) {
+	v, err := ask()
+	if errors.Is(err, client.ErrUnreachable) {
+		v, err = ask()
+	}
+	return v, err
+}
+
+// shown takes note of how it went when a holder was to show a shard.
+func (s *survey) shown(name packName, holder group.PeerKey, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.live[name]++
+	case errors.Is(err, client.ErrLied), errors.Is(err, client.ErrAbsent):
+		u := s.unreal[holder]
+		s.unreal[holder] = claimed{u.shards + 1, err}
+	}
+}
+
+// judge counts the packs with too few shards, and names the holders that could not
+// show what they say to have.
+func (c *checker) judge(s *survey) {
+	for name := range s.packs {
+		coding := s.of[name.group].Coding
+		c.r.Packs++
+		if s.live[name] < int(coding.N) {
+			c.r.PacksBelowTarget++
+		}
+		if s.live[name] < int(coding.K) {
+			c.r.PacksLost++
+		}
+	}
+	for _, holder := range slices.SortedFunc(maps.Keys(s.unreal), func(a, b group.PeerKey) int { return bytes.Compare(a[:], b[:]) }) {
+		u := s.unreal[holder]
+		c.r.ShardsUnreal += u.shards
+		c.problem("holder "+skephost.ID(holder).String(), fmt.Errorf("does not have %d of the shards that it says to have, or has them damaged: %w", u.shards, u.err))
+	}
+}
+
+// redundancy counts a file of which packs have too few shards. Enough is false, and
+// the file named, if it cannot be read from what there is.
+func (c *checker) redundancy(ctx context.Context, path string, f dag.File) (enough bool) {
+	if c.survey == nil {
+		return true
 	}
 	packs := packsOf{d: c.d, all: map[packName]bool{}}
 	if err := packs.file(ctx, f); err != nil {
-		return // what reads the content tells why
+		return true // what reads the content tells why
 	}
 	below, lost, missing := 0, 0, 0
 	for name := range packs.all {
-		live, full := c.survey.live[name], c.survey.full[name]
-		if live >= full {
-			continue
+		live, coding := c.survey.live[name], c.survey.of[name.group].Coding
+		if live < int(coding.N) {
+			below++
 		}
-		below++
-		if need := c.survey.need[name]; live < need {
+		if need := int(coding.K); live < need {
 			lost++
 			missing += need - live
 		}
@@ -119,4 +193,5 @@ func (c *checker) redundancy(ctx context.Context, path string, f dag.File) {
 		c.r.FilesLost++
 		c.problem(path, fmt.Errorf("%d of its %d packs cannot be rebuilt from what holders have now: %d more shards are needed", lost, len(packs.all), missing))
 	}
+	return lost == 0
 }

@@ -8,6 +8,7 @@ import (
 
 	"skep/cache/writeback"
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/say"
 )
 
 // sync waits until everything that was done before is out.
@@ -67,7 +68,7 @@ func (d *Daemon) syncPatiently(ctx context.Context, bounded bool) error {
 func (d *Daemon) missing() string {
 	files, bytes, _ := d.drive.tree.Pending()
 	p := d.drive.engine.Progress()
-	s := fmt.Sprintf("%d changes with %d bytes are on this device only", files, bytes)
+	s := fmt.Sprintf("%s with %s %s on this device only", say.Count(files, "change"), say.Bytes(bytes), say.If(files, "is", "are"))
 	if files == 0 {
 		s = "the content is, but that the drive's newest state is known to its keepers is not confirmed yet"
 	}

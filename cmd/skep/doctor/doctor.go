@@ -6,11 +6,11 @@ import (
 	"os"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
+	"skep/cmd/skep/say"
 	"skep/fs/mount"
 )
 
@@ -120,13 +120,13 @@ func Room(h home.Dir, offered, used int64) Finding {
 		f.Verdict, f.Says = Broken, err.Error()
 		return f
 	}
-	f.Says = fmt.Sprintf("%s free on the disk of %s", bytesOf(free), h)
+	f.Says = fmt.Sprintf("%s free on the disk of %s", say.Bytes(free), h)
 	switch {
 	case free < tooLittle:
 		f.Verdict, f.Do = Broken, "make room: what is written cannot be kept until it is uploaded"
 	case free-(offered-used) < tooLittle:
 		f.Verdict = Odd
-		f.Says += fmt.Sprintf(", of which %s are offered to others", bytesOf(offered-used))
+		f.Says += fmt.Sprintf(", of which %s are offered to others", say.Bytes(offered-used))
 		f.Do = "offer less: change \"offer\" in " + h.Path("settings.json") + " and start the daemon again"
 	}
 	return f
@@ -185,5 +185,3 @@ func Clock(now time.Time, all []Reached) Finding {
 	}
 	return f
 }
-
-func bytesOf(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

@@ -1,0 +1,35 @@
+package say
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+)
+
+// Count is a number of things, of which one is called so: "1 pack", "2 packs", "3
+// copies".
+func Count[N int | int64](n N, one string) string {
+	return fmt.Sprintf("%d %s", n, If(n, one, plural(one)))
+}
+
+func plural(one string) string {
+	if stem, ok := strings.CutSuffix(one, "y"); ok {
+		return stem + "ies"
+	}
+	return one + "s"
+}
+
+// If is a word that depends on a number: one for 1, many for any other.
+func If[N int | int64](n N, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// Times is how often something happened.
+func Times(n int) string { return If(n, "once", fmt.Sprintf("%d times", n)) }
+
+// Bytes is a size.
+func Bytes(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

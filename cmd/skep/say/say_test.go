@@ -1,0 +1,22 @@
+package say
+
+import "testing"
+
+func TestAmounts(t *testing.T) {
+	for _, tt := range [][2]string{
+		{Count(0, "pack"), "0 packs"},
+		{Count(1, "pack"), "1 pack"},
+		{Count(int64(2), "directory"), "2 directories"},
+		{Count(1, "directory"), "1 directory"},
+		{If(1, "has", "have"), "has"},
+		{If(0, "has", "have"), "have"},
+		{Times(1), "once"},
+		{Times(3), "3 times"},
+		{Bytes(1536), "1.5 KiB"},
+		{Bytes(-1), "0 B"},
+	} {
+		if tt[0] != tt[1] {
+			t.Errorf("%q, want %q", tt[0], tt[1])
+		}
+	}
+}
