@@ -34,7 +34,7 @@ var (
 
 // PointError says why a directory cannot be mounted on or unmounted.
 type PointError struct {
-	Op     string // "mount" or "unmount"
+	Op     string // "mount", "remount" or "unmount"
 	Dir    string
 	Reason error  // one of the reasons above
 	Do     string // what the user can do about it; may be empty

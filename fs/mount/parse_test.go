@@ -128,3 +128,33 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// A list that has what the kernel adds says everything; another one, what is to
+// change.
+func TestRemounted(t *testing.T) {
+	const whole = ",user_id=0,group_id=0,max_read=1048576"
+	safe := Options{NoAtime: true}
+	for _, tt := range []struct {
+		list      string
+		now, then Options
+	}{
+		{"remount,ro", safe, Options{NoAtime: true, ReadOnly: true}},
+		{"rw,remount", Options{ReadOnly: true, NoExec: true, SetUser: true}, Options{NoExec: true, SetUser: true}},
+		{"ro,nosuid,nodev,remount,noatime" + whole, safe, Options{NoAtime: true, ReadOnly: true}},
+		{"rw,remount" + whole, Options{ReadOnly: true, NoExec: true}, Options{SetUser: true, Devices: true}},
+		{"rw,nosuid,nodev,noexec,remount,allow_other" + whole, Options{}, Options{NoExec: true, AllowOther: true}},
+	} {
+		if !IsRemount(tt.list) {
+			t.Errorf("%s: no remount", tt.list)
+		}
+		if got, err := tt.now.remounted(tt.list); err != nil || got != tt.then {
+			t.Errorf("%s: %+v, %v, want %+v", tt.list, got, err, tt.then)
+		}
+	}
+	if IsRemount("ro,noremount") {
+		t.Error("that is none")
+	}
+	if _, err := safe.remounted("remount,what"); !errors.Is(err, ErrUnknownOption) {
+		t.Errorf("an unknown option: %v", err)
+	}
+}

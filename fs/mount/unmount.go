@@ -21,7 +21,7 @@ const (
 // Unmount takes a drive away that this or another process serves, or that a
 // crash left. If it is in use, the error is a *BusyError.
 func Unmount(ctx context.Context, dir string) error {
-	dir, err := find(dir)
+	dir, err := find("unmount", dir)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func Unmount(ctx context.Context, dir string) error {
 // detaches the drive; files that are open then end with the process that
 // serves them.
 func ForceUnmount(dir string) error {
-	dir, err := find(dir)
+	dir, err := find("unmount", dir)
 	if err != nil {
 		return err
 	}
@@ -60,8 +60,8 @@ func ForceUnmount(dir string) error {
 }
 
 // find resolves dir and makes sure that a mount of ours is there.
-func find(dir string) (string, error) {
-	dir, err := locate("unmount", dir)
+func find(op, dir string) (string, error) {
+	dir, err := locate(op, dir)
 	if err != nil {
 		return "", err
 	}
@@ -70,9 +70,9 @@ func find(dir string) (string, error) {
 	case err != nil:
 		return "", err
 	case !ok:
-		return "", &PointError{"unmount", dir, ErrNotMounted, "", nil}
+		return "", &PointError{op, dir, ErrNotMounted, "", nil}
 	case !p.ours():
-		return "", &PointError{"unmount", dir, ErrNotMounted, "what is mounted there is a " + p.fstype + ", not a drive", nil}
+		return "", &PointError{op, dir, ErrNotMounted, "what is mounted there is a " + p.fstype + ", not a drive", nil}
 	}
 	return dir, nil
 }

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,8 +28,47 @@ func TestMountHelper(t *testing.T) {
 	if out, err := exec.Command(helper, d.Home, d.Mnt, "-o", "frobnicate").CombinedOutput(); err == nil {
 		t.Errorf("an unknown option: %s", out)
 	}
+	remountHelper(t, d, helper)
 	d.Skep(t, "umount", d.Mnt).OK(t)
 	absent(t, d.Path("file"))
+}
+
+// remountHelper has a mount changed as "mount -o remount" does: with the source and
+// the options that the table of mounts has, or with less.
+func remountHelper(t *testing.T, d *harness.Device, helper string) {
+	remount := func(options string) (string, error) {
+		out, err := exec.Command(helper, "skep", d.Mnt, "-t", "fuse.skep", "-o", options).CombinedOutput()
+		return string(out), err
+	}
+	const kernels = ",user_id=0,group_id=0,default_permissions,max_read=1048576"
+	if os.Geteuid() != 0 {
+		if out, err := remount("ro,nosuid,nodev,noatime,remount" + kernels); err == nil || !strings.Contains(out, "CAP_SYS_ADMIN") {
+			t.Errorf("as an ordinary user: %v, %s", err, out)
+		}
+		return
+	}
+	for _, step := range []struct {
+		options, says string
+		open          error
+	}{
+		{"ro,nosuid,nodev,noatime,remount" + kernels, "", syscall.EROFS},
+		{"rw,nosuid,nodev,noatime,remount" + kernels, "", nil},
+		{"ro,remount", "", syscall.EROFS},
+		{"rw,remount,relatime", "access times", syscall.EROFS},
+		{"rw,remount,frobnicate", "frobnicate", syscall.EROFS},
+		{"remount,rw", "", nil},
+	} {
+		if out, err := remount(step.options); (err == nil) != (step.says == "") || !strings.Contains(out, step.says) {
+			t.Errorf("%s: %v, %s", step.options, err, out)
+		}
+		f, err := os.OpenFile(d.Path("file"), os.O_RDWR, 0)
+		if !errors.Is(err, step.open) {
+			t.Errorf("after %s: %v, want %v", step.options, err, step.open)
+		}
+		if err == nil {
+			must(t, f.Close())
+		}
+	}
 }
 
 // A service manager that waits for it is told when the drive is there.

@@ -13,6 +13,7 @@ import (
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
+	"skep/fs/mount"
 	skephost "skep/net/host"
 )
 
@@ -40,6 +41,9 @@ In /etc/fstab, with the home of the drive in front:
 			dir, err := filepath.Abs(argv[0])
 			if err != nil {
 				return err
+			}
+			if mount.IsRemount(options) {
+				return mount.Remount(dir, options)
 			}
 			if _, err := skephost.ParseAddrs(bootstrap); err != nil {
 				return usageError{fmt.Errorf("--bootstrap: %w", err)}
