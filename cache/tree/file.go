@@ -79,12 +79,13 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 		t.changedContent(in)
 	}
 	f := t.handle(in, flags)
-	f.fresh, f.ofMany = true, isWhole(flags) && t.burst.on(t.now())
+	f.fresh, f.ofMany = true, flags&accessModes == os.O_WRONLY && t.burst.on(t.now())
 	return f, a, nil
 }
 
 // OneOfMany reports whether the file was made within a burst of small ones, to be
-// written as a whole: it is likely to be written by a call or two, and closed.
+// written only: it is likely to be written by a call or two, and closed, and cannot
+// be mapped.
 func (f *File) OneOfMany() bool { return f.ofMany }
 
 // mayPass reports whether a file that is created or truncated with these flags
