@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -63,6 +64,53 @@ func TestDemo(t *testing.T) {
 	must(t, err)
 	if left = append(left, runningBelow(t, temp)...); len(left) > 0 {
 		t.Errorf("the demo left %q", left)
+	}
+}
+
+// What a demo left that was killed, the next one takes away, and nothing that is in
+// use or somebody else's.
+func TestDemoClearsDeadOnes(t *testing.T) {
+	dir := harness.Dir(t)
+	temp := filepath.Join(dir, "temp")
+	must(t, os.Mkdir(temp, 0o700))
+	demo := func(name string) (*exec.Cmd, string) {
+		log := filepath.Join(dir, name+".log")
+		out, err := os.Create(log)
+		must(t, err)
+		defer out.Close()
+		cmd := skep("demo", "--peers", "1", filepath.Join(dir, name))
+		cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+		cmd.Stdout, cmd.Stderr = out, out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+		must(t, cmd.Start())
+		harness.Until(t, 90*time.Second, "the demo says what to try", func() (bool, string) {
+			b, err := os.ReadFile(log)
+			must(t, err)
+			return strings.Contains(string(b), "Ctrl-C ends the demo"), string(b)
+		})
+		homes, err := filepath.Glob(filepath.Join(temp, "*", "home"))
+		must(t, err)
+		return cmd, strings.Join(homes, " ")
+	}
+	killed, first := demo("killed")
+	must(t, killed.Process.Kill())
+	_ = killed.Wait()
+	harness.Until(t, 60*time.Second, "the processes of the demo are gone", func() (bool, string) {
+		left := runningBelow(t, temp)
+		return len(left) == 0, strings.Join(left, "; ")
+	})
+	must(t, os.Symlink(dir, filepath.Join(temp, "skep-demo-link")))
+	living, second := demo("living")
+	if strings.Contains(second, first) {
+		t.Errorf("%s is still there: %s", first, second)
+	}
+	third, both := demo("third")
+	if !strings.Contains(both, second) {
+		t.Errorf("the demo at %s was taken away: %s", second, both)
+	}
+	for _, cmd := range []*exec.Cmd{living, third} {
+		must(t, cmd.Process.Signal(os.Interrupt))
+		must(t, cmd.Wait())
 	}
 }
 

@@ -27,6 +27,29 @@ func TestModes(t *testing.T) {
 	d.Skep(t, "down").OK(t)
 }
 
+// No key is in the log of a daemon in the background, however much it tells.
+func TestNoKeyInTheLog(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
+	d := swarm.NewDevice(t)
+	t.Setenv("SKEP_DEBUG", "1")
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	write(t, d.Path("file"), "content")
+	d.Sync(t)
+	d.Skep(t, "down").OK(t)
+	secrets := harness.NewScanner()
+	secrets.AddDevice(t, d)
+	keys, err := os.ReadFile(filepath.Join(d.Home, "keys"))
+	must(t, err)
+	if len(secrets.Find(keys)) == 0 {
+		t.Fatal("the scanner does not find the keys where they are")
+	}
+	log, err := os.ReadFile(filepath.Join(d.Home, "daemon.log"))
+	must(t, err)
+	if found := secrets.Find(log); len(found) > 0 {
+		t.Errorf("the log of %d bytes tells %q", len(log), found)
+	}
+}
+
 // Words that are there already are not written over, nor is a home.
 func TestInitTwice(t *testing.T) {
 	dir := harness.Dir(t)

@@ -152,7 +152,9 @@ func (l *life) logs(t *testing.T) {
 	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(l.swarm.Dir, "*.log"))
 	must(t, err)
-	for _, log := range logs {
+	own, err := filepath.Glob(filepath.Join(l.swarm.Dir, "*", "daemon.log")) // of daemons in the background
+	must(t, err)
+	for _, log := range append(logs, own...) {
 		b, err := os.ReadFile(log)
 		must(t, err)
 		if found := l.secrets.Find(b); len(found) > 0 {

@@ -85,9 +85,14 @@ func (a *app) runDemo(ctx context.Context, mountpoint string, n int, deadAfter t
 	if d.exe, err = os.Executable(); err != nil {
 		return err
 	}
-	if d.dir, err = os.MkdirTemp("", "skep-demo-"); err != nil {
+	if err := clearDemos(); err != nil {
 		return err
 	}
+	var release func()
+	if d.dir, release, err = demoDir(); err != nil {
+		return err
+	}
+	defer release()
 	defer func() { err = errors.Join(err, d.clean()) }()
 	if err := d.start(ctx, n, deadAfter); err != nil {
 		if ctx.Err() != nil {
