@@ -71,6 +71,7 @@ func (t *Tree) fetchMissing(in *inode, i int64) {
 func (t *Tree) Close() {
 	t.cancel()
 	t.aheads.Wait()
+	t.recordFetched() // and what was written beside it
 	if err := t.FinishEvictions(context.Background()); err != nil {
 		t.log.Info("what was let go of still takes room", "err", err)
 	}
