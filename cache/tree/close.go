@@ -45,6 +45,7 @@ func (t *Tree) settleClosed(in *inode) {
 	defer c.recycle()
 	if err := c.closeFile(e); err != nil {
 		t.log.Warn("closing a file", "path", t.Path(in.ino), "err", err)
+		t.stayWritten(in)
 	}
 	t.closeBacking(in)
 	in.passthrough, in.seenSet = false, false
@@ -58,12 +59,22 @@ func (t *Tree) settleWritten(in *inode) {
 	r := e.touched()
 	r.flags |= flagDirty
 	r.dirtyEpoch = c.epoch
-	// Known in memory at once, so that no commit settles it, should the tables not
-	// take it now: the last close marks it again.
-	in.row, in.soft, in.whole = *r, true, true
+	in.row, in.whole = *r, true
 	if err := c.applyLocked(); err != nil {
 		t.log.Warn("noting what was written", "path", t.Path(in.ino), "err", err)
+		t.stayWritten(in)
 	}
+}
+
+// stayWritten keeps in memory, for the next cut, that a file which the kernel wrote
+// alone has changed: the tables could not be told. in.mu is held.
+func (t *Tree) stayWritten(in *inode) {
+	if !in.passthrough || !in.writing {
+		return
+	}
+	in.row.flags |= flagDirty
+	in.row.dirtyEpoch = t.epoch.Load()
+	in.soft, in.whole = true, true
 }
 
 // closeBacking closes the backing file of an inode if nobody needs it open;

@@ -89,9 +89,10 @@ func (c *Cut) flushSoft() error {
 	grown, taken := int64(0), map[*inode]int64{}
 	for _, in := range all {
 		in.mu.Lock()
-		c.notePassed(in, &b)
+		c.notePassed(in)
 		if in.soft && !in.orphan {
 			b.Put(key(tableInode, in.ino), in.row.encode())
+			b.Put(in.entryMark(), uint64Value(c.epoch)) // there mostly, unless it could not be written
 			taken[in] = in.row.taken()
 			grown += taken[in] - in.counted
 			soft = append(soft, in)

@@ -112,7 +112,8 @@ func (f *CutFile) readSnapshotRanges() error {
 	if err != nil {
 		return fmt.Errorf("inode %d: %w", f.ino, err)
 	}
-	f.valid, f.dirty, f.whole = tmp.valid, tmp.dirty, tmp.whole || !ok
+	// Of one that has ended since, they may lag behind what was in memory.
+	f.valid, f.dirty, f.whole = tmp.valid, tmp.dirty, tmp.whole || !ok || f.in == nil
 	return nil
 }
 

@@ -28,7 +28,7 @@ func remote(t *testing.T, chunks int) (d *device, fs *flushes, c *committed, ino
 // readChunk reads a chunk of a file, and tells how many were fetched for it.
 func (d *device) readChunk(c *committed, ino Ino, content []byte, i int) int {
 	d.t.Helper()
-	before := c.reads
+	before := c.hasRead()
 	f, err := d.Open(ctx, ino, os.O_RDONLY)
 	must(d.t, err)
 	defer f.Release()
@@ -38,7 +38,7 @@ func (d *device) readChunk(c *committed, ino Ino, content []byte, i int) int {
 	if want := content[i*dag.ChunkSize:][:dag.ChunkSize]; !bytes.Equal(p[:n], want) {
 		d.t.Errorf("chunk %d came back different", i)
 	}
-	return c.reads - before
+	return c.hasRead() - before
 }
 
 // While what was fetched is flushed, more is fetched and read. A crash afterwards

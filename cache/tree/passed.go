@@ -6,14 +6,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"skep/cache/state"
 	"skep/chunker/dag"
 )
 
 // notePassed marks a file that the kernel writes alone, if it changed since the
 // last commit that took it. Whoever reads it in this commit, be it because an
 // earlier one that took it failed, has to look whether it moves.
-func (c *Cut) notePassed(in *inode, b *state.Batch) {
+func (c *Cut) notePassed(in *inode) {
 	if !in.passthrough || in.writers == 0 || in.orphan || in.file == nil {
 		return
 	}
@@ -28,12 +27,7 @@ func (c *Cut) notePassed(in *inode, b *state.Batch) {
 	}
 	in.row.flags |= flagDirty
 	in.row.dirtyEpoch = c.epoch
-	in.soft, in.whole, in.markedEpoch = true, true, c.epoch
-	dir, name := in.row.parent, in.row.name
-	if in.row.has(flagMulti) {
-		dir, name = Links, linkName(in.ino)
-	}
-	b.Put(markKey(dir, name), uint64Value(c.epoch))
+	in.soft, in.whole = true, true
 }
 
 func sameContent(a, b unix.Stat_t) bool {

@@ -21,13 +21,30 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if !f.noAtime {
 		t.touchAtime(in)
 	}
+	t.readAhead(in, off/dag.ChunkSize)
+	for {
+		n, err := t.readIn(ctx, in, p, off)
+		if err != errBecameOther {
+			return n, err
+		}
+	}
+}
+
+// errBecameOther says that a file became another while it was waited for its content, so
+// that it has to be looked at again.
+var errBecameOther = errors.New("file has changed meanwhile")
+
+// readIn is ReadAt of an inode; in.mu is held, but for the waits.
+func (t *Tree) readIn(ctx context.Context, in *inode, p []byte, off int64) (int, error) {
 	n := min(int64(len(p)), in.row.size-off)
 	if n <= 0 {
 		return 0, nil
 	}
-	p = p[:n]
-	t.readAhead(in, off/dag.ChunkSize)
 	err := t.fetch(ctx, in, off, off+n)
+	if n = min(n, in.row.size-off); n <= 0 { // it was cut meanwhile
+		return 0, nil
+	}
+	p = p[:n]
 	if errors.Is(err, errNotKept) {
 		return t.readThrough(ctx, in, p, off)
 	}
@@ -46,7 +63,7 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 }
 
 // readThrough reads without keeping what has to be fetched, since there is no
-// room for it; in.mu is held, but for the waits.
+// room for it, or returns errBecameOther; in.mu is held, but for the waits.
 func (t *Tree) readThrough(ctx context.Context, in *inode, p []byte, off int64) (int, error) {
 	f, at := in.row.committed(), off
 	for rest := p; len(rest) > 0; {
@@ -60,9 +77,8 @@ func (t *Tree) readThrough(ctx context.Context, in *inode, p []byte, off int64) 
 			in.mu.Unlock()
 			chunk, err := t.passing.read(ctx, t.content, f, at/dag.ChunkSize)
 			in.mu.Lock()
-			if now := in.row.committed(); err != nil && now != f && ctx.Err() == nil {
-				f = now // a commit took the file meanwhile, and gave up the blocks before
-				continue
+			if in.movedFrom(f) && ctx.Err() == nil {
+				return 0, errBecameOther
 			}
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", t.Path(in.ino), err)

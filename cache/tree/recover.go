@@ -18,7 +18,7 @@ var endedRow = singleKey("ended")
 // end flushes everything, and says so, unless somebody still has a file open for
 // writing: the next Open then finds the rows as they should be.
 func (t *Tree) end() error {
-	if t.inodes.any(func(in *inode) bool { return in.writers > 0 || in.flushErr != nil }) {
+	if t.inodes.any(func(in *inode) bool { return in.writers > 0 || in.flushErr != nil || in.gained && !in.orphan }) {
 		return nil
 	}
 	written := false
@@ -161,11 +161,7 @@ func (r *row) loseBacking() {
 // enterRecovered writes the row of a file that was found as a crash left it.
 func (t *Tree) enterRecovered(b *state.Batch, in *inode) error {
 	b.Put(key(tableInode, in.ino), in.row.encode())
-	dir, name := in.row.parent, in.row.name
-	if in.row.has(flagMulti) {
-		dir, name = Links, linkName(in.ino)
-	}
-	b.Put(markKey(dir, name), uint64Value(t.epoch.Load()))
+	b.Put(in.entryMark(), uint64Value(t.epoch.Load()))
 	_, err := t.count.apply(t.st, b, 0, in.row.taken()-in.counted)
 	if err == nil {
 		t.recharge(in)

@@ -196,7 +196,17 @@ func appendKey(b []byte, table byte, ino Ino) []byte {
 }
 
 func entryKey(dir Ino, name string) []byte { return append(key(tableEntry, dir), name...) }
-func markKey(dir Ino, name string) []byte  { return append(key(tableMark, dir), name...) }
+
+// entryMark is the key of the mark that an inode's record changed, where that lies;
+// in.mu is held.
+func (in *inode) entryMark() []byte {
+	if in.row.has(flagMulti) {
+		return markKey(Links, linkName(in.ino))
+	}
+	return markKey(in.row.parent, in.row.name)
+}
+
+func markKey(dir Ino, name string) []byte { return append(key(tableMark, dir), name...) }
 func cookieKey(dir Ino, cookie uint64) []byte {
 	return binary.BigEndian.AppendUint64(key(tableCookie, dir), cookie)
 }

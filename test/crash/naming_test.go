@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"testing"
@@ -50,5 +51,56 @@ func TestNamingFailsOnAFullDisk(t *testing.T) {
 				t.Errorf("%d bytes are under the name, of %d", len(got), len(content))
 			}
 		})
+	}
+}
+
+// A file that the kernel wrote alone, and that was closed on a full disk, is
+// committed all the same, as soon as there is room.
+func TestClosedOnAFullDisk(t *testing.T) {
+	d, h := memdisk.New(), newHolders()
+	drv, err := open(d, h, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, a, err := drv.Tree.Create(ctx, tree.Root, "f", 0o644, os.O_WRONLY|os.O_EXCL, tree.Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, ok := f.Passthrough()
+	if !ok {
+		t.Fatal("the kernel does not write the file alone")
+	}
+	write := func(b byte) {
+		t.Helper()
+		if _, err := drv.Backing(fd).WriteAt(bytes.Repeat([]byte{b}, 50000), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit := func() {
+		t.Helper()
+		if err := h.commit(drv.Tree); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write('A')
+	commit()
+	write('B')
+	d.Fail = func(e memdisk.Event) error {
+		if e.Kind == memdisk.Write && e.Below("/state/journal") {
+			return unix.ENOSPC
+		}
+		return nil
+	}
+	f.Release()
+	d.Fail = nil
+	commit()
+	if n, err := drv.Tree.Evict(ctx, a.Ino, false); err != nil || n == 0 {
+		t.Errorf("it is not committed: %v", err)
+	}
+	if err := drv.Tree.FinishEvictions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := contentOf(t, drv.Tree, "f"); !bytes.Equal(got, bytes.Repeat([]byte("B"), 50000)) {
+		t.Errorf("%d bytes were committed, beginning with %.1q", len(got), got)
 	}
 }
