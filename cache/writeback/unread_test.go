@@ -3,6 +3,7 @@ package writeback_test
 import (
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,8 +18,9 @@ import (
 func TestUnreadableDirectoryHoldsNothingElseBack(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
 	source := &partly{Swarm: swarm}
-	clock := time.Now()
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source, now: func() time.Time { return clock }}
+	var later atomic.Int64 // by how much the clock is ahead
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source, 
+		now: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }}
 	d.open(newDrive)
 	t.Cleanup(d.close)
 	fill := func(dir string, seed uint64) {
@@ -65,7 +67,7 @@ func TestUnreadableDirectoryHoldsNothingElseBack(t *testing.T) {
 	}
 	never := func(group.PackRef) bool { return false }
 	source.refuse.Store(&never)
-	clock = clock.Add(time.Hour)
+	later.Store(int64(time.Hour))
 	ticks()
 	if left, _ := swarm.Bytes(); left > full/8 {
 		t.Errorf("%d of %d bytes are still there", left, full)
