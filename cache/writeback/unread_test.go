@@ -19,7 +19,7 @@ func TestUnreadableDirectoryHoldsNothingElseBack(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
 	source := &partly{Swarm: swarm}
 	var later atomic.Int64 // by how much the clock is ahead
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source, 
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source,
 		now: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }}
 	d.open(newDrive)
 	t.Cleanup(d.close)
