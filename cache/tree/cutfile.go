@@ -20,6 +20,9 @@ var (
 	ErrMoving = errors.New("file is being written")
 	// ErrGone says that it was deleted since the cut.
 	ErrGone = errors.New("file was deleted")
+	// ErrUnread says of any file that a part of its content which is not here, and
+	// which a commit needs because the chunk around it changed, cannot be read.
+	ErrUnread = errors.New("a part that is not here cannot be read")
 )
 
 // CutFile is the content of a dirty file as of the cut.
@@ -250,7 +253,11 @@ func (f *CutFile) oldChunk(ctx context.Context, i int64) ([]byte, error) {
 	if i >= f.Old.Chunks() {
 		return nil, nil
 	}
-	return f.c.t.content.ReadChunk(ctx, f.Old, i)
+	b, err := f.c.t.content.ReadChunk(ctx, f.Old, i)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", ErrUnread, err)
+	}
+	return b, err
 }
 
 // Passed reports whether the kernel may be writing the file while it is read.

@@ -44,7 +44,7 @@ func (e *Engine) commit(ctx context.Context) (err error) {
 	if err := e.afterwards(ctx, cut.Seq()); err != nil {
 		e.cfg.Log.Warn("reclaiming space was put off", "err", err)
 	}
-	return w.movingError()
+	return w.partly()
 }
 
 // isNeeded reports whether there is something to commit.
@@ -91,14 +91,18 @@ func (e *Engine) end(err error) {
 	defer e.mu.Unlock()
 	e.progress.Running = false
 	e.pace.ended()
-	var moving *MovingError
-	switch {
-	case errors.As(err, &moving):
-		e.progress.LastError, e.progress.Moving = "", moving.Paths
-	case err != nil:
+	if err != nil && !Partly(err) {
 		e.progress.LastError = err.Error()
-	default:
-		e.progress.LastError, e.progress.Moving = "", nil
+		return
+	}
+	e.progress.LastError, e.progress.Moving, e.progress.Unread = "", nil, nil
+	var moving *MovingError
+	if errors.As(err, &moving) {
+		e.progress.Moving = moving.Paths
+	}
+	var unread *UnreadError
+	if errors.As(err, &unread) {
+		e.progress.Unread = unread.Paths
 	}
 }
 
@@ -112,17 +116,25 @@ func hasMarks(cut *tree.Cut) (bool, error) {
 	return false, err
 }
 
-func (w *work) movingError() error {
+// partly says which files the commit has not, or not as they are.
+func (w *work) partly() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.moving) == 0 {
-		return nil
+	var errs []error
+	if len(w.moving) > 0 {
+		errs = append(errs, &MovingError{w.paths(w.moving)})
 	}
-	m := &MovingError{}
-	for _, ino := range w.moving {
-		m.Paths = append(m.Paths, w.e.cfg.Tree.Path(ino))
+	if len(w.unread) > 0 {
+		errs = append(errs, &UnreadError{w.paths(w.unread), w.cause})
 	}
-	return m
+	return errors.Join(errs...)
+}
+
+func (w *work) paths(inos []tree.Ino) (paths []string) {
+	for _, ino := range inos {
+		paths = append(paths, w.e.cfg.Tree.Path(ino))
+	}
+	return paths
 }
 
 // build stores contents and directories, and waits until all of it is

@@ -113,6 +113,7 @@ type Progress struct {
 	LastDone  time.Time // when the newest commit was published
 	Number    uint64    // of the newest commit
 	Moving    []string  // files that would not come to rest in it
+	Unread    []string  // files of which it could not read what is not here
 	// Pieces of the block index that are here, and all of them, on a device that
 	// joined the drive, or lost its index, since it began to fetch them.
 	IndexDone, IndexTotal int

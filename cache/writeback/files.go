@@ -18,8 +18,9 @@ import (
 const sealAhead = 3
 
 // fileRecord returns an inode's record for the commit; for a dirty file it
-// first stores the content. A file that would not come to rest keeps its newest
-// whole version: keep is true then, and skip if it has none.
+// first stores the content. A file that would not come to rest, or of which what is
+// not here cannot be read, keeps its newest whole version: keep is true then, and
+// skip if it has none.
 func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, keep, skip bool, err error) {
 	if !in.Dirty {
 		return in.Record, false, false, nil
@@ -28,6 +29,8 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	switch {
 	case errors.Is(err, tree.ErrMoving):
 		w.noteMoving(tree.Ino(in.Record.ID))
+	case errors.Is(err, tree.ErrUnread):
+		w.noteUnread(tree.Ino(in.Record.ID), err)
 	case !errors.Is(err, tree.ErrGone):
 		return rec, false, false, err
 	}

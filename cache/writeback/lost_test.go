@@ -186,6 +186,13 @@ func (p *partly) ReadRange(ctx context.Context, ref group.PackRef, off, n int) (
 	return p.Swarm.ReadRange(ctx, ref, off, n)
 }
 
+func (p *partly) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, room func(int) []byte, fits func([]byte) bool) ([]byte, bool, error) {
+	if f := p.refuse.Load(); f != nil && (*f)(ref) {
+		return nil, false, fmt.Errorf("pack %d: %w", ref.Number, readerr.ErrUnreachable)
+	}
+	return p.Swarm.ReadKnown(ctx, ref, off, n, room, fits)
+}
+
 // As long as not all references are counted, nothing is given up on their word.
 func TestNothingIsGivenUpBeforeAllIsCounted(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)

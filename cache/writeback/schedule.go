@@ -28,8 +28,30 @@ func (m *MovingError) Error() string {
 	return fmt.Sprintf("being written, and not taken whole: %q", m.Paths)
 }
 
+// UnreadError says that all was published but these files: a part of them that is
+// not here, and that changed in part, cannot be read. Their newest whole versions
+// stand, and they are tried again. Err tells why the first of them cannot.
+type UnreadError struct {
+	Paths []string
+	Err   error
+}
+
+func (u *UnreadError) Error() string {
+	return fmt.Sprintf("all else is out, but what changed in %q is on this device only: %v", u.Paths, u.Err)
+}
+
+func (u *UnreadError) Unwrap() error { return u.Err }
+
+// Partly reports whether an error of Sync says that a commit was published which
+// lacks some files: a MovingError, an UnreadError, or both.
+func Partly(err error) bool {
+	var moving *MovingError
+	var unread *UnreadError
+	return errors.As(err, &moving) || errors.As(err, &unread)
+}
+
 // Sync returns when everything that was done before the call is published; with
-// a MovingError, everything but files that are being written.
+// an error that is Partly, everything but the files that it names.
 func (e *Engine) Sync(ctx context.Context) error {
 	defer e.pace.wait()()
 	r := &request{done: make(chan error, 1)}
@@ -70,10 +92,11 @@ func (s *schedule) changed(now time.Time) {
 // tried again like any change.
 func (s *schedule) committed(now time.Time, err error) {
 	var moving *MovingError
+	var unread *UnreadError
 	switch {
 	case err == nil:
 		s.first, s.last, s.retry = time.Time{}, time.Time{}, 0
-	case errors.As(err, &moving):
+	case errors.As(err, &moving) && !errors.As(err, &unread):
 		s.first, s.last, s.retry = now, now, 0
 	default:
 		s.first, s.last, s.retry = now, now, min(max(2*s.retry, s.t.Retry), s.t.Most)

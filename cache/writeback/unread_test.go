@@ -1,14 +1,19 @@
 package writeback_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"skep/cache/packfiles"
+	"skep/cache/readerr"
 	"skep/cache/tree"
+	"skep/cache/writeback"
 	"skep/chunker/group"
 	"skep/test/memswarm"
 )
@@ -73,4 +78,55 @@ func TestUnreadableDirectoryHoldsNothingElseBack(t *testing.T) {
 		t.Errorf("%d of %d bytes are still there", left, full)
 	}
 	check(t, d.committed(), map[string]string{"tick": "\x02"})
+}
+
+// A file that changed in part, and of which what is not here cannot be read, keeps
+// nothing else from being committed, and follows when it can.
+func TestUnreadableFileHoldsNothingElseBack(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	source := &partly{Swarm: swarm}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	want := random(1, 3<<20)
+	d.put("f", want)
+	d.sync()
+	ino, _ := d.parent("f/x")
+	if n, err := d.tree.Evict(ctx, ino, false); err != nil || n == 0 {
+		t.Fatal(n, err)
+	}
+	if err := d.tree.FinishEvictions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d.close() // what it has in memory is gone
+	refuse := func(ref group.PackRef) bool { return true }
+	source.refuse.Store(&refuse)
+	d.open(nil)
+	f, err := d.tree.Open(ctx, ino, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	if _, err := f.WriteAt(ctx, []byte("edit"), 1<<20, false); err != nil {
+		t.Fatal(err)
+	}
+	d.put("other", []byte("something else"))
+	d.put("new", random(2, 100_000))
+	var unread *writeback.UnreadError
+	err = d.engine.Sync(ctx)
+	if !errors.As(err, &unread) || !slices.Equal(unread.Paths, []string{"/f"}) || !errors.Is(err, readerr.ErrUnreachable) {
+		t.Fatalf("sync: %v", err)
+	}
+	if p := d.engine.Progress(); p.LastError != "" || !slices.Equal(p.Unread, unread.Paths) {
+		t.Errorf("the drive says %q, %q", p.LastError, p.Unread)
+	}
+	check(t, d.committed(), map[string]string{"f": string(want), "other": "something else", "new": string(random(2, 100_000))})
+	never := func(group.PackRef) bool { return false }
+	source.refuse.Store(&never)
+	d.sync()
+	copy(want[1<<20:], "edit")
+	check(t, d.committed(), map[string]string{"f": string(want), "other": "something else", "new": string(random(2, 100_000))})
+	if p := d.engine.Progress(); len(p.Unread) > 0 {
+		t.Errorf("the drive goes on saying %q", p.Unread)
+	}
 }

@@ -31,6 +31,8 @@ type work struct {
 	done    []tree.Settled
 	keep    map[tree.Mark]bool
 	moving  []tree.Ino
+	unread  []tree.Ino
+	cause   error             // why the first of them is
 	leftOut map[tree.Ino]bool // files of which no commit has a whole version yet
 }
 
@@ -57,6 +59,15 @@ func (w *work) noteMoving(ino tree.Ino) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.moving = append(w.moving, ino)
+}
+
+func (w *work) noteUnread(ino tree.Ino, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cause == nil {
+		w.cause = err
+	}
+	w.unread = append(w.unread, ino)
 }
 
 func (w *work) leaveOut(ino tree.Ino) {

@@ -173,6 +173,9 @@ func printPending(line func(string, string, ...any), s control.Status) {
 	if s.LastError != "" {
 		line("", "the last attempt to upload failed: %s", s.LastError)
 	}
+	if n := len(s.Unread); n > 0 {
+		line("", "%s cannot go out, as parts that are not here cannot be read: %s", say.Count(n, "changed file"), s.Unread[0])
+	}
 }
 
 // printSafety tells how well what is out is kept.

@@ -68,6 +68,7 @@ type Status struct {
 	LastError    string    `json:"last_error,omitempty"`
 	IndexDamage  string    `json:"index_damage,omitempty"` // found in the local index: nothing can be written
 	Moving       []string  `json:"moving,omitempty"`
+	Unread       []string  `json:"unread,omitempty"` // that changed, in chunks of which the rest cannot be read
 
 	Packs            int       `json:"packs"`
 	PacksBelowTarget int       `json:"packs_below_target"`

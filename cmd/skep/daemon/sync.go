@@ -22,9 +22,8 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (struct{}, error) {
 		defer cancel()
 	}
 	err := d.syncPatiently(ctx, in.Timeout > 0)
-	var moving *writeback.MovingError
 	switch {
-	case err == nil || errors.As(err, &moving):
+	case err == nil || writeback.Partly(err):
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("not everything is out yet: %s", d.missing())
 	default:
@@ -49,8 +48,7 @@ func (d *Daemon) syncPatiently(ctx context.Context, bounded bool) error {
 	begin := time.Now()
 	for {
 		err := d.drive.engine.Sync(ctx)
-		var moving *writeback.MovingError
-		if err == nil || errors.As(err, &moving) || ctx.Err() != nil {
+		if err == nil || writeback.Partly(err) || ctx.Err() != nil {
 			return err
 		}
 		if !bounded && time.Since(begin) > syncPatience {
