@@ -29,7 +29,7 @@ type config struct {
 
 // parts are what can be measured, in order. The way back brings what the parts
 // before it have stored.
-var parts = []string{"pipeline", "large", "foreground", "tree", "back"}
+var parts = []string{"pipeline", "large", "tree", "foreground", "back"}
 
 func (c config) measures(part string) bool {
 	return len(c.only) == 0 || slices.Contains(c.only, part)

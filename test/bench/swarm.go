@@ -34,7 +34,7 @@ func swarm(ctx context.Context, c config, r *report) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"large", b.large}, {"foreground", b.foreground}, {"tree", b.many}, {"back", b.brought}} {
+	}{{"large", b.large}, {"tree", b.many}, {"foreground", b.foreground}, {"back", b.brought}} {
 		if !c.measures(part.name) {
 			continue
 		}
