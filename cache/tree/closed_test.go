@@ -15,14 +15,7 @@ func TestWrittenBeforeClose(t *testing.T) {
 	f.Release()
 	d.Close()
 	d.restart()
-	cut, err := d.Cut()
-	must(t, err)
-	defer cut.Close()
-	in, _, err := cut.Inode(ino)
-	must(t, err)
-	cf, err := cut.OpenFile(ctx, in)
-	must(t, err)
-	defer cf.Close()
+	cf := d.openCut(ino)
 	if r := cf.Changed(); len(r) == 0 || r[0].From != 0 {
 		t.Errorf("changed: %v", r)
 	}

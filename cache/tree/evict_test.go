@@ -100,6 +100,20 @@ func evictingDevice(t testing.TB, opt Options) (*device, *committed) {
 	return newDevice(t, opt), c
 }
 
+// openCut opens a file as a commit that is made now would, until the test ends.
+func (d *device) openCut(ino Ino) *CutFile {
+	d.t.Helper()
+	cut, err := d.Cut()
+	must(d.t, err)
+	d.t.Cleanup(cut.Close)
+	in, _, err := cut.Inode(ino)
+	must(d.t, err)
+	cf, err := cut.OpenFile(ctx, in)
+	must(d.t, err)
+	d.t.Cleanup(cf.Close)
+	return cf
+}
+
 func evict(t testing.TB, d *device, ino Ino) int64 {
 	t.Helper()
 	n, err := d.Evict(ctx, ino, false)
@@ -562,14 +576,7 @@ func TestWriteIntoWhatIsNotHere(t *testing.T) {
 	if n := c.hasRead(); n != 0 {
 		t.Errorf("the write fetched %d chunks", n)
 	}
-	cut, err := d.Cut()
-	must(t, err)
-	defer cut.Close()
-	in, _, err := cut.Inode(ino)
-	must(t, err)
-	cf, err := cut.OpenFile(ctx, in)
-	must(t, err)
-	defer cf.Close()
+	cf := d.openCut(ino)
 	changed := cf.Changed()
 	if len(changed) != 1 || changed[0] != (backing.Range{From: 2 << 20, To: 3 << 20}) {
 		t.Fatalf("the commit takes %v", changed)

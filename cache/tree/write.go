@@ -9,7 +9,8 @@ import (
 
 // WriteAt writes p at off. The kernel has found out already where the end is, for a
 // handle opened with O_APPEND; what it writes for a mapping through such a handle,
-// or for one that has lost the flag since, goes to its place. killPriv clears set-user-id and set-group-id, as the kernel asks for it.
+// or for one that has lost the flag since, goes to its place. killPriv clears
+// set-user-id and set-group-id, as the kernel asks for it.
 func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) (int, error) {
 	if !f.writable {
 		return 0, ErrPerm

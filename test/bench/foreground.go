@@ -63,6 +63,7 @@ func (b *bench) foreground(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
+	b.memory("home")
 	return nil
 }
 
