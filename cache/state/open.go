@@ -97,7 +97,7 @@ func (s *Store) openIndex() (*index, uint64, error) {
 			}
 			_ = db.Close()
 		}
-		if attempt > 0 || isBusy(err) || isFull(err) {
+		if attempt > 0 || isPassing(err) {
 			return nil, 0, fmt.Errorf("index: %w", err)
 		}
 		if err := s.opt.Disk.RemoveAll(s.indexDir()); err != nil {
