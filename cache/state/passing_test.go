@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -12,12 +13,16 @@ import (
 // something that has nothing to do with it is as it was when that is there again.
 func TestIndexOutlivesPassingTrouble(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir)
-	put(t, s, "a", "1")
-	if err := s.Forget(s.Seq()); err != nil { // now only the index knows
+	s, err := OpenWith(dir, Options{SegmentSize: 4 << 10})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
+	put(t, s, "a", "1")
+	for range 3 {
+		put(t, s, "b", strings.Repeat("2", 3<<10)) // a segment of the journal each
+	}
+	err = s.Forget(s.Seq()) // now only the index knows a
+	if err = errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	for _, reason := range passing {
