@@ -1,6 +1,9 @@
 package blocks
 
 import (
+	"errors"
+	"slices"
+
 	"skep/cache/state"
 	"skep/chunker/block"
 	"skep/chunker/blockindex"
@@ -24,6 +27,22 @@ func (t *Table) NewEntries() ([]blockindex.Entry, error) {
 		}
 	}
 	return out, nil
+}
+
+// Entries returns the index entries of all blocks, sorted.
+func (t *Table) Entries() ([]blockindex.Entry, error) {
+	var out []blockindex.Entry
+	var bad error
+	err := t.st.Scan([]byte{tableBlock}, []byte{tableBlock + 1}, func(_, v []byte) bool {
+		var b Block
+		b, bad = decodeBlock(v)
+		for _, p := range b.Places {
+			out = append(out, blockindex.Entry{Link: b.Link, Tag: b.Tag, Place: p})
+		}
+		return bad == nil
+	})
+	slices.SortFunc(out, blockindex.Compare) // by place, too
+	return out, errors.Join(err, bad)
 }
 
 // Indexed says that these entries are in a segment of a published commit.

@@ -209,35 +209,34 @@ func (r *Reader) Places(ctx context.Context, l link.Link) ([]blockindex.Place, e
 	if err != nil || ok && len(b.Places) > 0 {
 		return b.Places, err
 	}
-	if err := r.learnFor(ctx, l.Hash); err != nil {
-		return nil, err
-	}
+	unread := r.learnFor(ctx, l.Hash)
 	b, ok, err = r.table.Get(l.Hash)
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil || ok && len(b.Places) > 0:
+		return b.Places, err
+	case unread != nil:
+		return nil, unread
 	}
-	if !ok || len(b.Places) == 0 {
-		return nil, fmt.Errorf("block %v is in no index: %w", l, readerr.ErrAbsent)
-	}
-	return b.Places, nil
+	return nil, fmt.Errorf("block %v is in no index: %w", l, readerr.ErrAbsent)
 }
 
-// learnFor reads the pieces of the commit's index that may name a hash.
-func (r *Reader) learnFor(ctx context.Context, h link.Hash) error {
+// learnFor reads the pieces of the commit's index that may name a hash. Those that
+// cannot be read keep nobody from the others.
+func (r *Reader) learnFor(ctx context.Context, h link.Hash) (err error) {
 	c, at := r.Commit()
 	if c == nil {
 		return nil
 	}
-	for i := len(c.Segments) - 1; i >= 0; i-- {
+	for i := len(c.Segments) - 1; i >= 0 && ctx.Err() == nil; i-- {
 		p := pieceFor(c.Segments[i].Pieces, h)
 		if p < 0 {
 			continue
 		}
-		if err := r.learn(ctx, c.Segments[i].Pieces[p].At.In(at)); err != nil {
-			return fmt.Errorf("block index: %w", err)
+		if lerr := r.learn(ctx, c.Segments[i].Pieces[p].At.In(at)); lerr != nil {
+			err = fmt.Errorf("block index: %w", lerr)
 		}
 	}
-	return nil
+	return err
 }
 
 // pieceFor returns the piece of a segment that would name h; -1 for none.

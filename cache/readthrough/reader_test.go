@@ -387,6 +387,33 @@ func TestDamagedIndex(t *testing.T) {
 	}
 }
 
+// A piece of the index that cannot be read keeps nobody from what other pieces name.
+func TestBesideADamagedPiece(t *testing.T) {
+	swarm := newSwarm()
+	d, plains, entries := indexed(t, swarm)
+	c, at := d.reader.Commit()
+	apart := &commit.Commit{Segments: slices.Clone(c.Segments)}
+	swarm.set(func(p *packs) { p.bytes[10] = make([]byte, len(p.bytes[9])) })
+	damaged := slices.Clone(c.Segments[0].Pieces)
+	for i := range damaged {
+		damaged[i].At.Number = 10
+	}
+	apart.Segments[0].Pieces = damaged
+	d.reader.SetCommit(apart, at)
+	read := 0
+	for i, e := range entries {
+		switch got, err := d.reader.Get(t.Context(), e.Link); {
+		case err == nil && bytes.Equal(got, plains[i]):
+			read++
+		case !errors.Is(err, readerr.ErrCorrupt):
+			t.Errorf("block %d: %d bytes, %v", i, len(got), err)
+		}
+	}
+	if read != len(entries)/2 {
+		t.Errorf("%d of %d blocks were read", read, len(entries))
+	}
+}
+
 // putter stores blocks in memory, for files and directories of the tests.
 type putter struct {
 	b      *pack.Builder

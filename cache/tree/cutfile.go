@@ -263,6 +263,9 @@ func (f *CutFile) oldChunk(ctx context.Context, i int64) ([]byte, error) {
 // Passed reports whether the kernel may be writing the file while it is read.
 func (f *CutFile) Passed() bool { return f.passed }
 
+// Partial reports whether some of the content is with holders alone.
+func (f *CutFile) Partial() bool { return f.partial && !f.valid.Contains(0, f.Size) }
+
 // Taken says that all was read: a file that is written from now on need not be
 // kept as it was. For a file that the kernel writes alone it tells whether it
 // was at rest; if not, ErrMoving.

@@ -28,6 +28,9 @@ func (i Inode) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "inode of %q"
 // Committed reports whether some commit has the file.
 func (in *Inode) Committed() bool { return in.row.has(flagCommitted) }
 
+// Loaded reports whether all entries of a directory are in the tables.
+func (in *Inode) Loaded() bool { return in.row.has(flagLoaded) }
+
 // CommittedSize is the size of the file in the newest commit that has it.
 func (in *Inode) CommittedSize() int64 { return in.row.contentSize }
 
@@ -39,6 +42,14 @@ func (c *Cut) Entry(dir Ino, name string) (Ino, bool, error) {
 	}
 	e, err := decodeEntry(b)
 	return e.ino, err == nil, err
+}
+
+// Names calls fn for the names in a loaded directory, in order.
+func (c *Cut) Names(dir Ino, fn func(name string)) error {
+	return c.snap.Scan(key(tableEntry, dir), key(tableEntry, dir+1), func(k, _ []byte) bool {
+		fn(string(k[9:]))
+		return true
+	})
 }
 
 // Inode returns an inode; ok is false if there was none.

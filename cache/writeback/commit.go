@@ -17,6 +17,16 @@ import (
 func (e *Engine) commit(ctx context.Context) (err error) {
 	e.begin()
 	defer func() { e.end(err) }()
+	for {
+		err = e.commitOnce(ctx)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+		e.cfg.Log.Info("a commit begins again", "err", err) // each time with other directories
+	}
+}
+
+func (e *Engine) commitOnce(ctx context.Context) error {
 	defer e.buffers.drain()
 
 	if err := e.publishIntended(ctx, 0); err != nil {
@@ -77,7 +87,11 @@ func (e *Engine) make(ctx context.Context, w *work) error {
 	if err := e.publishIntended(ctx, moved); err != nil {
 		return err
 	}
-	return e.settle(ctx, w, indexed)
+	if err := e.settle(ctx, w, indexed); err != nil {
+		return err
+	}
+	clear(e.unreadDirs) // no directory is as it was
+	return nil
 }
 
 func (e *Engine) begin() {

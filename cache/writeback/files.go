@@ -87,6 +87,10 @@ func (w *work) storeFile(ctx context.Context, in tree.Inode) (dag.Inode, error) 
 	} else {
 		rec.Content, err = w.storeContent(ctx, f)
 	}
+	if errors.Is(err, tree.ErrUnread) && !f.Partial() { // it is the old version's nodes
+		f.Old = dag.File{}
+		rec.Content, err = w.storeContent(ctx, f)
+	}
 	if err == nil {
 		err = f.Taken()
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"skep/cache/blocks"
+	"skep/cache/tree"
 	"skep/chunker/block"
 	"skep/chunker/commit"
 	"skep/chunker/erasure"
@@ -240,7 +241,7 @@ func (p *packer) reserve(kind group.Kind, n int, refs []link.Link) (*filling, in
 }
 
 // Get implements dag.Getter: blocks of packs that are on their way are read
-// from there.
+// from there. Those that are with holders alone may be a tree.ErrUnread.
 func (p *packer) Get(ctx context.Context, l link.Link) ([]byte, error) {
 	p.mu.Lock()
 	f, ok := p.fresh[l.Hash]
@@ -252,7 +253,11 @@ func (p *packer) Get(ctx context.Context, l link.Link) ([]byte, error) {
 	if ok {
 		return block.Open(l, ct, ct)
 	}
-	return p.e.reader.Get(ctx, l)
+	b, err := p.e.reader.Get(ctx, l)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", tree.ErrUnread, err)
+	}
+	return b, err
 }
 
 // send hands a full pack over in the background, as soon as there is room for

@@ -25,6 +25,14 @@ import (
 func recovered(t testing.TB, swarm *memswarm.Swarm) *device {
 	t.Helper()
 	d := &device{t: t, dir: t.TempDir(), swarm: swarm, fs: &counting{FS: disk.Local}, number: 1}
+	d.recover()
+	return d
+}
+
+// recover opens a device with the newest commit and nothing else.
+func (d *device) recover() {
+	d.t.Helper()
+	t, swarm := d.t, d.swarm
 	d.open(func(st *state.Store) {
 		table, head := blocks.New(st), swarm.Head()
 		r := readthrough.New(table, nil, swarm, names)
@@ -35,8 +43,7 @@ func recovered(t testing.TB, swarm *memswarm.Swarm) *device {
 			t.Fatal(err)
 		}
 	})
-	t.Cleanup(d.close)
-	return d
+	t.Cleanup(func() { d.close() })
 }
 
 // After a recovery the index for duplicates comes back: files that are copied in

@@ -28,14 +28,11 @@ func (t *tailWriter) segments(c *commit.Commit, old *commit.Commit, oldAt commit
 		counts = append(counts, int(s.Count))
 	}
 	from := blockindex.MergeFrom(append(counts, len(fresh)))
-	lists := [][]blockindex.Entry{fresh}
-	for _, s := range segs[min(from, len(segs)):] {
-		entries, err := t.readSegment(s)
-		if err != nil {
-			return nil, err
-		}
-		lists = append(lists, entries)
+	from, lists, err := t.toMerge(segs, min(from, len(segs)))
+	if err != nil {
+		return nil, err
 	}
+	lists = append(lists, fresh)
 	dead, err := t.deadPlaces()
 	if err != nil {
 		return nil, err
@@ -54,8 +51,41 @@ func (t *tailWriter) segments(c *commit.Commit, old *commit.Commit, oldAt commit
 		}
 		seg.Pieces = append(seg.Pieces, commit.Piece{First: entries[0].Link.Hash, At: locs[i]})
 	}
-	c.Segments = append(segs[:min(from, len(segs)):min(from, len(segs))], seg)
+	c.Segments = append(segs[:from:from], seg)
 	return fresh, nil
+}
+
+// toMerge reads the segments that a new one is to replace, those from the returned
+// position on: if it can, those from the position that it is given. One that cannot
+// be read stops no commit. The account has all that the index has, once references
+// are counted, and takes the place of every segment; before that, the segments up to
+// the one that cannot be read stay as they are.
+func (t *tailWriter) toMerge(segs []commit.Segment, from int) (int, [][]blockindex.Entry, error) {
+	var lists [][]blockindex.Entry
+	for at := len(segs) - 1; at >= from; at-- {
+		entries, err := t.readSegment(segs[at])
+		switch {
+		case t.ctx.Err() != nil:
+			return 0, nil, t.ctx.Err()
+		case err == nil:
+			lists = append(lists, entries)
+		default:
+			t.e.cfg.Log.Info("a segment of the block index cannot be read", "err", err)
+			return t.instead(at, lists)
+		}
+	}
+	return from, lists, nil
+}
+
+// instead is what toMerge returns when the segment at a position cannot be read,
+// and those behind it were.
+func (t *tailWriter) instead(at int, behind [][]blockindex.Entry) (int, [][]blockindex.Entry, error) {
+	counted, err := t.e.table.Counted()
+	if err != nil || !counted {
+		return at + 1, behind, err
+	}
+	all, err := t.e.table.Entries()
+	return 0, [][]blockindex.Entry{all}, err
 }
 
 // whereNow brings the locators of old segments up to date: folding may have

@@ -34,6 +34,7 @@ type work struct {
 	unread  []tree.Ino
 	cause   error             // why the first of them is
 	leftOut map[tree.Ino]bool // files of which no commit has a whole version yet
+	again   error             // why directories have to be made anew: see errAgain
 }
 
 // dirty is a directory to be rebuilt because of entries below it.
@@ -121,6 +122,9 @@ func (w *work) run(ctx context.Context, oldLinks link.Link) (root dag.Inode, lin
 			return root, links, err
 		}
 	}
+	if w.again != nil {
+		return root, links, w.again
+	}
 	in, ok, err := w.cut.Inode(tree.Root)
 	if err != nil || !ok {
 		return root, links, errors.Join(err, errors.New("the root directory has no row"))
@@ -190,6 +194,11 @@ func (w *work) rebuildDir(ctx context.Context, d *dirty) error {
 		return errors.Join(err, fmt.Errorf("directory %d has no row", d.ino))
 	}
 	l, err := w.rebuild(ctx, d.ino, in.Record.Content, d.below)
+	if errors.Is(err, tree.ErrUnread) && in.Loaded() && !w.e.unreadDirs[in.Record.Content] {
+		w.e.unreadDirs[in.Record.Content] = true
+		w.again = fmt.Errorf("%w: %w", errAgain, err)
+		return nil // perhaps there are others
+	}
 	if err != nil {
 		return err
 	}
@@ -203,11 +212,20 @@ func (w *work) rebuildDir(ctx context.Context, d *dirty) error {
 // in one that rewrites few nodes for each part.
 const editsAtOnce = 16 << 10
 
+// errAgain says that nodes of directories cannot be read of which all entries are
+// here. The commit begins again, and makes these anew from them.
+var errAgain = errors.New("a directory has to be made anew")
+
 // rebuild makes the new version of a directory from the old one, its marks and
-// the subdirectories below that were rebuilt.
+// the subdirectories below that were rebuilt; from all of its entries, if the old
+// one is among those that cannot be read.
 func (w *work) rebuild(ctx context.Context, dir tree.Ino, old link.Link, below []string) (link.Link, error) {
 	names := slices.Clone(below)
-	err := w.cut.MarksOf(dir, func(name string) { names = append(names, name) })
+	add := func(name string) { names = append(names, name) }
+	err := w.cut.MarksOf(dir, add)
+	if err == nil && w.e.unreadDirs[old] {
+		old, err = link.Link{}, w.cut.Names(dir, add)
+	}
 	if err != nil {
 		return link.Link{}, err
 	}

@@ -105,6 +105,17 @@ func (s *Swarm) Wipe(i int) {
 	s.Set(i, func(h *Holder) { clear(h.shards) })
 }
 
+// Lose takes the shards of packs away from all holders.
+func (s *Swarm) Lose(packs func(group.PackRef) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.holders {
+		maps.DeleteFunc(h.shards, func(k shardKey, _ []byte) bool {
+			return packs(group.PackRef{Group: k.group, Number: k.number})
+		})
+	}
+}
+
 // Bytes is how much all holders hold, and how many shards.
 func (s *Swarm) Bytes() (n int64, shards int) {
 	s.mu.Lock()
