@@ -36,8 +36,8 @@ vet:
 	$(GO) vet ./...
 
 test-race:
-	$(GO) test -race -short -timeout 10m $(RACE)
-	$(GO) test -race -short -timeout 10m -run 'Ahead|Ends|Fails' ./chunker/dag
+	test/race.sh $(GO) test -race -short -timeout 10m $(RACE)
+	test/race.sh $(GO) test -race -short -timeout 10m -run 'Ahead|Ends|Fails' ./chunker/dag
 
 test-all:
 	$(GO) test -timeout 15m ./...

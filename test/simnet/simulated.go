@@ -35,6 +35,7 @@ type Link struct {
 // peers speak QUIC and have addresses of their own. Peers are stopped when f
 // returns.
 func Simulate(t *testing.T, n int, c Config, link Link, f func(t *testing.T, s *Swarm)) {
+	defer oneProcessor()()
 	synctest.Test(t, func(t *testing.T) {
 		nw := newSimulated(link)
 		defer nw.Close()
