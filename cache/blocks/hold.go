@@ -12,7 +12,9 @@ const tableHeld = 't'
 
 // Hold makes roots those that are needed beside the newest commit: they count a
 // reference from now on, and what was held before and is not among them counts
-// one less.
+// one less. If the children of one were never counted, as on a device that
+// counted when nothing referred to it, references are not all counted any more:
+// RecountStep goes on.
 func (t *Table) Hold(roots []link.Link) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -32,7 +34,7 @@ func (t *Table) Hold(roots []link.Link) error {
 			continue
 		}
 		c.b.Put(hashKey(tableHeld, l.Hash), l.Append(nil))
-		if err := c.refer(l); err != nil {
+		if err := c.hold(l); err != nil {
 			return err
 		}
 	}
@@ -46,6 +48,19 @@ func (t *Table) Hold(roots []link.Link) error {
 		}
 	}
 	return c.apply()
+}
+
+// hold counts a reference to a root, and sees to it that its children are counted.
+func (c *change) hold(l link.Link) error {
+	b, err := c.block(l)
+	if err != nil {
+		return err
+	}
+	if !b.Expanded && l.Codec != link.Raw {
+		c.counting = true // refer has the children visited
+		c.b.Delete(countedKey)
+	}
+	return c.refer(l)
 }
 
 // held reads which roots are held.

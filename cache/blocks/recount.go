@@ -31,9 +31,9 @@ func (t *Table) Counted() (bool, error) {
 // BeginRecount starts counting the references of everything that a commit
 // needs, on a device that has the commit but not the account: it joined the
 // drive, or lost its index. own are the blocks that are found by locators:
-// the commit's block itself, first, and those that it names. RecountStep does
-// the rest; commits may happen in between. If it did not return, it has to be
-// called again.
+// the commit's block itself, first, and those that it names; none where there is
+// no commit. RecountStep does the rest; commits may happen in between. If it did
+// not return, it has to be called again.
 func (t *Table) BeginRecount(own []blockindex.Entry) error {
 	var b state.Batch
 	b.Freeing()
@@ -62,7 +62,10 @@ func (t *Table) BeginRecount(own []blockindex.Entry) error {
 	if err != nil {
 		return err
 	}
-	if err := c.refer(own[0].Link); err != nil {
+	if len(own) > 0 {
+		err = c.refer(own[0].Link)
+	}
+	if err != nil {
 		return err
 	}
 	return c.apply()

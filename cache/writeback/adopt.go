@@ -71,8 +71,9 @@ func Check(st *state.Store) error {
 // Restore brings back what the tables held before their index was lost: the
 // newest commit, or the one that was about to be, and what it had not taken are
 // in the journal, the commit's metadata in packs that are kept as files, and the
-// rest comes when looked at. The tree must not be open yet. If Restore does not
-// succeed, the index stays known as lost.
+// rest comes when looked at. Where no commit was made yet, the journal has all.
+// The tree must not be open yet. If Restore does not succeed, the index stays
+// known as lost.
 func Restore(ctx context.Context, st *state.Store, table *blocks.Table, reader *readthrough.Reader) error {
 	if err := restore(ctx, st, table, reader); err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -88,8 +89,8 @@ func restore(ctx context.Context, st *state.Store, table *blocks.Table, reader *
 	if err != nil {
 		return err
 	}
-	if !ok {
-		return errors.New("the index is lost, and the journal names no commit")
+	if !ok { // none was made yet: all is in the journal, but for what packs hold
+		return table.BeginRecount(nil)
 	}
 	root, err := p.commit.RootRecord()
 	if err != nil {

@@ -28,22 +28,31 @@ const (
 // references are dropped, packs without live blocks are declared dead, and the
 // journal forgets what the commit has. What that commit took is settled.
 func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
-	if counted, err := e.table.Counted(); err != nil || !counted {
-		return err
-	}
 	if err := e.table.Hold(e.cfg.Tree.Needs()); err != nil {
 		return err
 	}
-	if err := e.reclaim(ctx); err != nil {
-		return fmt.Errorf("reclaim: %w", err)
+	counted, err := e.table.Counted()
+	if err != nil {
+		return err
 	}
-	if err := e.buryDead(ctx); err != nil {
+	if counted {
+		err = e.giveBack(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	if e.cfg.State.Droppable(seq) < max(forgetFrom, 4*e.carried) {
 		return nil
 	}
 	return e.forget(seq)
+}
+
+// giveBack drops what nothing refers to, and the packs that have nothing else.
+func (e *Engine) giveBack(ctx context.Context) error {
+	if err := e.reclaim(ctx); err != nil {
+		return fmt.Errorf("reclaim: %w", err)
+	}
+	return e.buryDead(ctx)
 }
 
 const (
@@ -98,11 +107,8 @@ func (e *Engine) forget(seq uint64) error {
 // boundJournal keeps the journal from growing while no commit succeeds: it is
 // written anew when it is twice as long as what it came to the last time.
 func (e *Engine) boundJournal() error {
-	if e.cfg.State.JournalSize() < e.journalMax || e.Progress().Number == 0 {
+	if e.cfg.State.JournalSize() < e.journalMax {
 		return nil
-	}
-	if counted, err := e.table.Counted(); err != nil || !counted {
-		return err
 	}
 	if err := e.forget(e.cfg.State.Seq()); err != nil {
 		return err

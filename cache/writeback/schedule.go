@@ -202,6 +202,9 @@ func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 	s.look.at = time.Time{}
 	err := e.commit(ctx)
 	s.committed(e.now(), err)
+	if counted, cerr := e.table.Counted(); cerr == nil && !counted {
+		s.counting = true // a commit may have found something that was not counted
+	}
 	if s.retry > 0 && ctx.Err() == nil {
 		e.cfg.Log.Warn("a commit failed and will be tried again", "err", err)
 		if err := e.boundJournal(); err != nil {

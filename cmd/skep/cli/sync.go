@@ -24,7 +24,7 @@ with 1.`,
 			return a.sync(cmd.Context(), timeout)
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up waiting after this long (default: never)")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "go on for this long while too few peers answer (default: 20 s; while anything goes out, without end)")
 	return cmd
 }
 

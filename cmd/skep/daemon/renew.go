@@ -64,12 +64,12 @@ func (d *drive) publishRecoveryOnce(ctx context.Context) error {
 	if err := d.net.records.Put(ctx, sealed); err != nil {
 		return err
 	}
-	d.recoveryOut.Store(true)
-	if d.recover.Out {
+	if d.recoveryOut.Swap(true) {
 		return nil
 	}
-	d.recover.Out = true
-	return d.recover.save(d.home)
+	kept := d.recover // which others read at the same time
+	kept.Out = true
+	return kept.save(d.home)
 }
 
 var errNoPeer = errors.New("no peer is known")

@@ -160,6 +160,26 @@ func TestHeadsAreLookedForAtOnce(t *testing.T) {
 	})
 }
 
+// A sync that waits for the recovery record brings it while the daemon does so by
+// itself: run with -race.
+func TestRecoveryIsPublishedByTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := resting(t)
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				if err := d.publishRecoveryOnce(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		if kept, err := loadRecovery(d.home); err != nil || !kept.Out {
+			t.Errorf("it is not noted that keepers have the recovery record: %v", err)
+		}
+	})
+}
+
 // Leases are renewed every hour; soon again while there are more; not at all
 // while nobody is there; and also after it failed.
 func TestLeasesAreRenewedInTime(t *testing.T) {
