@@ -90,7 +90,7 @@ func (t *Tree) saveSome(moved []*inode) error {
 		return noSpace(err)
 	}
 	for _, in := range saved {
-		in.seq, in.counted, in.atimeSoft = max(in.seq, seq), in.row.taken(), false
+		in.seq, in.counted, in.atimeSoft = max(in.seq, seq), in.row.tally(), false
 	}
 	return nil
 }

@@ -22,7 +22,8 @@ type change struct {
 	epoch uint64
 	seq   uint64 // after apply
 
-	grown int64 // what the rows take more than before: see count
+	grown tally // what the rows take more than before: see count
+	came  int64 // bytes of content that are here with rows of the commit
 
 	edits    [4]edit // of them, n are in use: a rename has the most
 	n        int
@@ -160,7 +161,7 @@ func (c *change) uint64Value(v uint64) []byte {
 
 // putRow writes the inode's row.
 func (c *change) putRow(e *edit) {
-	c.grown += e.row.taken() - e.in.counted
+	c.grown = c.grown.plus(e.row.tally()).minus(e.in.counted)
 	c.value = e.row.append(c.value[:0])
 	c.b.Put(c.ownKey(tableInode, e.in.ino), c.value)
 }
@@ -231,7 +232,7 @@ func (c *change) write() error {
 			c.markInode(e)
 		}
 		if e.touch && !e.in.orphan && e.drop {
-			c.grown -= e.in.counted
+			c.grown = c.grown.minus(e.in.counted)
 		}
 		if e.touch && (!e.in.orphan || e.adopt) && !e.drop {
 			c.putRow(e)
@@ -259,6 +260,7 @@ func (c *change) write() error {
 		c.settle(&c.edits[i])
 	}
 	c.t.files64.Add(c.files)
+	c.t.here64.Add(c.came)
 	return nil
 }
 
@@ -268,6 +270,7 @@ func (c *change) send() (uint64, error) {
 		return 0, c.err
 	}
 	c.b.After(&c.first)
+	c.grown.here += c.came
 	return c.t.count.apply(c.t.st, &c.b, c.files, c.grown)
 }
 
@@ -282,8 +285,8 @@ func (c *change) settle(e *edit) {
 		c.t.adopted(in, &e.row)
 	}
 	in.row, in.soft, in.atimeSoft = e.row, false, false
-	if in.counted = 0; !in.orphan && !e.drop {
-		in.counted = e.row.taken()
+	if in.counted = (tally{}); !in.orphan && !e.drop {
+		in.counted = e.row.tally()
 	}
 	if e.mark {
 		in.markedEpoch = c.epoch

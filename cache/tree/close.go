@@ -130,7 +130,7 @@ func (c *change) closeFile(e *edit) error {
 	}
 	old := in.row
 	in.row, in.seq, in.soft, in.writing = e.row, seq, false, false
-	in.counted = in.row.taken()
+	in.counted = in.row.tally()
 	if inlined {
 		in.loose = 0 // it may have been flushed where it was
 	}

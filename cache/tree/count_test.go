@@ -8,7 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// No end of the process makes the drive seem larger or smaller than it is.
+// No end of the process makes the drive, or what is here of it, seem larger or smaller
+// than it is.
 func TestUsageAfterCrash(t *testing.T) {
 	d := newDevice(t, Options{})
 	var open []*File
@@ -78,16 +79,19 @@ func TestUsageAfterCrash(t *testing.T) {
 		before, _ := d.Usage()
 		open = nil
 		d.restart()
-		var files, bytes int64
+		var files, bytes, here int64
 		ok(d.st.Scan([]byte{tableInode}, []byte{tableInode + 1}, func(_, v []byte) bool {
 			r, err := decodeRow(v)
 			ok(err)
-			files, bytes = files+1, bytes+r.taken()
+			files, bytes, here = files+1, bytes+r.taken(), here+r.here()
 			return true
 		}))
 		files-- // the root directory
 		if f, b := d.Usage(); f != files || b != bytes || f != before {
 			rt.Fatalf("%d files of %d bytes are there, %d before the crash; %d of %d are counted", files, bytes, before, f, b)
+		}
+		if h := d.Here(); h != here {
+			rt.Fatalf("%d bytes are here, %d are counted", here, h)
 		}
 	})
 }

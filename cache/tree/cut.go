@@ -86,15 +86,15 @@ func (c *Cut) flushSoft() error {
 	t.saveUsage(&b)
 	all := t.inodes.writers()
 	var soft []*inode
-	grown, taken := int64(0), map[*inode]int64{}
+	grown, counted := tally{}, map[*inode]tally{}
 	for _, in := range all {
 		in.mu.Lock()
 		c.notePassed(in)
 		if in.soft && !in.orphan {
 			b.Put(key(tableInode, in.ino), in.row.encode())
 			b.Put(in.entryMark(), uint64Value(c.epoch)) // there mostly, unless it could not be written
-			taken[in] = in.row.taken()
-			grown += taken[in] - in.counted
+			counted[in] = in.row.tally()
+			grown = grown.plus(counted[in]).minus(in.counted)
 			soft = append(soft, in)
 		}
 		in.mu.Unlock()
@@ -103,7 +103,7 @@ func (c *Cut) flushSoft() error {
 	for _, in := range soft {
 		if err == nil {
 			in.mu.Lock()
-			in.soft, in.seq, in.counted = false, max(in.seq, seq), taken[in]
+			in.soft, in.seq, in.counted = false, max(in.seq, seq), counted[in]
 			in.mu.Unlock()
 		}
 	}

@@ -188,7 +188,7 @@ func (t *Tree) acquire(ctx context.Context, ino Ino) (*inode, error) {
 		if err != nil {
 			return nil, err
 		}
-		in = &inode{ino: ino, row: r, counted: r.taken()}
+		in = &inode{ino: ino, row: r, counted: r.tally()}
 		in.charged = in.charge()
 		if in, ok := t.inodes.take(in, dropped); ok {
 			return in, nil

@@ -189,6 +189,7 @@ func (c *change) insertRecord(rec dag.Inode, dir Ino, name string) error {
 	r := rowOf(rec)
 	r.parent, r.name = dir, name
 	c.b.Put(key(tableInode, ino), r.encode())
+	c.came += r.here()
 	if r.has(flagInline) && len(rec.Inline) > 0 || r.mode&modeType == modeLnk {
 		c.b.Put(key(tableInline, ino), rec.Inline)
 	}
@@ -241,8 +242,10 @@ func (t *Tree) loadLinked(ctx context.Context, ino Ino) (row, error) {
 	if len(rec.Xattrs) > 0 {
 		b.Put(key(tableXattrs, ino), encodeXattrs(rec.Xattrs))
 	}
-	if _, err := t.st.Apply(&b); err != nil {
+	came := r.here()
+	if _, err := t.count.apply(t.st, &b, 0, tally{here: came}); err != nil {
 		return row{}, noSpace(err)
 	}
+	t.here64.Add(came)
 	return r, nil
 }

@@ -165,28 +165,20 @@ func (t *Tree) RecountUnsynced() error {
 	})
 }
 
-// usageRow is the row in which the totals are kept over restarts.
-func usageRow(files, bytes, here, local, unsynced, small int64) []byte {
-	var b []byte
-	for _, n := range []int64{files, bytes, here, local, unsynced, small} {
-		b = append(b, uint64Value(uint64(max(0, n)))...)
-	}
-	return b
-}
+var usageKey = singleKey("usage")
 
+// saveUsage puts the totals that no count has into a row, for the next run.
 func (t *Tree) saveUsage(b *state.Batch) {
-	b.Put(singleKey("usage"), usageRow(t.files64.Load(), t.bytes64.Load(), t.here64.Load(), t.local64.Load(), t.unsynced64.Load(), t.small64.Load()))
+	b.Put(usageKey, numbersRow(t.local64.Load(), t.unsynced64.Load(), t.small64.Load()))
 }
 
 func (t *Tree) readUsage() error {
-	b, ok, err := t.st.Get(singleKey("usage"))
-	if err != nil || !ok || len(b) != 48 {
-		return err
-	}
-	for i, total := range []*atomic.Int64{&t.files64, &t.bytes64, &t.here64, &t.local64, &t.unsynced64, &t.small64} {
-		total.Store(int64(valueUint64(b[8*i : 8*i+8])))
-	}
-	return nil
+	var local, unsynced, small int64
+	err := t.readNumbers(usageKey, &local, &unsynced, &small)
+	t.local64.Store(local)
+	t.unsynced64.Store(unsynced)
+	t.small64.Store(small)
+	return err
 }
 
 // Room says what may be written to this disk, and kept on it. It is asked

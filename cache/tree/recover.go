@@ -93,7 +93,7 @@ func (t *Tree) recoverFile(ino Ino) error {
 	if err != nil {
 		return err
 	}
-	in := &inode{ino: ino, row: r, counted: r.taken()}
+	in := &inode{ino: ino, row: r, counted: r.tally()}
 	in.charged = in.charge()
 	if err := t.readRanges(in); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (r *row) loseBacking() {
 func (t *Tree) enterRecovered(b *state.Batch, in *inode) error {
 	b.Put(key(tableInode, in.ino), in.row.encode())
 	b.Put(in.entryMark(), uint64Value(t.epoch.Load()))
-	_, err := t.count.apply(t.st, b, 0, in.row.taken()-in.counted)
+	_, err := t.count.apply(t.st, b, 0, in.row.tally().minus(in.counted))
 	if err == nil {
 		t.recharge(in)
 	}
@@ -195,8 +195,7 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 	} else if !ok {
 		r := rowOf(root)
 		b.Put(key(tableInode, Root), r.encode())
-		b.Put(singleKey("usage"), usageRow(files, bytes, 0, 0, 0, 0))
-		b.Put(countKey, countRow(files, bytes))
+		b.Put(countKey, countRow(files, tally{bytes: bytes}))
 	}
 	if b.Len() == 0 {
 		return nil

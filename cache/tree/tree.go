@@ -179,7 +179,7 @@ type inode struct {
 	wrote     int64    // bytes written since local was counted
 	frozen    *frozen  // content that a commit is still to read
 	before    *dirtied // what the commit under way takes, until it is published
-	counted   int64    // what the count has of its row: see count
+	counted   tally    // what the count has of its row: see count
 	soft      bool     // size and times in memory are newer than the row in the tables
 	atimeSoft bool     // so is the access time
 	seen      Time     // modification time of the backing file when it was looked at last
