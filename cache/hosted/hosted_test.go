@@ -432,3 +432,18 @@ func TestErrorsNameThePack(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// A store whose folder somebody removed takes nothing more, and says so.
+func TestRoomOfAStoreThatIsGone(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 1<<40)
+	if offered, used := s.Room(); offered <= used {
+		t.Fatalf("an empty store offers %d bytes, of which %d are used", offered, used)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if offered, used := s.Room(); offered > used {
+		t.Errorf("a store without a folder has room for %d bytes", offered-used)
+	}
+}

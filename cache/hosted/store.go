@@ -144,11 +144,15 @@ func (s *Store) Close() error {
 }
 
 // Room returns how many bytes the store offers, as far as the disk has room for
-// them, and how many are taken.
+// them, and how many are taken. One whose folder was removed, or whose disk was
+// taken away, since Open has no more room.
 func (s *Store) Room() (offered, used int64) {
 	free, err := s.diskFree()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.used, s.used
+	}
 	if err != nil {
 		return s.offer, s.used
 	}
@@ -158,6 +162,9 @@ func (s *Store) Room() (offered, used int64) {
 // diskFree is how much of the disk is free, less what is left to others.
 func (s *Store) diskFree() (int64, error) {
 	var st unix.Statfs_t
+	if _, err := s.root.Stat(tmpDir); err != nil {
+		return 0, err
+	}
 	if err := unix.Fstatfs(int(s.lock.Fd()), &st); err != nil {
 		return 0, fmt.Errorf("free space: %w", err)
 	}

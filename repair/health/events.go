@@ -145,15 +145,28 @@ func (s *State) Moved(a Action, stored group.Bitmap, now time.Time) {
 	s.succeeded(g, a, stored, now)
 }
 
-// Failed ends an action that came to nothing, or was cancelled. full says that
-// the holder had no room: then its slot goes to another one.
-func (s *State) Failed(a Action, full bool, now time.Time) {
+// Blame says why a repair came to nothing.
+type Blame uint8
+
+const (
+	Ours      Blame = iota // it could not be built, or was cancelled
+	Theirs                 // the peer did not take it
+	Unwilling              // nor will it, however often it is asked: it is full, or refuses the slot
+)
+
+// maxUntaken is how often in a row a holder that answers may fail to take what its
+// slot lacks.
+const maxUntaken = 5
+
+// Failed ends an action that came to nothing, or was cancelled. The slot of a holder
+// that is unwilling, or has failed too often, goes to another one.
+func (s *State) Failed(a Action, why Blame, now time.Time) {
 	s.end(a.task())
 	g, ok := s.groups[a.Group]
 	if !ok || int(a.Slot) >= len(g.Slots) || (a.Kind != Refill && a.Kind != Move) {
 		return
 	}
-	if full && a.Kind == Refill && g.Slots[a.Slot].Holder == a.Peer {
+	if a.Kind == Refill && g.Slots[a.Slot].Holder == a.Peer && g.kept[a.Slot].givesUp(why) {
 		g.Slots[a.Slot].Leave = true
 		g.stale = true
 		return
@@ -161,8 +174,18 @@ func (s *State) Failed(a Action, full bool, now time.Time) {
 	s.later(g, int(a.Slot), now)
 }
 
+// givesUp counts what a slot's holder did not take, and reports whether that is
+// enough.
+func (k *keptSlot) givesUp(why Blame) bool {
+	if why != Ours {
+		k.untaken++
+	}
+	return why == Unwilling || k.untaken >= maxUntaken
+}
+
 // succeeded notes that a repair brought something, or all.
 func (s *State) succeeded(g *keptGroup, a Action, stored group.Bitmap, now time.Time) {
+	g.kept[a.Slot].untaken = 0
 	if stored.Contains(a.Packs.Within(g.Wanted)) {
 		g.kept[a.Slot].fails, g.kept[a.Slot].retry = 0, time.Time{}
 		return

@@ -27,6 +27,7 @@ type keptSlot struct {
 	presumed  group.Bitmap // packs that nobody has asked it for yet
 	stated    time.Time    // when it last said what it holds
 	fails     int          // repairs that failed since one succeeded
+	untaken   int          // of these in a row, that its holder did not take
 	retry     time.Time
 }
 

@@ -196,7 +196,7 @@ func TestReturnCancelsTheMove(t *testing.T) {
 		t.Fatalf("no cancel: %v", cancels)
 	}
 	b.pack(Healthy, 7, 7, false)
-	b.Failed(a, false, b.now)
+	b.Failed(a, Ours, b.now)
 	b.none(b.run(day))
 }
 
@@ -224,10 +224,31 @@ func TestHoleOfASilentHolderWaits(t *testing.T) {
 	b.one(b.run(2*day), Move, 5)
 }
 
+// A holder that answers, and each time fails to take what its slot lacks, keeps the
+// slot for some time only. What is wrong on our side is not held against it.
+func TestFailingHolderIsRelieved(t *testing.T) {
+	b := newBench(t, 4, 7, 1, func(_ *Config, g *Group) { g.Slots[5].Held.Remove(1) })
+	for range 2 * maxUntaken {
+		b.Failed(b.one(b.run(2*day), Refill, 5), Ours, b.now)
+	}
+	for range maxUntaken - 1 {
+		b.Failed(b.one(b.run(2*day), Refill, 5), Theirs, b.now)
+	}
+	var some group.Bitmap
+	some.Add(0)
+	b.Refilled(b.one(b.run(2*day), Refill, 5), some, b.now) // it can, after all
+	for range maxUntaken {
+		b.Failed(b.one(b.run(2*day), Refill, 5), Theirs, b.now)
+	}
+	if m := b.one(b.run(2*day), Move, 5); m.Old != key(6) {
+		t.Errorf("%+v", m)
+	}
+}
+
 func TestFullHolderIsRelieved(t *testing.T) {
 	b := newBench(t, 4, 7, 1, func(_ *Config, g *Group) { g.Slots[5].Held.Remove(1) })
 	a := b.one(b.run(6*time.Hour), Refill, 5)
-	b.Failed(a, true, b.now)
+	b.Failed(a, Unwilling, b.now)
 	m := b.one(b.run(time.Hour), Move, 5)
 	if m.Packs != packs(3) || m.Old != key(6) {
 		t.Errorf("%+v", m)
@@ -445,7 +466,7 @@ func TestFailuresAreRetriedLessAndLessOften(t *testing.T) {
 	for range 20 * 72 / 3 {
 		for _, a := range b.run(time.Hour) {
 			begun = append(begun, b.now)
-			b.Failed(a, false, b.now)
+			b.Failed(a, Ours, b.now)
 		}
 	}
 	if len(begun) < 10 || len(begun) > 40 {
@@ -507,7 +528,7 @@ func TestSlotIsMovedSoonAfterSomebodyComes(t *testing.T) {
 func TestSetGroupKeepsWhatWasFound(t *testing.T) {
 	b := newBench(t, 4, 7, 0, nil)
 	b.truth[key(1)] = packs(1) // it lost packs 1 and 2
-	b.Failed(b.one(b.run(day), Refill, 0), false, b.now)
+	b.Failed(b.one(b.run(day), Refill, 0), Ours, b.now)
 	g, _ := b.Group(testGroup)
 	if g.Slots[0].Held != packs(1) {
 		t.Fatalf("%v", g.Slots[0].Held)
@@ -541,7 +562,7 @@ func TestStrayReports(t *testing.T) {
 	a := Action{Kind: Move, Peer: key(101), Group: testGroup, Slot: 3, Old: key(77), Packs: packs(3)}
 	for range 2 {
 		b.Moved(a, packs(3), b.now)
-		b.Failed(a, true, b.now)
+		b.Failed(a, Unwilling, b.now)
 		b.Refilled(Action{Kind: Refill, Peer: key(77), Group: testGroup, Slot: 3}, packs(3), b.now)
 		b.Audited(Action{Kind: Prove, Peer: key(77), Group: testGroup, Slot: 200}, audit.Corrupt, b.now)
 		b.Stated(group.Statement{Holder: key(77), Group: testGroup, Slot: 3}, b.now)

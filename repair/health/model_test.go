@@ -134,7 +134,7 @@ func (m *model) end(t *rapid.T) {
 	case a.Kind == Prove:
 		m.s.Audited(a, audit.Outcome(rapid.IntRange(0, 5).Draw(t, "outcome")), m.now)
 	case failed:
-		m.s.Failed(a, rapid.Bool().Draw(t, "full"), m.now)
+		m.s.Failed(a, Blame(rapid.IntRange(int(Ours), int(Unwilling)).Draw(t, "blame")), m.now)
 	case a.Kind == Refill:
 		m.s.Refilled(a, stored, m.now)
 	default:

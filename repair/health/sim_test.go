@@ -265,7 +265,7 @@ func (w *world) do(a Action) {
 		if i < 0 {
 			w.t.Fatalf("cancelled what was not under way: %+v", a)
 		}
-		w.state.Failed(w.moving[i], false, w.now)
+		w.state.Failed(w.moving[i], Ours, w.now)
 		w.moving = slices.Delete(w.moving, i, i+1)
 	}
 }
@@ -323,7 +323,7 @@ func (w *world) finishMoves() {
 		p := w.peers[a.Peer]
 		if p == nil || !p.up || !w.readable(a) {
 			w.tally.failed++
-			w.state.Failed(a, false, w.now)
+			w.state.Failed(a, Ours, w.now)
 			continue
 		}
 		w.finish(p, a)

@@ -27,7 +27,7 @@ func (l *Loop) repair(ctx context.Context, a health.Action, g group.Group, m *mo
 			l.avoid(a.Peer)
 		}
 	}
-	if l.report(a, m, stored, unwilling(err)) {
+	if l.report(a, m, stored, blame(err)) {
 		l.c.Log.Info("a slot has a new holder", "group", a.Group, "slot", a.Slot, "holder", a.Peer, "packs", stored.Count())
 	}
 	if stored != (group.Bitmap{}) {
@@ -36,8 +36,8 @@ func (l *Loop) repair(ctx context.Context, a health.Action, g group.Group, m *mo
 }
 
 // report ends a repair, and reports whether a slot has a new holder.
-func (l *Loop) report(a health.Action, m *move, stored group.Bitmap, full bool) bool {
-	if !l.ended(a, m, stored, full) {
+func (l *Loop) report(a health.Action, m *move, stored group.Bitmap, why health.Blame) bool {
+	if !l.ended(a, m, stored, why) {
 		return false
 	}
 	err := l.c.Account.Moved(a.Group, a.Slot, a.Peer)
@@ -55,7 +55,7 @@ func (l *Loop) report(a health.Action, m *move, stored group.Bitmap, full bool) 
 
 // ended tells the state how a repair ended, and reports whether the account is to be
 // told of a new holder.
-func (l *Loop) ended(a health.Action, m *move, stored group.Bitmap, full bool) bool {
+func (l *Loop) ended(a health.Action, m *move, stored group.Bitmap, why health.Blame) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if k := (slotKey{a.Group, a.Slot}); l.moves[k] == m {
@@ -64,7 +64,7 @@ func (l *Loop) ended(a health.Action, m *move, stored group.Bitmap, full bool) b
 	now := l.c.Now()
 	switch {
 	case stored == (group.Bitmap{}):
-		l.state.Failed(a, full, now)
+		l.state.Failed(a, why, now)
 		return false
 	case a.Kind == health.Refill:
 		l.state.Refilled(a, stored, now)
@@ -89,14 +89,17 @@ type targetError struct{ err error }
 func (e *targetError) Error() string { return e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
 
-// unwilling reports whether a peer will not take the shards of a slot, however
-// often it is asked: it has no room, or refuses the slot.
-func unwilling(err error) bool {
+// blame says who is to blame for what ended a repair. A peer that has no room, or
+// refuses the slot, is unwilling.
+func blame(err error) health.Blame {
 	if _, ok := errors.AsType[*targetError](err); !ok {
-		return false
+		return health.Ours
 	}
 	call, ok := errors.AsType[*client.Error](err)
-	return errors.Is(err, client.ErrFull) || errors.Is(err, client.ErrRefused) && ok && call.Op == wire.KindAdmit
+	if errors.Is(err, client.ErrFull) || errors.Is(err, client.ErrRefused) && ok && call.Op == wire.KindAdmit {
+		return health.Unwilling
+	}
+	return health.Theirs
 }
 
 // maxFailures is how many packs in a row may fail to be built before the
