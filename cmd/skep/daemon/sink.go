@@ -28,14 +28,15 @@ type sink struct {
 	made time.Time
 	seen uint64 // revision of the directory of peers that it was made from
 
-	roomPlan plan.Plan // with the peers that are silent now, too
-	roomSeen uint64
+	free      int64 // what could be stored, with the peers that are silent now, too
+	freeSeen  uint64
+	freePeers int
 }
 
 // planFor is how long a plan serves while more becomes known of peers.
 const planFor = 200 * time.Millisecond
 
-// candidates are the peers that may hold slots: they answered, have room, and
+// candidates are the peers that may hold slots: they answered, offer something, and
 // are not barred for a lie.
 func (n *network) candidates() []place.Candidate {
 	var out []place.Candidate
@@ -61,26 +62,13 @@ func (s *sink) current() plan.Plan {
 		return s.plan
 	}
 	s.seen = revision
-	var ps []plan.Peer
-	for _, c := range s.n.candidates() {
-		ps = append(ps, plan.Peer{Availability: c.Availability, Domain: c.Domain[place.Household]})
-	}
-	s.plan, s.made = plan.New(plan.Requirement{}, ps), time.Now()
+	s.plan, s.made = planOf(withRoom(s.n.candidates(), erasure.MinShard)), time.Now()
 	return s.plan
 }
 
 // Plan implements writeback.Sink.
 func (s *sink) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
-	choice := s.current().For(class)
-	if choice.Coding.N == 0 {
-		return erasure.Coding{}, nil, fmt.Errorf("%w: no peer with room is known", writeback.ErrTooFew)
-	}
-	req := place.Request{Slots: int(choice.Coding.N), Bytes: int64(choice.Coding.ShardSize(class))}
-	placed, err := place.Choose(req, s.n.candidates(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
-	if err != nil {
-		return erasure.Coding{}, nil, fmt.Errorf("%w: %w", writeback.ErrTooFew, err)
-	}
-	return choice.Coding, placed.Peers, nil
+	return coded(class, s.n.candidates(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 }
 
 // Lease implements writeback.Sink.

@@ -15,7 +15,7 @@ import (
 	"skep/chunker/group"
 	"skep/cmd/skep/control"
 	"skep/net/peers"
-	"skep/repair/plan"
+	"skep/net/place"
 )
 
 // newKeeper makes what keeps the drive's local use within bounds.
@@ -102,31 +102,27 @@ func (d *drive) capacity() (total, avail int64) {
 // room is what the peers could still take, as far as they have said: those that
 // are silent now said so before, perhaps to an earlier run.
 func (s *sink) room() space.Swarm {
-	var free []int64
-	var known []plan.Peer
+	var known []place.Candidate
 	for _, p := range s.n.peers.List() {
 		if p.Key == s.n.self || p.HelloAt.IsZero() || p.Offered <= 0 || p.Barred || p.State == peers.Dead {
 			continue
 		}
-		c := p.Candidate(0)
-		free = append(free, p.Free)
-		known = append(known, plan.Peer{Availability: c.Availability, Domain: c.Domain[0]})
+		known = append(known, p.Candidate(0))
 	}
 	if len(known) == 0 {
 		return space.Swarm{}
 	}
-	c := s.choice(known)
-	return space.Swarm{Known: true, Free: space.Storable(free, int(c.Coding.K), int(c.Coding.N)), Takes: s.current().Peers > 0}
+	return space.Swarm{Known: true, Free: s.storable(known), Takes: s.current().Peers > 0}
 }
 
-// choice is how content would be coded on some peers.
-func (s *sink) choice(ps []plan.Peer) plan.Choice {
+// storable is what the known peers could store, as of what they said last.
+func (s *sink) storable(known []place.Candidate) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rev := s.n.peers.Revision(); s.roomPlan.Peers != len(ps) || rev != s.roomSeen {
-		s.roomPlan, s.roomSeen = plan.New(plan.Requirement{}, ps), rev
+	if rev := s.n.peers.Revision(); rev != s.freeSeen || len(known) != s.freePeers {
+		s.free, s.freeSeen, s.freePeers = storable(known), rev, len(known)
 	}
-	return s.roomPlan.For(contentClass)
+	return s.free
 }
 
 // errFewHolders says that content is with too few holders to be let go of here.
