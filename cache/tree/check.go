@@ -8,8 +8,8 @@ import (
 	"skep/chunker/link"
 )
 
-// CleanChunks calls fn for the chunks of a file's backing file that are to be as
-// the newest commit has them, with what is there. The slice is only valid during
+// CleanChunks calls fn for the chunks of a file that are here, and are to be as the
+// newest commit has them, with what is there. The slice is only valid during
 // the call.
 func (t *Tree) CleanChunks(ctx context.Context, ino Ino, fn func(f dag.File, i int64, chunk []byte) error) error {
 	in, err := t.acquire(ctx, ino)
@@ -20,6 +20,9 @@ func (t *Tree) CleanChunks(ctx context.Context, ino Ino, fn func(f dag.File, i i
 	buf := make([]byte, dag.ChunkSize)
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if in.row.isSmall() {
+		return t.cleanRow(in, fn)
+	}
 	f, clean, err := t.cleanWithTail(in)
 	if err != nil {
 		return err
@@ -37,6 +40,17 @@ func (t *Tree) CleanChunks(ctx context.Context, ino Ino, fn func(f dag.File, i i
 		}
 	}
 	return nil
+}
+
+// cleanRow is CleanChunks for content that is a row; in.mu is held.
+func (t *Tree) cleanRow(in *inode, fn func(f dag.File, i int64, chunk []byte) error) error {
+	b, err := t.inlineContent(in)
+	if err != nil {
+		return err
+	}
+	p := make([]byte, in.row.size) // the row may be shorter: then zeros follow
+	copy(p, b)
+	return fn(in.row.committed(), 0, p)
 }
 
 // Committed is the block that leads to all that the newest commit has of a

@@ -14,6 +14,7 @@ type ContentState struct {
 	Size, Resident int64
 	Dirty          bool
 	Content        link.Link // in the newest commit that has it
+	ContentSize    int64     // there
 }
 
 // ContentState returns the state of a regular file's content.
@@ -29,7 +30,7 @@ func (t *Tree) ContentState(ctx context.Context, ino Ino) (ContentState, error) 
 	if err := t.readRanges(in); err != nil {
 		return ContentState{}, err
 	}
-	s := ContentState{Size: in.row.size, Dirty: in.row.has(flagDirty) || in.writing, Content: in.row.content}
+	s := ContentState{Size: in.row.size, Dirty: in.row.has(flagDirty) || in.writing, Content: in.row.content, ContentSize: in.row.contentSize}
 	switch {
 	case in.row.has(flagPartial):
 		s.Resident = in.valid.Bytes()

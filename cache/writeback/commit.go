@@ -90,7 +90,9 @@ func (e *Engine) make(ctx context.Context, w *work) error {
 	if err := e.settle(ctx, w, indexed); err != nil {
 		return err
 	}
-	clear(e.unreadDirs) // no directory is as it was
+	for root := range w.anew {
+		e.isNew(root)
+	}
 	return nil
 }
 

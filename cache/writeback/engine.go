@@ -92,8 +92,7 @@ type Engine struct {
 	retryUnread time.Time
 	// Packs that could not be read to be folded, and until when they rest.
 	unfolded map[packID]time.Time
-	// Roots of directories of which nodes cannot be read: see errAgain.
-	unreadDirs map[link.Link]bool
+	before   superseded // by the newest commit
 
 	uplink uplink
 
@@ -102,6 +101,7 @@ type Engine struct {
 
 	mu       sync.Mutex // guards all below
 	progress Progress
+	anew     map[link.Link]bool // see Anew
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.
@@ -129,7 +129,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
-		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, unreadDirs: map[link.Link]bool{}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
+		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, anew: map[link.Link]bool{}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
 	}
 	if e.cfg.JournalMax == 0 {
 		e.cfg.JournalMax = 256 << 20
@@ -169,6 +169,28 @@ func (e *Engine) Progress() Progress {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.progress
+}
+
+// Anew has a directory made from all of its entries, and not from the version with
+// this root, of which a node cannot be read, when it is committed next. All of its
+// entries have to be here.
+func (e *Engine) Anew(root link.Link) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.anew[root] = true
+}
+
+func (e *Engine) isAnew(root link.Link) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.anew[root]
+}
+
+// isNew says that a commit has the directory without this version.
+func (e *Engine) isNew(root link.Link) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.anew, root)
 }
 
 // Changed tells that there is something to commit. It never blocks.

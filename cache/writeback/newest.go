@@ -125,6 +125,12 @@ func (e *Engine) intend(p complete) error {
 	return e.cfg.State.Sync()
 }
 
+// superseded is the commit that was the newest before, and what it refers to.
+type superseded struct {
+	commit link.Link
+	refs   []link.Link
+}
+
 // publishIntended publishes the intended commit, if there is one, and makes it
 // the newest one here, in one batch with what that means for the account. moved
 // are the moves of slots that it says.
@@ -136,10 +142,17 @@ func (e *Engine) publishIntended(ctx context.Context, moved uint64) error {
 	if err := e.cfg.Publish(ctx, p.head); err != nil {
 		return fmt.Errorf("publish the head: %w", err)
 	}
-	_, oldAt := e.reader.Commit()
+	old, oldAt := e.reader.Commit()
 	before := oldAt.Link
 	if before == p.head.Commit.Link {
 		before = link.Link{}
+	}
+	if old != nil && !before.IsZero() {
+		refs, err := old.Refs()
+		if err != nil {
+			return err
+		}
+		e.before = superseded{before, refs}
 	}
 	err = e.table.Turn(link.Link{}, before, func(b *state.Batch) error {
 		SaveCommit(b, p.head, p.signed)

@@ -117,10 +117,14 @@ func (e *Engine) boundJournal() error {
 	return nil
 }
 
-// children lists what a block refers to.
+// children lists what a block refers to. That of the commit before need not be read:
+// its pack may be lost.
 func (e *Engine) children(ctx context.Context, l link.Link) ([]link.Link, error) {
 	if l.Codec == link.Raw {
 		return nil, nil
+	}
+	if l == e.before.commit {
+		return e.before.refs, nil
 	}
 	plain, err := e.reader.Get(ctx, l)
 	if err != nil {

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"fmt"
+	"slices"
 
 	"skep/chunker/blockindex"
 	"skep/chunker/commit"
@@ -62,6 +63,9 @@ func (t *tailWriter) segments(c *commit.Commit, old *commit.Commit, oldAt commit
 // the one that cannot be read stay as they are.
 func (t *tailWriter) toMerge(segs []commit.Segment, from int) (int, [][]blockindex.Entry, error) {
 	var lists [][]blockindex.Entry
+	if slices.ContainsFunc(segs[:from], t.isLost) {
+		from = 0 // somebody who recovers the drive could not read it
+	}
 	for at := len(segs) - 1; at >= from; at-- {
 		entries, err := t.readSegment(segs[at])
 		switch {
@@ -75,6 +79,13 @@ func (t *tailWriter) toMerge(segs []commit.Segment, from int) (int, [][]blockind
 		}
 	}
 	return from, lists, nil
+}
+
+// isLost reports whether a piece of a segment is in a lost pack.
+func (t *tailWriter) isLost(s commit.Segment) bool {
+	return slices.ContainsFunc(s.Pieces, func(p commit.Piece) bool {
+		return t.e.cfg.Lost != nil && t.e.cfg.Lost(p.At.Group, p.At.Number)
+	})
 }
 
 // instead is what toMerge returns when the segment at a position cannot be read,

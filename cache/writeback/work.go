@@ -22,6 +22,7 @@ type work struct {
 
 	dirs  map[tree.Ino]*dirty // directories to be rebuilt
 	links map[tree.Ino]link.Link
+	anew  map[link.Link]bool // roots of directories that were made anew
 
 	zeroOnce sync.Once
 	zero     link.Link
@@ -47,7 +48,7 @@ type dirty struct {
 
 func newWork(ctx context.Context, e *Engine, cut *tree.Cut) *work {
 	return &work{e: e, cut: cut, p: newPacker(ctx, e), dirs: map[tree.Ino]*dirty{},
-		links: map[tree.Ino]link.Link{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}}
+		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}}
 }
 
 func (w *work) settled(s tree.Settled) {
@@ -194,8 +195,8 @@ func (w *work) rebuildDir(ctx context.Context, d *dirty) error {
 		return errors.Join(err, fmt.Errorf("directory %d has no row", d.ino))
 	}
 	l, err := w.rebuild(ctx, d.ino, in.Record.Content, d.below)
-	if errors.Is(err, tree.ErrUnread) && in.Loaded() && !w.e.unreadDirs[in.Record.Content] {
-		w.e.unreadDirs[in.Record.Content] = true
+	if root := in.Record.Content; errors.Is(err, tree.ErrUnread) && in.Loaded() && !w.e.isAnew(root) {
+		w.e.Anew(root)
 		w.again = fmt.Errorf("%w: %w", errAgain, err)
 		return nil // perhaps there are others
 	}
@@ -223,7 +224,8 @@ func (w *work) rebuild(ctx context.Context, dir tree.Ino, old link.Link, below [
 	names := slices.Clone(below)
 	add := func(name string) { names = append(names, name) }
 	err := w.cut.MarksOf(dir, add)
-	if err == nil && w.e.unreadDirs[old] {
+	if err == nil && w.e.isAnew(old) {
+		w.anew[old] = true
 		old, err = link.Link{}, w.cut.Names(dir, add)
 	}
 	if err != nil {

@@ -125,6 +125,25 @@ func (s *State) Report(now time.Time) Report {
 	return r
 }
 
+// LostPacks returns the packs that are Lost, by group.
+func (s *State) LostPacks(now time.Time) map[group.ID]group.Bitmap {
+	out := map[group.ID]group.Bitmap{}
+	for _, id := range s.groupOrder {
+		g := s.groups[id]
+		s.recount(g, now)
+		var lost group.Bitmap
+		each(g.Wanted, func(n uint16) {
+			if g.healthOf(int(g.live[n]), n) == Lost {
+				lost.Add(n)
+			}
+		})
+		if lost != (group.Bitmap{}) {
+			out[id] = lost
+		}
+	}
+	return out
+}
+
 func (r *Report) add(p PackHealth, n int) {
 	r.Packs++
 	r.Missing += n - p.Live

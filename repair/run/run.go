@@ -270,6 +270,12 @@ func (l *Loop) Report() (r health.Report) {
 	return r
 }
 
+// Lost are the packs with fewer than k shards left and no copy here, by group.
+func (l *Loop) Lost() (lost map[group.ID]group.Bitmap) {
+	l.with(func(s *health.State, now time.Time) { lost = s.LostPacks(now) })
+	return lost
+}
+
 // PackHealth is how one pack is; ok is false for one that is not kept.
 func (l *Loop) PackHealth(id group.ID, number uint16) (h health.PackHealth, ok bool) {
 	l.with(func(s *health.State, now time.Time) { h, ok = s.Pack(id, number, now) })

@@ -45,7 +45,7 @@ var order = map[string][][]string{
 		{"state"},
 		{"blocks", "tree"},
 		{"readthrough", "evict"},
-		{"writeback"},
+		{"writeback", "reseal"},
 	},
 	"net": {
 		{"repeat", "wire", "host", "place"},

@@ -174,7 +174,7 @@ func printPending(line func(string, string, ...any), s control.Status) {
 		line("", "the last attempt to upload failed: %s", s.LastError)
 	}
 	if n := len(s.Unread); n > 0 {
-		line("", "%s cannot go out, as parts that are not here cannot be read: %s", say.Count(n, "changed file"), s.Unread[0])
+		line("", "%s cannot go out, as parts that are not here cannot be read: %s", say.Count(n, "changed file"), say.Paths(s.Unread))
 	}
 }
 
@@ -197,6 +197,9 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	}
 	if s.PacksAtRisk > 0 {
 		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)
+	}
+	if n := len(s.Lost); n > 0 {
+		line("", "%s %s parts that are in these packs alone: %s", say.Count(n, "file"), say.If(n, "has", "have"), say.Paths(s.Lost))
 	}
 	for _, f := range s.Shortfall {
 		line("", "%s", f)

@@ -15,8 +15,8 @@ func (a *app) syncCommand() *cobra.Command {
 		Use:   "sync",
 		Short: "Wait until everything is safely out",
 		Long: `Returns when all that was closed or fsynced before is with enough holders that it
-comes back even if this device is lost. Else it says what is missing, and exits
-with 1.`,
+comes back even if this device is lost. Content that holders have lost since goes
+out again, if it is here. Else it says what is missing, and exits with 1.`,
 		Example: `  skep sync
   skep sync --timeout 10m && poweroff`,
 		Args: args(cobra.NoArgs),

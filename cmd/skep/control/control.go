@@ -70,20 +70,24 @@ type Status struct {
 	Moving       []string  `json:"moving,omitempty"`
 	Unread       []string  `json:"unread,omitempty"` // that changed, in chunks of which the rest cannot be read
 
-	Packs            int       `json:"packs"`
-	PacksBelowTarget int       `json:"packs_below_target"`
-	PacksLost        int       `json:"packs_lost"`
-	PacksAtRisk      int       `json:"packs_at_risk"`
-	PacksUnasked     int       `json:"packs_unasked"` // of which some holders were not asked yet: presumed well
-	ShardsMissing    int       `json:"shards_missing"`
-	StoredBytes      int64     `json:"stored_bytes"` // at holders, parity included
-	AsOf             time.Time `json:"as_of"`        // since when all holders that were ever asked were asked again
-	Repairing        int       `json:"repairing"`
-	RepairPaused     bool      `json:"repair_paused"`
-	Codings          []Coding  `json:"codings"`
-	Plan             string    `json:"plan,omitempty"`
-	Shortfall        []string  `json:"shortfall,omitempty"`
-	RecoveryOut      bool      `json:"recovery_out"` // the recovery record is with its keepers
+	Packs            int `json:"packs"`
+	PacksBelowTarget int `json:"packs_below_target"`
+	PacksLost        int `json:"packs_lost"`
+	// Lost are files of which something is in lost packs and not here;
+	// LostElsewhere counts such blocks of what this device has not looked at.
+	Lost          []string  `json:"lost,omitempty"`
+	LostElsewhere int       `json:"lost_elsewhere,omitempty"`
+	PacksAtRisk   int       `json:"packs_at_risk"`
+	PacksUnasked  int       `json:"packs_unasked"` // of which some holders were not asked yet: presumed well
+	ShardsMissing int       `json:"shards_missing"`
+	StoredBytes   int64     `json:"stored_bytes"` // at holders, parity included
+	AsOf          time.Time `json:"as_of"`        // since when all holders that were ever asked were asked again
+	Repairing     int       `json:"repairing"`
+	RepairPaused  bool      `json:"repair_paused"`
+	Codings       []Coding  `json:"codings"`
+	Plan          string    `json:"plan,omitempty"`
+	Shortfall     []string  `json:"shortfall,omitempty"`
+	RecoveryOut   bool      `json:"recovery_out"` // the recovery record is with its keepers
 
 	Peers []Peer       `json:"peers"`
 	Paths []PathStatus `json:"paths,omitempty"`

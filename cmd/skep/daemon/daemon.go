@@ -12,10 +12,12 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"skep/cache/reseal"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/cmd/skep/control"
@@ -42,6 +44,8 @@ type Daemon struct {
 	repair   *run.Loop // nil on a peer without a drive
 	log      *slog.Logger
 	unlock   func()
+	looking  sync.Mutex                   // held while all is looked through for what holders have lost
+	lost     atomic.Pointer[reseal.Found] // by the newest such look; nil before it
 	listener net.Listener
 
 	mu       sync.Mutex // guards all below
@@ -152,7 +156,7 @@ func (d *Daemon) services() []service {
 		return all
 	}
 	all = append(all, d.drive.services()...)
-	return append(all, service{"repair", d.repair.Run}, service{"health", d.saveHealth})
+	return append(all, service{"repair", d.repair.Run}, service{"health", d.saveHealth}, service{"lost content", d.watchLost})
 }
 
 // Stop makes Run return.

@@ -117,6 +117,9 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 	}
 	r := d.repair.Report()
 	s.Packs, s.PacksBelowTarget, s.PacksLost, s.PacksAtRisk = r.Packs, r.BelowTarget(), r.Lost, r.AtRisk
+	if f := d.lost.Load(); f != nil {
+		s.Lost, s.LostElsewhere = f.Gone, f.Elsewhere
+	}
 	s.PacksUnasked, s.AsOf = r.Unasked, r.AsOf
 	s.ShardsMissing, s.Repairing, s.RepairPaused = r.Missing, r.Repairs, r.Paused
 	return err

@@ -21,9 +21,14 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (struct{}, error) {
 		ctx, cancel = context.WithTimeout(ctx, in.Timeout)
 		defer cancel()
 	}
-	err := d.syncPatiently(ctx, in.Timeout > 0)
+	all := func() error { return d.syncPatiently(ctx, in.Timeout > 0) }
+	err := all()
+	if err == nil {
+		err = d.syncLost(ctx, all)
+	}
+	_, lost := errors.AsType[*LostError](err)
 	switch {
-	case err == nil || writeback.Partly(err):
+	case err == nil || lost || writeback.Partly(err):
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("not everything is out yet: %s", d.missing())
 	default:

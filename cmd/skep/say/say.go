@@ -28,6 +28,15 @@ func If[N int | int64](n N, one, many string) string {
 	return many
 }
 
+// Paths names some paths, and how many there are beside them.
+func Paths(all []string) string {
+	const most = 10
+	if len(all) <= most {
+		return fmt.Sprintf("%q", all)
+	}
+	return fmt.Sprintf("%q and %d more", all[:most], len(all)-most)
+}
+
 // Times is how often something happened.
 func Times(n int) string { return If(n, "once", fmt.Sprintf("%d times", n)) }
 

@@ -1,0 +1,225 @@
+package reseal
+
+import (
+	"context"
+	"errors"
+
+	"skep/cache/blocks"
+	"skep/cache/readerr"
+	"skep/cache/tree"
+	"skep/chunker/blockindex"
+	"skep/chunker/dag"
+	"skep/chunker/group"
+	"skep/chunker/link"
+)
+
+// Lost are the packs of which too few shards are left.
+type Lost map[group.ID]group.Bitmap
+
+// has reports whether a place is in a lost pack.
+func (l Lost) has(p blockindex.Place) bool {
+	b := l[p.Group]
+	return b.Has(p.Number)
+}
+
+// Drive is what is looked through.
+type Drive struct {
+	Tree   *tree.Tree
+	Table  *blocks.Table
+	Blocks dag.Getter // nodes of files and directories
+	// Same reports whether plain is the content of a block; if the link is zero,
+	// because nobody knows it, of any block of the drive.
+	Same func(ctx context.Context, l link.Link, plain []byte) (bool, error)
+	// Anew has the next commit that looks at the directory with this root make it
+	// from its entries.
+	Anew func(root link.Link)
+}
+
+// Found is what became of the content of lost packs.
+type Found struct {
+	Again int      // files and folders of which something goes out again, with the next commit
+	Gone  []string // files of which something cannot be made again
+	// Elsewhere is how many lost blocks belong to what was not looked at: folders
+	// that were never opened on this device, or what is not a file's.
+	Elsewhere int
+}
+
+// Look goes through all files and folders that this device knows, and has go out
+// again what is lost and here.
+func (d Drive) Look(ctx context.Context, lost Lost) (Found, error) {
+	l := look{Drive: d, gone: map[link.Hash]bool{}}
+	if err := l.needed(lost); err != nil || len(l.gone) == 0 {
+		return l.found, err
+	}
+	err := l.dir(ctx, tree.Root, "/")
+	for _, seen := range l.gone {
+		if !seen {
+			l.found.Elsewhere++
+		}
+	}
+	return l.found, err
+}
+
+// look is one Look.
+type look struct {
+	Drive
+	gone  map[link.Hash]bool // blocks that no pack has: were they met in a file or folder?
+	nodes bool               // some of them are not chunks
+	found Found
+}
+
+// needed lists the blocks that something refers to and that lie in lost packs alone.
+func (l *look) needed(lost Lost) error {
+	for id, packs := range lost {
+		for n := range uint16(group.MaxPacks) {
+			if !packs.Has(n) {
+				continue
+			}
+			members, err := l.Table.Members(id, n)
+			if err != nil {
+				return err
+			}
+			for _, b := range members {
+				if b.Refs > 0 && isGone(b, lost) {
+					l.gone[b.Link.Hash] = false
+					l.nodes = l.nodes || b.Link.Codec != link.Raw
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func isGone(b blocks.Block, lost Lost) bool {
+	for _, p := range b.Places {
+		if !lost.has(p) {
+			return false
+		}
+	}
+	return true
+}
+
+// isGone reports whether no pack has a block, and takes note that it was met.
+func (l *look) isGone(b link.Link) bool {
+	_, gone := l.gone[b.Hash]
+	if gone {
+		l.gone[b.Hash] = true
+	}
+	return gone
+}
+
+// Get implements dag.Getter: what is gone is lost.
+func (l *look) Get(ctx context.Context, b link.Link) ([]byte, error) {
+	if l.isGone(b) {
+		return nil, readerr.ErrLost
+	}
+	return l.Blocks.Get(ctx, b)
+}
+
+// dir looks through a folder and all below it, if its entries are here.
+func (l *look) dir(ctx context.Context, ino tree.Ino, path string) error {
+	if here, err := l.Tree.IsLoaded(ino); err != nil || !here {
+		return err
+	}
+	if err := l.names(ctx, ino); err != nil {
+		return err
+	}
+	var below []tree.DirEntry
+	err := l.Tree.ReadDir(ctx, ino, 0, func(e tree.DirEntry) bool {
+		below = append(below, e)
+		return ctx.Err() == nil
+	})
+	for _, e := range below {
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+		switch e.Attr.Mode & 0o170000 {
+		case 0o040000:
+			err = l.dir(ctx, e.Attr.Ino, path+e.Name+"/")
+		case 0o100000:
+			err = l.file(ctx, e.Attr.Ino, path+e.Name)
+		}
+	}
+	return err
+}
+
+// names has go out again what is lost of a folder itself: its entries are here.
+func (l *look) names(ctx context.Context, ino tree.Ino) error {
+	root, err := l.Tree.Committed(ino)
+	if err != nil || root.IsZero() || !l.nodes {
+		return err
+	}
+	err = dag.WalkDir(ctx, l, root, func(string, dag.Inode) error { return nil })
+	if !errors.Is(err, readerr.ErrLost) {
+		return ctx.Err()
+	}
+	l.Anew(root)
+	changed, err := l.Tree.AgainDir(ino)
+	if changed {
+		l.found.Again++
+	}
+	return err
+}
+
+// file has go out again what is lost of a file and here.
+func (l *look) file(ctx context.Context, ino tree.Ino, path string) error {
+	s, err := l.Tree.ContentState(ctx, ino)
+	if err != nil || s.Content.IsZero() {
+		return err
+	}
+	f := dag.File{Root: s.Content, Size: s.ContentSize}
+	lost, err := l.chunks(ctx, f)
+	if err != nil || len(lost) == 0 {
+		return err
+	}
+	whole, err := l.whole(ctx, ino, f, lost)
+	if err != nil {
+		return err
+	}
+	taken, err := l.Tree.Again(ctx, ino, whole)
+	if taken > 0 {
+		l.found.Again++
+	}
+	if taken < len(lost) && !s.Dirty { // else the rest may have changed, and go out
+		l.found.Gone = append(l.found.Gone, path)
+	}
+	return err
+}
+
+// chunks returns the links of the chunks of a file that are gone; zero links of all,
+// if nodes of it are.
+func (l *look) chunks(ctx context.Context, f dag.File) (map[int64]link.Link, error) {
+	lost := map[int64]link.Link{}
+	err := dag.Chunks(ctx, l, f, 0, f.Chunks(), func(i int64, b link.Link) error {
+		if l.isGone(b) {
+			lost[i] = b
+		}
+		return nil
+	})
+	if errors.Is(err, readerr.ErrLost) {
+		for i := range f.Chunks() {
+			lost[i] = link.Link{}
+		}
+		err = nil
+	}
+	if err != nil && ctx.Err() == nil {
+		return lost, nil // it is not known to be lost
+	}
+	return lost, err
+}
+
+// whole returns which of the chunks are here as they were committed.
+func (l *look) whole(ctx context.Context, ino tree.Ino, of dag.File, chunks map[int64]link.Link) (whole []int64, err error) {
+	err = l.Tree.CleanChunks(ctx, ino, func(f dag.File, i int64, plain []byte) error {
+		b, wanted := chunks[i]
+		if !wanted || f != of {
+			return ctx.Err()
+		}
+		same, err := l.Same(ctx, b, plain)
+		if same {
+			whole = append(whole, i)
+		}
+		return err
+	})
+	return whole, err
+}

@@ -1,0 +1,210 @@
+package writeback_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"skep/cache/reseal"
+	"skep/cache/tree"
+	"skep/chunker/block"
+	"skep/chunker/group"
+	"skep/chunker/link"
+	"skep/test/memswarm"
+)
+
+// losing is a drive of which packs get lost.
+type losing struct {
+	*device
+	lost reseal.Lost
+}
+
+func (d *losing) isLost(id group.ID, n uint16) bool {
+	b := d.lost[id]
+	return b.Has(n)
+}
+
+// lose has all holders lose all packs of a kind that there are now.
+func (d *losing) lose(kind group.Kind) {
+	d.t.Helper()
+	d.lost = reseal.Lost{}
+	for _, g := range must(d.table.Groups()) {
+		b := d.lost[g.ID]
+		for n := range g.Packs {
+			if _, there, err := d.table.Pack(g.ID, n); err == nil && there && g.Kind == kind {
+				b.Add(n)
+			}
+		}
+		d.lost[g.ID] = b
+	}
+	d.swarm.Lose(func(p group.PackRef) bool { return d.isLost(p.Group, p.Number) })
+}
+
+func (d *losing) look() reseal.Found {
+	d.t.Helper()
+	sealer := block.NewSealer(convergence)
+	found, err := reseal.Drive{
+		Tree: d.tree, Table: d.table, Blocks: d.reader, Anew: d.engine.Anew,
+		Same: func(_ context.Context, l link.Link, plain []byte) (bool, error) {
+			if l.IsZero() {
+				_, known, err := d.table.Find(sealer.Tag(link.Raw, plain))
+				return known, err
+			}
+			return must(sealer.Seal(link.Raw, plain, nil)).Link == l, nil
+		},
+	}.Look(ctx, d.lost)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return found
+}
+
+// damage flips a bit in the middle of every backing file.
+func (d *device) damage() {
+	d.t.Helper()
+	err := filepath.WalkDir(filepath.Join(d.dir, "files"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		b := must(os.ReadFile(path))
+		b[len(b)/2] ^= 1
+		return os.WriteFile(path, b, 0o600)
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *losing) inode(path string) tree.Ino { return must(d.tree.Find(ctx, path)).Ino }
+
+// What holders have lost of the content, and what is here, goes out again by itself,
+// of files in every form; what is not here, or not as it was, is named.
+func TestLostContentGoesOutAgain(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := &losing{device: &device{t: t, dir: t.TempDir(), swarm: swarm}}
+	d.gone = d.isLost
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	want := map[string]string{"dir/": ""}
+	put := d.putting(want)
+	put("dir/large", random(1, 5<<20+17))
+	put("dir/row", random(2, 3000))
+	put("one", random(3, 700_000))
+	put("inrecord", []byte("tiny"))
+	put("away", random(4, 2<<20+9))
+	put("partly", random(5, 3<<20))
+	d.sync()
+	for _, name := range []string{"away", "partly"} {
+		if n, err := d.tree.Evict(ctx, d.inode(name), false); err != nil || n == 0 {
+			t.Fatal(n, err)
+		}
+	}
+	if err := d.tree.FinishEvictions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f := must(d.tree.Open(ctx, d.inode("partly"), 0))
+	if n, err := f.ReadAt(ctx, make([]byte, 100), 1<<20+5); n != 100 || err != nil {
+		t.Fatal(n, err)
+	}
+	f.Release()
+
+	before := swarm.Stored()
+	d.lose(group.Content)
+	found := d.look()
+	if found.Again < 3 || !slices.Equal(found.Gone, []string{"/away", "/partly"}) || found.Elsewhere != 0 {
+		t.Fatalf("found %+v", found)
+	}
+	d.sync()
+	if sent := swarm.Stored() - before; sent > 3*(10<<20) {
+		t.Errorf("%d bytes went out for some 8 MiB", sent)
+	}
+	if found = d.look(); found.Again != 0 || !slices.Equal(found.Gone, []string{"/away", "/partly"}) {
+		t.Fatalf("after it went out: %+v", found)
+	}
+	for _, name := range []string{"away", "partly"} {
+		ino := d.inode(name)
+		if err := d.tree.Unlink(ctx, tree.Root, name); err != nil {
+			t.Fatal(err)
+		}
+		d.tree.Forget(ino)
+		delete(want, name)
+	}
+	d.sync()
+	check(t, d.committed(), want)
+	d.put("tick", nil)
+	d.sync()
+	if found = d.look(); found.Again != 0 || found.Gone != nil || found.Elsewhere != 0 {
+		t.Errorf("when all is well: %+v", found)
+	}
+	d.audit()
+}
+
+// What differs here from what was committed does not take its place.
+func TestDamagedContentDoesNotGoOutAgain(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := &losing{device: &device{t: t, dir: t.TempDir(), swarm: swarm}}
+	d.gone = d.isLost
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	d.put("f", random(1, 3<<20))
+	d.sync()
+	d.damage()
+	d.lose(group.Content)
+	if found := d.look(); found.Again != 1 || !slices.Equal(found.Gone, []string{"/f"}) {
+		t.Fatalf("%+v", found)
+	}
+	d.sync()
+	if found := d.look(); found.Again != 0 || !slices.Equal(found.Gone, []string{"/f"}) {
+		t.Fatalf("%+v", found)
+	}
+}
+
+// Folders, nodes of files and the index of a recovered device come back, too.
+func TestLostMetadataGoesOutAgain(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	first := newDevice(t, swarm)
+	want := map[string]string{"wide/": "", "wide/sub/": ""}
+	put := first.putting(want)
+	for i := range 400 {
+		put(fmt.Sprintf("wide/%d", i), random(uint64(i), 600))
+	}
+	put("wide/sub/large", random(1000, 3<<20))
+	first.sync()
+	first.close()
+
+	d := &losing{device: recovered(t, swarm)}
+	d.gone = d.isLost
+	d.close() // to open it with gone
+	d.open(nil)
+	d.counted()
+	check(t, d.listTree(), want)
+	d.tree.Close()
+	d.close()
+	d.open(nil)
+	d.lose(group.Metadata)
+	if found := d.look(); found.Again < 3 || found.Gone != nil {
+		t.Fatalf("%+v", found)
+	}
+	d.sync()
+	check(t, d.committed(), want)
+	if found := d.look(); found.Again != 0 || found.Gone != nil {
+		t.Fatalf("%+v", found)
+	}
+	var lost []string
+	for id, packs := range d.lost { // who recovers now needs none of them
+		for n := range uint16(group.MaxPacks) {
+			for _, b := range must(d.table.Members(id, n)) {
+				if packs.Has(n) && b.Refs > 0 && len(b.Places) == 1 {
+					lost = append(lost, b.Link.String())
+				}
+			}
+		}
+	}
+	if len(lost) > 0 {
+		t.Errorf("%d blocks are in lost packs alone", len(lost))
+	}
+}
