@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,6 +50,22 @@ func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error
 		return nil, err
 	}
 	return j, nil
+}
+
+// Check reads the log in dir, which nobody has open, and changes nothing. It fails
+// with ErrDamaged where Open would.
+func Check(dir string) error {
+	j := &Journal{fs: disk.Local, dir: dir, next: 1}
+	segs, err := j.list()
+	if err != nil {
+		return err
+	}
+	if n := len(segs); n > 0 {
+		if born, err := j.isBorn(segs[n-1]); err != nil || !born {
+			return errors.Join(err, j.loadAll(segs[:n-1], 0, func(uint64, []byte) error { return nil }))
+		}
+	}
+	return j.loadAll(segs, 0, func(uint64, []byte) error { return nil })
 }
 
 // loadAll replays the segments, but for those of which nobody wants a record.
@@ -111,20 +128,25 @@ func (j *Journal) dropUnborn(segs []segment) ([]segment, error) {
 		return segs, nil
 	}
 	last := segs[len(segs)-1]
-	var head [headerSize]byte
-	f, err := j.fs.Open(last.path, os.O_RDONLY)
-	if err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	_, _ = f.ReadAt(head[:], 0) // what cannot be read stays zero
-	_ = f.Close()
-	if head != [headerSize]byte{} {
-		return segs, nil
+	if born, err := j.isBorn(last); err != nil || born {
+		return segs, err
 	}
 	if err := j.fs.Remove(last.path); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	return segs[:len(segs)-1], nil
+}
+
+// isBorn reports whether a segment has a header.
+func (j *Journal) isBorn(s segment) (bool, error) {
+	var head [headerSize]byte
+	f, err := j.fs.Open(s.path, os.O_RDONLY)
+	if err != nil {
+		return false, fmt.Errorf("journal: %w", err)
+	}
+	defer f.Close()
+	_, _ = f.ReadAt(head[:], 0) // what cannot be read stays zero
+	return head != [headerSize]byte{}, nil
 }
 
 // load replays one segment; j.next and j.offset end behind its last record.

@@ -64,12 +64,14 @@ func TestRecoverAgain(t *testing.T) {
 	write(t, bad, string(harness.NewWords()))
 	args := []string{"recover", "--home", home, "--offer", "0", "--listen", "/ip4/127.0.0.1/tcp/0", "--bootstrap", swarm.Bootstrap()}
 	harness.Skep(t, append(args, "--words-file", bad)...).Fails(t, 1, "no drive was found")
+	has(t, filepath.Join(home, "begun"), "") // the next one begins anew
 	words, err := os.Open(d.Words)
 	must(t, err)
 	defer words.Close()
 	cmd := skep(append(args, "--words-file", "-")...)
 	cmd.Stdin = words
 	harness.Run(t, cmd).OK(t)
+	absent(t, filepath.Join(home, "begun"))
 	harness.Skep(t, "mount", "--home", home, d.Mnt).OK(t)
 	has(t, d.Path("file"), "content")
 }

@@ -156,6 +156,11 @@ func (a *app) call(ctx context.Context, path string, in, out any) error {
 	}
 	err = c.Call(ctx, path, in, out)
 	if errors.Is(err, control.ErrNotRunning) {
+		if h, herr := a.homeDirectory(); herr == nil && h.Exists() {
+			if gone := h.Whole(); gone != nil {
+				return gone
+			}
+		}
 		return fmt.Errorf("%w; start it with: skep mount DIR", err)
 	}
 	return err

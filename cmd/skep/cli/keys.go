@@ -32,6 +32,9 @@ func (a *app) passphrase() ([]byte, error) {
 // unlock opens the keys of a home, asking for the passphrase on the terminal
 // if there is one and it is needed.
 func (a *app) unlock(h home.Dir) (keyring.Local, error) {
+	if err := h.Whole(); err != nil {
+		return keyring.Local{}, err
+	}
 	pass, err := a.passphrase()
 	if err != nil {
 		return keyring.Local{}, err

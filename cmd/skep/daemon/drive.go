@@ -13,6 +13,7 @@ import (
 	"skep/cache/backing"
 	"skep/cache/blocks"
 	"skep/cache/evict"
+	"skep/cache/journal"
 	"skep/cache/packfiles"
 	"skep/cache/readthrough"
 	"skep/cache/state"
@@ -69,7 +70,7 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 	defer func() {
 		if err != nil {
 			d.close()
-			err = fmt.Errorf("drive: %w", err)
+			err = fmt.Errorf("drive: %w", beyondUse(err))
 		}
 	}()
 	if err := d.openKeys(s.Drive); err != nil {
@@ -107,6 +108,16 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 	d.keeper = d.newKeeper(s.Cache)
 	d.tree.SetRoom(d.keeper)
 	return d, nil
+}
+
+// beyondUse says of an error that the home cannot be used any more, if it is one.
+func beyondUse(err error) error {
+	for _, gone := range []error{writeback.ErrNoState, journal.ErrDamaged, keyring.ErrAbsent} {
+		if errors.Is(err, gone) {
+			return home.Gone(err)
+		}
+	}
+	return err
 }
 
 // isLost reports whether too few shards of a pack are left.

@@ -27,9 +27,6 @@ func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error)
 	if err != nil {
 		return entropy, err
 	}
-	if h.Exists() {
-		return entropy, fmt.Errorf("%w: %s", home.ErrExists, h)
-	}
 	if err := makeHome(h, s.Offer); err != nil {
 		return entropy, err
 	}
@@ -45,10 +42,7 @@ func makeHome(h home.Dir, offer int64) error {
 	if err := CheckOffer(h, offer); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(string(h), 0o700); err != nil {
-		return fmt.Errorf("home: %w", err)
-	}
-	return nil
+	return h.Begin()
 }
 
 // newTables writes the tables of a drive of which nothing is stored yet, so that

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"skep/cache/journal"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
 	"skep/cmd/skep/say"
@@ -69,6 +71,10 @@ func Home(h home.Dir) Finding {
 	if _, err := h.Settings(); err != nil {
 		return broken(err.Error(), "put settings.json right by hand; all else in the home is still there")
 	}
+	if err := whole(h); err != nil {
+		says, do, _ := strings.Cut(err.Error(), "; ")
+		return broken(says, do)
+	}
 	if unix.Access(string(h), unix.W_OK) != nil {
 		return broken(string(h)+" cannot be written to", "become the user whom it belongs to, or make its disk writable")
 	}
@@ -77,6 +83,27 @@ func Home(h home.Dir) Finding {
 		f.Do = "chmod 700 " + string(h)
 	}
 	return f
+}
+
+// whole looks whether a home has lost something that it is nothing without. The
+// journal is read if no daemon has it open.
+func whole(h home.Dir) error {
+	if err := h.Whole(); err != nil {
+		return err
+	}
+	s, err := h.Settings()
+	if err != nil || s.Drive == "" {
+		return err
+	}
+	release, err := h.Lock()
+	if err != nil {
+		return nil // a daemon has opened it, or somebody else's home
+	}
+	defer release()
+	if err = journal.Check(h.Path("state", "journal")); errors.Is(err, journal.ErrDamaged) {
+		err = home.Gone(err)
+	}
+	return err
 }
 
 // Daemon tells whether a daemon serves the home. ask asks it anything.

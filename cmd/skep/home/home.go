@@ -134,7 +134,13 @@ func (d Dir) Create(s Settings, keys keyring.Local, passphrase []byte) error {
 	if err := d.WriteFile("keys", b); err != nil {
 		return err
 	}
-	return d.SaveSettings(s) // last: it makes the home one
+	if err := d.SaveSettings(s); err != nil { // last: it makes the home one
+		return err
+	}
+	if err := os.Remove(d.Path(begunFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("home: %w", err)
+	}
+	return nil
 }
 
 // SaveSettings writes the settings.
@@ -174,10 +180,14 @@ func (d Dir) Keys(passphrase []byte) (keyring.Local, error) {
 		return keyring.Local{}, fmt.Errorf("home: %w", err)
 	}
 	keys, err := keyring.DecodeLocal(b, passphrase)
-	if err != nil {
-		return keys, fmt.Errorf("%s: %w", d.Path("keys"), err)
+	if err == nil {
+		return keys, nil
 	}
-	return keys, nil
+	err = fmt.Errorf("%s: %w", d.Path("keys"), err)
+	if !errors.Is(err, keyring.ErrLocked) && !errors.Is(err, keyring.ErrPassphrase) {
+		err = Gone(err)
+	}
+	return keys, err
 }
 
 // WriteFile writes a file of the home, whole or not at all, readable by its

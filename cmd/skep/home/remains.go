@@ -1,0 +1,82 @@
+package home
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// begunFile is there from when a home begins to be made until it is one.
+const begunFile = "begun"
+
+// made are what the making of a home leaves in it before the settings make it one.
+var made = []string{"keys", "keyring", "recovery", "state", "packs"}
+
+// Begin prepares a directory to become a home. What an attempt left there that did
+// not come to its end is removed; what is left of another home is not touched, and
+// refused.
+func (d Dir) Begin() error {
+	if d.Exists() {
+		return fmt.Errorf("%w: %s", ErrExists, d)
+	}
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	if _, err := os.Stat(d.Path(begunFile)); errors.Is(err, fs.ErrNotExist) {
+		return d.begin()
+	}
+	for _, name := range made {
+		if err := os.RemoveAll(d.Path(name)); err != nil {
+			return fmt.Errorf("home: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d Dir) begin() error {
+	for _, name := range made {
+		if _, err := os.Stat(d.Path(name)); err == nil {
+			return fmt.Errorf("%s has what is left of another home (%s), which has lost its settings; choose another one with --home", d, name)
+		}
+	}
+	return d.WriteFile(begunFile, nil)
+}
+
+// ErrGone says that something is gone, or damaged, that a home is nothing without.
+// What it was serves nothing any more; only a new home does.
+var ErrGone = errors.New("it cannot be used any more: the recovery words bring the drive back, as it was synced last, " +
+	"in another home (skep recover --home OTHER --words-file FILE --bootstrap ADDRESS); until then keep this one as it is")
+
+// Gone adds to an error that the home of a drive cannot be used any more, and what
+// to do then.
+func Gone(err error) error { return fmt.Errorf("%w; %w", err, ErrGone) }
+
+// errGonePeer says of the home of a peer without a drive that its keys are gone.
+var errGonePeer = errors.New("what it held for others is of no use without them; begin a new peer in another home")
+
+// Whole looks whether all is there that a home is nothing without. That it can be
+// read, it does not look.
+func (d Dir) Whole() error {
+	s, err := d.Settings()
+	if err != nil {
+		return err
+	}
+	if s.Drive == "" {
+		if _, err := os.Stat(d.Path("keys")); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("home: %s are gone: %w", d.Path("keys"), errGonePeer)
+		}
+		return nil
+	}
+	for _, name := range []string{"keys", "keyring"} {
+		if st, err := os.Stat(d.Path(name)); errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0 {
+			return Gone(fmt.Errorf("home: %s is gone", d.Path(name)))
+		}
+	}
+	logs, err := filepath.Glob(d.Path("state", "journal", "*.journal"))
+	if err == nil && len(logs) == 0 {
+		err = Gone(fmt.Errorf("home: the local state of the drive is gone: there is no journal in %s", d.Path("state")))
+	}
+	return err
+}
