@@ -68,7 +68,7 @@ func storable(in []place.Candidate) (most int64) {
 	for n := len(in); n > 0; {
 		c := planOf(in[:n]).For(contentClass).Coding
 		most = max(most, space.Storable(free[:n], int(c.K), int(c.N)))
-		for least := free[n-1]; n > 0 && free[n-1] < 2*max(1, least); {
+		for least := free[n-1]; n > 0 && free[n-1] < max(least+1, 2*least); {
 			n--
 		}
 	}
