@@ -28,6 +28,9 @@ func (i Inode) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "inode of %q"
 // Committed reports whether some commit has the file.
 func (in *Inode) Committed() bool { return in.row.has(flagCommitted) }
 
+// Partial reports whether some of a file's content may be with holders alone.
+func (in *Inode) Partial() bool { return in.row.has(flagPartial) }
+
 // Loaded reports whether all entries of a directory are in the tables.
 func (in *Inode) Loaded() bool { return in.row.has(flagLoaded) }
 

@@ -22,7 +22,7 @@ func (e *Engine) commit(ctx context.Context) (err error) {
 		if !errors.Is(err, errAgain) {
 			return err
 		}
-		e.cfg.Log.Info("a commit begins again", "err", err) // each time with other directories
+		e.cfg.Log.Info("another commit begins", "err", err) // each time for other directories, or files
 	}
 }
 
@@ -48,11 +48,16 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 		return fmt.Errorf("folding: %w", err)
 	}
 	w := newWork(ctx, e, cut)
-	if err := e.make(ctx, w); err != nil {
+	err = e.make(ctx, w)
+	more := e.noteTried(w, err == nil)
+	if err != nil {
 		return err
 	}
 	if err := e.afterwards(ctx, cut.Seq()); err != nil {
 		e.cfg.Log.Warn("reclaiming space was put off", "err", err)
+	}
+	if more {
+		return errMore
 	}
 	return w.partly()
 }

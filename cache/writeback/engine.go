@@ -92,6 +92,7 @@ type Engine struct {
 	retryUnread time.Time
 	// Packs that could not be read to be folded, and until when they rest.
 	unfolded map[packID]time.Time
+	unread   unreadFiles
 	before   superseded // by the newest commit
 
 	uplink uplink
@@ -129,7 +130,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
-		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, anew: map[link.Link]bool{}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
+		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, anew: map[link.Link]bool{}, unread: unreadFiles{tried: map[tree.Ino]time.Time{}}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
 	}
 	if e.cfg.JournalMax == 0 {
 		e.cfg.JournalMax = 256 << 20

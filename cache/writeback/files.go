@@ -25,7 +25,9 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	if !in.Dirty {
 		return in.Record, false, false, nil
 	}
-	rec, err = w.storeAtRest(ctx, in)
+	if err = errRests; w.mayTry(in) {
+		rec, err = w.storeAtRest(ctx, in)
+	}
 	switch {
 	case errors.Is(err, tree.ErrMoving):
 		w.noteMoving(tree.Ino(in.Record.ID))

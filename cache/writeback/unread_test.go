@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,4 +131,67 @@ func TestUnreadableFileHoldsNothingElseBack(t *testing.T) {
 	if p := d.engine.Progress(); len(p.Unread) > 0 {
 		t.Errorf("the drive goes on saying %q", p.Unread)
 	}
+}
+
+// Files of which parts cannot be read cost a commit no more than the time of few such
+// reads, however many they are; each is tried in its turn, and all are taken as soon
+// as they can be read.
+func TestUnreadableFilesCostLittle(t *testing.T) {
+	const files = 20
+	swarm := memswarm.New(9, 4, 7)
+	source := &partly{Swarm: swarm}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	want := map[string]string{}
+	put := d.putting(want)
+	for i := range files {
+		put(fmt.Sprint("f", i), random(uint64(i), 2<<20))
+	}
+	d.sync()
+	for i := range files {
+		if n, err := d.tree.Evict(ctx, must(d.tree.Find(ctx, fmt.Sprint("f", i))).Ino, false); err != nil || n == 0 {
+			t.Fatal(n, err)
+		}
+	}
+	if err := d.tree.FinishEvictions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d.close() // what it has in memory is gone
+	var reads atomic.Int64
+	tried := sync.Map{}
+	refuse := func(ref group.PackRef) bool {
+		reads.Add(1)
+		tried.Store(fmt.Sprint(ref.Group, ref.Number), true)
+		return true
+	}
+	source.refuse.Store(&refuse)
+	d.open(nil)
+	for i := range files {
+		d.edit(fmt.Sprint("f", i), []byte("edit"), 1<<20)
+		name := fmt.Sprint("f", i)
+		want[name] = want[name][:1<<20] + "edit" + want[name][1<<20+4:]
+	}
+	for i := range 2*files/3 + 2 {
+		before := reads.Load()
+		var unread *writeback.UnreadError
+		if err := d.engine.Sync(ctx); !errors.As(err, &unread) || len(unread.Paths) != files || !errors.Is(err, readerr.ErrUnreachable) {
+			t.Fatalf("sync: %v", err)
+		}
+		n, most := reads.Load()-before, int64(3*2) // a read asks for a block some times
+		if i == 0 {
+			most = int64(3 * (2 + 2*runtime.GOMAXPROCS(0))) // so many at the same time
+		}
+		if n == 0 || n > most {
+			t.Errorf("commit %d: %d reads of %d files that cannot be read", i, n, files)
+		}
+	}
+	packs := 0
+	tried.Range(func(any, any) bool { packs++; return true })
+	if want := files * 2 / 4; packs < want {
+		t.Errorf("packs tried: %d, of %d at least", packs, want)
+	}
+	source.refuse.Store(nil)
+	d.sync()
+	check(t, d.committed(), want)
 }

@@ -23,19 +23,22 @@ type work struct {
 	dirs  map[tree.Ino]*dirty // directories to be rebuilt
 	links map[tree.Ino]link.Link
 	anew  map[link.Link]bool // roots of directories that were made anew
+	due   map[tree.Ino]bool  // files that could not be read before, to be tried again
 
 	zeroOnce sync.Once
 	zero     link.Link
 	zeroErr  error
 
-	mu      sync.Mutex // guards all below
-	done    []tree.Settled
-	keep    map[tree.Mark]bool
-	moving  []tree.Ino
-	unread  []tree.Ino
-	cause   error             // why the first of them is
-	leftOut map[tree.Ino]bool // files of which no commit has a whole version yet
-	again   error             // why directories have to be made anew: see errAgain
+	mu       sync.Mutex // guards all below
+	done     []tree.Settled
+	keep     map[tree.Mark]bool
+	moving   []tree.Ino
+	unread   []tree.Ino
+	tried    map[tree.Ino]bool // of those unread
+	cause    error             // why the first of them is that was tried
+	failures int               // how many were
+	leftOut  map[tree.Ino]bool // files of which no commit has a whole version yet
+	again    error             // why directories have to be made anew: see errAgain
 }
 
 // dirty is a directory to be rebuilt because of entries below it.
@@ -48,7 +51,7 @@ type dirty struct {
 
 func newWork(ctx context.Context, e *Engine, cut *tree.Cut) *work {
 	return &work{e: e, cut: cut, p: newPacker(ctx, e), dirs: map[tree.Ino]*dirty{},
-		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}}
+		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, due: e.unread.due(), tried: map[tree.Ino]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}}
 }
 
 func (w *work) settled(s tree.Settled) {
@@ -66,7 +69,11 @@ func (w *work) noteMoving(ino tree.Ino) {
 func (w *work) noteUnread(ino tree.Ino, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cause == nil {
+	if !errors.Is(err, errRests) {
+		w.tried[ino] = true
+		w.failures++
+	}
+	if w.cause == nil || errors.Is(w.cause, errRests) {
 		w.cause = err
 	}
 	w.unread = append(w.unread, ino)
@@ -213,9 +220,9 @@ func (w *work) rebuildDir(ctx context.Context, d *dirty) error {
 // in one that rewrites few nodes for each part.
 const editsAtOnce = 16 << 10
 
-// errAgain says that nodes of directories cannot be read of which all entries are
-// here. The commit begins again, and makes these anew from them.
-var errAgain = errors.New("a directory has to be made anew")
+// errAgain says that another commit is to follow at once: as nodes of directories
+// cannot be read of which all entries are here, it makes these anew from them.
+var errAgain = errors.New("not all could be taken")
 
 // rebuild makes the new version of a directory from the old one, its marks and
 // the subdirectories below that were rebuilt; from all of its entries, if the old
