@@ -13,7 +13,7 @@ type change struct {
 	b      state.Batch
 	blocks map[link.Hash]*Block
 	packs  map[string]*Pack
-	groups map[group.ID]group.Group // to be looked at only
+	dead   map[group.ID]group.Bitmap // of groups that were looked at
 	// counting says that references are being counted anew.
 	counting bool
 }
@@ -21,7 +21,7 @@ type change struct {
 func (t *Table) begin() (*change, error) {
 	counted, err := t.Counted()
 	c := &change{t: t, blocks: map[link.Hash]*Block{}, packs: map[string]*Pack{},
-		groups: map[group.ID]group.Group{}, counting: !counted}
+		dead: map[group.ID]group.Bitmap{}, counting: !counted}
 	c.b.Freeing() // commits free space, in the end
 	return c, err
 }

@@ -7,6 +7,7 @@ import (
 	"skep/cache/state"
 	"skep/chunker/block"
 	"skep/chunker/blockindex"
+	"skep/chunker/group"
 )
 
 // NewEntries returns the index entries of the blocks that are in no segment
@@ -122,17 +123,22 @@ func (c *change) learned(b *Block, e blockindex.Entry) error {
 	return nil
 }
 
-// isDead reports whether a place is in a pack that was declared dead.
+// isDead reports whether a place is in a pack that was declared dead, or in a
+// group that was let go of.
 func (c *change) isDead(p blockindex.Place) (bool, error) {
-	g, ok := c.groups[p.Group]
+	dead, ok := c.dead[p.Group]
 	if !ok {
-		var err error
-		if g, _, err = c.t.Group(p.Group); err != nil {
+		g, known, err := c.t.Group(p.Group)
+		if err != nil {
 			return false, err
 		}
-		c.groups[p.Group] = g
+		dead = g.Dead
+		if !known {
+			dead = group.AllPacks
+		}
+		c.dead[p.Group] = dead
 	}
-	return g.Dead.Has(p.Number), nil
+	return dead.Has(p.Number), nil
 }
 
 func hasPlace(b *Block, p blockindex.Place) bool {

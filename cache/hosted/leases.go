@@ -159,6 +159,9 @@ func (s *Store) adopt(h *holding, next group.Holding) (group.Holding, []string) 
 			files = append(files, s.release(h, number))
 		}
 	}
+	if h.Over() {
+		h.lengths = nil // of many groups, this is all that they take in memory for long
+	}
 	return h.Holding, files
 }
 

@@ -82,6 +82,10 @@ type Engine struct {
 	buffers  bufferPool
 	pace     *pace
 
+	// toldLast is of which group that was let go of holders were told last. Used by
+	// RenewLeases alone.
+	toldLast group.ID
+
 	groups  *semaphore.Weighted // of one: held for current, and to found or change groups, also over the network
 	current map[groupKind]group.Group
 

@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"skep/chunker/group"
@@ -18,6 +19,8 @@ const (
 	renewSpread = 8 * 24 * time.Hour
 	// renewAtOnce bounds how many are renewed in one round.
 	renewAtOnce = 16
+	// clockSlack is how far our clock may have been set back without a word.
+	clockSlack = 24 * time.Hour
 )
 
 // leaseNumber is the number of a lease that is made now: the time in Unix
@@ -27,31 +30,40 @@ func leaseNumber(g group.Group, now time.Time) uint64 {
 	return max(g.Lease+1, uint64(max(0, now.Unix())))
 }
 
-// leaseOf is the lease of this number. It follows from the account of the group
+// lease gives a group a new lease. Its end does not follow from its number, which
+// a clock that once was far ahead makes great for ever.
+func lease(g *group.Group, now time.Time) {
+	g.Lease, g.Until = leaseNumber(*g, now), now.Add(leaseTime).Unix()
+}
+
+// leaseOf is the newest lease of a group. It follows from the account of the group
 // alone: there are no two of one number.
 func leaseOf(g group.Group) group.Lease {
-	made := time.Unix(int64(g.Lease), 0)
-	return group.Lease{Number: g.Lease, Until: made.Add(leaseTime).Unix(), Packs: group.MaxPacks,
+	return group.Lease{Number: g.Lease, Until: g.Until, Packs: group.MaxPacks,
 		Bytes: int64(g.ShardSize()) * group.MaxPacks, Dead: g.Dead}
 }
 
 // leaseDue reports whether the lease of a group is to be renewed: when it is
-// some weeks old, each at a time of its own.
+// some weeks old, each at a time of its own; or when it was made later than it is
+// now, by a clock that was ahead.
 func leaseDue(g group.Group, now time.Time) bool {
 	spread := time.Duration(binary.BigEndian.Uint64(g.ID[:]) % uint64(renewSpread))
-	return now.Sub(time.Unix(int64(g.Lease), 0)) >= renewAfter+spread
+	age := leaseAge(g, now)
+	return age >= renewAfter+spread || age < -clockSlack
 }
 
-// leaseWanted reports whether a group needs a lease: it has packs that are not
-// dead, or its founder may add some.
-func (e *Engine) leaseWanted(g group.Group) bool {
-	return g.Dead.Count() < int(g.Packs) || g.Packs < group.MaxPacks && g.Founder == e.self()
+// leaseAge is how long ago the newest lease of a group was made.
+func leaseAge(g group.Group, now time.Time) time.Duration {
+	return now.Sub(time.Unix(g.Until, 0).Add(-leaseTime))
 }
 
 // RenewLeases makes new leases of groups whose leases are some weeks old, of a
 // few of them at once, and hands them to the holders; those that are away now
 // are given theirs by repair. It returns how many were made. It is to be called
 // every hour or so, also while nothing changes.
+//
+// A group that no pack is needed of any more, and that nothing will be added to,
+// it lets go of, and tells those of its holders that were away.
 func (e *Engine) RenewLeases(ctx context.Context) (n int, err error) {
 	all, err := e.table.Groups()
 	if err != nil {
@@ -61,7 +73,11 @@ func (e *Engine) RenewLeases(ctx context.Context) (n int, err error) {
 		if n == renewAtOnce || ctx.Err() != nil {
 			break
 		}
-		if !e.leaseWanted(g) || !leaseDue(g, e.now()) {
+		gone, err := e.letGo(ctx, g)
+		if err != nil {
+			return n, err
+		}
+		if gone || !leaseDue(g, e.now()) {
 			continue
 		}
 		if g, err = e.renew(ctx, g.ID); err != nil {
@@ -72,7 +88,8 @@ func (e *Engine) RenewLeases(ctx context.Context) (n int, err error) {
 			e.cfg.Log.Info("some holders do not have the newest lease yet", "group", g.ID, "err", err)
 		}
 	}
-	return n, ctx.Err()
+	told, err := e.tellLetGo(ctx)
+	return n + told, errors.Join(err, ctx.Err())
 }
 
 // renew gives a group a new lease.
@@ -88,7 +105,7 @@ func (e *Engine) change(ctx context.Context, id group.ID, fn func(*group.Group))
 	defer e.groups.Release(1)
 	err = e.table.UpdateGroup(id, func(row *group.Group) error {
 		fn(row)
-		row.Lease = leaseNumber(*row, e.now())
+		lease(row, e.now())
 		g = *row
 		return nil
 	})

@@ -14,7 +14,7 @@ func TestRenewingIsSpreadOut(t *testing.T) {
 	made := time.Unix(1_800_000_000, 0)
 	perDay := map[int]int{}
 	for i := range uint64(groups) {
-		g := group.Group{Lease: uint64(made.Unix())}
+		g := group.Group{Until: made.Add(leaseTime).Unix()}
 		binary.BigEndian.PutUint64(g.ID[:], i*0x9e3779b97f4a7c15) // as evenly as hashes are
 		for day := 0; ; day++ {
 			if leaseDue(g, made.Add(time.Duration(day)*24*time.Hour)) {

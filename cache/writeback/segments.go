@@ -141,7 +141,7 @@ func (t *tailWriter) deadPlaces() (func(blockindex.Place) bool, error) {
 		dead[g.ID] = g.Dead
 	}
 	return func(p blockindex.Place) bool {
-		d := dead[p.Group]
-		return d.Has(p.Number)
+		d, listed := dead[p.Group]
+		return !listed || d.Has(p.Number) // else its group was let go of
 	}, nil
 }

@@ -114,7 +114,7 @@ func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group
 	}
 	g, number, err := e.table.NextPack(g.ID, func(row *group.Group) {
 		if leaseDue(*row, e.now()) {
-			row.Lease = leaseNumber(*row, e.now())
+			lease(row, e.now())
 		}
 	})
 	if err != nil {
@@ -148,7 +148,7 @@ func (e *Engine) found(ctx context.Context, k groupKind) (group.Group, error) {
 		return group.Group{}, err
 	}
 	g := group.Group{Founder: e.self(), Class: k.class, Kind: k.kind, Coding: coding, Slots: slots}
-	g.Lease = leaseNumber(g, e.now())
+	lease(&g, e.now())
 	_, _ = rand.Read(g.Nonce[:])
 	g.ID = group.IDOf(group.KeyOf(e.cfg.Root, g.Nonce))
 	if _, err := e.cfg.Sink.Lease(ctx, g, e.LeaseOf(g)); err != nil {

@@ -65,7 +65,7 @@ func goldenHead() commit.Head {
 func goldenGroups() []group.Group {
 	g := group.Group{
 		ID: group.ID{1}, Nonce: [16]byte{2}, Founder: device(), Class: 16, Kind: group.Content, Coding: erasure.NewCoding(1, 2),
-		Slots: []group.PeerKey{{3}, {4}}, Packs: 1, Lease: 1,
+		Slots: []group.PeerKey{{3}, {4}}, Packs: 1, Lease: 1, Until: 2_000_000_000,
 	}
 	h := g
 	h.ID, h.Kind, h.Packs = group.ID{9}, group.Metadata, group.MaxPacks

@@ -58,6 +58,14 @@ func (k PeerKey) String() string { return hex.EncodeToString(k[:6]) }
 // Bitmap is a set of pack numbers.
 type Bitmap [MaxPacks / 8]byte
 
+// AllPacks is the set of all numbers that a pack of a group can have.
+var AllPacks = func() (b Bitmap) {
+	for i := range b {
+		b[i] = 0xff
+	}
+	return b
+}()
+
 // Has reports whether pack n is in the set.
 func (b *Bitmap) Has(n uint16) bool { return n < MaxPacks && b[n/8]&(1<<(n%8)) != 0 }
 
@@ -162,6 +170,7 @@ type Group struct {
 	Packs   uint16    // packs 0 … Packs-1 were begun
 	Dead    Bitmap
 	Lease   uint64 // number of the newest lease
+	Until   int64  // end of that lease, Unix seconds
 }
 
 // KeyOf derives the private key of the group with this nonce from the root
@@ -219,8 +228,9 @@ func ParseManifest(b []byte) (Manifest, error) {
 }
 
 // Lease says what of a group is wanted, and for how long. Leases of one group
-// are numbered; the highest counts, but a pack that any of them calls dead
-// stays dead.
+// are numbered; the highest counts, but the group is wanted until the latest end
+// of any of them, and a pack that any of them calls dead stays dead. So no clock
+// of the owner's that was wrong for a while makes a holder delete anything.
 type Lease struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint8

@@ -57,7 +57,7 @@ func goldenSlotRecord() group.SlotRecord {
 func goldenGroup() group.Group {
 	g := group.Group{
 		ID: group.IDOf(groupKey()), Nonce: vectorNonce, Founder: peer(1), Class: 24, Kind: group.Metadata, Coding: erasure.NewCoding(2, 3),
-		Slots: []group.PeerKey{peer(2), {}, peer(3)}, Packs: 17, Lease: 9,
+		Slots: []group.PeerKey{peer(2), {}, peer(3)}, Packs: 17, Lease: 9, Until: 2_000_000_000,
 	}
 	g.Dead.Add(16)
 	return g

@@ -13,7 +13,7 @@ type Holding struct {
 	Dead   Bitmap         // packs that any lease seen calls dead
 	Lease  Lease          // the newest seen
 	Word   []byte         // its signed form, nil when there is none; not to be altered
-	Last   int64          // Unix seconds: the latest end of any lease seen
+	Last   int64          // Unix seconds: the latest end of any lease seen, until when the group is wanted
 	From   PeerKey        // who brought the first lease
 }
 
@@ -24,6 +24,10 @@ func (h *Holding) ShardSize() int {
 	}
 	return h.Coding.ShardSize(h.Class)
 }
+
+// Over reports whether nothing can come of the group any more: all numbers that
+// a pack of it can have are dead.
+func (h *Holding) Over() bool { return h.Dead == AllPacks }
 
 // Bytes is the size of all shards held, as the lease's budget counts them.
 func (h *Holding) Bytes() int64 { return int64(h.Held.Count()) * int64(h.ShardSize()) }

@@ -152,7 +152,7 @@ func TestRefusals(t *testing.T) {
 	})
 	c := asker(t, client.Options{Find: found(info)})
 	for s, want := range map[wire.Status]error{
-		wire.Absent: client.ErrAbsent, wire.Refused: client.ErrRefused, wire.Full: client.ErrFull,
+		wire.Absent: client.ErrAbsent, wire.Refused: client.ErrRefused, wire.Full: client.ErrFull, wire.Crowded: client.ErrCrowded,
 		wire.Busy: client.ErrBusy, wire.Malformed: client.ErrRefused,
 	} {
 		status = s

@@ -21,6 +21,9 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrFull says that the holder has no room.
 	ErrFull = errors.New("full")
+	// ErrCrowded says that the holder takes no more groups; it may have room for
+	// shards of those that it has.
+	ErrCrowded = errors.New("crowded")
 	// ErrBusy says that the holder has too much to do, now and after some
 	// attempts.
 	ErrBusy = errors.New("busy")
@@ -80,6 +83,8 @@ func refusal(r *wire.Refusal) error {
 		return fmt.Errorf("%w: %s", ErrFull, r.Reason)
 	case wire.Busy:
 		return fmt.Errorf("%w: %s", ErrBusy, r.Reason)
+	case wire.Crowded:
+		return fmt.Errorf("%w: %s", ErrCrowded, r.Reason)
 	case wire.Malformed:
 		return &RefusedError{Reason: "malformed: " + r.Reason}
 	}

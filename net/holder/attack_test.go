@@ -328,15 +328,65 @@ func TestGroupSquatting(t *testing.T) {
 		return err
 	}
 	for i := range uint64(8) {
-		if err := admit(bad, 10+i); (err == nil) != (i < 4) || err != nil && !errors.Is(err, client.ErrFull) {
+		if err := admit(bad, 10+i); (err == nil) != (i < 4) || err != nil && !errors.Is(err, client.ErrCrowded) {
 			t.Errorf("group %d: %v", i, err)
 		}
 	}
 	if err := errors.Join(admit(bad, 10), admit(good, 20), admit(good, 21)); err != nil {
 		t.Errorf("one of those that are here, and two of another peer: %v", err)
 	}
-	if err := admit(good, 22); !errors.Is(err, client.ErrFull) {
+	if err := admit(good, 22); !errors.Is(err, client.ErrCrowded) {
 		t.Errorf("beyond the total: %v", err)
+	}
+}
+
+// A group that is over leaves its place to another one. It is kept in mind, so that
+// no older lease brings it back, as long as there are not too many.
+func TestGroupsThatAreOver(t *testing.T) {
+	s := simnet.Loopback(t, 3, simnet.Config{Holder: holder.Config{Groups: 4, PeerGroups: 2, Over: 3}})
+	hold, busy, calm := s.Peers[0], s.Peers[1], s.Peers[2]
+	over := func(l *group.Lease) { l.Dead = group.AllPacks }
+	admit := func(p *simnet.Peer, seed, number uint64, changes ...func(*group.Lease)) error {
+		_, lease := storetest.NewOwner(seed, 16, 1, 2).Lease(number, until()+int64(seed), changes...)
+		_, err := p.Client.Admit(t.Context(), hold.Key, lease, 0)
+		return err
+	}
+	known := func(seed uint64) bool {
+		_, err := busy.Client.Statement(t.Context(), hold.Key, storetest.NewOwner(seed, 16, 1, 2).ID)
+		if err != nil && !errors.Is(err, client.ErrAbsent) {
+			t.Error(err)
+		}
+		return err == nil
+	}
+	if err := errors.Join(admit(calm, 1, 1), admit(calm, 1, 2, over)); err != nil {
+		t.Fatal(err)
+	}
+	for seed := uint64(10); seed < 20; seed++ {
+		if err := errors.Join(admit(busy, seed, 1), admit(busy, seed+100, 1)); err != nil {
+			t.Fatalf("group %d, after those before are over: %v", seed, err)
+		}
+		if err := admit(busy, seed+200, 1); !errors.Is(err, client.ErrCrowded) {
+			t.Errorf("a third group that is not over: %v", err)
+		}
+		if err := errors.Join(admit(busy, seed, 2, over), admit(busy, seed+100, 2, over)); err != nil {
+			t.Error(err)
+		}
+	}
+	if !known(1) || !known(118) || !known(119) || known(117) || known(19) {
+		t.Error("not those that end last are kept in mind, of the peer that brought most")
+	}
+	if n := len(hold.Store.Holdings()); n != 3 {
+		t.Errorf("%d groups are kept in mind", n)
+	}
+	p := storetest.NewOwner(119, 16, 1, 2).Pack(t, 0)
+	if err := errors.Join(admit(busy, 119, 1)); err != nil {
+		t.Error(err)
+	}
+	if err := put(t, busy, hold, p, 0); !refusedFor(err, "dead") {
+		t.Errorf("a pack of a group that is over: %v", err)
+	}
+	if err := admit(calm, 50, 1, over); err != nil || known(50) {
+		t.Errorf("a group that was over before it came is kept in mind, %v", err)
 	}
 }
 

@@ -57,8 +57,12 @@ type Config struct {
 	// each peer; 0 stands for 4000 and 2000.
 	Pace, PeerPace int
 	// Groups and PeerGroups bound the groups held, in total and of those that
-	// one peer brought; 0 stands for 16384 and 4096.
+	// one peer brought, less those that are over; 0 stands for 16384 and 8192.
 	Groups, PeerGroups int
+	// Over bounds the groups that are over and kept in mind, so that an older lease
+	// brings nothing of them back; 0 stands for 16384. Beyond, those go that end
+	// first, of the peer that brought most.
+	Over int
 	// KeepLease is how far ahead a lease may end; 0 stands for 800 days.
 	KeepLease time.Duration
 	// Records and PeerRecords bound the slot records kept, in total and of those
@@ -91,7 +95,8 @@ func (c Config) withDefaults() Config {
 	c.Patience.Stall = orElse(c.Patience.Stall, 20*time.Second)
 	c.Patience.Total = orElse(c.Patience.Total, 15*time.Minute)
 	c.Pace, c.PeerPace = orElse(c.Pace, 4000), orElse(c.PeerPace, 2000)
-	c.Groups, c.PeerGroups = orElse(c.Groups, 16384), orElse(c.PeerGroups, 4096)
+	c.Groups, c.PeerGroups = orElse(c.Groups, 16384), orElse(c.PeerGroups, 8192)
+	c.Over = orElse(c.Over, 16384)
 	c.KeepLease = orElse(c.KeepLease, 800*24*time.Hour)
 	c.Records, c.PeerRecords = orElse(c.Records, 4096), orElse(c.PeerRecords, 256)
 	c.KeepRecords = orElse(c.KeepRecords, 800*24*time.Hour)
@@ -178,7 +183,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	}
 	for _, id := range h.store.Holdings() {
 		if g, ok := h.store.Holding(id); ok {
-			h.accounts.add(id, g.From)
+			h.accounts.add(&g)
 		}
 	}
 	h.collect()
@@ -246,9 +251,9 @@ func (h *Holder) collectUntil(ctx context.Context) {
 	}
 }
 
-// collect deletes what nobody wants any more: shards some time after their
-// lease's end, the memory of dead packs when no lease seen can come back, and
-// records at their end. What has ended goes when it is found so twice in a row: a
+// collect deletes what nobody wants any more: groups some time after the end of
+// the last of their leases, when none of them can come back, and records at their
+// end. What has ended goes when it is found so twice in a row: a
 // clock that is far ahead, as when a machine has just begun, is set right by then.
 func (h *Holder) collect() {
 	for _, id := range h.store.Holdings() {
@@ -272,9 +277,6 @@ func (h *Holder) collectGroup(id group.ID) error {
 		return nil
 	}
 	h.conf.Directory.StopProviding(id)
-	if !h.past(g.Last) {
-		return h.store.Clear(id)
-	}
 	if err := h.store.Drop(id); err != nil {
 		return err
 	}
@@ -283,12 +285,12 @@ func (h *Holder) collectGroup(id group.ID) error {
 	return nil
 }
 
-// ended reports whether a group's lease ended, with its grace.
+// ended reports whether all leases of a group ended, with their grace.
 func (h *Holder) ended(g *group.Holding) bool {
 	if g.Word == nil {
 		return h.past(h.begin.Unix())
 	}
-	return h.past(g.Lease.Until)
+	return h.past(g.Last)
 }
 
 func (h *Holder) past(end int64) bool {

@@ -121,9 +121,9 @@ func (h *Holder) admit(x *exchange, m *wire.AdmitRequest) error {
 	now := h.conf.Now()
 	switch {
 	case now.Unix() >= l.Until:
-		return x.refuse(wire.Refused, "the lease has ended")
+		return x.refuse(wire.Refused, "the lease has ended, by the clock here")
 	case l.Until > now.Add(h.conf.KeepLease).Unix():
-		return x.refuse(wire.Refused, "the lease ends too far ahead")
+		return x.refuse(wire.Refused, "the lease ends too far ahead: is the clock of who made it right?")
 	}
 	g, refusal, err := h.take(x.from, l, m)
 	switch {
@@ -134,6 +134,8 @@ func (h *Holder) admit(x *exchange, m *wire.AdmitRequest) error {
 	}
 	if g.Held.Count() > 0 {
 		h.conf.Directory.Provide(l.Group)
+	} else if g.Over() {
+		h.conf.Directory.StopProviding(l.Group)
 	}
 	return h.state(x, &g)
 }
@@ -143,6 +145,9 @@ func (h *Holder) take(from group.PeerKey, l group.Lease, m *wire.AdmitRequest) (
 	h.ending.RLock()
 	defer h.ending.RUnlock()
 	if _, known := h.store.Holding(l.Group); !known {
+		if l.Dead == group.AllPacks { // it is over, and need not be kept in mind
+			return group.Holding{ID: l.Group, Slot: m.Slot, Lease: l}, nil, nil
+		}
 		h.admitting.Lock()
 		defer h.admitting.Unlock()
 		if r := h.admissible(from, l, m.Slot); r != nil {
@@ -150,10 +155,26 @@ func (h *Holder) take(from group.PeerKey, l group.Lease, m *wire.AdmitRequest) (
 		}
 	}
 	g, err := h.store.Admit(l, m.Lease, m.Slot, from)
-	if err == nil {
-		h.accounts.add(l.Group, g.From)
+	if err == nil && h.accounts.add(&g) {
+		h.forgetOver()
 	}
 	return g, nil, err
+}
+
+// forgetOver forgets groups that are over, as long as there are too many. Nothing
+// of them is here; but packs that they once had an older lease can bring again.
+func (h *Holder) forgetOver() {
+	for {
+		id, ok := h.accounts.eldestOver(h.conf.Over)
+		if !ok {
+			return
+		}
+		h.conf.Directory.StopProviding(id)
+		if err := h.store.Drop(id); err != nil {
+			h.conf.Log.Warn("a group that is over was not forgotten", "group", id, "error", err)
+		}
+		h.accounts.remove(id)
+	}
 }
 
 // admissible says why a group that is new here may not come, or nil.
@@ -165,10 +186,10 @@ func (h *Holder) admissible(from group.PeerKey, l group.Lease, slot uint8) *wire
 	}
 	all, theirs := h.accounts.count(from)
 	if all >= h.conf.Groups {
-		return &wire.Refusal{Status: wire.Full, Reason: "too many groups"}
+		return &wire.Refusal{Status: wire.Crowded, Reason: "too many groups"}
 	}
 	if theirs >= h.conf.PeerGroups {
-		return &wire.Refusal{Status: wire.Full, Reason: "too many groups of this peer"}
+		return &wire.Refusal{Status: wire.Crowded, Reason: "too many groups of this peer"}
 	}
 	if _, free := h.free(); free-h.room.reserved() < footprint(erasure.MinShard) {
 		return &wire.Refusal{Status: wire.Full, Reason: "no room"}
@@ -222,7 +243,7 @@ func (h *Holder) placeable(m *group.Manifest, slot uint8, g group.Holding, known
 	switch {
 	case !known || g.Word == nil:
 		return "no lease for this group"
-	case h.conf.Now().Unix() >= g.Lease.Until:
+	case h.conf.Now().Unix() >= g.Last:
 		return "the lease has ended"
 	case int(slot) >= int(m.Coding.N) || slot != g.Slot && g.Held.Count() > 0:
 		return fmt.Sprintf("the group is held in slot %d", g.Slot)

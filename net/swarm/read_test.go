@@ -632,6 +632,22 @@ func TestShunGrows(t *testing.T) {
 	})
 }
 
+// Who takes no more groups gets none for a while; but has room as before, and is
+// asked as before.
+func TestCrowdedIsNotFull(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		p, room := peerKey(0), b.peer(0).Free
+		b.note(p, client.ErrCrowded, 0)
+		if !b.Crowded(p) || b.Crowded(peerKey(1)) || !b.Alive(p) || b.peer(0).Free != room || room == 0 {
+			t.Errorf("crowded %v, alive %v, %d bytes free", b.Crowded(p), b.Alive(p), b.peer(0).Free)
+		}
+		b.sleep(firstShun)
+		if b.Crowded(p) {
+			t.Error("it is never asked again")
+		}
+	})
+}
+
 // A piece from its own holder, in a large group: what reading costs beside the
 // holder's answer.
 func BenchmarkReadPiece(b *testing.B) {

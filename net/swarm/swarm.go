@@ -72,7 +72,8 @@ type Swarm struct {
 	mu        sync.Mutex // guards all below
 	manifests map[packKey]*group.Manifest
 	searches  map[group.ID]*search
-	shunned   map[group.PeerKey]shun
+	shunned   shuns // who failed
+	crowded   shuns // who took no new group
 	paces     map[group.PeerKey]*pace
 	all       pace      // of all together
 	scouted   time.Time // until when a scout is out
@@ -83,10 +84,28 @@ type packKey struct {
 	number uint16
 }
 
-// shun says until when a peer that failed is asked last.
+// shuns are the peers that are left alone for a while because of something that
+// they did, longer each time.
+type shuns map[group.PeerKey]shun
+
+// shun says until when, and how often it was done.
 type shun struct {
 	until time.Time
 	times int
+}
+
+// again leaves a peer alone from now on, for most at most.
+func (s shuns) again(p group.PeerKey, now time.Time, most time.Duration) {
+	sh := s[p]
+	sh.times++
+	sh.until = now.Add(min(min(firstShun, most/3)<<min(sh.times-1, 10), most))
+	s[p] = sh
+}
+
+// has reports whether a peer is left alone.
+func (s shuns) has(p group.PeerKey, now time.Time) bool {
+	sh, ok := s[p]
+	return ok && now.Before(sh.until)
 }
 
 // firstShun is how long a peer is asked last after it failed once, unless the longest
@@ -112,7 +131,7 @@ func New(c Config) *Swarm {
 	set(&c.Timeout, time.Minute)
 	set(&c.Shun, 5*time.Minute)
 	return &Swarm{c: c, manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
-		shunned: map[group.PeerKey]shun{}, paces: map[group.PeerKey]*pace{}}
+		shunned: shuns{}, crowded: shuns{}, paces: map[group.PeerKey]*pace{}}
 }
 
 // note takes note of how a call to a peer ended.
@@ -138,6 +157,10 @@ func (s *Swarm) note(p group.PeerKey, err error, took time.Duration) {
 		s.c.Peers.Missed(p)
 	case errors.Is(err, client.ErrFull):
 		s.c.Peers.Full(p)
+	case errors.Is(err, client.ErrCrowded):
+		s.mu.Lock()
+		s.crowded.again(p, s.c.Now(), s.c.Shun)
+		s.mu.Unlock()
 	case err == nil && took > 0:
 		s.c.Peers.Seen(p, "")
 	}
@@ -147,18 +170,22 @@ func (s *Swarm) note(p group.PeerKey, err error, took time.Duration) {
 func (s *Swarm) shun(p group.PeerKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sh := s.shunned[p]
-	sh.times++
-	sh.until = s.c.Now().Add(min(min(firstShun, s.c.Shun/3)<<min(sh.times-1, 10), s.c.Shun))
-	s.shunned[p] = sh
+	s.shunned.again(p, s.c.Now(), s.c.Shun)
 }
 
 // shuns reports whether a peer failed so lately that others come first.
 func (s *Swarm) shuns(p group.PeerKey) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sh, ok := s.shunned[p]
-	return ok && s.c.Now().Before(sh.until)
+	return s.shunned.has(p, s.c.Now())
+}
+
+// Crowded reports whether a peer took no new group lately: it may have room for
+// more shards of those that it has.
+func (s *Swarm) Crowded(p group.PeerKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.crowded.has(p, s.c.Now())
 }
 
 // Alive reports whether a peer did not fail lately.

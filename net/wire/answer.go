@@ -23,9 +23,10 @@ const (
 	Full      Status = 3 // it has no room
 	Busy      Status = 4 // it has too much to do: ask again later
 	Malformed Status = 5 // it could not read the request
+	Crowded   Status = 6 // it takes no more groups, though it may have room for shards of those it has
 )
 
-var statusNames = [...]string{"done", "absent", "refused", "full", "busy", "malformed"}
+var statusNames = [...]string{"done", "absent", "refused", "full", "busy", "malformed", "crowded"}
 
 // String is the status in one word.
 func (s Status) String() string {
@@ -152,7 +153,7 @@ func ReadAnswer(r io.Reader, k Kind) (header []byte, body int, err error) {
 		switch {
 		case Status(tag) == Done:
 			return answerLimits[k], true
-		case Status(tag) <= Malformed:
+		case Status(tag) <= Crowded:
 			return limit{header: MaxReason + 16}, true
 		}
 		return limit{}, false

@@ -162,7 +162,7 @@ func (l *Loop) met(ctx context.Context, p group.PeerKey, err error) {
 
 // spoke reports whether a call that ended so had an answer, whatever it was.
 func spoke(err error) bool {
-	for _, answer := range []error{client.ErrAbsent, client.ErrRefused, client.ErrBusy, client.ErrFull, client.ErrLied} {
+	for _, answer := range []error{client.ErrAbsent, client.ErrRefused, client.ErrBusy, client.ErrFull, client.ErrCrowded, client.ErrLied} {
 		if errors.Is(err, answer) {
 			return true
 		}

@@ -89,14 +89,15 @@ type targetError struct{ err error }
 func (e *targetError) Error() string { return e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
 
-// blame says who is to blame for what ended a repair. A peer that has no room, or
-// refuses the slot, is unwilling.
+// blame says who is to blame for what ended a repair. A peer that has no room,
+// takes no more groups, or refuses the slot, is unwilling.
 func blame(err error) health.Blame {
 	if _, ok := errors.AsType[*targetError](err); !ok {
 		return health.Ours
 	}
 	call, ok := errors.AsType[*client.Error](err)
-	if errors.Is(err, client.ErrFull) || errors.Is(err, client.ErrRefused) && ok && call.Op == wire.KindAdmit {
+	crowded := errors.Is(err, client.ErrCrowded)
+	if crowded || errors.Is(err, client.ErrFull) || errors.Is(err, client.ErrRefused) && ok && call.Op == wire.KindAdmit {
 		return health.Unwilling
 	}
 	return health.Theirs

@@ -37,7 +37,7 @@ type Holder struct {
 	Lying bool // flips a bit in what it gives
 
 	shards map[shardKey][]byte
-	leases map[group.ID]group.Lease
+	leases map[group.ID]group.Holding // Slot aside
 }
 
 type shardKey struct {
@@ -51,7 +51,7 @@ func New(peers, k, n int) *Swarm {
 	s := &Swarm{K: k, N: n}
 	for i := range peers {
 		s.holders = append(s.holders, &Holder{Key: group.PeerKey{byte(i + 1), 0xaa},
-			shards: map[shardKey][]byte{}, leases: map[group.ID]group.Lease{}})
+			shards: map[shardKey][]byte{}, leases: map[group.ID]group.Holding{}})
 	}
 	return s
 }
@@ -136,7 +136,7 @@ func (s *Swarm) Collect() {
 	defer s.mu.Unlock()
 	for _, h := range s.holders {
 		for key := range h.shards {
-			if s.Now().Unix() >= h.leases[key.group].Until+3*24*3600 {
+			if s.Now().Unix() >= h.leases[key.group].Last+3*24*3600 {
 				delete(h.shards, key)
 			}
 		}
@@ -205,8 +205,33 @@ func (s *Swarm) holder(k group.PeerKey) *Holder {
 	return nil
 }
 
+// now is the time of the holders; where leases do not end, one at which this one
+// is good.
+func (s *Swarm) now(l group.Lease) int64 {
+	if s.Now == nil {
+		return l.Until - 1
+	}
+	return s.Now().Unix()
+}
+
+// Groups is how many groups of which there may come more a holder keeps account of,
+// and how many that are over.
+func (s *Swarm) Groups(holder int) (held, over int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.holders[holder].leases {
+		if g.Over() {
+			over++
+		} else {
+			held++
+		}
+	}
+	return held, over
+}
+
 // Lease implements writeback.Sink: shards of packs that it calls dead are
-// deleted.
+// deleted. Like a holder, it takes none that has ended, nor one that ends in more
+// than 800 days.
 func (s *Swarm) Lease(_ context.Context, g group.Group, lease []byte) (group.SlotSet, error) {
 	l, err := group.ParseLease(lease)
 	if err != nil {
@@ -220,9 +245,10 @@ func (s *Swarm) Lease(_ context.Context, g group.Group, lease []byte) (group.Slo
 		if h == nil || h.Down {
 			continue
 		}
-		if old, ok := h.leases[l.Group]; !ok || l.Number >= old.Number {
-			h.leases[l.Group] = l
+		if now := s.now(l); now >= l.Until || l.Until > now+800*24*3600 {
+			continue
 		}
+		h.leases[l.Group] = h.leases[l.Group].Merge(l, lease)
 		for key := range h.shards {
 			if key.group == l.Group && l.Dead.Has(key.number) {
 				delete(h.shards, key)
@@ -254,8 +280,10 @@ func (s *Swarm) Store(_ context.Context, g group.Group, _, manifest []byte, shar
 		if erasure.RootOf(shards[i]) != m.Roots[i] {
 			return out, fmt.Errorf("shard %d does not have its root", i)
 		}
-		if l, ok := h.leases[m.Group]; !ok || s.Now != nil && s.Now().Unix() >= l.Until {
+		if l, ok := h.leases[m.Group]; !ok || s.Now != nil && s.Now().Unix() >= l.Last {
 			return out, fmt.Errorf("group %v has no lease", m.Group)
+		} else if l.Dead.Has(m.Number) {
+			return out, fmt.Errorf("pack %d of group %v is dead", m.Number, m.Group)
 		}
 		h.shards[key] = bytes.Clone(shards[i])
 		s.stored += int64(len(shards[i]))

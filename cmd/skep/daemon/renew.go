@@ -51,7 +51,7 @@ func (d *drive) keepFindable(ctx context.Context) error {
 }
 
 func (d *drive) publishRecoveryOnce(ctx context.Context) error {
-	if len(d.net.candidates()) == 0 {
+	if !d.net.anybody() {
 		return errNoPeer
 	}
 	if err := d.net.records.Put(ctx, d.recover.Recovery); err != nil {
@@ -98,8 +98,7 @@ func (d *drive) publishHead(ctx context.Context, h commit.Head) error {
 // keepWanted renews the leases of the drive's groups, long before they end,
 // until ctx ends.
 func (d *drive) keepWanted(ctx context.Context) error {
-	anybody := func() bool { return len(d.net.candidates()) > 0 }
-	return renewing(ctx, anybody, d.engine.RenewLeases, d.log)
+	return renewing(ctx, d.net.anybody, d.engine.RenewLeases, d.log)
 }
 
 // renewing calls renew every so often while there is anybody who would take a

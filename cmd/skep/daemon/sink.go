@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,12 +37,12 @@ type sink struct {
 // planFor is how long a plan serves while more becomes known of peers.
 const planFor = 200 * time.Millisecond
 
-// candidates are the peers that may hold slots: they answered, offer something, and
-// are not barred for a lie.
+// candidates are the peers that may hold slots: they answered, offer something, take
+// new groups, and are not barred for a lie.
 func (n *network) candidates() []place.Candidate {
 	var out []place.Candidate
 	for _, p := range n.peers.List() {
-		if n.usable(p) {
+		if n.usable(p) && !n.swarm.Crowded(p.Key) {
 			out = append(out, p.Candidate(0))
 		}
 	}
@@ -52,6 +53,9 @@ func (n *network) usable(p peers.Peer) bool {
 	return p.Key != n.self && !p.HelloAt.IsZero() && p.Offered > 0 && !p.Barred &&
 		p.State != peers.Dead && p.State != peers.Suspect && n.swarm.Alive(p.Key)
 }
+
+// anybody reports whether there is a peer that takes leases and records.
+func (n *network) anybody() bool { return slices.ContainsFunc(n.peers.List(), n.usable) }
 
 // current returns the plan for the swarm as it is now.
 func (s *sink) current() plan.Plan {
