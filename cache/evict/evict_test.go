@@ -11,12 +11,16 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"skep/cache/backing"
 	"skep/cache/blocks"
+	"skep/cache/disk"
 	"skep/cache/evict"
 	"skep/cache/packfiles"
 	"skep/cache/readthrough"
@@ -42,7 +46,8 @@ type device struct {
 	t      testing.TB
 	dir    string
 	swarm  *memswarm.Swarm
-	uplink *uplink // to the swarm
+	uplink *uplink    // to the swarm
+	disk   *takenDisk // nil: one that is never full
 	limit  int64
 	wait   time.Duration // patience of writers
 	st     *state.Store
@@ -82,7 +87,7 @@ func (d *device) open() {
 	var b state.Batch
 	blocks.SetCounted(&b)
 	must(d.st.Apply(&b))
-	d.files = must(backing.Open(filepath.Join(d.dir, "files")))
+	d.files = must(backing.OpenOn(d.backingDisk(), filepath.Join(d.dir, "files")))
 	packs := must(packfiles.Open(filepath.Join(d.dir, "packs")))
 	table := blocks.New(d.st)
 	names := secret.Key{2}
@@ -97,7 +102,7 @@ func (d *device) open() {
 	}))
 	d.keeper = evict.New(evict.Config{
 		Tree: d.tree, Limit: d.limit, Urge: d.engine.Urge, Compact: d.tree.CompactSmall, Patience: d.wait, Now: time.Now, Log: log,
-		Measure: func() (int64, space.Disk) { return 0, space.Disk{Size: 1 << 40, Free: 1 << 40} },
+		Measure: func() (int64, space.Disk) { return 0, d.disk.measure() },
 		Uplink: func() evict.Uplink {
 			p := d.engine.Progress()
 			sent, busy := d.engine.Uplink()
@@ -112,6 +117,13 @@ func (d *device) open() {
 	services.Go(func() { _ = d.tree.Run(run) })
 	services.Go(func() { _ = d.tree.Sweep(run) })
 	d.stop = func() { cancel(); services.Wait() }
+}
+
+func (d *device) backingDisk() disk.FS {
+	if d.disk == nil {
+		return disk.Local
+	}
+	return d.disk
 }
 
 func (d *device) close() {
@@ -455,5 +467,92 @@ func testNothingGoesOut(t *testing.T) {
 	time.Sleep(time.Minute)
 	if err := d.write(ctx, "e", 20); err != nil {
 		t.Errorf("what goes out gives no room back: %v", err)
+	}
+}
+
+// takenDisk is a disk of which others take a part: backing files find the rest.
+type takenDisk struct {
+	disk.FS
+	size  int64
+	quota bool // it says that there is room
+	used  func() int64
+	taken atomic.Int64
+}
+
+func (d *takenDisk) measure() space.Disk {
+	if d == nil {
+		return space.Disk{Size: 1 << 40, Free: 1 << 40}
+	}
+	if d.quota {
+		return space.Disk{Size: d.size, Free: d.size}
+	}
+	return space.Disk{Size: d.size, Free: d.free()}
+}
+
+func (d *takenDisk) free() int64 { return max(0, d.size-d.taken.Load()-d.used()) }
+
+func (d *takenDisk) Open(name string, flags int) (disk.File, error) {
+	f, err := d.FS.Open(name, flags)
+	return takenFile{f, d}, err
+}
+
+type takenFile struct {
+	disk.File
+	d *takenDisk
+}
+
+func (f takenFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.d.free() < int64(len(p)) {
+		return 0, unix.ENOSPC
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// Others fill the disk between two looks at it: who writes then waits until what is
+// out has made room, also where a quota keeps the disk from saying that it is full;
+// and is refused when nothing can go.
+func TestOthersFillTheDisk(t *testing.T) {
+	for _, quota := range []bool{false, true} {
+		t.Run(fmt.Sprint("quota ", quota), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testOthersFillTheDisk(t, quota) })
+		})
+	}
+}
+
+func testOthersFillTheDisk(t *testing.T, quota bool) {
+	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(6, 2, 4), limit: 96 << 20, wait: 15 * time.Second}
+	d.uplink = &uplink{Swarm: d.swarm}
+	d.disk = &takenDisk{FS: disk.Local, size: 96 << 20, quota: quota}
+	d.disk.used = func() int64 { n, _ := d.onDisk(); return n }
+	d.open()
+	defer func() {
+		d.close()
+		time.Sleep(time.Minute)
+	}()
+	must(0, d.write(ctx, "out", 24))
+	must(0, d.engine.Sync(ctx))
+	time.Sleep(10 * time.Second)
+	d.disk.taken.Store(d.disk.size - d.disk.used())
+	begin := time.Now()
+	if err := d.write(ctx, "new", 6); err != nil {
+		t.Fatalf("while 24 MiB could go: %v; %+v", err, d.keeper.Report())
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for i := range 6 {
+		d.swarm.Set(i, func(h *memswarm.Holder) { h.Down = true })
+	}
+	if err := d.write(ctx, "much", 32); !errors.Is(err, tree.ErrNoSpace) {
+		t.Errorf("when nothing can go: %v; %+v", err, d.keeper.Report())
+	}
+	begin = time.Now()
+	if err := d.write(ctx, "more", 1); !errors.Is(err, tree.ErrNoSpace) || time.Since(begin) > 5*time.Second {
+		t.Errorf("after somebody was refused, in %v: %v", time.Since(begin), err)
+	}
+	d.disk.taken.Store(0)
+	time.Sleep(5 * time.Second)
+	if err := d.write(ctx, "again", 8); err != nil {
+		t.Errorf("when others have given the room back: %v; %+v", err, d.keeper.Report())
 	}
 }

@@ -56,9 +56,9 @@ func (k *Keeper) makeRoom(ctx context.Context) error {
 
 func (k *Keeper) excess() int64 {
 	k.mu.Lock()
-	wanted := k.wanted
+	wanted, owed := k.wanted, k.owed
 	k.mu.Unlock()
-	return k.level.Load().marks.Excess(k.use(), wanted)
+	return max(k.level.Load().marks.Excess(k.use(), wanted), owed)
 }
 
 // hand goes around files of one kind.
@@ -134,6 +134,7 @@ func (k *Keeper) finish(ctx context.Context, freed int64) error {
 	}
 	k.mu.Lock()
 	k.freed += freed
+	k.owed = max(0, k.owed-freed)
 	k.mu.Unlock()
 	return k.cfg.Tree.FinishEvictions(ctx)
 }
@@ -144,7 +145,7 @@ func (k *Keeper) evictSmall(ctx context.Context, ino tree.Ino, _ int64) int64 {
 	if err != nil {
 		k.cfg.Log.Debug("content stays", "err", err)
 	}
-	k.dead += n
+	k.dead.Add(n)
 	return n
 }
 
@@ -158,13 +159,13 @@ const (
 
 // compact gives back the room of deleted rows.
 func (k *Keeper) compact() error {
-	if k.dead < max(leastDead, k.cfg.Tree.Small()/deadOfLeft) {
+	if k.dead.Load() < max(leastDead, k.cfg.Tree.Small()/deadOfLeft) {
 		return nil
 	}
 	if err := k.cfg.Compact(); err != nil {
 		return err
 	}
-	k.dead = 0
+	k.dead.Store(0)
 	return nil
 }
 

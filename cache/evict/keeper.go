@@ -60,11 +60,11 @@ type Keeper struct {
 
 	limit atomic.Int64          // as Config.Limit
 	level atomic.Pointer[level] // as measured last
+	dead  atomic.Int64          // bytes of rows that were deleted, and still take room
 
 	// Used by Run alone.
 	large      hand
 	small      hand
-	dead       int64 // bytes of rows that were deleted, and still take room
 	stuckUntil time.Time
 	backOff    time.Duration
 	seen       Uplink
@@ -72,6 +72,8 @@ type Keeper struct {
 	mu      sync.Mutex    // guards all below
 	waiting int           // writers that wait for room
 	wanted  int64         // the most that one of them waits for
+	owed    int64         // that the disk refused, and nothing was let go of for yet
+	refused time.Time     // when a writer gave up on a disk that refused; zero if something moved since
 	moved   chan struct{} // closed, and made anew, when there may be room again
 	since   time.Time     // when something moved last, or the first began to wait
 	full    bool          // a writer was refused, and there was no room since
@@ -130,7 +132,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.cfg.Log.Warn("making room in the cache", "err", err)
 		}
 		k.urge()
-		if k.fits(usualWrite) {
+		if k.fits(usualWrite) && !k.refusing() {
 			k.wake(false)
 		}
 	}
@@ -148,7 +150,7 @@ func (k *Keeper) useWith(tables int64) space.Use {
 func (k *Keeper) measure() {
 	passed := k.cfg.Tree.CountPassed()
 	tables, d := k.cfg.Measure()
-	tables = max(0, tables-k.cfg.Tree.Small()-k.dead)
+	tables = max(0, tables-k.cfg.Tree.Small()-k.dead.Load())
 	u := k.useWith(tables)
 	k.level.Store(&level{tables, passed, d, space.MarksOf(k.limit.Load(), u, d)})
 }
@@ -198,7 +200,7 @@ func (k *Keeper) wake(moved bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.full = false; moved {
-		k.since = k.cfg.Now()
+		k.since, k.refused = k.cfg.Now(), time.Time{}
 	}
 	close(k.moved)
 	k.moved = make(chan struct{})

@@ -2,6 +2,7 @@ package evict
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"skep/cache/tree"
@@ -37,6 +38,63 @@ func (k *Keeper) Write(ctx context.Context, n int64) error {
 	return nil
 }
 
+// Again implements tree.Room. The disk is measured anew, as others have taken of it.
+// Where it refuses and says that it has room all the same, there is a quota: then as
+// much is let go of as it refuses.
+func (k *Keeper) Again(ctx context.Context, n int64, try func() error) error {
+	k.join(n)
+	defer k.leave()
+	for again := false; ; again = true {
+		k.measure()
+		if l := k.level.Load(); n > l.marks.Limit-l.tables {
+			return tree.ErrNoSpace
+		}
+		if again && k.fits(n) {
+			k.owe(n)
+		}
+		for k.owes() || !k.fits(n) {
+			if err := k.awaitRoom(ctx); err != nil {
+				k.giveUp()
+				return err
+			}
+		}
+		if err := try(); !errors.Is(err, tree.ErrNoSpace) {
+			return err
+		}
+	}
+}
+
+// owe has n bytes let go of.
+func (k *Keeper) owe(n int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.owed = max(k.owed, n)
+}
+
+func (k *Keeper) owes() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.owed > 0
+}
+
+// giveUp takes note that the disk refused a writer although it says that there is room.
+func (k *Keeper) giveUp() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refused = k.cfg.Now()
+}
+
+// refusing reports whether the disk refused a writer lately, and nothing moved since.
+func (k *Keeper) refusing() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.full && k.cfg.Now().Sub(k.refused) < refusal
+}
+
+// refusal is for how long a writer need not try what the one before it waited for in
+// vain.
+const refusal = time.Minute
+
 func (k *Keeper) fits(n int64) bool { return k.level.Load().marks.Fits(k.use(), n) }
 
 func (k *Keeper) uplinkRate() float64 {
@@ -60,7 +118,7 @@ func (k *Keeper) leave() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.waiting--; k.waiting == 0 {
-		k.wanted = 0
+		k.wanted, k.owed = 0, 0
 	}
 }
 

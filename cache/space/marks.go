@@ -45,15 +45,17 @@ type Marks struct {
 }
 
 // MarksOf works the marks out. A limit of zero is half of what the disk has for
-// us: what we take of it now, and what is free.
+// us: what we take of it now, and what is free, without what is promised. What others
+// took of the disk may be more than a promise leaves: the least goes before it.
 func MarksOf(limit int64, u Use, d Disk) Marks {
-	ours := max(0, u.Total()+d.Free-d.Promised)
+	ours := u.Total() + d.Free
+	rest := max(0, ours-d.Promised)
 	if limit == 0 {
-		limit = ours / 2
+		limit = rest / 2
 	}
-	most := max(0, ours-keepFree(d))
-	limit = max(min(limit, most), min(u.Tables+leastContent, most))
-	m := Marks{Limit: limit, Reserve: min(limit/4, most-limit)}
+	most, least := max(0, rest-keepFree(d)), max(0, ours-keepFree(d))
+	limit = max(min(limit, most), min(u.Tables+leastContent, least))
+	m := Marks{Limit: limit, Reserve: max(0, min(limit/4, most-limit))}
 	content := max(0, m.Limit-u.Tables)
 	m.High, m.Low = m.Limit-content/16, m.Limit-content/8
 	m.Slow, m.Full = content/2, content

@@ -38,8 +38,12 @@ func TestMarksAreInOrder(t *testing.T) {
 		if m.Limit < 0 || m.Reserve < 0 || m.Low > m.High || m.High > m.Limit || m.Slow < 0 || m.Slow > m.Full || m.Low < min(u.Tables, m.Limit) {
 			t.Fatalf("%+v", m)
 		}
-		if ours := u.Total() + d.Free - d.Promised; m.Limit+m.Reserve > max(0, ours-keepFree(d)) {
+		ours := u.Total() + d.Free - keepFree(d)
+		if m.Limit+m.Reserve > max(0, ours) {
 			t.Fatalf("%+v goes beyond the %d bytes that the disk has for us", m, ours)
+		}
+		if m.Limit+m.Reserve > max(0, ours-d.Promised, min(u.Tables+leastContent, ours)) {
+			t.Fatalf("%+v takes of the %d bytes that are promised to others", m, d.Promised)
 		}
 		if limit > 0 && m.Limit > max(limit, u.Tables+leastContent) {
 			t.Fatalf("%+v, %d were asked for", m, limit)
@@ -65,6 +69,10 @@ func TestShareOfTheDisk(t *testing.T) {
 	d.Promised = 30 << 30 // to peers: the cache makes room for them
 	if m := MarksOf(0, u, d); m.Limit != 25<<30 {
 		t.Errorf("beside an offer: %+v", m)
+	}
+	full := Disk{Size: 300 << 20, Promised: 140 << 20} // by others, who took what was promised too
+	if m := MarksOf(0, Use{Content: 85 << 20, Tables: 30 << 20}, full); m.Limit != 46<<20 || m.Reserve != 0 {
+		t.Errorf("more is promised than is left: %+v", m)
 	}
 	if m := MarksOf(90<<30, u, Disk{Size: 100 << 30, Free: 10 << 30}); m.Limit != 29<<30 || m.Reserve != 0 {
 		t.Errorf("more than there is: %+v", m)

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,9 @@ func (f *File) Allocate(ctx context.Context, off, n int64, mode uint32) error {
 		}
 	}
 	err := f.allocate(off, n, mode)
+	if errors.Is(err, ErrNoSpace) {
+		err = f.t.room.Again(ctx, n, func() error { return f.allocate(off, n, mode) })
+	}
 	if err == nil && f.sync {
 		err = f.Sync(ctx, true)
 	}

@@ -187,6 +187,10 @@ type Room interface {
 	// Write returns when n bytes may be written. It may make the caller wait,
 	// and refuses with ErrNoSpace.
 	Write(ctx context.Context, n int64) error
+	// Again calls try, which writes n bytes, as the disk refused them although Write
+	// had let them pass: when there may be room for them, and until try does not end
+	// with ErrNoSpace any more, or Write would refuse.
+	Again(ctx context.Context, n int64, try func() error) error
 	// Keep reports whether n bytes that are fetched may be kept.
 	Keep(n int64) bool
 	// PassThrough reports whether the kernel may be let write a new file alone.
@@ -200,9 +204,10 @@ func (t *Tree) SetRoom(r Room) { t.room = r }
 // boundless is the Room of a tree that was given none.
 type boundless struct{}
 
-func (boundless) Write(context.Context, int64) error { return nil }
-func (boundless) Keep(int64) bool                    { return true }
-func (boundless) PassThrough() bool                  { return true }
+func (boundless) Write(context.Context, int64) error               { return nil }
+func (boundless) Again(context.Context, int64, func() error) error { return ErrNoSpace }
+func (boundless) Keep(int64) bool                                  { return true }
+func (boundless) PassThrough() bool                                { return true }
 
 // CountPassed brings the totals up to date with the files that the kernel
 // writes alone, and returns how many bytes these take.

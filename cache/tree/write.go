@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"skep/chunker/dag"
@@ -22,6 +23,13 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 		return 0, err
 	}
 	n, err := f.writeAt(p, off, killPriv)
+	if errors.Is(err, ErrNoSpace) { // others have just filled the disk
+		err = f.t.room.Again(ctx, int64(len(p)-n), func() error {
+			more, err := f.writeAt(p[n:], off+int64(n), killPriv)
+			n += more
+			return err
+		})
+	}
 	if err == nil && f.sync {
 		if err = f.Sync(ctx, true); err != nil {
 			n = 0 // what did not reach the disk was not written
