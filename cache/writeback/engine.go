@@ -125,6 +125,9 @@ type Progress struct {
 	// Pieces of the block index that are here, and all of them, on a device that
 	// joined the drive, or lost its index, since it began to fetch them.
 	IndexDone, IndexTotal int
+	// IndexUnread is why the next piece, or a block in whose turn it is to be counted,
+	// cannot be read now.
+	IndexUnread string
 }
 
 // New returns an Engine; the tree's newest commit, if any, is taken from the

@@ -23,6 +23,16 @@ func (e *Engine) recountSome(ctx context.Context) (more bool, err error) {
 	return more || err != nil, err
 }
 
+// notLearned notes why the index, or what is counted, could not be read.
+func (e *Engine) notLearned(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.progress.IndexUnread = ""
+	if err != nil {
+		e.progress.IndexUnread = err.Error()
+	}
+}
+
 // learned notes how much of the block index is here.
 func (e *Engine) learned(done, total int) {
 	e.mu.Lock()

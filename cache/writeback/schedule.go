@@ -217,6 +217,7 @@ func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 func (e *Engine) countSome(ctx context.Context, s *schedule) {
 	more, err := e.recountSome(ctx)
 	s.counted(e.now(), more, err)
+	e.notLearned(err)
 	if err != nil && ctx.Err() == nil {
 		e.cfg.Log.Info("counting references is put off", "err", err)
 	}

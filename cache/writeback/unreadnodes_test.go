@@ -3,7 +3,9 @@ package writeback_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"skep/chunker/group"
 	"skep/test/memswarm"
@@ -85,6 +87,11 @@ func TestCommitsBesideAnUnreadIndex(t *testing.T) {
 		put(fmt.Sprintf("new%d", i), random(uint64(2000+i), 3000))
 		d.sync()
 		check(t, d.committed(), want)
+	}
+	for end := time.Now().Add(time.Minute); !strings.Contains(d.engine.Progress().IndexUnread, fmt.Sprintf("pack %d: unreachable", tail.Number)); d.sync() {
+		if time.Now().After(end) {
+			t.Fatalf("what cannot be read is called %q", d.engine.Progress().IndexUnread)
+		}
 	}
 	if counted, err := d.table.Counted(); err != nil || counted {
 		t.Fatalf("counted %v without having read the index: %v", counted, err)

@@ -32,10 +32,11 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// asUser runs the calling test a second time as an ordinary user.
-func asUser(t *testing.T) {
+// asUser runs the calling test a second time as an ordinary user, with small disks
+// of these sizes.
+func asUser(t *testing.T, disks ...string) {
 	if !ordinary.Is() && os.Geteuid() == 0 {
-		t.Run("as an ordinary user", ordinary.RunNamed(strings.SplitN(t.Name(), "/", 2)[0]))
+		t.Run("as an ordinary user", ordinary.RunNamed(strings.SplitN(t.Name(), "/", 2)[0], disks...))
 	}
 }
 
@@ -83,9 +84,13 @@ func absent(t testing.TB, path string) {
 	}
 }
 
-// smallDisk mounts a file system of some size at a new directory.
+// smallDisk mounts a file system of some size at a new directory. An ordinary user
+// finds the one that asUser was told of.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
+	if ordinary.Is() {
+		return ordinary.Disk(size)
+	}
 	needRoot(t)
 	dir := filepath.Join(harness.Dir(t), "disk")
 	must(t, os.Mkdir(dir, 0o700))

@@ -56,6 +56,7 @@ func TestOfferLargerThanTheDisk(t *testing.T) {
 // goes out, a full disk is told at write, and harms nothing that was written;
 // when there is room again, all goes on.
 func TestFullCache(t *testing.T) {
+	asUser(t, "64m")
 	disk := smallDisk(t, "64m")
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
 	d := swarm.NewDeviceAt(t, filepath.Join(disk, "home"))
@@ -120,6 +121,7 @@ func TestFullCache(t *testing.T) {
 // When others fill the disk to the last byte, what frees space can still be
 // done: deleting, and commits; and starting. When there is room again, all goes on.
 func TestDiskFilledByOthers(t *testing.T) {
+	asUser(t, "700m")
 	disk := smallDisk(t, "700m")
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
 	d := swarm.NewDeviceAt(t, filepath.Join(disk, "home"))
@@ -188,6 +190,7 @@ func fill(t *testing.T, path string) {
 // A peer whose disk is full is no longer asked to store, and what it holds is
 // still good.
 func TestFullPeer(t *testing.T) {
+	asUser(t, "8m")
 	disk := smallDisk(t, "8m")
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
 	small := swarm.Add(t, "--home", filepath.Join(disk, "home"), "--offer", "7M")

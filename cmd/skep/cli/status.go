@@ -148,6 +148,9 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	}
 	if s.IndexTotal > 0 && !s.Read {
 		line("Index", "%d of %s of it on this device", s.IndexDone, say.Count(s.IndexTotal, "piece"))
+		if s.IndexUnread != "" {
+			line("", "the rest cannot be read now, and nothing is given back until it can: %s", s.IndexUnread)
+		}
 	}
 	if s.RepairPaused {
 		line("Repair", "paused (skep repair resume)")

@@ -58,6 +58,8 @@ type Status struct {
 	Read       bool     `json:"index_complete"` // all of the block index is on this device
 	IndexDone  int64    `json:"index_done"`     // pieces of the block index that are on this device, while the others come
 	IndexTotal int64    `json:"index_total"`
+	// IndexUnread is why the rest of it, or of the names, cannot be read now.
+	IndexUnread string `json:"index_unread,omitempty"`
 
 	PendingBytes int64     `json:"pending_bytes"`
 	PendingFiles int64     `json:"pending_files"`

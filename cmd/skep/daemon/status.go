@@ -84,6 +84,7 @@ func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) er
 	p := dr.engine.Progress()
 	s.Uploading, s.UploadedNow, s.LastError, s.Moving, s.Unread = p.Running, p.Sent, p.LastError, p.Moving, p.Unread
 	s.IndexDone, s.IndexTotal = int64(p.IndexDone), int64(p.IndexTotal)
+	s.IndexUnread = p.IndexUnread
 	s.Commit, s.CommitTime = p.Number, p.LastDone
 	s.RecoveryOut = dr.recoveryOut.Load()
 	plan := dr.sink.current()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -16,6 +17,12 @@ const ID = 65534
 
 // mark is set in the environment of the second run.
 const mark = "SKEP_TEST_ORDINARY_DIR"
+
+// disksMark names the sizes of the disks that the second run is given.
+const disksMark = "SKEP_TEST_ORDINARY_DISKS"
+
+// Disk is where the second run finds the disk of a size that it is given.
+func Disk(size string) string { return filepath.Join(os.Getenv(mark), "disk-"+size) }
 
 // Main is to be called by TestMain in place of m.Run.
 func Main(m *testing.M) int {
@@ -38,12 +45,13 @@ func Run(t *testing.T) {
 	RunNamed(t.Name())(t)
 }
 
-// RunNamed returns a subtest that runs the named test as an ordinary user.
-func RunNamed(name string) func(*testing.T) {
-	return func(t *testing.T) { run(t, name) }
+// RunNamed returns a subtest that runs the named test as an ordinary user, who is
+// given a disk of each of these sizes, such as 64m.
+func RunNamed(name string, disks ...string) func(*testing.T) {
+	return func(t *testing.T) { run(t, name, disks) }
 }
 
-func run(t *testing.T, name string) {
+func run(t *testing.T, name string, disks []string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become an ordinary user in a mount namespace")
@@ -58,7 +66,7 @@ func run(t *testing.T, name string) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	args := []string{"-test.run=^" + name + "$", "-test.v", "-test.timeout=5m"}
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), mark+"="+dir, "TMPDIR="+dir, "HOME="+dir)
+	cmd.Env = append(os.Environ(), mark+"="+dir, disksMark+"="+strings.Join(disks, " "), "TMPDIR="+dir, "HOME="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	t.Logf("as user %d:\n%s", ID, out)
@@ -83,6 +91,11 @@ func Become(dir string) error {
 	if err := os.Chown(dir, ID, ID); err != nil {
 		return err
 	}
+	for _, size := range strings.Fields(os.Getenv(disksMark)) {
+		if err := makeDisk(size); err != nil {
+			return fmt.Errorf("disk of %s: %w", size, err)
+		}
+	}
 	if err := syscall.Setgroups(nil); err != nil {
 		return err
 	}
@@ -94,4 +107,12 @@ func Become(dir string) error {
 	}
 	// Having changed users, the process would not be allowed to see itself.
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+}
+
+// makeDisk mounts a file system of some size, which is the ordinary user's.
+func makeDisk(size string) error {
+	if err := os.Mkdir(Disk(size), 0o700); err != nil {
+		return err
+	}
+	return unix.Mount("skep-test", Disk(size), "tmpfs", 0, fmt.Sprintf("size=%s,mode=0700,uid=%d,gid=%d", size, ID, ID))
 }
