@@ -113,3 +113,46 @@ func (t *Tree) IsPending(ino Ino) (bool, error) {
 	_, marked, err := t.st.Get(markKey(dir, name))
 	return marked, err
 }
+
+// IsPendingBelow reports whether anything in or below a directory changed since the
+// newest commit. It takes time in proportion to what changed in the drive.
+func (t *Tree) IsPendingBelow(dir Ino) (bool, error) {
+	in := map[Ino]bool{dir: true, 0: false, Root: dir == Root} // directories that lie below, or not
+	found := false
+	var bad error
+	err := t.eachMark(func(m Mark) {
+		if found || bad != nil {
+			return
+		}
+		at := m.Dir
+		if at == Links {
+			ino, _ := t.markedInode(m)
+			at, bad = t.parentOf(ino)
+		}
+		if bad == nil {
+			found, bad = t.isBelow(at, in)
+		}
+	})
+	return found, errors.Join(err, bad)
+}
+
+// isBelow reports whether a directory is one of those known to lie below another, or
+// in one of them, and takes note of what it learns.
+func (t *Tree) isBelow(dir Ino, known map[Ino]bool) (bool, error) {
+	if yes, ok := known[dir]; ok {
+		return yes, nil
+	}
+	known[dir] = false // ends a circle, which there should not be
+	up, err := t.parentOf(dir)
+	if err != nil {
+		return false, err
+	}
+	known[dir], err = t.isBelow(up, known)
+	return known[dir], err
+}
+
+// parentOf is the directory that an inode is in; 0 if the inode is gone.
+func (t *Tree) parentOf(ino Ino) (Ino, error) {
+	r, err := t.rowNow(ino)
+	return r.parent, ignoreStale(err)
+}

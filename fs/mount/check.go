@@ -24,7 +24,7 @@ const maxDead = 16
 // Check tells whether dir can be mounted on with these options, without doing
 // so. A dead mount of ours is no obstacle: Mount cleans it up.
 func Check(dir string, opt Options) error {
-	dir, err := locate("mount", dir)
+	dir, err := Locate("mount", dir)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func Check(dir string, opt Options) error {
 
 // prepare makes sure that dir can be mounted on and returns its true path.
 func prepare(dir string, opt Options, log *slog.Logger) (string, error) {
-	dir, err := locate("mount", dir)
+	dir, err := Locate("mount", dir)
 	if err != nil {
 		return "", err
 	}
@@ -60,9 +60,9 @@ func prepare(dir string, opt Options, log *slog.Logger) (string, error) {
 	return dir, checkPoint(dir, opt)
 }
 
-// locate resolves dir to an absolute path without symbolic links. It does not
-// touch what is mounted there.
-func locate(op, dir string) (string, error) {
+// Locate resolves dir, for what op is going to do to it, to an absolute path without
+// symbolic links. It does not touch what is mounted there.
+func Locate(op, dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w", op, dir, err)

@@ -61,7 +61,7 @@ func ForceUnmount(dir string) error {
 
 // find resolves dir and makes sure that a mount of ours is there.
 func find(op, dir string) (string, error) {
-	dir, err := locate(op, dir)
+	dir, err := Locate(op, dir)
 	if err != nil {
 		return "", err
 	}

@@ -17,8 +17,8 @@ import (
 	"skep/test/harness"
 )
 
-// Where a drive cannot be mounted, the message says why and what to do; the
-// daemon that was started for it stays, and mounts at the next place.
+// Where a drive cannot be mounted, the message says why and what to do, and no daemon
+// is left that was started for it.
 func TestMountAtBadPlaces(t *testing.T) {
 	asUser(t)
 	d := alone(t)
@@ -43,9 +43,12 @@ func TestMountAtBadPlaces(t *testing.T) {
 			d.Skep(t, "mount", "-o", "frobnicate", tt.dir).Fails(t, 2, "frobnicate")
 		})
 	}
+	if pid, running := harness.ServerPID(filepath.Join(d.Home, "control.sock")); running {
+		t.Errorf("daemon %d was started for nothing", pid)
+	}
 	has(t, filepath.Join(base, "full", "file"), "mine")
-	d.Skep(t, "umount", base+"/full").Fails(t, 1, "not a mount of this drive", base+"/full")
 	d.Skep(t, "mount", d.Mnt).OK(t)
+	d.Skep(t, "umount", base+"/full").Fails(t, 1, "not a mount of this drive", base+"/full")
 	write(t, d.Path("file"), "content")
 	d.Skep(t, "mount", d.Mnt).Fails(t, 1, "mounted already", d.Mnt)
 	other := filepath.Join(base, "other")
@@ -212,6 +215,48 @@ func TestMountAfterACrash(t *testing.T) {
 	d.Skep(t, "umount", "--force", d.Mnt).OK(t)
 	if _, err := os.Stat(d.Mnt); err != nil {
 		t.Errorf("after umount --force: %v", err)
+	}
+}
+
+// The dead mount of a crash can be taken away while the drive is mounted elsewhere.
+func TestUmountOfADeadMountElsewhere(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	kill(t, d)
+	other := harness.Dir(t)
+	d.Skep(t, "mount", other).OK(t)
+	write(t, filepath.Join(other, "file"), "content")
+	d.Skep(t, "umount", d.Mnt).OK(t)
+	if _, err := os.Stat(d.Mnt); err != nil {
+		t.Errorf("after umount: %v", err)
+	}
+	has(t, filepath.Join(other, "file"), "content")
+	d.Skep(t, "umount", other).OK(t)
+}
+
+// Symbolic links to a mount, and on the way to it, do as well as its own path; also
+// names that are no text.
+func TestPathsOfAMount(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	base := harness.Dir(t)
+	link, up := filepath.Join(base, "link"), filepath.Join(base, "up")
+	must(t, os.Symlink(d.Mnt, link))
+	must(t, os.Symlink(filepath.Dir(d.Mnt), up))
+	through := filepath.Join(up, filepath.Base(d.Mnt))
+	for _, at := range []string{link, through, d.Mnt} {
+		d.Skep(t, "mount", at).OK(t)
+		write(t, d.Path(".git", "b\xff\n"), "content")
+		for _, way := range []string{d.Mnt, link, through} {
+			out := d.Skep(t, "status", way, way+"/.git", way+"/.git/b\xff\n").OK(t)
+			if n := strings.Count(out, ": local"); n != 3 || !strings.Contains(out, `/.git/b\xff\n": local`) {
+				t.Errorf("mounted at %s, by way of %s:\n%s", at, way, out)
+			}
+			d.Skep(t, "pin", way+"/.git/b\xff\n").OK(t)
+		}
+		d.Skep(t, "umount", through).OK(t)
+		absent(t, d.Path(".git"))
 	}
 }
 

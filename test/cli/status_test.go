@@ -25,6 +25,7 @@ func TestStatusAfterRecover(t *testing.T) {
 	content := make([]byte, 2_400_000) // that cannot be compressed
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
 	write(t, first.Path("file"), string(content))
+	write(t, first.Path("dir", "sub", "small"), "content that lies with its name")
 	first.Sync(t)
 	first.WaitSafe(t, 60*time.Second)
 	first.Destroy(t)
@@ -44,6 +45,13 @@ func TestStatusAfterRecover(t *testing.T) {
 	if file.State != "safe" || file.Packs == 0 || file.ShardsMissing > 0 || file.Size != 2_400_000 {
 		t.Errorf("the file: %+v", file)
 	}
+	small, dir := filepath.Join("dir", "sub", "small"), pathStatus(t, d, "dir")
+	if s := pathStatus(t, d, small); s.State != "safe" || s.Packs == 0 {
+		t.Errorf("a small file: %+v", s)
+	}
+	if dir.State != "safe" || !dir.Folder || dir.Packs == 0 {
+		t.Errorf("the directory: %+v", dir)
+	}
 	text := d.Skep(t, "status", d.Path("file")).OK(t)
 	for _, part := range []string{"safe", "with holders in", "as of"} {
 		if !strings.Contains(text, part) {
@@ -58,6 +66,20 @@ func TestStatusAfterRecover(t *testing.T) {
 		file := pathStatus(t, d, "file")
 		return file.State == "out" && file.ShardsMissing > 0 && file.PacksBelowTarget > 0 && len(file.Groups) > 0, fmt.Sprintf("%+v %+v", file, d.Status(t))
 	})
+	for _, name := range []string{small, "dir", ""} {
+		if s := pathStatus(t, d, name); s.State != "out" || s.PacksBelowTarget == 0 {
+			t.Errorf("%q, when names have too few shards: %+v", name, s)
+		}
+	}
+	for _, p := range swarm.Peers[3:] { // so that nothing goes out
+		p.Destroy(t)
+	}
+	write(t, d.Path("dir", "sub", "other"), "content")
+	for _, name := range []string{"dir", ""} {
+		if s := pathStatus(t, d, name); s.State != "local" {
+			t.Errorf("%q, with something new below: %+v", name, s)
+		}
+	}
 }
 
 // A path that is not there is named, and the exit status says so; what was asked

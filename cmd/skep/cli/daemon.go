@@ -20,15 +20,20 @@ import (
 	"skep/cmd/skep/home"
 )
 
-// ensureDaemon starts the daemon of a home in the background, unless it runs.
-func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string) error {
-	if _, err := h.Settings(); err != nil {
+// ensureDaemon starts the daemon of a home in the background, unless it runs, or
+// check says that there is nothing for it to do.
+func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string, check func(home.Settings) error) error {
+	s, err := h.Settings()
+	if err != nil {
 		if errors.Is(err, home.ErrNone) {
 			return fmt.Errorf("%w; make a drive with skep init, or bring one back with skep recover", err)
 		}
 		return err
 	}
 	if served, err := a.awaitHome(ctx, h); served || err != nil {
+		return err
+	}
+	if err := check(s); err != nil {
 		return err
 	}
 	keys, err := a.unlock(h)

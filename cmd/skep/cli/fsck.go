@@ -81,7 +81,7 @@ func (a *app) fsck(ctx context.Context, opt daemon.FsckOptions) (daemon.FsckRepo
 
 func (a *app) printFsck(r daemon.FsckReport, opt daemon.FsckOptions) {
 	for _, p := range r.Problems {
-		fmt.Fprintf(a.out, "%s: %s\n", p.What, p.Problem)
+		fmt.Fprintf(a.out, "%s: %s\n", say.Path(p.What), p.Problem)
 	}
 	fmt.Fprintf(a.out, "%s, %s, %s of content, %s of metadata, %s held for others: %s.\n",
 		say.Count(r.Directories, "directory"), say.Count(r.Files, "file"), say.Bytes(r.Bytes), say.Count(r.PackFiles, "pack"),

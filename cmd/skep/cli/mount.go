@@ -116,7 +116,7 @@ func (a *app) mountThere(ctx context.Context, m control.Mount, bootstrap []strin
 		return err
 	}
 	for {
-		if err := a.ensureDaemon(ctx, h, bootstrap); err != nil {
+		if err := a.ensureDaemon(ctx, h, bootstrap, func(s home.Settings) error { return mountable(h, s, m) }); err != nil {
 			return err
 		}
 		if err := a.call(ctx, "/v1/mount", m, nil); !errors.Is(err, control.ErrNotRunning) {
@@ -124,4 +124,19 @@ func (a *app) mountThere(ctx context.Context, m control.Mount, bootstrap []strin
 		}
 		// It has just begun to end: another one follows it.
 	}
+}
+
+// mountable is why a home's drive cannot be mounted as asked for, as far as that can
+// be told without a daemon.
+func mountable(h home.Dir, s home.Settings, m control.Mount) error {
+	if s.Drive == "" {
+		return daemon.ErrPeerOnly
+	}
+	opt := mount.Options{Home: string(h)}
+	if m.Options != "" {
+		if err := opt.Parse(m.Options); err != nil {
+			return err
+		}
+	}
+	return mount.Check(m.Dir, opt)
 }

@@ -51,11 +51,11 @@ func (a *app) printPins(out control.Pins, removed bool) {
 		bytes += p.Bytes
 		switch {
 		case removed:
-			fmt.Fprintf(a.out, "%s: no longer pinned\n", p.Path)
+			fmt.Fprintf(a.out, "%s: no longer pinned\n", say.Path(p.Path))
 		case p.Here < p.Bytes:
-			fmt.Fprintf(a.out, "%s: pinned; %s, %s, of which %s are here and the rest is being fetched\n", p.Path, say.Count(p.Files, "file"), say.Bytes(p.Bytes), say.Bytes(p.Here))
+			fmt.Fprintf(a.out, "%s: pinned; %s, %s, of which %s are here and the rest is being fetched\n", say.Path(p.Path), say.Count(p.Files, "file"), say.Bytes(p.Bytes), say.Bytes(p.Here))
 		default:
-			fmt.Fprintf(a.out, "%s: pinned; %s, %s, all here\n", p.Path, say.Count(p.Files, "file"), say.Bytes(p.Bytes))
+			fmt.Fprintf(a.out, "%s: pinned; %s, %s, all here\n", say.Path(p.Path), say.Count(p.Files, "file"), say.Bytes(p.Bytes))
 		}
 	}
 	if !removed && bytes > out.Room {

@@ -23,9 +23,9 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "What is safe, what is on its way, who holds it",
 		Long: `Tells how the drive is: what is on this device only, how many packs have all their
 shards, who holds them, and how much room there is. With paths, also for each of
-them: local (on this device only), out (with enough holders to bring it back),
-or safe (with all holders it should have), when that was last proved, and which
-of its shards are missing. Exits with 1 if a path is not there or nothing can be
+them: local (on this device only), lost (too few holders answer to read it now), out
+(with enough holders to bring it back), or safe (with all holders it should have), when that was last proved, and which
+of its shards are missing; of a folder, how the worst of all that is in it is. Exits with 1 if a path is not there or nothing can be
 said of it.`,
 		Example: `  skep status
   skep status ~/drive/thesis.tex
@@ -50,13 +50,13 @@ said of it.`,
 }
 
 // absolute makes paths absolute, as the daemon has a working directory of its own.
-func absolute(paths []string) []string {
-	out := make([]string, len(paths))
+func absolute(paths []string) [][]byte {
+	out := make([][]byte, len(paths))
 	for i, p := range paths {
-		out[i] = p
 		if abs, err := filepath.Abs(p); err == nil {
-			out[i] = abs
+			p = abs
 		}
+		out[i] = []byte(p)
 	}
 	return out
 }
@@ -66,7 +66,7 @@ func untold(paths []control.PathStatus) error {
 	var errs []error
 	for _, p := range paths {
 		if p.Error != "" {
-			errs = append(errs, fmt.Errorf("%s: %s", p.Path, p.Error))
+			errs = append(errs, fmt.Errorf("%s: %s", nameOf(p), p.Error))
 		}
 	}
 	return errors.Join(errs...)
@@ -79,12 +79,7 @@ func printStatus(w io.Writer, s control.Status) {
 	if s.Drive != "" {
 		printDrive(line, s)
 	}
-	alive := 0
-	for _, p := range s.Peers {
-		if p.State == "alive" {
-			alive++
-		}
-	}
+	alive := answering(s.Peers)
 	line("Swarm", "%d of %s %s", alive, say.Count(len(s.Peers), "known peer"), say.If(alive, "answers", "answer"))
 	for _, p := range s.Peers {
 		if p.Lies > 0 {
@@ -99,12 +94,34 @@ func printStatus(w io.Writer, s control.Status) {
 	}
 }
 
-// printPath tells how safe one file is.
+// answering is how many peers are thought to be there.
+func answering(all []control.Peer) (n int) {
+	for _, p := range all {
+		if p.State == "alive" {
+			n++
+		}
+	}
+	return n
+}
+
+// nameOf is a path as a terminal may show it.
+func nameOf(p control.PathStatus) string {
+	if p.Bytes != nil {
+		return say.Path(string(p.Bytes))
+	}
+	return say.Path(p.Path)
+}
+
+// printPath tells how safe one file or folder is.
 func printPath(line func(string, string, ...any), p control.PathStatus, now time.Time) {
 	if p.Error != "" {
 		return // standard error tells
 	}
-	line("File", "%s: %s (%s, %s of it on this device)", p.Path, p.State, say.Bytes(p.Size), say.Bytes(p.Resident))
+	if p.Folder {
+		line("Folder", "%s: %s, with all that is in it", nameOf(p), p.State)
+	} else {
+		line("File", "%s: %s (%s, %s of it on this device)", nameOf(p), p.State, say.Bytes(p.Size), say.Bytes(p.Resident))
+	}
 	switch {
 	case p.Packs == 0:
 		return
@@ -193,7 +210,9 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	default:
 		line("Safety", "nothing is with holders yet")
 	}
-	if s.PacksUnasked > 0 {
+	if alive := answering(s.Peers); alive == 0 && s.Packs > 0 {
+		line("", "as far as is known: nobody answers now")
+	} else if s.PacksUnasked > 0 {
 		line("", "as far as is known: some holders of %s were not asked yet", say.Count(s.PacksUnasked, "pack"))
 	} else if !s.AsOf.IsZero() {
 		line("", "as of %s, when the last of the holders was asked", humanize.Time(s.AsOf))

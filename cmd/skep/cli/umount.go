@@ -39,7 +39,7 @@ drive is unmounted when everything is safely out, and not if that fails. With
 				}
 			}
 			err = a.call(cmd.Context(), "/v1/umount", control.Unmount{Dir: dir, Force: force}, nil)
-			if errors.Is(err, control.ErrNotRunning) && takeDeadMount(cmd.Context(), dir, force) {
+			if err != nil && takeDeadMount(cmd.Context(), dir, force) {
 				return nil
 			}
 			if err != nil {
@@ -58,8 +58,9 @@ drive is unmounted when everything is safely out, and not if that fails. With
 	return cmd
 }
 
-// takeDeadMount takes away a mount that a crash left, by force even if programs
-// still use it, and reports whether it did.
+// takeDeadMount takes away a mount that a crash left, also one elsewhere than where
+// the drive is mounted now; by force even if programs still use it. It reports
+// whether it did.
 func takeDeadMount(ctx context.Context, dir string, force bool) bool {
 	if errors.Is(mount.Check(dir, mount.Options{NonEmpty: true}), mount.ErrMounted) {
 		return false // the daemon of another home serves it

@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrNotRunning says that no daemon answers, or that the one that does is ending.
@@ -119,13 +121,15 @@ type Peer struct {
 	Lies         int      `json:"lies,omitempty"`
 }
 
-// PathStatus is the state of one file or directory.
+// PathStatus is the state of one file, or of a directory and all below it.
 type PathStatus struct {
 	Path     string `json:"path"`
-	State    string `json:"state"` // local, out, safe
+	Bytes    []byte `json:"path_bytes,omitempty"` // the path, if it is no text
+	Folder   bool   `json:"folder"`
+	State    string `json:"state"` // local, lost, out, safe
 	Size     int64  `json:"size"`
 	Resident int64  `json:"resident"` // bytes on this device
-	// Packs are those that a file's content lies in, and the next four what is
+	// Packs are those that content and names lie in, and the next four what is
 	// the matter with them, as in Status.
 	Packs            int `json:"packs"`
 	PacksBelowTarget int `json:"packs_below_target"`
@@ -145,7 +149,7 @@ type PathStatus struct {
 
 // Pin asks to pin paths to this device, or to unpin them, or what is pinned.
 type Pin struct {
-	Paths  []string `json:"paths,omitempty"`
+	Paths  [][]byte `json:"paths,omitempty"` // a name is bytes, not text
 	Remove bool     `json:"remove,omitempty"`
 	List   bool     `json:"list,omitempty"`
 }
@@ -215,6 +219,9 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 		var dial *net.OpError
 		if errors.As(err, &dial) && dial.Op == "dial" {
 			return ErrNotRunning
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
+			return fmt.Errorf("%w: it ended before it answered", ErrNotRunning)
 		}
 		var u *url.Error
 		if errors.As(err, &u) {

@@ -3,8 +3,12 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
+	"unicode/utf8"
 
+	"skep/cache/tree"
 	"skep/chunker/dag"
 	"skep/chunker/group"
 	"skep/chunker/link"
@@ -12,13 +16,16 @@ import (
 	"skep/repair/health"
 )
 
-// filePatience bounds the time that is taken to look a large file's packs up:
-// the nodes of its tree may have to be fetched.
+// filePatience bounds the time that is taken to look the packs up of a large file, or
+// of all that is in a folder: nodes of their trees may have to be fetched.
 const filePatience = 10 * time.Second
 
-// pathStatus tells how safe one file is.
+// pathStatus tells how safe one file is, or a folder with all that is in it.
 func (d *Daemon) pathStatus(ctx context.Context, path string) control.PathStatus {
 	out := control.PathStatus{Path: path}
+	if !utf8.ValidString(path) {
+		out.Bytes = []byte(path)
+	}
 	if err := d.lookAt(ctx, path, &out); err != nil {
 		out.Error = err.Error()
 	}
@@ -37,38 +44,59 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	if err != nil {
 		return err
 	}
-	out.Size = a.Size
-	pending, err := d.drive.tree.IsPending(a.Ino)
+	out.Size, out.Folder = a.Size, a.Mode&dag.ModeType == dag.ModeDirectory
+	pending, err := d.isPending(ctx, a, out)
 	if err != nil {
 		return err
 	}
 	packs := packsOf{d: d, all: map[packName]bool{}}
-	if a.Mode&0o170000 == 0o100000 {
-		c, err := d.drive.tree.ContentState(ctx, a.Ino)
-		if err != nil {
-			return err
-		}
-		out.Resident = c.Resident
-		pending = pending || c.Dirty
-		if err := packs.file(ctx, dag.File{Root: c.Content, Size: a.Size}); err != nil && !pending {
-			return fmt.Errorf("the packs of its content: %w", err)
+	out.State = "local"
+	if !pending {
+		ctx, cancel := context.WithTimeout(ctx, filePatience)
+		defer cancel()
+		committed, err := packs.path(ctx, rel)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("not all that is in it could be looked at in %v; ask for parts of it", filePatience)
+		case err != nil:
+			return fmt.Errorf("where it lies: %w", err)
+		case committed:
+			out.State = "safe"
 		}
 	}
 	packs.judge(out)
 	switch {
-	case pending:
-		out.State = "local"
-	case out.PacksBelowTarget > 0, out.PacksLost > 0:
+	case out.State == "safe" && out.PacksLost > 0:
+		out.State = "lost"
+	case out.State == "safe" && out.PacksBelowTarget+out.PacksUnasked > 0:
 		out.State = "out"
-	default:
-		out.State = "safe"
 	}
 	return nil
 }
 
-// packsOf gathers the packs that a file's content lies in.
+// isPending reports whether the newest commit lacks a file, or something that is in a
+// folder, as it is now.
+func (d *Daemon) isPending(ctx context.Context, a tree.Attr, out *control.PathStatus) (bool, error) {
+	t := d.drive.tree
+	pending, err := t.IsPending(a.Ino)
+	if err == nil && out.Folder && !pending {
+		return t.IsPendingBelow(a.Ino)
+	}
+	if err != nil || a.Mode&dag.ModeType != dag.ModeRegular {
+		return pending, err
+	}
+	c, err := t.ContentState(ctx, a.Ino)
+	out.Resident = c.Resident
+	return pending || c.Dirty, err
+}
+
+// packsOf gathers the packs that something lies in, and all that one has to read to
+// come to it from the newest commit. It is a dag.Getter that notes where blocks are.
+// It may be used concurrently.
 type packsOf struct {
-	d   *Daemon
+	d *Daemon
+
+	mu  sync.Mutex // guards all
 	all map[packName]bool
 }
 
@@ -77,24 +105,92 @@ type packName struct {
 	number uint16
 }
 
-// file takes in the packs of a file's chunks. A file without blocks of its own
-// has none.
+// path takes in the packs of what is at a path below the drive's root, if the newest
+// commit has it there.
+func (p *packsOf) path(ctx context.Context, rel string) (committed bool, err error) {
+	newest, _ := p.d.drive.reader.Commit()
+	if newest == nil {
+		return false, nil
+	}
+	refs, err := newest.Refs()
+	if err != nil {
+		return false, err
+	}
+	for _, l := range refs {
+		if err := p.block(ctx, l); err != nil {
+			return false, err
+		}
+	}
+	rec, err := newest.RootRecord()
+	if err != nil {
+		return false, err
+	}
+	for name := range strings.SplitSeq(rel, "/") {
+		if name == "" {
+			continue
+		}
+		var ok bool
+		if rec, ok, err = dag.LookupDir(ctx, p, p.d.drive.names(), rec.Content, name); err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, p.below(ctx, rec, newest.Links)
+}
+
+// below takes in the packs of the content of a file, or of a folder and of all that is
+// in it.
+func (p *packsOf) below(ctx context.Context, rec dag.Inode, links link.Link) error {
+	if rec.Linked {
+		linked, ok, err := dag.LookupDir(ctx, p, p.d.drive.names(), links, dag.InodeName(rec.ID))
+		if err != nil || !ok {
+			return err
+		}
+		rec = linked
+	}
+	if rec.Content.IsZero() {
+		return nil // it lies with its name
+	}
+	if rec.Mode&dag.ModeType != dag.ModeDirectory {
+		return p.file(ctx, rec.File())
+	}
+	if err := p.block(ctx, rec.Content); err != nil || p.d.allWell() {
+		return err // if all is well, so is all that is in it
+	}
+	return dag.WalkDir(ctx, p, rec.Content, func(_ string, rec dag.Inode) error { return p.below(ctx, rec, links) })
+}
+
+// file takes in the packs of a file's content. A file without blocks of its own has
+// none.
 func (p *packsOf) file(ctx context.Context, f dag.File) error {
 	if f.Root.IsZero() || f.Size == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, filePatience)
-	defer cancel()
 	if err := p.block(ctx, f.Root); err != nil {
 		return err
 	}
-	return dag.Chunks(ctx, p.d.drive.reader, f, 0, f.Chunks(), func(_ int64, l link.Link) error { return p.block(ctx, l) })
+	return dag.Chunks(ctx, p, f, 0, f.Chunks(), func(_ int64, l link.Link) error { return p.block(ctx, l) })
+}
+
+// allWell reports whether nothing is the matter with any pack of the drive.
+func (d *Daemon) allWell() bool {
+	r := d.repair.Report()
+	return r.Injured == 0 && r.Lost == 0 && r.AtRisk == 0 && r.Unasked == 0
+}
+
+// Get implements dag.Getter.
+func (p *packsOf) Get(ctx context.Context, l link.Link) ([]byte, error) {
+	if err := p.block(ctx, l); err != nil {
+		return nil, err
+	}
+	return p.d.drive.reader.Get(ctx, l)
 }
 
 // block takes in the pack that a block is read from.
 func (p *packsOf) block(ctx context.Context, l link.Link) error {
 	places, err := p.d.drive.reader.Places(ctx, l)
 	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		p.all[packName{places[0].Group, places[0].Number}] = true
 	}
 	return err

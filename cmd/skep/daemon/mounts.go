@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"skep/cmd/skep/control"
@@ -39,13 +38,16 @@ func (d *Daemon) MountAs(m control.Mount) (<-chan struct{}, error) {
 	return d.Mount(m.Dir, m.Options)
 }
 
+// ErrPeerOnly says that there is nothing to mount.
+var ErrPeerOnly = errors.New("this home has no drive: it is a storage peer; make one with skep init")
+
 // Mount shows the drive at dir. The returned channel is closed when the mount
 // is gone. A daemon that is ending returns control.ErrNotRunning.
 func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 	if d.drive == nil {
-		return nil, errors.New("this home has no drive: it is a storage peer; make one with skep init")
+		return nil, ErrPeerOnly
 	}
-	dir, err := filepath.Abs(dir)
+	dir, err := mount.Locate("mount", dir)
 	if err != nil {
 		return nil, err
 	}
@@ -141,17 +143,8 @@ func (d *Daemon) mountAt(dir string) (*mounted, error) {
 		}
 		return nil, errors.New("the drive is not mounted")
 	}
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
-	}
-	if m, ok := d.mounts[abs]; ok {
-		return m, nil
-	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil {
-		if m, ok := d.mounts[real]; ok {
-			return m, nil
-		}
+	if at, err := mount.Locate("unmount", dir); err == nil && d.mounts[at] != nil {
+		return d.mounts[at], nil
 	}
 	return nil, fmt.Errorf("%s is not a mount of this drive", dir)
 }

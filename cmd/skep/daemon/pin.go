@@ -24,7 +24,7 @@ func (d *Daemon) pin(ctx context.Context, in control.Pin) (control.Pins, error) 
 	out.Room = max(0, r.Marks.Limit-r.Use.Tables)
 	var inos []tree.Ino
 	for _, path := range in.Paths {
-		ino, err := d.find(ctx, path)
+		ino, err := d.find(ctx, string(path))
 		if err == nil {
 			err = d.drive.tree.Pin(ctx, ino, !in.Remove)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"skep/cache/blocks"
 	"skep/chunker/group"
@@ -14,7 +15,7 @@ import (
 
 // StatusRequest asks for the status, and that of some paths.
 type StatusRequest struct {
-	Paths []string `json:"paths,omitempty"`
+	Paths [][]byte `json:"paths,omitempty"` // a name is bytes, not text
 }
 
 func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, error) {
@@ -32,7 +33,7 @@ func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, 
 		}
 	}
 	for _, p := range in.Paths {
-		s.Paths = append(s.Paths, d.pathStatus(ctx, p))
+		s.Paths = append(s.Paths, d.pathStatus(ctx, string(p)))
 	}
 	s.Peers = append(s.Peers, d.peerStatus(shards)...)
 	return s, nil
@@ -45,24 +46,32 @@ func (d *Daemon) peerStatus(shards map[group.PeerKey]int) (out []control.Peer) {
 			continue
 		}
 		out = append(out, control.Peer{ID: skephost.ID(p.Key).String(), Addrs: skephost.FullAddrs(p.Key, p.Addrs), Region: p.Region,
-			Shards: shards[p.Key], State: d.stateOf(p, shards[p.Key] > 0), Free: p.Free, Availability: p.Availability,
+			Shards: shards[p.Key], State: d.stateOf(p, shards[p.Key] > 0).String(), Free: p.Free, Availability: p.Availability,
 			RoundTripMS: float64(p.RoundTrip.Microseconds()) / 1000, Lies: p.Strikes})
 	}
 	slices.SortFunc(out, func(a, b control.Peer) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 
-// stateOf is what is thought of a peer, in a word.
-func (d *Daemon) stateOf(p peers.Peer, holds bool) string {
+// stateOf is what is thought of a peer, in a word. One that holds nothing of the drive
+// is greeted now and then, and counts as silent as soon as a holder would.
+func (d *Daemon) stateOf(p peers.Peer, holds bool) peers.State {
+	silent := time.Since(p.LastSeen)
 	switch {
 	case d.repair != nil && holds:
-		return d.repair.PeerState(p.Key).String()
-	case p.State != 0:
-		return p.State.String()
+		return d.repair.PeerState(p.Key)
+	case p.State != peers.Unknown:
+		return p.State
+	case p.LastSeen.IsZero():
+		return peers.Unknown
+	case silent > scale(d.settings):
+		return peers.Dead
+	case silent > max(scale(d.settings)/12, 3*greetEvery(d.settings)):
+		return peers.Suspect
 	case d.net.swarm.Alive(p.Key):
-		return "alive"
+		return peers.Alive
 	}
-	return "unknown"
+	return peers.Unknown
 }
 
 func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) error {

@@ -2,7 +2,10 @@ package say
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 )
@@ -39,6 +42,16 @@ func Paths(all []string) string {
 
 // Times is how often something happened.
 func Times(n int) string { return If(n, "once", fmt.Sprintf("%d times", n)) }
+
+// Path is a path as a terminal may show it: quoted where it has control characters,
+// which could do anything to the terminal, or is no text at all.
+func Path(p string) string {
+	plain := utf8.ValidString(p) && strings.IndexFunc(p, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+	if plain {
+		return p
+	}
+	return strconv.Quote(p)
+}
 
 // Bytes is a size.
 func Bytes(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

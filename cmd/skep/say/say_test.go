@@ -14,6 +14,9 @@ func TestAmounts(t *testing.T) {
 		{Times(3), "3 times"},
 		{Bytes(1536), "1.5 KiB"},
 		{Bytes(-1), "0 B"},
+		{Path("/a drive/ä, 漢.txt"), "/a drive/ä, 漢.txt"},
+		{Path("a\nb\x1b[2J"), `"a\nb\x1b[2J"`},
+		{Path("\xff"), `"\xff"`},
 	} {
 		if tt[0] != tt[1] {
 			t.Errorf("%q, want %q", tt[0], tt[1])
