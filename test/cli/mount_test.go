@@ -301,23 +301,37 @@ func TestUmountInUse(t *testing.T) {
 	has(t, d.Path("file"), "content")
 }
 
-// Ending the daemon takes its mount away, and loses nothing.
+// Ending the daemon takes its mount away, and loses nothing; it is said what nobody
+// else has yet.
 func TestDown(t *testing.T) {
+	asUser(t)
 	d := alone(t)
 	d.Skep(t, "mount", d.Mnt).OK(t)
-	write(t, d.Path("file"), "content")
-	d.Skep(t, "down").OK(t)
+	content := strings.Repeat("content", 200_000)
+	write(t, d.Path("file"), content)
+	r := d.Skep(t, "down")
+	r.OK(t)
+	says(t, r.Stderr, "On this device only: ", "(1.3 MiB)", "mounted again")
 	absent(t, d.Path("file"))
 	d.Skep(t, "status").Fails(t, 1, "no skep daemon is running")
 	d.Skep(t, "fsck").OK(t)
+	ended := func(what string, times int) { // in the foreground
+		t.Helper()
+		<-d.Process().Ended()
+		absent(t, d.Path("file"))
+		log, err := os.ReadFile(d.Log())
+		must(t, err)
+		if n := strings.Count(string(log), "On this device only: "); n != times {
+			t.Errorf("%s: it was said %d times what is on this device only, not %d:\n%s", what, n, times, log)
+		}
+	}
 	d.MountAlone(t)
-	has(t, d.Path("file"), "content")
+	has(t, d.Path("file"), content)
 	d.Process().Signal(syscall.SIGINT)
-	<-d.Process().Ended()
-	absent(t, d.Path("file"))
+	ended("Ctrl-C", 1)
 	d.MountAlone(t)
-	d.Skep(t, "umount", d.Mnt).OK(t) // in the foreground, the daemon ends with it
-	<-d.Process().Ended()
+	d.Skep(t, "umount", d.Mnt).OK(t) // the daemon ends with it
+	ended("umount", 2)
 }
 
 // within runs the binary in a mount namespace that a script prepares.

@@ -143,6 +143,9 @@ func TestAddressesInStatusServe(t *testing.T) {
 	harness.Skep(t, "--home", home, "mount", mnt).OK(t)
 	write(t, filepath.Join(mnt, "file"), "content")
 	harness.Skep(t, "--home", home, "sync").OK(t)
+	if r := harness.Skep(t, "--home", home, "down"); r.Code != 0 || r.Stderr != "" {
+		t.Errorf("down, when all is out: %+v", r)
+	}
 }
 
 func pathStatus(t *testing.T, d *harness.Device, name string) control.PathStatus {

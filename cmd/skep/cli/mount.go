@@ -28,7 +28,8 @@ func (a *app) mountCommand() *cobra.Command {
 		Long: `Mounts the drive at DIR, an empty directory. The daemon of the home is started if
 it is not there; it stays when the drive is unmounted, so that uploads go on and
 what it holds for others stays up (skep down ends it). With --foreground, this
-process is the daemon, and ends with the mount.`,
+process is the daemon, and ends with the mount; it says then what is on this
+device only.`,
 		Example: `  skep mount ~/drive
   skep mount ~/drive -o ro,allow_other
   skep mount --foreground /mnt/drive
@@ -103,10 +104,11 @@ func (a *app) mountHere(ctx context.Context, m control.Mount, bootstrap []string
 	select {
 	case <-gone:
 		cancel()
-		return <-ran
-	case err := <-ran:
-		return err
+		err = <-ran
+	case err = <-ran:
 	}
+	a.tellLeft(d.Left())
+	return err
 }
 
 // mountThere has the daemon in the background mount the drive.

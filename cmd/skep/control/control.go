@@ -37,6 +37,12 @@ type Sync struct {
 	Timeout time.Duration `json:"timeout,omitempty"` // 0: none
 }
 
+// Pending is what is on this device only.
+type Pending struct {
+	Files int64 `json:"files"`
+	Bytes int64 `json:"bytes"`
+}
+
 // Repair asks to pause or resume repairs.
 type Repair struct {
 	Pause bool `json:"pause"`

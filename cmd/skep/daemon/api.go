@@ -30,12 +30,12 @@ func (d *Daemon) routes() http.Handler {
 		d.repair.Pause(in.Pause)
 		return struct{}{}, nil
 	}))
-	mux.Handle("/v1/down", control.Handler(func(context.Context, struct{}) (struct{}, error) {
+	mux.Handle("/v1/down", control.Handler(func(context.Context, struct{}) (control.Pending, error) {
 		d.mu.Lock()
 		d.ending = true
 		d.mu.Unlock()
 		time.AfterFunc(50*time.Millisecond, d.Stop) // let the answer go out first
-		return struct{}{}, nil
+		return d.pending(), nil
 	}))
 	// Profiles, for those who ask why it is slow: only through the socket, only
 	// for the home's owner.
@@ -43,6 +43,18 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+// pending is what is on this device only.
+func (d *Daemon) pending() (p control.Pending) {
+	if d.drive == nil {
+		return p
+	}
+	var err error
+	if p.Files, p.Bytes, err = d.drive.tree.Pending(); err != nil {
+		d.log.Warn("how much is on this device only cannot be told", "err", err)
+	}
+	return p
 }
 
 var errNoDrive = errors.New("this home has no drive")

@@ -52,6 +52,7 @@ type Daemon struct {
 	mounts   map[string]*mounted
 	stop     context.CancelFunc
 	ending   bool // nothing is mounted any more
+	left     control.Pending
 	forMount bool // the daemon ends with its mount
 }
 
@@ -140,7 +141,19 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	d.unmountAll()
-	return running.Wait()
+	err := running.Wait()
+	left := d.pending()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left = left
+	return err
+}
+
+// Left is what was on this device only when Run returned.
+func (d *Daemon) Left() control.Pending {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.left
 }
 
 // service is a part of a daemon that runs until ctx ends.
