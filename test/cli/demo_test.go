@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/cmd/skep/home"
 	"skep/test/harness"
 )
 
@@ -100,6 +101,11 @@ func TestDemoClearsDeadOnes(t *testing.T) {
 		return len(left) == 0, strings.Join(left, "; ")
 	})
 	must(t, os.Symlink(dir, filepath.Join(temp, "skep-demo-link")))
+	served := home.Dir(filepath.Join(temp, "skep-demo-served", "home"))
+	must(t, os.MkdirAll(string(served), 0o700))
+	release, err := served.Lock() // as a daemon does that outlived its demo
+	must(t, err)
+	defer release()
 	living, second := demo("living")
 	if strings.Contains(second, first) {
 		t.Errorf("%s is still there: %s", first, second)
@@ -107,6 +113,9 @@ func TestDemoClearsDeadOnes(t *testing.T) {
 	third, both := demo("third")
 	if !strings.Contains(both, second) {
 		t.Errorf("the demo at %s was taken away: %s", second, both)
+	}
+	if _, err := os.Stat(string(served)); err != nil {
+		t.Errorf("a home that is served was taken away: %v", err)
 	}
 	for _, cmd := range []*exec.Cmd{living, third} {
 		must(t, cmd.Process.Signal(os.Interrupt))
