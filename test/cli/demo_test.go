@@ -101,7 +101,7 @@ func TestDemoClearsDeadOnes(t *testing.T) {
 		return len(left) == 0, strings.Join(left, "; ")
 	})
 	must(t, os.Symlink(dir, filepath.Join(temp, "skep-demo-link")))
-	served := home.Dir(filepath.Join(temp, "skep-demo-served", "home"))
+	served := home.Dir(filepath.Join(temp, "skep-demo-served", "peer"))
 	must(t, os.MkdirAll(string(served), 0o700))
 	release, err := served.Lock() // as a daemon does that outlived its demo
 	must(t, err)
