@@ -112,6 +112,7 @@ func TestRoomWhileNothingGoesOut(t *testing.T) {
 			t.Errorf("%d bytes are free while nothing goes out, with 1 GiB of cache", free)
 		}
 		s.on()
+		<-time.After(time.Minute) // who could not be dialled is not dialled again at once
 		d.net.survey.Round(t.Context())
 		s.must(d.engine.Sync(t.Context()))
 		if _, free := d.capacity(); free < 2<<30 {
