@@ -79,29 +79,13 @@ func printStatus(w io.Writer, s control.Status) {
 	if s.Drive != "" {
 		printDrive(line, s)
 	}
-	alive := answering(s.Peers)
-	line("Swarm", "%d of %s %s", alive, say.Count(len(s.Peers), "known peer"), say.If(alive, "answers", "answer"))
-	for _, p := range s.Peers {
-		if p.Lies > 0 {
-			line("", "%s sent what cannot be true, %s", p.ID, say.Times(p.Lies))
-		}
-	}
+	printPeers(line, s.Peers)
 	if s.Offered > 0 {
 		line("For others", "%s of %s offered are taken", say.Bytes(s.Hosting), say.Bytes(s.Offered))
 	}
 	for _, p := range s.Paths {
 		printPath(line, p, time.Now())
 	}
-}
-
-// answering is how many peers are thought to be there.
-func answering(all []control.Peer) (n int) {
-	for _, p := range all {
-		if p.State == "alive" {
-			n++
-		}
-	}
-	return n
 }
 
 // nameOf is a path as a terminal may show it.
@@ -207,6 +191,8 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 		line("Safety", "%d of %s %s fewer shards than there should be (%d missing)", s.PacksBelowTarget, say.Count(s.Packs, "pack"), say.If(s.PacksBelowTarget, "has", "have"), s.ShardsMissing)
 	case s.Packs > 0:
 		line("Safety", "all shards of %s are there", say.Count(s.Packs, "pack"))
+	case len(s.Codings) > 0:
+		line("Safety", "not known yet: the holders of %s are being asked", say.Count(packsOf(s.Codings), "pack"))
 	default:
 		line("Safety", "nothing is with holders yet")
 	}
@@ -226,6 +212,14 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	for _, f := range s.Shortfall {
 		line("", "%s", f)
 	}
+}
+
+// packsOf is how many packs the account has.
+func packsOf(codings []control.Coding) (n int) {
+	for _, c := range codings {
+		n += c.Packs
+	}
+	return n
 }
 
 // printCache tells what the drive takes of this disk.
