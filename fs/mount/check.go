@@ -53,7 +53,7 @@ func prepare(dir string, opt Options, log *slog.Logger) (string, error) {
 			break
 		}
 		if err := detach(dir); err != nil {
-			return "", &PointError{"mount", dir, ErrDead, "remove it with: fusermount3 -uz " + quote(dir), err}
+			return "", &PointError{"mount", dir, ErrDead, "remove it with: fusermount3 -uz " + Quote(dir), err}
 		}
 		log.Info("cleaned up a mount that a crash had left", "dir", dir)
 	}
@@ -92,7 +92,7 @@ func pathProblem(op, dir string, err error) error {
 	case errors.Is(err, unix.ENOTCONN):
 		e.Reason, e.Do = ErrDead, "a directory above it is a dead mount: remove that with fusermount3 -uz first"
 	case errors.Is(err, os.ErrNotExist):
-		e.Reason, e.Do, e.Err = ErrNotExist, "create it first: mkdir -p "+quote(dir), nil
+		e.Reason, e.Do, e.Err = ErrNotExist, "create it first: mkdir -p "+Quote(dir), nil
 	case errors.Is(err, unix.ENOTDIR):
 		e.Reason, e.Do, e.Err = ErrNotDir, "choose an empty directory", nil
 	case errors.Is(err, os.ErrPermission):
@@ -113,9 +113,9 @@ func checkMounted(dir string) (dead bool, err error) {
 		return true, nil
 	case dead:
 		return false, &PointError{"mount", dir, ErrDead,
-			"it is a " + p.fstype + ", not ours; remove it with: fusermount3 -uz " + quote(dir), nil}
+			"it is a " + p.fstype + ", not ours; remove it with: fusermount3 -uz " + Quote(dir), nil}
 	case p.ours():
-		return false, &PointError{"mount", dir, ErrMounted, "unmount it first: skep umount " + quote(dir), nil}
+		return false, &PointError{"mount", dir, ErrMounted, "unmount it first: skep umount " + Quote(dir), nil}
 	}
 	return false, nil
 }
@@ -194,9 +194,9 @@ func checkOverlap(dir, home string) error {
 	const do = "choose a directory outside of "
 	switch {
 	case isBelow(dir, home):
-		return &PointError{"mount", dir, ErrInsideHome, do + quote(home), nil}
+		return &PointError{"mount", dir, ErrInsideHome, do + Quote(home), nil}
 	case isBelow(home, dir):
-		return &PointError{"mount", dir, ErrHomeInside, "it would hide " + quote(home) + " from the daemon: choose another directory", nil}
+		return &PointError{"mount", dir, ErrHomeInside, "it would hide " + Quote(home) + " from the daemon: choose another directory", nil}
 	}
 	return nil
 }
@@ -285,8 +285,8 @@ func capable(c uint) bool {
 	return set[c/32].Effective&(1<<(c%32)) != 0
 }
 
-// quote makes a path safe to be pasted into a shell.
-func quote(s string) string {
+// Quote makes a path safe to be pasted into a shell.
+func Quote(s string) string {
 	plain := func(c rune) bool {
 		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("/._-+", c)
 	}

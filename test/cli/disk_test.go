@@ -594,7 +594,18 @@ func TestJSON(t *testing.T) {
 	if object(t, d.Skep(t, "repair", "status", "--json").OK(t))["paused"] != true {
 		t.Error("repair pause did not pause")
 	}
+	d.Kill()
+	d.MountAlone(t)
+	if object(t, d.Skep(t, "repair", "status", "--json").OK(t))["paused"] != true {
+		t.Error("that repair is paused is forgotten with the daemon")
+	}
+	says(t, d.Skep(t, "status").OK(t), "paused (skep repair resume)")
 	d.Skep(t, "repair", "resume").OK(t)
+	d.Stop(t)
+	d.MountAlone(t)
+	if object(t, d.Skep(t, "repair", "status", "--json").OK(t))["paused"] != false {
+		t.Error("that repair goes on is forgotten with the daemon")
+	}
 	d.Stop(t)
 	if fsck := object(t, d.Skep(t, "fsck", "--json").OK(t)); fsck["files"] != float64(1) {
 		t.Errorf("fsck --json: %v", fsck)

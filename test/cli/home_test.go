@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -70,6 +71,73 @@ func TestInitTwice(t *testing.T) {
 	harness.Skep(t, "init", "--home", filepath.Join(file, "below-a-file")).Fails(t, 1, "not a directory")
 	harness.Skep(t, "init", "--home", home+"3", "--words-file", dir+"/no/such/dir").Fails(t, 1, "no such file or directory")
 	absent(t, home+"3")
+}
+
+// A directory that somebody has things in is not made a home, and stays as it is; a
+// disk that is there for one becomes it.
+func TestInitAmongOtherThings(t *testing.T) {
+	dir := harness.Dir(t)
+	words := filepath.Join(dir, "words")
+	write(t, words, string(harness.NewWords()))
+	full := filepath.Join(dir, "full")
+	write(t, filepath.Join(full, "photo"), "mine")
+	must(t, os.Chmod(full, 0o755))
+	for _, args := range [][]string{{"init", "--words-file", words + "2"}, {"recover", "--words-file", words, "--bootstrap", goodAddr}, {"peer"}} {
+		harness.Skep(t, append(args, "--home", full)...).Fails(t, 1, full, "photo", "--home")
+		mode(t, full, 0o755)
+		has(t, filepath.Join(full, "photo"), "mine")
+		absent(t, words+"2")
+		if entries, err := os.ReadDir(full); err != nil || len(entries) != 1 {
+			t.Errorf("%v: %v, %v", args, entries, err)
+		}
+	}
+	disk := filepath.Join(dir, "disk")
+	must(t, os.MkdirAll(filepath.Join(disk, "lost+found"), 0o755))
+	harness.Skep(t, "init", "--home", disk, "--words-file", filepath.Join(disk, "words")).OK(t)
+	mode(t, disk, 0o700)
+}
+
+// What is there and cannot be used as a home is called what it is.
+func TestHomeThatIsNone(t *testing.T) {
+	asUser(t)
+	dir := harness.Dir(t)
+	file := filepath.Join(dir, "file")
+	write(t, file, "mine")
+	must(t, os.Chmod(file, 0o600))
+	own := filepath.Join(dir, "own")
+	must(t, os.Mkdir(own, 0o700))
+	tells := func(home string, parts ...string) {
+		t.Helper()
+		for _, args := range []string{"status", "mount " + dir, "init --words-file " + dir + "/new"} {
+			harness.Skep(t, append([]string{"--home", home}, strings.Fields(args)...)...).Fails(t, 1, append(parts, home)...)
+		}
+		r := harness.Skep(t, "--home", home, "doctor")
+		r.Fails(t, 1)
+		says(t, r.Stdout, home+" "+parts[0])
+	}
+	tells(file, "is not a directory", "--home")
+	tells(filepath.Join(file, "below"), "is not a directory", "--home")
+	if os.Geteuid() != 0 { // who may do anything
+		must(t, os.Chmod(own, 0o500))
+		tells(own, "is yours, but has mode 0500", "chmod 700")
+	}
+	absent(t, dir+"/new")
+}
+
+// The command that comes next can be pasted into a shell, whatever the paths are.
+func TestNextCommand(t *testing.T) {
+	dir := filepath.Join(harness.Dir(t), "it's mine")
+	pass, mnt := filepath.Join(dir, "pass phrase"), filepath.Join(dir, "mnt")
+	write(t, pass, "correct horse\n")
+	must(t, os.Mkdir(mnt, 0o755))
+	home := filepath.Join(dir, "my home")
+	out := harness.Skep(t, "--home", home, "--passphrase-file", pass, "init", "--offer", "0", "--words-file", filepath.Join(dir, "words")).OK(t)
+	_, next, _ := strings.Cut(out, "\n\n  skep ")
+	next = strings.Replace(strings.TrimSpace(next), " DIR", ` "$2"`, 1)
+	harness.Run(t, exec.Command("sh", "-c", `"$1" `+next, "sh", harness.Binary(), mnt)).OK(t)
+	write(t, filepath.Join(mnt, "file"), "content")
+	harness.Skep(t, "--home", home, "down").OK(t)
+	absent(t, filepath.Join(mnt, "file"))
 }
 
 // The words are shown when no file is named for them, once, all of them.

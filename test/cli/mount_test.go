@@ -405,7 +405,7 @@ func TestAnotherUsersHome(t *testing.T) {
 	}
 	r := asNobody(t, "true", "--home", d.Home, "doctor")
 	r.Fails(t, 1, "will not work")
-	says(t, r.Stdout, d.Home+" is another user's")
+	says(t, r.Stdout, d.Home+" is another user's", "cannot be asked by this user")
 	absent(t, dir+"/new")
 	has(t, d.Path("file"), "content")
 	d.Status(t)

@@ -26,6 +26,11 @@ func TestUsage(t *testing.T) {
 		"umount nothing":        {"umount", "skep umount --help"},
 		"sync something":        {"sync x", "skep sync --help"},
 		"sync for a word":       {"sync --timeout soon", "soon"},
+		"sync for less":         {"sync --timeout -1s", "-1s"},
+		"recover for no time":   {"recover --timeout 0s", "--timeout"},
+		"complete in no shell":  {"completion", "bash"},
+		"complete in ksh":       {"completion ksh", "bash"},
+		"demo of the undead":    {"demo --dead-after -1s", "-1s"},
 		"offer a word":          {"init --offer lots", "lots|10G"},
 		"offer less than none":  {"init --offer -5G", "-5G"},
 		"region in small":       {"init --region germany", "germany|DE"},
@@ -55,16 +60,33 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// Without a daemon, commands say how to start it.
+// Without a daemon, commands say how to start it; without a home, how to make one.
 func TestNoDaemon(t *testing.T) {
 	base := harness.Dir(t)
-	for _, args := range []string{"status", "status --json", "sync", "umount " + base, "repair pause", "repair status"} {
+	home := filepath.Join(base, "home")
+	harness.Skep(t, "init", "--home", home, "--words-file", home+".words").OK(t)
+	for _, args := range []string{"status", "status --json", "sync", "umount " + base, "pin --list", "repair pause", "repair status"} {
 		t.Run(args, func(t *testing.T) {
-			r := harness.Skep(t, append([]string{"--home", base + "/none"}, strings.Fields(args)...)...)
+			r := harness.Skep(t, append([]string{"--home", home}, strings.Fields(args)...)...)
 			r.Fails(t, 1, "no skep daemon is running", "skep mount DIR")
+			r = harness.Skep(t, append([]string{"--home", base + "/none"}, strings.Fields(args)...)...)
+			r.Fails(t, 1, "there is no skep home", base+"/none", "skep init", "skep recover")
 		})
 	}
-	harness.Skep(t, "--home", base+"/none", "down").OK(t) // it is down
+	harness.Skep(t, "--home", home, "down").OK(t) // it is down
+	harness.Skep(t, "--home", base+"/none", "down").OK(t)
+}
+
+// A command whose output could not be written fails.
+func TestOutputIsFull(t *testing.T) {
+	d := alone(t)
+	d.MountAlone(t)
+	for _, args := range []string{"status", "status --json", "repair status", "pin --list --json", "doctor", "--help", "help mount", "--version", "completion bash"} {
+		t.Run(args, func(t *testing.T) {
+			cmd := exec.Command("sh", append([]string{"-c", `exec "$@" >/dev/full`, "sh", harness.Binary(), "--home", d.Home}, strings.Fields(args)...)...)
+			harness.Run(t, cmd).Fails(t, 1, "no space left on device")
+		})
+	}
 }
 
 // commands are all that people are shown.

@@ -34,6 +34,21 @@ type app struct {
 	out, errOut    io.Writer
 }
 
+// output is where a command writes to. It remembers the first failure: what could not
+// be told was not done.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil && o.err == nil {
+		o.err = fmt.Errorf("output: %w", err)
+	}
+	return n, err
+}
+
 // usageError marks a wrong use of the command line.
 type usageError struct{ error }
 
@@ -43,15 +58,23 @@ func Main(argv []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	skephost.Quiet()
-	a := &app{out: os.Stdout, errOut: os.Stderr}
+	out := &output{Writer: os.Stdout}
+	a := &app{out: out, errOut: os.Stderr}
 	args, err := command(argv)
 	if err == nil && args != nil {
 		root := a.root()
 		root.SetArgs(args)
+		root.SetOut(out)
 		err = root.ExecuteContext(ctx)
 	}
 	if err == nil {
+		err = out.err
+	}
+	if err == nil {
 		return exitOK
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
 	}
 	fmt.Fprintln(a.errOut, "skep:", sentence(err))
 	var usage usageError
@@ -109,6 +132,7 @@ Use it for real:
 		a.downCommand(), a.syncCommand(), a.pinCommand(), a.statusCommand(), a.repairCommand(), a.fsckCommand(), a.doctorCommand(), a.daemonCommand())
 	addReserved(root)
 	root.SetHelpCommand(helpCommand())
+	namedShells(root)
 	completeArguments(root)
 	return root
 }
@@ -128,7 +152,7 @@ func (a *app) home() (home.Dir, error) {
 	if err != nil {
 		return h, err
 	}
-	return h, errors.Join(h.Fits(), h.Permitted())
+	return h, errors.Join(h.Fits(), h.Accessible())
 }
 
 // homeDirectory is where the home is, whether or not that will do.
@@ -156,15 +180,36 @@ func (a *app) call(ctx context.Context, path string, in, out any) error {
 	}
 	err = c.Call(ctx, path, in, out)
 	if errors.Is(err, control.ErrNotRunning) {
-		if h, herr := a.homeDirectory(); herr == nil && h.Exists() {
-			if gone := h.Whole(); gone != nil {
-				return gone
-			}
-		}
-		return fmt.Errorf("%w; start it with: skep mount DIR", err)
+		return a.notRunning(err)
 	}
 	return err
 }
+
+// notRunning says why no daemon runs, and what starts one.
+func (a *app) notRunning(err error) error {
+	h, herr := a.homeDirectory()
+	if herr == nil {
+		herr = h.Whole()
+	}
+	switch {
+	case errors.Is(herr, home.ErrNone):
+		return noHomeError{herr}
+	case herr != nil:
+		return herr
+	}
+	return fmt.Errorf("%w; start it with: skep mount DIR", err)
+}
+
+// noHomeError says that there is no home, so that no daemon runs either.
+type noHomeError struct{ error }
+
+func (e noHomeError) Error() string {
+	return e.error.Error() + "; make a drive with skep init, or bring one back with skep recover"
+}
+
+func (e noHomeError) Unwrap() error { return e.error }
+
+func (noHomeError) Is(target error) bool { return target == control.ErrNotRunning }
 
 // printJSON writes a value for scripts.
 func (a *app) printJSON(v any) error {

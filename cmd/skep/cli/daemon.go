@@ -26,7 +26,7 @@ func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string, 
 	s, err := h.Settings()
 	if err != nil {
 		if errors.Is(err, home.ErrNone) {
-			return fmt.Errorf("%w; make a drive with skep init, or bring one back with skep recover", err)
+			return noHomeError{err}
 		}
 		return err
 	}

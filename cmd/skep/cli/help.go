@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -56,5 +57,19 @@ func completeArguments(root *cobra.Command) {
 			c.ValidArgsFunction = cobra.NoFileCompletions
 		}
 		completeArguments(c)
+	}
+}
+
+// namedShells has the command that writes completions fail for a shell that it does
+// not know, and for none.
+func namedShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = nil
+			c.RunE = func(*cobra.Command, []string) error {
+				return usageError{errors.New("say for which shell: skep completion bash, zsh, fish or powershell")}
+			}
+		}
 	}
 }

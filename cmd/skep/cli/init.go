@@ -10,6 +10,7 @@ import (
 	"skep/chunker/words"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
+	"skep/fs/mount"
 )
 
 func (a *app) initCommand() *cobra.Command {
@@ -68,7 +69,7 @@ func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, word
 		}
 		fmt.Fprintf(a.out, "The drive is made. Its recovery words are in %s: keep them safe, and off this computer.\n", wordsFile)
 	}
-	fmt.Fprintf(a.out, "Now mount it:\n\n  skep%s mount DIR\n", a.homeFlag())
+	fmt.Fprintf(a.out, "Now mount it:\n\n  skep%s mount DIR\n", a.sameFlags())
 	return nil
 }
 
@@ -80,8 +81,8 @@ func (a *app) newHome(cmd *cobra.Command, flags peerFlags, cache cacheFlag) (hom
 	}
 	flags.fit(cmd, h)
 	s, err := flags.settings()
-	if err == nil && h.Exists() {
-		err = fmt.Errorf("%w: %s; choose another one with --home", home.ErrExists, h)
+	if err == nil {
+		err = h.Vacant()
 	}
 	s.Cache = cache.limit
 	return h, s, err
@@ -95,10 +96,13 @@ func (a *app) showWords(e words.Entropy) {
 	fmt.Fprint(a.out, "\nWhoever has them has the drive. Without them it is gone when this computer is.\nThey are not shown again.\n\n")
 }
 
-// homeFlag is what later commands need to find the same home.
-func (a *app) homeFlag() string {
-	if a.homeDir == "" {
-		return ""
+// sameFlags are what later commands need to find the same home, and to open its keys.
+func (a *app) sameFlags() (flags string) {
+	if a.homeDir != "" {
+		flags += " --home " + mount.Quote(a.homeDir)
 	}
-	return " --home " + a.homeDir
+	if a.passphraseFile != "" {
+		flags += " --passphrase-file " + mount.Quote(a.passphraseFile)
+	}
+	return flags
 }

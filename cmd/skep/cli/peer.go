@@ -19,8 +19,9 @@ func (a *app) peerCommand() *cobra.Command {
 		Use:   "peer",
 		Short: "Store shards for others, without a drive of one's own",
 		Long: `Runs a storage peer in the foreground. It prints its full addresses, one a line,
-when it is ready: any of them serves others as --bootstrap. What it stores is
-sealed; it cannot read it. The first run makes the home; later ones keep its
+when it is ready. Others give one that they can reach as --bootstrap: 127.0.0.1 is
+for this computer alone, and at an address of a home network it answers outside
+only if the router forwards the port. What it stores is sealed; it cannot read it. The first run makes the home; later ones keep its
 identity and settings, and take those flags that are given.`,
 		Example: `  skep peer --offer 100G --listen /ip4/0.0.0.0/tcp/4001
   skep peer --offer 1T --region DE-BE --bootstrap /ip4/203.0.113.5/tcp/4001/p2p/12D3KooW…`,
@@ -60,9 +61,15 @@ func (a *app) preparePeer(cmd *cobra.Command, h home.Dir, flags peerFlags) error
 		return err
 	}
 	if !h.Exists() {
+		if err := h.Vacant(); err != nil {
+			return err
+		}
 		pass, err := a.passphrase()
 		if err == nil {
 			err = daemon.CheckOffer(h, given.Offer)
+		}
+		if err == nil {
+			err = h.Begin()
 		}
 		if err != nil {
 			return err

@@ -28,6 +28,9 @@ the drive. Files and directories come when they are looked at.`,
 		Example: `  skep recover --words-file words.txt --bootstrap /ip4/203.0.113.5/tcp/4001/p2p/12D3KooW…`,
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout <= 0 {
+				return usageError{fmt.Errorf("--timeout %v: it must be positive", timeout)}
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			return a.runRecover(ctx, cmd, flags, cache, wordsFile)
@@ -86,5 +89,5 @@ func (a *app) tellRecovered(found daemon.Recovered) {
 	case found.Few:
 		fmt.Fprintln(a.errOut, "skep: few keepers of the drive's newest state answered: there may be a newer one, and what was saved last may be missing. When more peers are there, recover again, in another home (--home), to look for it.")
 	}
-	fmt.Fprintf(a.out, "The drive is back. Mount it:\n\n  skep%s mount DIR\n", a.homeFlag())
+	fmt.Fprintf(a.out, "The drive is back. Mount it:\n\n  skep%s mount DIR\n", a.sameFlags())
 }

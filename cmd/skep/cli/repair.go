@@ -53,7 +53,7 @@ how many of these are being rebuilt.`, Example: `  skep repair status
 	}}
 	status.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	cmd.AddCommand(
-		set("pause", "Rebuild nothing until resumed", `Rebuilds nothing until skep repair resume, or until the daemon is started again.
+		set("pause", "Rebuild nothing until resumed", `Rebuilds nothing until skep repair resume, also when the daemon is started again.
 Repairs that are under way go on; holders are still asked what they have.`, true),
 		set("resume", "Go on rebuilding", "Goes on with the repair of what was lost, after skep repair pause.", false),
 		status)

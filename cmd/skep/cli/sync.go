@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +23,9 @@ out again, if it is here. Else it says what is missing, and exits with 1.`,
   skep sync --timeout 10m && poweroff`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout < 0 {
+				return usageError{fmt.Errorf("--timeout %v: it cannot be negative", timeout)}
+			}
 			return a.sync(cmd.Context(), timeout)
 		},
 	}
@@ -30,10 +35,16 @@ out again, if it is here. Else it says what is missing, and exits with 1.`,
 
 // sync waits until everything is out.
 func (a *app) sync(ctx context.Context, timeout time.Duration) error {
-	return a.waiting(ctx, func() error {
+	err := a.waiting(ctx, func() error {
 		return a.call(ctx, "/v1/sync", control.Sync{Timeout: timeout}, nil)
 	}, uploading)
+	if errors.Is(err, context.Canceled) {
+		err = errInterruptedSync
+	}
+	return err
 }
+
+var errInterruptedSync = errors.New("interrupted: not everything is known to be out; the daemon goes on uploading")
 
 // uploading is how far an upload is, or, while none can begin, the reading of
 // the block index.

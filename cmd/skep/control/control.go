@@ -229,6 +229,9 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
 			return fmt.Errorf("%w: it ended before it answered", ErrNotRunning)
 		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("the daemon did not answer: %w", ctx.Err())
+		}
 		var u *url.Error
 		if errors.As(err, &u) {
 			err = u.Err

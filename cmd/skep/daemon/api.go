@@ -27,8 +27,7 @@ func (d *Daemon) routes() http.Handler {
 		if d.repair == nil {
 			return struct{}{}, errNoDrive
 		}
-		d.repair.Pause(in.Pause)
-		return struct{}{}, nil
+		return struct{}{}, d.pauseRepair(in.Pause)
 	}))
 	mux.Handle("/v1/down", control.Handler(func(context.Context, struct{}) (control.Pending, error) {
 		d.mu.Lock()

@@ -47,6 +47,7 @@ type Daemon struct {
 	looking  sync.Mutex                   // held while all is looked through for what holders have lost
 	lost     atomic.Pointer[reseal.Found] // by the newest such look; nil before it
 	listener net.Listener
+	changing sync.Mutex // held while the settings of the home are changed
 
 	mu       sync.Mutex // guards all below
 	mounts   map[string]*mounted
@@ -170,6 +171,18 @@ func (d *Daemon) services() []service {
 	}
 	all = append(all, d.drive.services()...)
 	return append(all, service{"repair", d.repair.Run}, service{"health", d.saveHealth}, service{"lost content", d.watchLost})
+}
+
+// changeSettings changes what later runs find in the settings of the home.
+func (d *Daemon) changeSettings(change func(*home.Settings)) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	s, err := d.home.Settings()
+	if err != nil {
+		return err
+	}
+	change(&s)
+	return d.home.SaveSettings(s)
 }
 
 // Stop makes Run return.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"skep/chunker/secret"
+	"skep/cmd/skep/home"
 	"skep/repair/health"
 	"skep/repair/run"
 )
@@ -19,7 +20,7 @@ func newRepair(d *Daemon) *run.Loop {
 	if err != nil {
 		d.log.Warn("what was known of holders is begun anew", "err", err)
 	}
-	return run.New(run.Config{
+	loop := run.New(run.Config{
 		Health:     health.Config{Self: d.net.self, Seed: secret.New(), DeadAfter: time.Duration(d.settings.DeadAfter)},
 		Account:    account{d.drive},
 		Holders:    d.net.client,
@@ -31,6 +32,15 @@ func newRepair(d *Daemon) *run.Loop {
 		Log:        d.log,
 		Saved:      saved,
 	})
+	loop.Pause(d.settings.RepairPaused)
+	return loop
+}
+
+// pauseRepair has nothing rebuilt, or goes on with it, in later runs too.
+func (d *Daemon) pauseRepair(pause bool) error {
+	err := d.changeSettings(func(s *home.Settings) { s.RepairPaused = pause })
+	d.repair.Pause(pause)
+	return err
 }
 
 // saveHealth keeps what is known of holders, now and then and at the end.

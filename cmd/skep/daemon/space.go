@@ -14,6 +14,7 @@ import (
 	"skep/chunker/dag"
 	"skep/chunker/group"
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/home"
 	"skep/net/peers"
 	"skep/net/place"
 )
@@ -175,12 +176,7 @@ func (d *Daemon) SetCache(limit int64) error {
 	if d.drive == nil {
 		return errNoDrive
 	}
-	s, err := d.home.Settings()
-	if err != nil {
-		return err
-	}
-	s.Cache = limit
-	if err := d.home.SaveSettings(s); err != nil {
+	if err := d.changeSettings(func(s *home.Settings) { s.Cache = limit }); err != nil {
 		return err
 	}
 	d.drive.keeper.SetLimit(limit)

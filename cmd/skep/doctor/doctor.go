@@ -57,8 +57,8 @@ func Home(h home.Dir) Finding {
 	if err := h.Fits(); err != nil {
 		return broken(err.Error(), "choose a shorter path with --home or SKEP_HOME")
 	}
-	if h.Permitted() != nil {
-		return broken(string(h)+" is another user's", "become the user whom it belongs to")
+	if e, ok := errors.AsType[*home.AccessError](h.Accessible()); ok {
+		return broken(string(h)+" "+e.Says, e.Do)
 	}
 	st, err := os.Stat(string(h))
 	switch {
@@ -113,8 +113,8 @@ func Daemon(h home.Dir, ask func() error) Finding {
 	switch {
 	case err == nil:
 		return f
-	case h.Permitted() != nil:
-		f.Verdict, f.Says = Odd, "is another user's to ask"
+	case h.Accessible() != nil:
+		f.Verdict, f.Says = Odd, "cannot be asked by this user"
 		return f
 	case !h.Exists():
 		f.Says = "there is none, as there is no home"

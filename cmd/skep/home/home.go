@@ -66,15 +66,6 @@ func (d Dir) Fits() error {
 	return nil
 }
 
-// Permitted reports, as an error, that the home is there and is another user's.
-func (d Dir) Permitted() error {
-	err := unix.Access(string(d), unix.R_OK|unix.W_OK|unix.X_OK)
-	if errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("home %s: %w: become the user whom it belongs to, or choose another one with --home", d, err)
-	}
-	return nil
-}
-
 // Log is where a daemon in the background writes its log.
 func (d Dir) Log() string { return d.Path("daemon.log") }
 
@@ -92,6 +83,8 @@ type Settings struct {
 	Domain string `json:"domain,omitempty"`
 	// DeadAfter is the one time scale of health; 0 is the default.
 	DeadAfter Duration `json:"dead_after,omitempty"`
+	// RepairPaused says that nothing is to be rebuilt.
+	RepairPaused bool `json:"repair_paused,omitempty"`
 }
 
 // Duration is a time.Duration that reads as "72h" in the settings.

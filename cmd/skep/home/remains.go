@@ -14,6 +14,34 @@ const begunFile = "begun"
 // made are what the making of a home leaves in it before the settings make it one.
 var made = []string{"keys", "keyring", "recovery", "state", "packs"}
 
+// Vacant reports, as an error, that a home cannot begin in a directory, as something
+// else is in it. A disk of its own may be there, and what an attempt left that did not
+// come to its end.
+func (d Dir) Vacant() error {
+	if d.Exists() {
+		return fmt.Errorf("%w: %s; choose another one with --home", ErrExists, d)
+	}
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	if _, err := os.Stat(d.Path(begunFile)); err == nil {
+		return nil
+	}
+	if err := d.unclaimed(); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			return fmt.Errorf("%s has other things in it (%q), and a home is for skep alone: choose a new or an empty directory with --home", d, e.Name())
+		}
+	}
+	return nil
+}
+
 // Begin prepares a directory to become a home. What an attempt left there that did
 // not come to its end is removed; what is left of another home is not touched, and
 // refused.
@@ -36,12 +64,20 @@ func (d Dir) Begin() error {
 }
 
 func (d Dir) begin() error {
+	if err := d.unclaimed(); err != nil {
+		return err
+	}
+	return d.WriteFile(begunFile, nil)
+}
+
+// unclaimed reports, as an error, that another home was there.
+func (d Dir) unclaimed() error {
 	for _, name := range made {
 		if _, err := os.Stat(d.Path(name)); err == nil {
 			return fmt.Errorf("%s has what is left of another home (%s), which has lost its settings; choose another one with --home", d, name)
 		}
 	}
-	return d.WriteFile(begunFile, nil)
+	return nil
 }
 
 // ErrGone says that something is gone, or damaged, that a home is nothing without.
