@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,7 @@ func TestDemo(t *testing.T) {
 	t.Run("at a bad place", func(t *testing.T) {
 		dir := harness.Dir(t)
 		write(t, filepath.Join(dir, "file"), "mine")
-		for place, says := range map[string]string{dir: "not empty", filepath.Join(dir, "file"): "not a directory"} {
+		for place, says := range map[string]string{dir: "not empty; choose", filepath.Join(dir, "file"): "not a directory"} {
 			r := harness.Skep(t, "demo", place)
 			r.Fails(t, 1, says)
 			if strings.Contains(r.Stdout, "Starting") {
@@ -53,6 +54,15 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("homes: %v", homes)
 	}
 	harness.Skep(t, "--home", homes[0], "sync", "--timeout", "60s").OK(t)
+	harness.Until(t, 60*time.Second, "a peer is named that holds something", func() (bool, string) {
+		b, err := os.ReadFile(log)
+		must(t, err)
+		_, said, _ := strings.Cut(string(b), "\n  kill ")
+		var pid int
+		n, _ := fmt.Sscan(said, &pid)
+		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return n == 1 && err == nil && strings.Contains(string(cmdline), "peer"), string(b)
+	})
 	must(t, cmd.Process.Signal(os.Interrupt))
 	select {
 	case err := <-ended:

@@ -8,13 +8,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/say"
 	"skep/fs/mount"
 )
 
@@ -54,8 +57,11 @@ type demo struct {
 	dir   string
 	made  bool // the mountpoint is ours to remove
 	mount string
-	procs []*process
+	procs []*process // of the peers, then that of the drive
+	ids   []string   // of the peers
 }
+
+func (d *demo) home() string { return filepath.Join(d.dir, "home") }
 
 // process is one of the demo's.
 type process struct {
@@ -81,6 +87,9 @@ func (a *app) runDemo(ctx context.Context, mountpoint string, n int, deadAfter t
 	if n < 1 || n > 64 {
 		return usageError{fmt.Errorf("--peers %d: between 1 and 64", n)}
 	}
+	if deadAfter < time.Second {
+		return usageError{fmt.Errorf("--dead-after %v: at least a second", deadAfter)}
+	}
 	d := &demo{a: a, mount: mountpoint}
 	if d.exe, err = os.Executable(); err != nil {
 		return err
@@ -101,19 +110,55 @@ func (a *app) runDemo(ctx context.Context, mountpoint string, n int, deadAfter t
 		return err
 	}
 	d.explain(n)
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(a.out, "\nTaking everything away …")
-	case <-d.procs[len(d.procs)-1].ended:
-		fmt.Fprintln(a.out, "The drive was unmounted; taking everything away …")
-	}
+	d.untilEnd(ctx)
 	return nil
+}
+
+// untilEnd waits for the end of the demo. When peers hold something it says which one
+// to take away.
+func (d *demo) untilEnd(ctx context.Context) {
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			fmt.Fprintln(d.a.out, "\nTaking everything away …")
+			return
+		case <-d.procs[len(d.procs)-1].ended:
+			fmt.Fprintln(d.a.out, "The drive was unmounted; taking everything away …")
+			return
+		case <-look.C:
+		}
+		if pid := d.mostHeld(ctx); pid != 0 {
+			look.Stop()
+			fmt.Fprintf(d.a.out, "The peers hold something now. Take one of them away, and see in status how it heals:\n\n  kill %d\n\n", pid)
+		}
+	}
+}
+
+// mostHeld is the process of the peer that holds most of the drive; 0 while none does.
+func (d *demo) mostHeld(ctx context.Context) (pid int) {
+	var s control.Status
+	if control.NewClient(filepath.Join(d.home(), "control.sock")).Call(ctx, "/v1/status", struct{}{}, &s) != nil {
+		return 0
+	}
+	most := 0
+	for _, p := range s.Peers {
+		if at := slices.Index(d.ids, p.ID); at >= 0 && p.Shards > most {
+			pid, most = d.procs[at].Process.Pid, p.Shards
+		}
+	}
+	return pid
 }
 
 // point makes the mountpoint, or checks the one that is there.
 func (d *demo) point() error {
 	if _, err := os.Stat(d.mount); !errors.Is(err, os.ErrNotExist) {
-		return mount.Check(d.mount, mount.Options{})
+		err := mount.Check(d.mount, mount.Options{})
+		if errors.Is(err, mount.ErrNotEmpty) {
+			err = fmt.Errorf("%s: %w; choose an empty directory, or one that is not there yet", d.mount, mount.ErrNotEmpty)
+		}
+		return err
 	}
 	if err := os.MkdirAll(d.mount, 0o755); err != nil {
 		return err
@@ -126,7 +171,7 @@ func (d *demo) start(ctx context.Context, n int, deadAfter time.Duration) error 
 	if err := d.point(); err != nil {
 		return err
 	}
-	fmt.Fprintf(d.a.out, "Starting %d peers …\n", n)
+	fmt.Fprintf(d.a.out, "Starting %s …\n", say.Count(n, "peer"))
 	var bootstrap string
 	g := d.a.gauge()
 	defer g.end()
@@ -139,10 +184,11 @@ func (d *demo) start(ctx context.Context, n int, deadAfter time.Duration) error 
 		if i == 0 {
 			bootstrap = addr
 		}
+		d.ids = append(d.ids, addr[strings.LastIndexByte(addr, '/')+1:])
 	}
 	g.show(meter{what: "starting peers", done: int64(n), of: int64(n)})
 	g.end()
-	home := filepath.Join(d.dir, "home")
+	home := d.home()
 	words := filepath.Join(d.dir, "words.txt")
 	err := d.run(ctx, "init", "--home", home, "--words-file", words, "--bootstrap", bootstrap, "--offer", "0",
 		"--listen", "/ip4/127.0.0.1/tcp/0", "--dead-after", deadAfter.String())
@@ -249,21 +295,22 @@ func (d *demo) run(ctx context.Context, argv ...string) error {
 }
 
 func (d *demo) explain(n int) {
-	home := filepath.Join(d.dir, "home")
-	fmt.Fprintf(d.a.out, `
-The drive is mounted at %s, on a swarm of %d peers on this computer.
-
-Try, in another terminal:
-
-  cp -a /etc/hosts %s/            copy something into it
-  export SKEP_HOME=%s
-  %s sync                         wait until it is safely out
-  %s status                       see what is where
-  kill %d                          take a peer away; status shows how it heals
-
-The recovery words are in %s.
-Ctrl-C ends the demo and takes everything away.
-`, d.mount, n, d.mount, home, d.exe, d.exe, d.procs[min(2, len(d.procs)-1)].Process.Pid, filepath.Join(d.dir, "words.txt"))
+	fmt.Fprintf(d.a.out, "\nThe drive is mounted at %s, on a swarm of %s on this computer.\n\nTry, in another terminal:\n\n",
+		d.mount, say.Count(n, "peer"))
+	exe := mount.Quote(d.exe)
+	lines := [][2]string{
+		{"cp -a /etc/hosts " + mount.Quote(d.mount) + "/", "copy something into it"},
+		{"export SKEP_HOME=" + mount.Quote(d.home()), "for what follows"},
+		{exe + " sync", "wait until it is safely out"},
+		{exe + " status", "see what is where, and who holds it"},
+	}
+	w := tabwriter.NewWriter(d.a.out, 0, 0, 3, ' ', 0)
+	for _, l := range lines {
+		fmt.Fprintf(w, "  %s\t%s\n", l[0], l[1])
+	}
+	_ = w.Flush() // what cannot be written is told at the end
+	fmt.Fprintf(d.a.out, "\nThe recovery words are in %s.\nCtrl-C ends the demo and takes everything away.\n\n",
+		filepath.Join(d.dir, "words.txt"))
 }
 
 // clean ends the processes, the drive's first, and removes what the demo made.
