@@ -102,11 +102,14 @@ fuzz:
 	done
 
 # The program, what mount(8) and /etc/fstab call, and a unit for
-# "systemctl --user enable --now skep".
+# "systemctl --user enable --now skep", where systemd looks for it also if PREFIX is
+# ~/.local.
+install: prefix = $(patsubst ~/%,$(HOME)/%,$(PREFIX))
 install: build
-	install -D -m 755 bin/skep $(DESTDIR)$(PREFIX)/bin/skep
-	install -D -m 644 cmd/skep/systemd/skep.service $(DESTDIR)$(PREFIX)/lib/systemd/user/skep.service
-	@install -d $(DESTDIR)/sbin && ln -sf $(PREFIX)/bin/skep $(DESTDIR)/sbin/mount.fuse.skep || \
+	install -D -m 755 bin/skep $(DESTDIR)$(prefix)/bin/skep
+	sed 's|=skep |=$(prefix)/bin/skep |' cmd/skep/systemd/skep.service | \
+		install -D -m 644 /dev/stdin $(DESTDIR)$(prefix)/share/systemd/user/skep.service
+	@{ install -d $(DESTDIR)/sbin && ln -sf $(prefix)/bin/skep $(DESTDIR)/sbin/mount.fuse.skep; } 2>/dev/null || \
 		echo "without root, mount(8) and /etc/fstab will not know skep; \"skep mount\" does not need them"
 
 clean:
