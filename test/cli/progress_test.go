@@ -37,4 +37,9 @@ func TestProgress(t *testing.T) {
 	if s := d.Status(t); s.PendingFiles > 0 {
 		t.Errorf("%d changes are pending after umount --wait", s.PendingFiles)
 	}
+	d.Stop(t)
+	shown := onTerminal("fsck")
+	for _, step := range []string{"checking names", "counting references", "checking files", "checking packs of metadata"} {
+		says(t, shown, step+" 100%")
+	}
 }

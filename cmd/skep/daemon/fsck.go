@@ -103,6 +103,7 @@ func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt FsckOptions) 
 			return r, err
 		}
 	}
+	c.endStep()
 	return r, nil
 }
 
@@ -121,8 +122,19 @@ type checker struct {
 	far Progress
 }
 
-// step begins a step of so many parts.
-func (c *checker) step(what string, of int64) { c.far = Progress{Step: what, Of: of} }
+// step begins a step of so many parts, of which there may be less, and ends the one
+// before.
+func (c *checker) step(what string, of int64) {
+	c.endStep()
+	c.far = Progress{Step: what, Of: of}
+}
+
+// endStep tells that nothing of the step is left.
+func (c *checker) endStep() {
+	if left := c.far.Of - c.far.Done; left > 0 {
+		c.did(left)
+	}
+}
 
 // did tells that n more parts of the step are done.
 func (c *checker) did(n int64) {
