@@ -8,56 +8,90 @@ import (
 	"skep/chunker/block"
 	"skep/chunker/blockindex"
 	"skep/chunker/group"
+	"skep/chunker/link"
 )
 
-// NewEntries returns the index entries of the blocks that are in no segment
-// yet, sorted.
-func (t *Table) NewEntries() ([]blockindex.Entry, error) {
-	hashes, err := t.some(tableNew, 1<<31)
-	if err != nil {
-		return nil, err
-	}
-	var out []blockindex.Entry
-	for _, h := range hashes {
-		b, ok, err := t.Get(h)
-		if err != nil {
+// CountNew is how many blocks are in no segment of the index yet.
+func (t *Table) CountNew() (n int, err error) {
+	err = t.st.Scan([]byte{tableNew}, []byte{tableNew + 1}, func(_, _ []byte) bool {
+		n++
+		return true
+	})
+	return n, err
+}
+
+// NewEntries are the index entries of the blocks that are in no segment yet, sorted.
+// The account may change while they are read.
+func (t *Table) NewEntries() blockindex.Entries {
+	return t.entries(tableNew, func(k, _ []byte) ([]blockindex.Entry, error) {
+		b, ok, err := t.Get(link.Hash(k[1:]))
+		if !ok || err != nil || len(b.Places) == 0 {
 			return nil, err
 		}
-		if ok && len(b.Places) > 0 {
-			out = append(out, blockindex.Entry{Link: b.Link, Tag: b.Tag, Place: b.Places[0]})
+		return b.entries()[:1], nil
+	})
+}
+
+// Entries are the index entries of all blocks, sorted. The account may change while
+// they are read.
+func (t *Table) Entries() blockindex.Entries {
+	return t.entries(tableBlock, func(_, v []byte) ([]blockindex.Entry, error) {
+		b, err := decodeBlock(v)
+		all := b.entries()
+		slices.SortFunc(all, blockindex.Compare) // by place
+		return all, err
+	})
+}
+
+// entries are those of one row of a table after the other.
+func (t *Table) entries(table byte, of func(k, v []byte) ([]blockindex.Entry, error)) blockindex.Entries {
+	return func(yield func(blockindex.Entry, error) bool) {
+		var bad error
+		err := t.st.Scan([]byte{table}, []byte{table + 1}, func(k, v []byte) bool {
+			if len(k) != 33 {
+				return true
+			}
+			all, err := of(k, v)
+			if bad = err; err != nil {
+				return false
+			}
+			for _, e := range all {
+				if !yield(e, nil) {
+					bad = errEnough
+					return false
+				}
+			}
+			return true
+		})
+		if err = errors.Join(err, bad); err != nil && !errors.Is(err, errEnough) {
+			yield(blockindex.Entry{}, err)
 		}
 	}
-	return out, nil
 }
 
-// Entries returns the index entries of all blocks, sorted.
-func (t *Table) Entries() ([]blockindex.Entry, error) {
-	var out []blockindex.Entry
-	var bad error
-	err := t.st.Scan([]byte{tableBlock}, []byte{tableBlock + 1}, func(_, v []byte) bool {
-		var b Block
-		b, bad = decodeBlock(v)
-		for _, p := range b.Places {
-			out = append(out, blockindex.Entry{Link: b.Link, Tag: b.Tag, Place: p})
-		}
-		return bad == nil
-	})
-	slices.SortFunc(out, blockindex.Compare) // by place, too
-	return out, errors.Join(err, bad)
+var errEnough = errors.New("nobody wants more")
+
+// entries are the index entries of a block, the newest first.
+func (b *Block) entries() []blockindex.Entry {
+	out := make([]blockindex.Entry, len(b.Places))
+	for i, p := range b.Places {
+		out[i] = blockindex.Entry{Link: b.Link, Tag: b.Tag, Place: p}
+	}
+	return out
 }
 
-// Indexed says that these entries are in a segment of a published commit.
-func (t *Table) Indexed(entries []blockindex.Entry) error {
+// Indexed says that all NewEntries are in a segment of a published commit, but for
+// those at places that are later.
+func (t *Table) Indexed(later func(blockindex.Place) bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b state.Batch
 	b.Freeing()
-	for _, e := range entries {
-		row, ok, err := t.Get(e.Link.Hash)
+	for e, err := range t.NewEntries() {
 		if err != nil {
 			return err
 		}
-		if ok && len(row.Places) > 0 && row.Places[0] == e.Place {
+		if !later(e.Place) {
 			b.Delete(hashKey(tableNew, e.Link.Hash))
 		}
 		if b.Size() > 1<<20 {
@@ -65,6 +99,7 @@ func (t *Table) Indexed(entries []blockindex.Entry) error {
 				return err
 			}
 			b.Reset()
+			b.Freeing()
 		}
 	}
 	if b.Len() == 0 {
@@ -96,10 +131,10 @@ func (t *Table) Learn(entries []blockindex.Entry) error {
 		if dead || hasPlace(b, e.Place) {
 			continue
 		}
-		b.Link, b.Tag = e.Link, e.Tag
-		b.Places = append(b.Places, e.Place)
+		b.Link, b.Places = e.Link, append(b.Places, e.Place)
 		c.b.Put(memberKey(e.Place, e.Link.Hash), nil)
-		if e.Tag != (block.Tag{}) {
+		if e.Tag != (block.Tag{}) { // else it is named by a locator
+			b.Tag = e.Tag
 			c.b.Put(tagKey(e.Tag), e.Link.Hash[:])
 		}
 		if err := c.learned(b, e); err != nil {

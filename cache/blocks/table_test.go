@@ -462,27 +462,35 @@ func TestNewEntries(t *testing.T) {
 	if err := tab.AddPack(Pack{Group: modelGroup, Number: 3}, []Stored{s}); err != nil {
 		t.Fatal(err)
 	}
+	fresh := func() (out []blockindex.Entry) {
+		for e, err := range tab.NewEntries() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, e)
+		}
+		return out
+	}
 	want := blockindex.Entry{Link: l, Tag: s.Tag, Place: blockindex.Place{Group: modelGroup, Number: 3, Offset: 16, Length: 100}}
-	fresh, err := tab.NewEntries()
-	if err != nil || !slices.Equal(fresh, []blockindex.Entry{want}) {
-		t.Fatalf("%v, %v", fresh, err)
+	if fresh := fresh(); !slices.Equal(fresh, []blockindex.Entry{want}) {
+		t.Fatalf("%v", fresh)
 	}
 	// Moved meanwhile: the new place is in no segment.
 	s.Offset = 500
 	if err := tab.AddPack(Pack{Group: modelGroup, Number: 4}, []Stored{s}); err != nil {
 		t.Fatal(err)
 	}
-	if err := tab.Indexed(fresh); err != nil {
+	if err := tab.Indexed(func(p blockindex.Place) bool { return p.Number == 4 }); err != nil {
 		t.Fatal(err)
 	}
-	if fresh, err = tab.NewEntries(); err != nil || len(fresh) != 1 || fresh[0].Place.Number != 4 {
-		t.Fatalf("%v, %v", fresh, err)
+	if fresh := fresh(); len(fresh) != 1 || fresh[0].Place.Number != 4 {
+		t.Fatalf("%v", fresh)
 	}
-	if err := tab.Indexed(fresh); err != nil {
+	if err := tab.Indexed(func(blockindex.Place) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
-	if fresh, err = tab.NewEntries(); err != nil || len(fresh) != 0 {
-		t.Fatalf("%v, %v", fresh, err)
+	if n, err := tab.CountNew(); err != nil || n != 0 || len(fresh()) != 0 {
+		t.Fatalf("%d are new, %v", n, err)
 	}
 }
 

@@ -44,10 +44,11 @@ type Reader struct {
 	units  *unitCache
 	chunks chunkCache
 
-	mu      sync.Mutex // guards the next three
+	mu      sync.Mutex // guards all below
 	newest  *commit.Commit
 	at      commit.Locator // of newest
 	learned map[link.Hash]bool
+	lists   map[link.Hash][]commit.Piece // of pieces of the index, read lately
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.
@@ -56,7 +57,7 @@ func (*Reader) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "readthrou
 // New returns a Reader for a drive whose names are keyed with names; source may
 // be nil where there is no swarm.
 func New(table *blocks.Table, packs *packfiles.Store, source Source, names secret.Key) *Reader {
-	r := &Reader{table: table, packs: packs, source: source, names: names, units: newUnitCache(), learned: map[link.Hash]bool{}}
+	r := &Reader{table: table, packs: packs, source: source, names: names, units: newUnitCache(), learned: map[link.Hash]bool{}, lists: map[link.Hash][]commit.Piece{}}
 	r.chunks.r = r
 	return r
 }
@@ -228,79 +229,11 @@ func (r *Reader) learnFor(ctx context.Context, h link.Hash) (err error) {
 		return nil
 	}
 	for i := len(c.Segments) - 1; i >= 0 && ctx.Err() == nil; i-- {
-		p := pieceFor(c.Segments[i].Pieces, h)
-		if p < 0 {
-			continue
-		}
-		if lerr := r.learn(ctx, c.Segments[i].Pieces[p].At.In(at)); lerr != nil {
+		if lerr := r.learnIn(ctx, c.Segments[i], at, h); lerr != nil {
 			err = fmt.Errorf("block index: %w", lerr)
 		}
 	}
 	return err
-}
-
-// pieceFor returns the piece of a segment that would name h; -1 for none.
-func pieceFor(pieces []commit.Piece, h link.Hash) int {
-	lo, hi := 0, len(pieces) // pieces[:lo] begin at or before h
-	for lo < hi {
-		mid := (lo + hi) / 2
-		if string(pieces[mid].First[:]) <= string(h[:]) {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo - 1
-}
-
-// learn enters one piece of the index into the account, once.
-func (r *Reader) learn(ctx context.Context, at commit.Locator) error {
-	r.mu.Lock()
-	done := r.learned[at.Link.Hash]
-	r.mu.Unlock()
-	if done {
-		return nil
-	}
-	plain, err := r.At(ctx, at)
-	if err != nil {
-		return err
-	}
-	entries, err := blockindex.Decode(plain)
-	if err != nil {
-		return err
-	}
-	if err := r.table.Learn(entries); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	r.learned[at.Link.Hash] = true
-	r.mu.Unlock()
-	return nil
-}
-
-// LearnAll enters the whole index of the newest commit into the account, piece
-// by piece. Progress, if not nil, is told after each.
-func (r *Reader) LearnAll(ctx context.Context, progress func(done, total int)) error {
-	c, at := r.Commit()
-	if c == nil {
-		return nil
-	}
-	total, done := 0, 0
-	for _, s := range c.Segments {
-		total += len(s.Pieces)
-	}
-	for i := len(c.Segments) - 1; i >= 0; i-- {
-		for _, p := range c.Segments[i].Pieces {
-			if err := r.learn(ctx, p.At.In(at)); err != nil {
-				return fmt.Errorf("block index: %w", err)
-			}
-			done++
-			if progress != nil {
-				progress(done, total)
-			}
-		}
-	}
-	return nil
 }
 
 // Dir implements tree.Content.

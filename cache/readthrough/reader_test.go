@@ -322,18 +322,16 @@ func (p *packs) published(t testing.TB, n uint16, lists ...[]blockindex.Entry) (
 	for _, entries := range lists {
 		seg := commit.Segment{Count: uint64(len(entries))}
 		for half := range slices.Chunk(entries, max(1, len(entries)/2)) { // pieces that are smaller than need be
-			for _, piece := range blockindex.Encode(half) {
-				s, err := sealer.Seal(link.CBOR, piece, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				off, err := b.Add(s)
-				if err != nil {
-					t.Fatal(err)
-				}
-				seg.Pieces = append(seg.Pieces, commit.Piece{First: half[0].Link.Hash, At: commit.Locator{Group: theGroup, Number: n, Class: 22,
-					Coding: erasure.NewCoding(1, 1), Offset: off, Length: uint32(len(s.Ciphertext)), Link: s.Link}})
+			s, err := sealer.Seal(link.CBOR, blockindex.Encode(half), nil)
+			if err != nil {
+				t.Fatal(err)
 			}
+			off, err := b.Add(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seg.Pieces = append(seg.Pieces, commit.Piece{First: half[0].Link.Hash, At: commit.Locator{Group: theGroup, Number: n, Class: 22,
+				Coding: erasure.NewCoding(1, 1), Offset: off, Length: uint32(len(s.Ciphertext)), Link: s.Link}})
 		}
 		segments = append(segments, seg)
 	}

@@ -27,13 +27,13 @@ func Adopt(st *state.Store, table *blocks.Table, h commit.Head, signed []byte, r
 			return fmt.Errorf("group table: %w", err)
 		}
 	}
-	own := []blockindex.Entry{entryAt(h.Commit)}
+	own := []blockindex.Entry{readthrough.EntryAt(h.Commit)}
 	if err := beganPacks(table, h.Commit); err != nil {
 		return err
 	}
 	for _, s := range c.Segments {
 		for _, p := range s.Pieces {
-			own = append(own, entryAt(p.At.In(h.Commit)))
+			own = append(own, readthrough.EntryAt(p.At.In(h.Commit)))
 		}
 	}
 	for _, g := range c.Groups {
@@ -41,7 +41,7 @@ func Adopt(st *state.Store, table *blocks.Table, h commit.Head, signed []byte, r
 		if err := beganPacks(table, at); err != nil {
 			return err
 		}
-		own = append(own, entryAt(at))
+		own = append(own, readthrough.EntryAt(at))
 	}
 	if err := table.BeginRecount(own); err != nil {
 		return err
@@ -110,10 +110,6 @@ func beganPacks(table *blocks.Table, at commit.Locator) error {
 		g.Packs = max(g.Packs, at.Number+1)
 		return nil
 	})
-}
-
-func entryAt(l commit.Locator) blockindex.Entry {
-	return blockindex.Entry{Link: l.Link, Place: blockindex.Place{Group: l.Group, Number: l.Number, Offset: l.Offset, Length: l.Length}}
 }
 
 // adoptGroups enters one piece of the group table; groups that are known

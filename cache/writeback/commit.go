@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"skep/cache/tree"
 	"skep/chunker/blockindex"
@@ -85,14 +86,14 @@ func (e *Engine) make(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	indexed, err := e.finish(ctx, next, old, oldAt)
+	own, err := e.finish(ctx, next, old, oldAt)
 	if err != nil {
 		return err
 	}
 	if err := e.publishIntended(ctx, moved); err != nil {
 		return err
 	}
-	if err := e.settle(ctx, w, indexed); err != nil {
+	if err := e.settle(ctx, w, own); err != nil {
 		return err
 	}
 	for root := range w.anew {
@@ -182,50 +183,50 @@ func (w *work) build(ctx context.Context, old *commit.Commit) (commit.Commit, er
 }
 
 // finish writes the block index's new segment, the group table and the commit
-// into the last pack, and intends the commit. It returns what the new segment has
-// that no older one had.
-func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) ([]blockindex.Entry, error) {
+// into the last packs, and intends the commit. It returns these: the segment has all
+// that no older one had, but for what lies in them.
+func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) ([]packID, error) {
 	if old != nil {
 		c.Parents = []link.Link{oldAt.Link}
 	}
-	p, indexed, err := e.tail(ctx, c, old, oldAt)
+	p, err := e.tail(ctx, c, old, oldAt)
 	for again := 0; errors.Is(err, errUnlisted) && again < 2; again++ { // the group is there now
-		p, indexed, err = e.tail(ctx, c, old, oldAt)
+		p, err = e.tail(ctx, c, old, oldAt)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return indexed, e.intend(p)
+	return p.sent, e.intend(p)
 }
 
-// tail writes the last pack of a commit.
-func (e *Engine) tail(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) (complete, []blockindex.Entry, error) {
+// tail writes the last packs of a commit.
+func (e *Engine) tail(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) (complete, error) {
 	last := &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, e.buffers.get(metadataClass.Size()))}
 	idle, err := e.table.Idle()
 	if err != nil {
-		return complete{}, nil, err
+		return complete{}, err
 	}
 	tail := &tailWriter{e: e, f: last, ctx: ctx, idle: idle}
-	indexed, err := tail.segments(&c, old, oldAt)
-	if err != nil {
-		return complete{}, nil, fmt.Errorf("block index: %w", err)
+	if err := tail.segments(&c, old, oldAt); err != nil {
+		return complete{}, fmt.Errorf("block index: %w", err)
 	}
 	if err := tail.groups(&c); err != nil {
-		return complete{}, nil, fmt.Errorf("group table: %w", err)
+		return complete{}, fmt.Errorf("group table: %w", err)
 	}
 	p, err := tail.commit(c)
 	if err != nil {
-		return complete{}, nil, fmt.Errorf("commit block: %w", err)
+		return complete{}, fmt.Errorf("commit block: %w", err)
 	}
-	return p, indexed, tail.listsAll(p)
+	return p, tail.listsAll(p)
 }
 
 // settle tells the tree and the account what the newest commit took. A crash
 // before its end costs another commit of the same: marks are cleared last, and
 // until there is a commit that was settled, or nothing is marked, nothing is given
 // up that rows of the tree may still name.
-func (e *Engine) settle(ctx context.Context, w *work, indexed []blockindex.Entry) error {
-	if err := e.table.Indexed(indexed); err != nil {
+func (e *Engine) settle(ctx context.Context, w *work, own []packID) error {
+	later := func(p blockindex.Place) bool { return slices.Contains(own, packID{p.Group, p.Number}) }
+	if err := e.table.Indexed(later); err != nil {
 		return err
 	}
 	if err := w.cut.Settle(ctx, w.done); err != nil {

@@ -89,6 +89,8 @@ type Engine struct {
 	groups  *semaphore.Weighted // of one: held for current, and to found or change groups, also over the network
 	current map[groupKind]group.Group
 
+	shape indexShape
+
 	// Used by Run alone:
 	journalMax int64 // when to write the journal anew
 	carried    int64 // bytes that it said again when it was cut last
@@ -134,7 +136,8 @@ type Progress struct {
 // tables.
 func New(cfg Config) (*Engine, error) {
 	e := &Engine{
-		cfg: cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
+		shape: wholeIndex,
+		cfg:   cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
 		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, anew: map[link.Link]bool{}, unread: unreadFiles{tried: map[tree.Ino]time.Time{}}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),

@@ -39,6 +39,12 @@ func (t *tailWriter) groups(c *commit.Commit) error {
 		t.listed[g.ID] = true
 		all[i].Dead.Union(t.idle[g.ID])
 	}
-	c.Groups, err = t.pieces(commit.EncodeGroups(all))
+	out := &spill{t: t}
+	for _, p := range commit.EncodeGroups(all) {
+		if err := out.add(p, nil); err != nil {
+			return err
+		}
+	}
+	c.Groups, err = out.end()
 	return err
 }

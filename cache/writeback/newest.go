@@ -80,6 +80,9 @@ type complete struct {
 	head   commit.Head
 	signed []byte
 	commit commit.Commit
+	// sent are its own packs, when it was made just now: no segment of its index has
+	// what lies in them.
+	sent []packID
 }
 
 func save(b *state.Batch, key []byte, h commit.Head, signed []byte) {

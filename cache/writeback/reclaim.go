@@ -234,5 +234,8 @@ func Children(l link.Link, plain []byte) ([]link.Link, error) {
 	if _, err := commit.DecodeGroups(plain); err == nil {
 		return nil, nil
 	}
+	if pieces, err := commit.DecodePieces(plain); err == nil {
+		return commit.Links(pieces), nil
+	}
 	return dag.Refs(l.Codec, plain)
 }

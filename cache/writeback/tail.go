@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"skep/cache/blocks"
 	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/chunker/link"
@@ -20,6 +21,7 @@ type tailWriter struct {
 
 	idle   map[group.ID]group.Bitmap // packs that nothing needs once the commit is out
 	listed map[group.ID]bool         // by the commit's group table
+	sent   []packID                  // the commit's own packs
 }
 
 // errUnlisted says that a pack of a commit came to lie in a group that was founded
@@ -49,6 +51,9 @@ func (t *tailWriter) put(plain []byte, refs []link.Link) (commit.Locator, error)
 	if l, ok, err := t.e.find(prep.Tag()); ok || err != nil {
 		return t.e.locate(commit.Locator{Link: l}), err // as it was in an earlier commit
 	}
+	if len(t.f.refs) > 0 && t.f.links+len(refs) > blocks.MaxRefs {
+		return commit.Locator{}, pack.ErrFull
+	}
 	prep.Compress(nil)
 	s := prep.Seal(nil)
 	off, err := t.f.b.Add(s)
@@ -56,6 +61,7 @@ func (t *tailWriter) put(plain []byte, refs []link.Link) (commit.Locator, error)
 		return commit.Locator{}, err
 	}
 	t.f.refs = append(t.f.refs, refs)
+	t.f.links += len(refs)
 	return commit.Locator{Offset: off, Length: uint32(len(s.Ciphertext)), Link: s.Link}, nil
 }
 
@@ -74,66 +80,110 @@ func (t *tailWriter) commit(c commit.Commit) (complete, error) {
 	if err != nil {
 		return p, err
 	}
-	where, err := newPacker(t.ctx, t.e).sendNow(t.f)
+	where, err := t.send(t.f)
 	if err != nil {
 		return p, err
 	}
+	p.sent = t.sent
 	p.head = commit.Head{Drive: t.e.cfg.Drive, Device: p.commit.Device, Number: c.Number, Time: c.Time, Commit: at.In(where)}
 	return p, nil
 }
 
-// pieces stores blocks that the commit names by locator. As many as fit go
-// into the commit's own pack; what is more goes into packs before it.
-func (t *tailWriter) pieces(plains [][]byte) ([]commit.Locator, error) {
-	out := make([]commit.Locator, 0, len(plains))
-	var extra *filling
-	var pending []int
-	send := func() error {
-		if extra == nil {
-			return nil
-		}
-		where, err := newPacker(t.ctx, t.e).sendNow(extra)
-		if err != nil {
-			return err
-		}
-		for _, i := range pending {
-			out[i] = out[i].In(where)
-		}
-		extra, pending = nil, nil
+// spill stores blocks that a commit names by locators, one after the other. As long
+// as they are few and small they wait for the commit's own pack; from then on all go
+// into packs before it, so that not more than one is in memory.
+type spill struct {
+	t       *tailWriter
+	waiting []plainBlock
+	size    int // of what is waiting
+
+	extra   *tailWriter // of the pack being filled; nil as long as all wait
+	at      []commit.Locator
+	pending []int // of at: those in extra
+}
+
+type plainBlock struct {
+	plain []byte
+	refs  []link.Link
+}
+
+func (s *spill) add(plain []byte, refs []link.Link) error {
+	if s.extra == nil && len(s.waiting) < s.t.e.shape.named && s.size+len(plain) <= metadataClass.Size()/4 {
+		s.waiting, s.size = append(s.waiting, plainBlock{plain, refs}), s.size+len(plain)
 		return nil
 	}
-	size := 0
-	for _, p := range plains {
-		size += len(p)
+	if s.extra == nil {
+		s.begin()
 	}
-	small := size <= metadataClass.Size()/4
-	for _, p := range plains {
-		if small {
-			l, err := t.put(p, nil)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, l)
-			continue
+	for _, w := range s.waiting {
+		if err := s.put(w); err != nil {
+			return err
 		}
-		if extra == nil {
-			extra = &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, nil)}
+	}
+	s.waiting = nil
+	return s.put(plainBlock{plain, refs})
+}
+
+// begin opens another pack.
+func (s *spill) begin() {
+	s.extra = &tailWriter{e: s.t.e, ctx: s.t.ctx, f: &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, nil)}}
+}
+
+func (s *spill) put(b plainBlock) error {
+	l, err := s.extra.put(b.plain, b.refs)
+	if errors.Is(err, pack.ErrFull) {
+		if err := s.send(); err != nil {
+			return err
 		}
-		l, err := (&tailWriter{e: t.e, f: extra, ctx: t.ctx}).put(p, nil)
-		if errors.Is(err, pack.ErrFull) {
-			if err := send(); err != nil {
-				return nil, err
-			}
-			extra = &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, nil)}
-			l, err = (&tailWriter{e: t.e, f: extra, ctx: t.ctx}).put(p, nil)
-		}
+		s.begin()
+		l, err = s.extra.put(b.plain, b.refs)
+	}
+	if err != nil {
+		return err
+	}
+	if l.Group == (group.ID{}) {
+		s.pending = append(s.pending, len(s.at))
+	}
+	s.at = append(s.at, l)
+	return nil
+}
+
+// send ends a pack, unless nothing came to lie in it.
+func (s *spill) send() error {
+	if len(s.pending) == 0 {
+		return nil
+	}
+	where, err := s.t.send(s.extra.f)
+	if err != nil {
+		return err
+	}
+	for _, i := range s.pending {
+		s.at[i] = s.at[i].In(where)
+	}
+	s.pending = nil
+	return nil
+}
+
+// end returns where all blocks are; those that waited come into the commit's own
+// pack.
+func (s *spill) end() ([]commit.Locator, error) {
+	for _, w := range s.waiting {
+		l, err := s.t.put(w.plain, w.refs)
 		if err != nil {
 			return nil, err
 		}
-		pending = append(pending, len(out))
-		out = append(out, l)
+		s.at = append(s.at, l)
 	}
-	return out, send()
+	return s.at, s.send()
+}
+
+// send stores a pack of the commit's own.
+func (t *tailWriter) send(f *filling) (commit.Locator, error) {
+	where, err := newPacker(t.ctx, t.e).sendNow(f)
+	if err == nil {
+		t.sent = append(t.sent, packID{where.Group, where.Number})
+	}
+	return where, err
 }
 
 // locate returns the newest place of a block that is named by a locator.

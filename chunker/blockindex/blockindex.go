@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"skep/chunker/block"
@@ -42,25 +43,48 @@ const (
 	version    = 1
 	headerSize = 8 // version, groups, entries
 	entrySize  = link.EncodedSize + 16 + 2 + 2 + 4 + 4
-
-	// pieceEntries is how many entries a piece has at most; with a group for
-	// every entry it still fits a block.
-	pieceEntries = 4096
 )
+
+// MaxPiece is how many entries a piece has at most; with a group for every entry it
+// still fits a block.
+const MaxPiece = 4096
+
+// Entries are entries one after the other, read as they are needed. An error is
+// the last of them.
+type Entries = iter.Seq2[Entry, error]
 
 // ErrCorrupt says that bytes are not a piece of a segment.
 var ErrCorrupt = errors.New("index segment is corrupt")
 
-// Encode cuts sorted entries into pieces.
-func Encode(sorted []Entry) [][]byte {
-	var out [][]byte
-	for part := range slices.Chunk(sorted, pieceEntries) {
-		out = append(out, encodePiece(part))
+// Cut makes pieces of sorted entries, of up to most each, and calls piece for each
+// one, with the hash of its first entry, before it reads on. It returns how many
+// entries there were.
+func Cut(sorted Entries, most int, piece func(first link.Hash, plain []byte) error) (count uint64, err error) {
+	part := make([]Entry, 0, most)
+	end := func() error {
+		if len(part) == 0 {
+			return nil
+		}
+		err := piece(part[0].Link.Hash, Encode(part))
+		part = part[:0]
+		return err
 	}
-	return out
+	for e, err := range sorted {
+		if err != nil {
+			return count, err
+		}
+		count++
+		if part = append(part, e); len(part) == most {
+			if err := end(); err != nil {
+				return count, err
+			}
+		}
+	}
+	return count, end()
 }
 
-func encodePiece(entries []Entry) []byte {
+// Encode makes one piece of up to MaxPiece sorted entries.
+func Encode(entries []Entry) []byte {
 	groups := map[group.ID]uint16{}
 	var order []group.ID
 	for _, e := range entries {
@@ -93,7 +117,7 @@ func Decode(b []byte) ([]Entry, error) {
 		return nil, fmt.Errorf("%w: header", ErrCorrupt)
 	}
 	ng, n := int(binary.LittleEndian.Uint16(b[2:])), int(binary.LittleEndian.Uint32(b[4:]))
-	if n > pieceEntries || ng > n || len(b) != headerSize+ng*32+n*entrySize {
+	if n > MaxPiece || ng > n || len(b) != headerSize+ng*32+n*entrySize {
 		return nil, fmt.Errorf("%w: %d groups and %d entries in %d bytes", ErrCorrupt, ng, n, len(b))
 	}
 	groups, rest := b[headerSize:headerSize+ng*32], b[headerSize+ng*32:]
@@ -120,22 +144,81 @@ func Decode(b []byte) ([]Entry, error) {
 	return out, nil
 }
 
-// Merge unites sorted lists and leaves out the entries that dead names.
-func Merge(lists [][]Entry, dead func(Place) bool) []Entry {
-	n := 0
-	for _, l := range lists {
-		n += len(l)
-	}
-	all := make([]Entry, 0, n)
-	for _, l := range lists {
-		for _, e := range l {
-			if !dead(e.Place) {
-				all = append(all, e)
+// Merge unites sorted entries and leaves out those that dead names. Of each source
+// it holds one entry.
+func Merge(dead func(Place) bool, sources ...Entries) Entries {
+	return func(yield func(Entry, error) bool) {
+		var m merger
+		defer func() { m.stop() }()
+		for _, s := range sources {
+			if err := m.add(s); err != nil {
+				yield(Entry{}, err)
+				return
+			}
+		}
+		var last Entry
+		for first := true; len(m.heads) > 0; {
+			e, err := m.next()
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			if dead(e.Place) || !first && Compare(e, last) == 0 {
+				continue
+			}
+			first, last = false, e
+			if !yield(e, nil) {
+				return
 			}
 		}
 	}
-	slices.SortFunc(all, Compare)
-	return slices.CompactFunc(all, func(a, b Entry) bool { return Compare(a, b) == 0 })
+}
+
+// merger walks several sources as one.
+type merger struct{ heads []head }
+
+// head is a source, and the entry that it stands on.
+type head struct {
+	Entry
+	next func() (Entry, error, bool)
+	stop func()
+}
+
+// add takes in a source, if it has anything.
+func (m *merger) add(s Entries) error {
+	next, stop := iter.Pull2(s)
+	m.heads = append(m.heads, head{next: next, stop: stop})
+	return m.forward(len(m.heads) - 1)
+}
+
+// forward moves a source to its next entry; at its end it goes.
+func (m *merger) forward(i int) error {
+	h := &m.heads[i]
+	e, err, ok := h.next()
+	if h.Entry = e; ok {
+		return err
+	}
+	h.stop()
+	m.heads = slices.Delete(m.heads, i, i+1)
+	return nil
+}
+
+// next is the least of the entries that the sources stand on.
+func (m *merger) next() (Entry, error) {
+	least := 0
+	for i := range m.heads {
+		if Compare(m.heads[i].Entry, m.heads[least].Entry) < 0 {
+			least = i
+		}
+	}
+	e := m.heads[least].Entry
+	return e, m.forward(least)
+}
+
+func (m *merger) stop() {
+	for _, h := range m.heads {
+		h.stop()
+	}
 }
 
 // MergeFrom says which segments, given the numbers of their entries from the

@@ -2,6 +2,7 @@ package blockindex
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"testing"
 
@@ -31,18 +32,22 @@ func TestMergedSegmentsAreTheUnion(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := drawEntries(t), drawEntries(t)
 		dead := func(p Place) bool { return p.Number == 3 }
-		m := Merge([][]Entry{a, b}, dead)
+		m := all(t, Merge(dead, each(a), each(b)))
 		if !slices.IsSortedFunc(m, Compare) {
 			t.Fatal("not sorted")
 		}
-		pieces := Encode(m)
 		var back []Entry
-		for _, p := range pieces {
+		most := rapid.IntRange(1, 70).Draw(t, "most")
+		count, err := Cut(each(m), most, func(first link.Hash, p []byte) error {
 			d, err := Decode(p)
-			if err != nil {
-				t.Fatal(err)
+			if err != nil || len(d) > most || d[0].Link.Hash != first {
+				t.Fatalf("a piece of %d entries: %v", len(d), err)
 			}
 			back = append(back, d...)
+			return nil
+		})
+		if err != nil || count != uint64(len(m)) {
+			t.Fatal(count, err)
 		}
 		if !slices.Equal(back, m) {
 			t.Fatal("came back different")
@@ -56,6 +61,81 @@ func TestMergedSegmentsAreTheUnion(t *testing.T) {
 			t.Fatal("more than the union")
 		}
 	})
+}
+
+func each(list []Entry) Entries {
+	return func(yield func(Entry, error) bool) {
+		for _, e := range list {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func all(t rapid.TB, in Entries) (out []Entry) {
+	for e, err := range in {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// A merge holds one entry of each source, and what is cut of it one piece, however
+// much there is; so does one that ends early, by an error or because nobody wants
+// more.
+func TestMergingStreams(t *testing.T) {
+	const sources, length, most = 7, 3000, 50
+	read, written, open := 0, 0, 0
+	errBroken := errors.New("broken")
+	source := func(n, fails int) Entries {
+		return func(yield func(Entry, error) bool) {
+			open++
+			defer func() { open-- }()
+			for i := range length {
+				read++
+				if ahead := read - written; ahead > sources+most {
+					t.Fatalf("%d entries were read ahead", ahead)
+				}
+				if i == fails {
+					yield(Entry{}, errBroken)
+					return
+				}
+				if !yield(entryOf(i*sources+n, n, 0), nil) {
+					return
+				}
+			}
+		}
+	}
+	for _, fails := range []int{-1, 0, 1000} {
+		read, written = 0, 0
+		var in []Entries
+		for n := range sources {
+			in = append(in, source(n, fails))
+		}
+		count, err := Cut(Merge(func(Place) bool { return false }, in...), most, func(_ link.Hash, p []byte) error {
+			entries, err := Decode(p)
+			written += len(entries)
+			return err
+		})
+		if open != 0 {
+			t.Errorf("%d sources are left open", open)
+		}
+		if fails < 0 && (err != nil || count != sources*length || written != sources*length) {
+			t.Errorf("%d entries, %d written: %v", count, written, err)
+		}
+		if fails >= 0 && !errors.Is(err, errBroken) {
+			t.Errorf("an error of a source was lost: %v", err)
+		}
+	}
+	for range Merge(func(Place) bool { return false }, source(0, -1), source(1, -1)) {
+		break
+	}
+	if open != 0 {
+		t.Errorf("%d sources are left open by who wants no more", open)
+	}
 }
 
 // However small the commits, segments stay few and merging stays cheap.
@@ -81,7 +161,7 @@ func TestMergePolicy(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(encodePiece([]Entry{entryOf(1, 2, 3), entryOf(4, 5, 6)}))
+	f.Add(Encode([]Entry{entryOf(1, 2, 3), entryOf(4, 5, 6)}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		entries, err := Decode(b)
 		if err != nil {

@@ -62,7 +62,7 @@ func (l Locator) check() error {
 	return nil
 }
 
-// Piece is one block of an index segment.
+// Piece is one block of an index segment, or a list of such.
 type Piece struct {
 	_     struct{}  `cbor:",toarray"`
 	First link.Hash // of its first entry
@@ -71,9 +71,38 @@ type Piece struct {
 
 // Segment is one sorted run of the block index.
 type Segment struct {
-	_      struct{} `cbor:",toarray"`
-	Count  uint64   // entries
+	_     struct{} `cbor:",toarray"`
+	Count uint64   // entries
+	// Lists says that Pieces are blocks that list pieces, as EncodePieces made them:
+	// what a commit says of its index stays short, however large that is.
+	Lists  bool
 	Pieces []Piece
+}
+
+// EncodePieces makes a list of pieces of a segment; their locators must stand alone.
+func EncodePieces(pieces []Piece) []byte { return record.Encode(pieces) }
+
+// DecodePieces reads a list of pieces.
+func DecodePieces(b []byte) ([]Piece, error) {
+	var out []Piece
+	if err := record.Decode(b, block.MaxPlain, &out); err != nil {
+		return nil, fmt.Errorf("list of index pieces: %w", err)
+	}
+	for _, p := range out {
+		if err := p.At.check(); err != nil {
+			return nil, fmt.Errorf("list of index pieces: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// Links are the blocks that pieces are.
+func Links(pieces []Piece) []link.Link {
+	out := make([]link.Link, len(pieces))
+	for i, p := range pieces {
+		out[i] = p.At.Link
+	}
+	return out
 }
 
 // Commit is a state of the drive.
@@ -136,9 +165,7 @@ func (c *Commit) Refs() ([]link.Link, error) {
 	add(root.Content)
 	add(c.Links)
 	for _, s := range c.Segments {
-		for _, p := range s.Pieces {
-			add(p.At.Link)
-		}
+		out = append(out, Links(s.Pieces)...)
 	}
 	for _, g := range c.Groups {
 		add(g.Link)

@@ -61,7 +61,7 @@ func TestCommitIsSigned(t *testing.T) {
 func TestRefs(t *testing.T) {
 	c := goldenCommit()
 	refs, err := c.Refs()
-	want := []link.Link{linkOf(link.DagPB, 1), linkOf(link.DagPB, 30), linkOf(link.CBOR, 40), linkOf(link.CBOR, 50), linkOf(link.CBOR, 60), linkOf(link.CBOR, 60)}
+	want := []link.Link{linkOf(link.DagPB, 1), linkOf(link.DagPB, 30), linkOf(link.CBOR, 40), linkOf(link.CBOR, 50), linkOf(link.CBOR, 60), linkOf(link.CBOR, 60), linkOf(link.CBOR, 60)}
 	if err != nil || !reflect.DeepEqual(refs, want) {
 		t.Errorf("%v, %v", refs, err)
 	}

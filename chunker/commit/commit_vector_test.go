@@ -53,6 +53,7 @@ func goldenCommit() commit.Commit {
 		Segments: []commit.Segment{
 			{Count: 4097, Pieces: []commit.Piece{{First: link.Hash{1}, At: locatorOf(40)}, {First: link.Hash{200}, At: locatorOf(50)}}},
 			{Count: 2, Pieces: []commit.Piece{{First: link.Hash{9}, At: here}}},
+			{Count: 1 << 30, Lists: true, Pieces: []commit.Piece{{First: link.Hash{10}, At: here}}},
 		},
 		Groups: []commit.Locator{here}, Files: 1234, Bytes: 5 << 40,
 	}
@@ -75,10 +76,17 @@ func goldenGroups() []group.Group {
 
 func TestVectors(t *testing.T) {
 	signed := goldenCommit().Sign(deviceKey())
-	vectors.Check(t, "commit", "signed commit with two segments and one piece of the group table", signed)
+	vectors.Check(t, "commit", "signed commit with three segments and one piece of the group table", signed)
 	want := goldenCommit()
 	want.Version, want.Device = 1, device()
 	if got, err := commit.Parse(signed); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+
+	pieces := []commit.Piece{{First: link.Hash{1}, At: locatorOf(40)}, {First: link.Hash{200}, At: locatorOf(50)}}
+	list := commit.EncodePieces(pieces)
+	vectors.Check(t, "pieces", "a list of two pieces of a segment", list)
+	if got, err := commit.DecodePieces(list); err != nil || !reflect.DeepEqual(got, pieces) {
 		t.Errorf("%+v, %v", got, err)
 	}
 
