@@ -65,19 +65,36 @@ func TestBootstrapPeerIsAway(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 5})
 	first := swarm.Peers[0]
 	d := swarm.NewDevice(t)
+	at := address(first.Addr)
+	if r := d.Skep(t, "mount", d.Mnt); r.Code != 0 || r.Stderr != "" {
+		t.Errorf("while it is there: %+v", r)
+	}
+	d.Skep(t, "down").OK(t)
+	must(t, os.Remove(filepath.Join(d.Home, "peers"))) // so that it is the only one that is known
 	first.Kill()
+	r := harness.Skep(t, "init", "--home", d.Home+"2", "--words-file", d.Home+"2.words", "--bootstrap", first.Addr)
+	r.OK(t)
+	says(t, r.Stderr, "no peer is there yet", at)
+	r = d.Skep(t, "mount", d.Mnt)
+	r.OK(t)
+	says(t, r.Stderr, "no peer is there yet", at)
+	d.Skep(t, "down").OK(t)
 	d.MountAlone(t)
-	_, at, _ := strings.Cut(first.Addr, "/tcp/")
-	at, _, _ = strings.Cut(at, "/")
 	harness.Until(t, 60*time.Second, "the log names the address", func() (bool, string) {
 		log, err := os.ReadFile(d.Log())
 		must(t, err)
-		return strings.Contains(string(log), "/tcp/"+at), string(log)
+		return strings.Contains(string(log), at), string(log)
 	})
 	first.Start(t)
 	d.WaitStatus(t, 60*time.Second, "the swarm is joined", func(s control.Status) bool { return harness.Alive(s) == 5 })
 	write(t, d.Path("file"), "content")
 	d.Sync(t)
+}
+
+// address is a peer's full address without its id.
+func address(full string) string {
+	at, _, _ := strings.Cut(full, "/p2p/")
+	return at
 }
 
 // A holder whose shard files were cut short, altered, or emptied costs nothing

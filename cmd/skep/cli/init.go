@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -69,8 +71,31 @@ func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, word
 		}
 		fmt.Fprintf(a.out, "The drive is made. Its recovery words are in %s: keep them safe, and off this computer.\n", wordsFile)
 	}
+	a.tellAlone(unreached(cmd.Context(), s.Bootstrap))
 	fmt.Fprintf(a.out, "Now mount it:\n\n  skep%s mount DIR\n", a.sameFlags())
 	return nil
+}
+
+// reachPatience is how long the peers that a new drive is to join by may take to
+// answer.
+const reachPatience = 3 * time.Second
+
+// unreached is why no peer answers at some addresses; empty if one does, or there are
+// none.
+func unreached(ctx context.Context, addrs []string) (why string) {
+	ctx, cancel := context.WithTimeout(ctx, reachPatience)
+	defer cancel()
+	reached, err := daemon.Reach(ctx, addrs)
+	if err != nil {
+		return err.Error()
+	}
+	for _, r := range reached {
+		if r.Err == nil {
+			return ""
+		}
+		why = r.Addr + ": " + r.Err.Error()
+	}
+	return why
 }
 
 // newHome is where a home is to be made, with its settings as the flags have them.

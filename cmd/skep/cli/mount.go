@@ -121,10 +121,19 @@ func (a *app) mountThere(ctx context.Context, m control.Mount, bootstrap []strin
 		if err := a.ensureDaemon(ctx, h, bootstrap, func(s home.Settings) error { return mountable(h, s, m) }); err != nil {
 			return err
 		}
-		if err := a.call(ctx, "/v1/mount", m, nil); !errors.Is(err, control.ErrNotRunning) {
+		var mounted control.Mounted
+		if err := a.call(ctx, "/v1/mount", m, &mounted); !errors.Is(err, control.ErrNotRunning) {
+			a.tellAlone(mounted.Alone)
 			return err
 		}
 		// It has just begun to end: another one follows it.
+	}
+}
+
+// tellAlone says why no peer is there, and what that means; nothing if it is empty.
+func (a *app) tellAlone(why string) {
+	if why != "" {
+		fmt.Fprintf(a.errOut, "skep: no peer is there yet, so what is written stays on this device until one answers: %s\n", oneLine(why))
 	}
 }
 

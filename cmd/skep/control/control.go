@@ -26,6 +26,11 @@ type Mount struct {
 	Cache   *int64 `json:"cache,omitempty"` // the cache's new limit; 0 is a share of the disk
 }
 
+// Mounted says that it is mounted.
+type Mounted struct {
+	Alone string `json:"alone,omitempty"` // why no peer is there
+}
+
 // Unmount asks to unmount it.
 type Unmount struct {
 	Dir   string `json:"dir"`

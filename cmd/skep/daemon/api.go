@@ -14,9 +14,14 @@ import (
 func (d *Daemon) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/status", control.Handler(d.status))
-	mux.Handle("/v1/mount", control.Handler(func(_ context.Context, in control.Mount) (struct{}, error) {
-		_, err := d.MountAs(in)
-		return struct{}{}, err
+	mux.Handle("/v1/mount", control.Handler(func(ctx context.Context, in control.Mount) (out control.Mounted, err error) {
+		if _, err := d.MountAs(in); err != nil {
+			return out, err
+		}
+		if err := d.net.contact(ctx); err != nil {
+			out.Alone = err.Error()
+		}
+		return out, nil
 	}))
 	mux.Handle("/v1/umount", control.Handler(func(ctx context.Context, in control.Unmount) (struct{}, error) {
 		return struct{}{}, d.Unmount(ctx, in.Dir, in.Force)

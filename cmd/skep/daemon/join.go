@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -32,8 +33,9 @@ func (n *network) knownAddrs() []peer.AddrInfo {
 // firstJoin lets those who need the swarm wait, after a start, until the first
 // try to join it has ended.
 type firstJoin struct {
-	mu    sync.Mutex    // guards ended
+	mu    sync.Mutex    // guards both below
 	ended chan struct{} // nil: no try is to be expected
+	err   error         // that the last try ended with
 }
 
 // expect says that a try will come.
@@ -43,14 +45,22 @@ func (f *firstJoin) expect() {
 	f.ended = make(chan struct{})
 }
 
-// end says that the try has ended, however it did.
-func (f *firstJoin) end() {
+// end says that the try has ended, and how.
+func (f *firstJoin) end(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.err = err
 	if f.ended != nil {
 		close(f.ended)
 		f.ended = nil
 	}
+}
+
+// outcome is how the last try ended, if one did.
+func (f *firstJoin) outcome() (ended bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended == nil, f.err
 }
 
 // firstJoinPatience is the longest that somebody waits for it.
@@ -75,16 +85,39 @@ func (f *firstJoin) wait(ctx context.Context) {
 
 // join connects to the swarm; it goes on trying in the background until ctx
 // ends, and returns what the first try gave.
-func (n *network) join(ctx context.Context) error {
-	defer n.first.end()
+func (n *network) join(ctx context.Context) (err error) {
+	defer func() { n.first.end(err) }()
 	known := append(append([]peer.AddrInfo(nil), n.bootstrap...), n.knownAddrs()...)
 	first, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	err := n.dht.Bootstrap(first, known)
+	err = n.dht.Bootstrap(first, known)
 	if err == nil {
 		n.survey.Round(ctx)
 	}
 	return err
+}
+
+// contactPatience is how long it may take until somebody is heard of.
+const contactPatience = 2 * time.Second
+
+var errSilent = errors.New("none of the peers that it knows has answered yet")
+
+// contact waits, for a moment, until this peer is connected to another one, and
+// returns why it is not. One that knows nobody is alone on purpose.
+func (n *network) contact(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, contactPatience)
+	defer cancel()
+	for len(n.bootstrap)+n.peers.Len() > 0 && len(n.host.Network().Peers()) == 0 {
+		if ended, err := n.first.outcome(); ended && err != nil {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return errSilent
+		}
+	}
+	return nil
 }
 
 // stayJoined joins again whenever the routing table has run empty.
