@@ -3,6 +3,7 @@ package cli
 import (
 	"math/rand/v2"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -24,7 +25,13 @@ func TestProgress(t *testing.T) {
 		line := strings.Join(append([]string{harness.Binary(), "--home", d.Home}, args...), " ")
 		return harness.Run(t, exec.Command("script", "-qec", line, "/dev/null")).OK(t)
 	}
-	says(t, onTerminal("sync"), "uploading", "B/168 MB")
+	shown := onTerminal("sync")
+	for what, form := range map[string]string{"for how long still": `uploading +\d+% .*/168 MB.*\) \[[\dms]+:[\dms]+\]`,
+		"at which rate": `uploading +100% .*168/168 MB, [\d.]+ [kMG]?B/s\)`} {
+		if !regexp.MustCompile(form).MatchString(shown) {
+			t.Errorf("%s is not shown:\n%q", what, shown)
+		}
+	}
 	write(t, d.Path("other"), string(content[1:1<<20]))
 	r := d.Skep(t, "sync")
 	r.OK(t)
@@ -38,7 +45,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("%d changes are pending after umount --wait", s.PendingFiles)
 	}
 	d.Stop(t)
-	shown := onTerminal("fsck")
+	shown = onTerminal("fsck")
 	for _, step := range []string{"checking names", "counting references", "checking files", "checking packs of metadata"} {
 		says(t, shown, step+" 100%")
 	}

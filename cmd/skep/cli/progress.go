@@ -38,6 +38,9 @@ func (g *gauge) show(m meter) {
 	if !g.on || m.of <= 0 {
 		return
 	}
+	if m.what == g.last.what && m.of == g.last.of {
+		m.done = max(m.done, g.last.done) // what is done is not undone while the rest follows
+	}
 	if g.bar == nil || m.what != g.last.what || m.of < g.last.of {
 		g.end()
 		g.bar = progressbar.NewOptions64(m.of, progressbar.OptionSetDescription(m.what), progressbar.OptionShowBytes(m.bytes),
@@ -49,6 +52,14 @@ func (g *gauge) show(m meter) {
 	}
 	g.last = m
 	_ = g.bar.Set64(min(m.done, m.of))
+}
+
+// finish shows that all is done.
+func (g *gauge) finish() {
+	if g.bar != nil {
+		g.last.done = g.last.of
+		g.show(g.last)
+	}
 }
 
 // end leaves the line.
@@ -78,6 +89,9 @@ func (a *app) waiting(ctx context.Context, fn func() error, of func(control.Stat
 	for {
 		select {
 		case err := <-done:
+			if err == nil {
+				g.finish()
+			}
 			return err
 		case <-tick.C:
 		}
