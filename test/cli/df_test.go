@@ -51,6 +51,18 @@ func TestDf(t *testing.T) {
 	})
 }
 
+// A new drive tells what the swarm takes as soon as that has said so, and not what
+// fits here.
+func TestDfOfANewDrive(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 5, Offer: "256M"})
+	d := swarm.NewDevice(t, "--cache", "64M")
+	d.MountAlone(t)
+	harness.Until(t, 60*time.Second, "df tells of more than fits into the cache", func() (bool, string) {
+		now := df(t, d.Mnt)
+		return now.free > 128<<20, fmt.Sprintf("%+v", now)
+	})
+}
+
 type space struct{ total, free int64 }
 
 func (s space) used() int64 { return s.total - s.free }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -43,6 +44,10 @@ func TestLostPacks(t *testing.T) {
 		swarm.Add(t)
 	}
 	d.WaitStatus(t, 2*time.Minute, "files of lost packs are named", func(s control.Status) bool { return len(s.Lost) > 0 })
+	harness.Until(t, 2*time.Minute, "what is here is safe again, and nobody asked for it", func() (bool, string) {
+		s, err := d.TryStatus(t, d.Path("tree", "here", "large"))
+		return err == nil && len(s.Paths) == 1 && s.Paths[0].State == "safe", fmt.Sprintf("%+v, %v", s.Paths, err)
+	})
 	harness.Until(t, 2*time.Minute, "sync names the files that are not here, and no other", func() (bool, string) {
 		r := d.Skep(t, "sync")
 		return r.Code == 1 && strings.Contains(r.Stderr, `"/tree/away/`) && !strings.Contains(r.Stderr, "/here/"), r.Stderr

@@ -176,7 +176,11 @@ func (d *Device) TryStatus(t testing.TB, paths ...string) (control.Status, error
 	var s control.Status
 	ctx, cancel := context.WithTimeout(Context(t), 20*time.Second)
 	defer cancel()
-	err := d.client.Call(ctx, "/v1/status", map[string]any{"paths": paths}, &s)
+	names := make([][]byte, len(paths))
+	for i, p := range paths {
+		names[i] = []byte(p)
+	}
+	err := d.client.Call(ctx, "/v1/status", map[string]any{"paths": names}, &s)
 	return s, err
 }
 
