@@ -19,7 +19,7 @@ const (
 	overlaySize = 8 << 20
 	// overlayMax is how many times that may wait when leveldb is slow; then
 	// writers wait.
-	overlayMax = 4
+	overlayMax = 3
 )
 
 // What only leveldb holds. No table's key begins with a zero byte.

@@ -13,8 +13,9 @@ import (
 // values: should the index be lost, the newest commit, the one that contains all
 // up to batch seq, and a journal that begins there give everything back. What is
 // changed from now on carries the rest of its rows by itself: see change.carry.
-// It returns how many bytes it wrote.
-func (t *Tree) Carry(seq uint64) (int64, error) {
+// All is done in pieces, which work is called with one after the other. It returns
+// how many bytes it wrote.
+func (t *Tree) Carry(seq uint64, work func(piece func() error) error) (int64, error) {
 	t.gate.Lock() // changes that did not know are complete
 	t.kept.Store(max(t.kept.Load(), seq+1))
 	t.gate.Unlock()
@@ -22,7 +23,7 @@ func (t *Tree) Carry(seq uint64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	c := carrier{t: t, seen: map[Ino]bool{}}
+	c := carrier{t: t, work: work, seen: map[Ino]bool{}}
 	for _, m := range marks {
 		if err := c.mark(m); err != nil {
 			return c.bytes, fmt.Errorf("carry over: %w", err)
@@ -54,6 +55,7 @@ func (t *Tree) liveMarks() ([]Mark, error) {
 // carrier gathers rows to be written again.
 type carrier struct {
 	t     *Tree
+	work  func(piece func() error) error
 	seen  map[Ino]bool
 	keys  [][]byte
 	bytes int64
@@ -152,31 +154,35 @@ func (c *carrier) flush(least int) error {
 		return nil
 	}
 	for some := range slices.Chunk(c.keys, carryStep) {
-		look, rows := c.t.st.Look(), make([]state.Row, len(some))
-		for i, k := range some {
-			v, there, err := c.t.st.Get(k)
-			if err != nil {
-				return err
-			}
-			if rows[i].Key = k; there {
-				rows[i].Value = append([]byte{}, v...)
-			}
-		}
-		err := c.t.st.Change(look, rows, func(b *state.Batch, now state.Row) {
-			b.Freeing() // the journal forgets what is written again
-			if now.Value != nil {
-				b.Put(now.Key, now.Value)
-			} else {
-				b.Delete(now.Key) // its absence matters as much
-			}
-			c.bytes += int64(len(now.Key) + len(now.Value))
-		})
-		if err != nil {
+		if err := c.work(func() error { return c.again(some) }); err != nil {
 			return err
 		}
 	}
 	c.keys = c.keys[:0]
 	return nil
+}
+
+// again writes some rows again, in one batch.
+func (c *carrier) again(keys [][]byte) error {
+	look, rows := c.t.st.Look(), make([]state.Row, len(keys))
+	for i, k := range keys {
+		v, there, err := c.t.st.Get(k)
+		if err != nil {
+			return err
+		}
+		if rows[i].Key = k; there {
+			rows[i].Value = append([]byte{}, v...)
+		}
+	}
+	return c.t.st.Change(look, rows, func(b *state.Batch, now state.Row) {
+		b.Freeing() // the journal forgets what is written again
+		if now.Value != nil {
+			b.Put(now.Key, now.Value)
+		} else {
+			b.Delete(now.Key) // its absence matters as much
+		}
+		c.bytes += int64(len(now.Key) + len(now.Value))
+	})
 }
 
 // carry adds to the change, before all else, the rows that an inode's own row is

@@ -52,16 +52,17 @@ func (t *Tree) recharge(in *inode) {
 const recountTries = 3
 
 // countAnew makes a total what count finds. What changes while that counts may be in
-// it or not, so then it does not count; if there is no end to changes, the total
-// stays as it is.
-func (t *Tree) countAnew(total *atomic.Int64, count func() (int64, error)) error {
+// it or not, so then it does not count, and count may end as soon as still says that
+// it is in vain; if there is no end to changes, the total stays as it is.
+func (t *Tree) countAnew(total *atomic.Int64, count func(still func() bool) (int64, error)) error {
 	for range recountTries {
 		before, changes := total.Load(), t.recharges.Load()
-		n, err := count()
+		still := func() bool { return t.recharges.Load() == changes }
+		n, err := count(still)
 		if err != nil {
 			return err
 		}
-		if t.recharges.Load() == changes && total.CompareAndSwap(before, n) {
+		if still() && total.CompareAndSwap(before, n) {
 			return nil
 		}
 	}
@@ -155,11 +156,12 @@ func (t *Tree) Local() (all, unsynced int64) {
 // RecountUnsynced counts anew what no commit has taken. The total is kept all
 // the time, but a crash can make it wrong.
 func (t *Tree) RecountUnsynced() error {
-	return t.countAnew(&t.unsynced64, func() (unsynced int64, err error) {
-		err = t.eachMark(func(m Mark) {
+	return t.countAnew(&t.unsynced64, func(still func() bool) (unsynced int64, err error) {
+		err = t.eachMark(func(m Mark) bool {
 			if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
 				unsynced += r.local
 			}
+			return still()
 		})
 		return unsynced, err
 	})

@@ -10,10 +10,13 @@ func TestCountWhileFilesChange(t *testing.T) {
 	defer f.Release()
 	writeAt(t, f, pattern(1<<20, 1), 0)
 	counts := 0
-	must(t, d.countAnew(&d.unsynced64, func() (int64, error) {
+	must(t, d.countAnew(&d.unsynced64, func(still func() bool) (int64, error) {
 		_, n := d.Local() // right, as nothing crashed
 		if counts++; counts == 1 {
 			writeAt(t, f, pattern(1<<20, 2), 1<<20)
+		}
+		if still() != (counts > 1) {
+			t.Errorf("count %d: still %v", counts, still())
 		}
 		return n, nil
 	}))

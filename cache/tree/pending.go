@@ -43,25 +43,25 @@ func (t *Tree) ContentState(ctx context.Context, ino Ino) (ContentState, error) 
 // Pending returns how many entries changed since the newest commit, and how
 // many bytes of content a commit has to look at because of them.
 func (t *Tree) Pending() (entries, bytes int64, err error) {
-	err = t.eachMark(func(m Mark) {
+	err = t.eachMark(func(m Mark) bool {
 		entries++
 		if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
 			bytes += r.size
 		}
+		return true
 	})
 	return entries, bytes, err
 }
 
-// eachMark calls fn for every entry that changed.
-func (t *Tree) eachMark(fn func(Mark)) error {
+// eachMark calls fn for every entry that changed, until it returns false.
+func (t *Tree) eachMark(fn func(Mark) bool) error {
 	var bad error
 	err := t.st.Scan([]byte{tableMark}, []byte{tableMark + 1}, func(k, _ []byte) bool {
 		m, err := parseMark(k)
 		if bad = err; err != nil {
 			return false
 		}
-		fn(m)
-		return true
+		return fn(m)
 	})
 	return errors.Join(err, bad)
 }
@@ -120,10 +120,7 @@ func (t *Tree) IsPendingBelow(dir Ino) (bool, error) {
 	in := map[Ino]bool{dir: true, 0: false, Root: dir == Root} // directories that lie below, or not
 	found := false
 	var bad error
-	err := t.eachMark(func(m Mark) {
-		if found || bad != nil {
-			return
-		}
+	err := t.eachMark(func(m Mark) bool {
 		at := m.Dir
 		if at == Links {
 			ino, _ := t.markedInode(m)
@@ -132,6 +129,7 @@ func (t *Tree) IsPendingBelow(dir Ino) (bool, error) {
 		if bad == nil {
 			found, bad = t.isBelow(at, in)
 		}
+		return !found && bad == nil
 	})
 	return found, errors.Join(err, bad)
 }

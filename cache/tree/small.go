@@ -161,7 +161,7 @@ func (t *Tree) CompactSmall() error { return t.st.Compact(tableInline) }
 // recountSmall counts anew how much small content may be let go of: a crash can
 // make the total wrong.
 func (t *Tree) recountSmall() error {
-	return t.countAnew(&t.small64, func() (sum int64, err error) {
+	return t.countAnew(&t.small64, func(still func() bool) (sum int64, err error) {
 		var bad error
 		err = t.st.Scan([]byte{tableSmall}, []byte{tableSmall + 1}, func(_, v []byte) bool {
 			n, used := binary.Uvarint(v)
@@ -169,7 +169,7 @@ func (t *Tree) recountSmall() error {
 				bad = errors.New("malformed row of a small file")
 			}
 			sum += int64(n)
-			return bad == nil
+			return bad == nil && still()
 		})
 		return sum, errors.Join(err, bad)
 	})

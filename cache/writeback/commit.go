@@ -112,6 +112,7 @@ func (e *Engine) end(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.progress.Running = false
+	e.commits++
 	e.pace.ended()
 	if err != nil && !Partly(err) {
 		e.progress.LastError = err.Error()

@@ -101,7 +101,8 @@ type Engine struct {
 	unread   unreadFiles
 	before   superseded // by the newest commit
 
-	uplink uplink
+	uplink  uplink
+	pending pending
 
 	dirty notice        // something changed
 	asked chan *request // Sync
@@ -109,6 +110,7 @@ type Engine struct {
 	mu       sync.Mutex // guards all below
 	progress Progress
 	anew     map[link.Link]bool // see Anew
+	commits  uint64             // that ended, well or not
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.

@@ -269,7 +269,7 @@ func (d *device) forgetJournal() {
 		d.t.Fatal(err)
 	}
 	before := d.st.Seq()
-	if _, err := d.tree.Carry(before); err != nil {
+	if _, err := d.tree.Carry(before, func(piece func() error) error { return piece() }); err != nil {
 		d.t.Fatal(err)
 	}
 	if err := d.table.Carry(); err != nil {

@@ -23,6 +23,7 @@ type pace struct {
 	turn chan struct{} // a token for who works; owed and last belong to who has it
 	owed time.Duration // rest that is due
 	last time.Time     // when the last piece ended
+	way  chan struct{} // a token for the pack on its way that nobody waits for
 
 	mu      sync.Mutex    // guards all below
 	waiting int           // who wait for a commit
@@ -30,7 +31,9 @@ type pace struct {
 	hurry   chan struct{} // closed while anybody waits
 }
 
-func newPace() *pace { return &pace{turn: make(chan struct{}, 1), hurry: make(chan struct{})} }
+func newPace() *pace {
+	return &pace{turn: make(chan struct{}, 1), way: make(chan struct{}, 1), hurry: make(chan struct{})}
+}
 
 // wait says that somebody waits for a commit, until the returned function is
 // called.
@@ -91,6 +94,19 @@ func (p *pace) work(ctx context.Context, piece func() error) error {
 		p.owed += restsFor * p.last.Sub(begin)
 	}()
 	return piece()
+}
+
+// alone returns when no other pack is on its way, or somebody waits: each takes
+// memory. The caller's is on its way until done.
+func (p *pace) alone(ctx context.Context) (done func(), err error) {
+	select {
+	case p.way <- struct{}{}:
+		return func() { <-p.way }, nil
+	case <-p.hurried():
+		return func() {}, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // rest returns when as much as is due was rested, or nobody may rest.

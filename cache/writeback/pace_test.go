@@ -90,3 +90,50 @@ func TestPaceHurries(t *testing.T) {
 		}
 	})
 }
+
+// TestPaceAlone: of what nobody waits for, one pack is on its way at a time; as soon
+// as somebody waits, all may be.
+func TestPaceAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPace()
+		var flying, landed atomic.Int32
+		for range 4 {
+			go func() {
+				done, err := p.alone(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				flying.Add(1)
+				time.Sleep(time.Minute)
+				done()
+				landed.Add(1)
+			}()
+		}
+		time.Sleep(time.Second)
+		if n := flying.Load(); n != 1 {
+			t.Errorf("%d packs are on their way though nobody waits", n)
+		}
+		time.Sleep(time.Minute)
+		if n := flying.Load(); n != 2 {
+			t.Errorf("%d packs were sent after one landed, want 2", n)
+		}
+		p.urge()
+		synctest.Wait()
+		if n := flying.Load(); n != 4 {
+			t.Errorf("%d of 4 packs were sent though somebody waits", n)
+		}
+		time.Sleep(2 * time.Minute)
+		p.ended()
+		done, err := p.alone(t.Context())
+		if err != nil || landed.Load() != 4 {
+			t.Fatalf("afterwards, with %d of 4 landed: %v", landed.Load(), err)
+		}
+		defer done()
+		short, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := p.alone(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a second one that was cancelled: %v", err)
+		}
+	})
+}

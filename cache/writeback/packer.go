@@ -18,8 +18,9 @@ import (
 	"skep/chunker/pack"
 )
 
-// inFlight is how many packs may be on their way to holders at once; one more
-// fills meanwhile. It bounds the memory of a commit.
+// inFlight is how many packs may be on their way to holders at once, where somebody
+// waits for the commit, and one where nobody does; one more fills meanwhile. It
+// bounds the memory of a commit.
 const inFlight = 3
 
 // metadataClass is the largest class of metadata packs: they are fetched whole
@@ -33,6 +34,7 @@ type packer struct {
 	ctx    context.Context // of the commit; done when a pack could not be sent
 	sends  *errgroup.Group
 	flying chan struct{} // one token for each pack on its way
+	full   chan struct{} // a token for who waits to send a full pack
 
 	mu    sync.Mutex // guards all below
 	open  map[group.Kind]*filling
@@ -61,7 +63,7 @@ type freshBlock struct {
 
 func newPacker(ctx context.Context, e *Engine) *packer {
 	sends, ctx := errgroup.WithContext(ctx)
-	return &packer{e: e, ctx: ctx, sends: sends, flying: make(chan struct{}, inFlight),
+	return &packer{e: e, ctx: ctx, sends: sends, flying: make(chan struct{}, inFlight), full: make(chan struct{}, 1),
 		open: map[group.Kind]*filling{}, fresh: map[link.Hash]freshBlock{}, tags: map[block.Tag]link.Link{},
 		claims: map[block.Tag]chan struct{}{}}
 }
@@ -230,9 +232,8 @@ func (p *packer) reserve(kind group.Kind, n int, refs []link.Link) (*filling, in
 			f.sealing.Add(1)
 			return f, entry, room, nil
 		}
-		delete(p.open, kind)
 		p.mu.Unlock()
-		err := p.send(f)
+		err := p.makeRoom(f)
 		p.mu.Lock()
 		if err != nil {
 			return nil, 0, nil, err
@@ -260,20 +261,54 @@ func (p *packer) Get(ctx context.Context, l link.Link) ([]byte, error) {
 	return b, err
 }
 
-// send hands a full pack over in the background, as soon as there is room for
-// it in flight.
-func (p *packer) send(f *filling) error {
+// makeRoom sends an open pack that is full as soon as it may be in flight. Until
+// then it stays open, so that nobody begins another one.
+func (p *packer) makeRoom(f *filling) error {
 	select {
-	case p.flying <- struct{}{}:
+	case p.full <- struct{}{}:
 	case <-p.ctx.Done():
 		return context.Cause(p.ctx)
 	}
+	defer func() { <-p.full }()
+	p.mu.Lock()
+	open := p.open[f.kind] == f
+	p.mu.Unlock()
+	if !open { // another has sent it
+		return nil
+	}
+	landed, err := p.takeOff()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	delete(p.open, f.kind)
+	p.mu.Unlock()
+	p.send(f, landed)
+	return nil
+}
+
+// takeOff returns when one more pack may be on its way; it is until landed.
+func (p *packer) takeOff() (landed func(), err error) {
+	done, err := p.e.pace.alone(p.ctx)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case p.flying <- struct{}{}:
+		return func() { <-p.flying; done() }, nil
+	case <-p.ctx.Done():
+		done()
+		return nil, context.Cause(p.ctx)
+	}
+}
+
+// send hands a pack over in the background.
+func (p *packer) send(f *filling, landed func()) {
 	p.sends.Go(func() error {
-		defer func() { <-p.flying }()
+		defer landed()
 		_, err := p.sendNow(f)
 		return err
 	})
-	return nil
 }
 
 // sendNow codes, signs and stores a pack and enters it into the account. It
@@ -316,9 +351,11 @@ func (p *packer) flush() error {
 	}
 	p.mu.Unlock()
 	for _, f := range rest {
-		if err := p.send(f); err != nil {
+		landed, err := p.takeOff()
+		if err != nil {
 			return errors.Join(err, p.sends.Wait())
 		}
+		p.send(f, landed)
 	}
 	return p.sends.Wait()
 }

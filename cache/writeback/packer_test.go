@@ -1,10 +1,13 @@
 package writeback
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"skep/cache/blocks"
 	"skep/cache/state"
@@ -67,4 +70,47 @@ func TestChunkSealedByMany(t *testing.T) {
 			t.Errorf("chunk %d: %d bytes, %v", i, len(got), err)
 		}
 	}
+}
+
+// While a full pack waits to be sent, nobody begins another one, however many have
+// blocks for it: each is memory.
+func TestFullPackWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		e := &Engine{pace: newPace(), cfg: Config{ContentClass: 16}}
+		p := newPacker(ctx, e)
+		done, err := e.pace.alone(ctx) // another is on its way
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer done()
+		var ended atomic.Int32
+		add := func(i byte) error {
+			s := block.Sealed{Link: link.Link{Codec: link.Raw, Hash: link.Hash{i}}, Tag: block.Tag{i}, Ciphertext: make([]byte, 40<<10)}
+			return p.add(ctx, s)
+		}
+		if err := add(0); err != nil {
+			t.Fatal(err)
+		}
+		first := p.open[group.Content]
+		for i := range byte(4) {
+			go func() {
+				if err := add(i + 1); !errors.Is(err, context.Canceled) {
+					t.Errorf("block %d: %v", i+1, err)
+				}
+				ended.Add(1)
+			}()
+		}
+		synctest.Wait()
+		p.mu.Lock()
+		if p.open[group.Content] != first || len(p.fresh) != 1 {
+			t.Errorf("another pack was begun, or %d blocks are in packs, want 1", len(p.fresh))
+		}
+		p.mu.Unlock()
+		cancel()
+		synctest.Wait()
+		if n := ended.Load(); n != 4 {
+			t.Errorf("%d of 4 gave up with the commit", n)
+		}
+	})
 }

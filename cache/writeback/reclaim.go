@@ -41,10 +41,12 @@ func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
 	if err != nil {
 		return err
 	}
-	if e.cfg.State.Droppable(seq) < max(forgetFrom, 4*e.carried) {
+	drops := e.cfg.State.Droppable(seq)
+	rest := max(e.carried, e.cfg.State.JournalSize()-drops-forgetFrom)
+	if drops < max(forgetFrom, min(forgetOver*rest, e.cfg.JournalMax)) {
 		return nil
 	}
-	return e.forget(seq)
+	return e.forget(ctx, seq)
 }
 
 // giveBack drops what nothing refers to, and the packs that have nothing else.
@@ -87,15 +89,21 @@ func (e *Engine) reclaim(ctx context.Context) error {
 }
 
 // forgetFrom is how much of the journal gathers before it is worth the work to
-// drop it; what has to be written again because of it is to be little beside it.
-const forgetFrom = 32 << 20
+// drop it. What has to be written again because of it is to be little beside it:
+// what was the last time, and what it may be now, which is no more than what was
+// written since.
+const (
+	forgetFrom = 32 << 20
+	forgetOver = 4
+)
 
 // forget drops what the journal has from before the batch seq, having written
 // again what neither the newest commit nor the rest of the journal would give
 // back if the index were lost.
-func (e *Engine) forget(seq uint64) error {
+func (e *Engine) forget(ctx context.Context, seq uint64) error {
 	var err error
-	if e.carried, err = e.cfg.Tree.Carry(seq); err != nil {
+	work := func(piece func() error) error { return e.pace.work(ctx, piece) }
+	if e.carried, err = e.cfg.Tree.Carry(seq, work); err != nil {
 		return err
 	}
 	if err := e.table.Carry(); err != nil {
@@ -106,11 +114,11 @@ func (e *Engine) forget(seq uint64) error {
 
 // boundJournal keeps the journal from growing while no commit succeeds: it is
 // written anew when it is twice as long as what it came to the last time.
-func (e *Engine) boundJournal() error {
+func (e *Engine) boundJournal(ctx context.Context) error {
 	if e.cfg.State.JournalSize() < e.journalMax {
 		return nil
 	}
-	if err := e.forget(e.cfg.State.Seq()); err != nil {
+	if err := e.forget(ctx, e.cfg.State.Seq()); err != nil {
 		return err
 	}
 	e.journalMax = max(e.cfg.JournalMax, 2*e.cfg.State.JournalSize())

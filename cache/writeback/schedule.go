@@ -207,7 +207,7 @@ func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 	}
 	if s.retry > 0 && ctx.Err() == nil {
 		e.cfg.Log.Warn("a commit failed and will be tried again", "err", err)
-		if err := e.boundJournal(); err != nil {
+		if err := e.boundJournal(ctx); err != nil {
 			e.cfg.Log.Warn("the journal goes on growing", "err", err)
 		}
 	}

@@ -55,7 +55,7 @@ func (d *Daemon) pending() (p control.Pending) {
 		return p
 	}
 	var err error
-	if p.Files, p.Bytes, err = d.drive.tree.Pending(); err != nil {
+	if p.Files, p.Bytes, err = d.drive.engine.Pending(); err != nil {
 		d.log.Warn("how much is on this device only cannot be told", "err", err)
 	}
 	return p

@@ -84,7 +84,7 @@ func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) er
 	d.mu.Unlock()
 	s.Files, s.Bytes = dr.tree.Usage()
 	var err error
-	if s.PendingFiles, s.PendingBytes, err = dr.tree.Pending(); err != nil {
+	if s.PendingFiles, s.PendingBytes, err = dr.engine.Pending(); err != nil {
 		return err
 	}
 	if s.Read, err = dr.table.Counted(); err != nil {

@@ -69,7 +69,7 @@ func (d *Daemon) syncPatiently(ctx context.Context, bounded bool) error {
 
 // missing says what is not out, in words.
 func (d *Daemon) missing() string {
-	files, bytes, _ := d.drive.tree.Pending()
+	files, bytes, _ := d.drive.engine.Pending()
 	p := d.drive.engine.Progress()
 	s := fmt.Sprintf("%s with %s %s on this device only", say.Count(files, "change"), say.Bytes(bytes), say.If(files, "is", "are"))
 	if files == 0 {
