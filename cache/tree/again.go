@@ -2,7 +2,6 @@ package tree
 
 import (
 	"context"
-	"os"
 
 	"skep/chunker/dag"
 )
@@ -14,23 +13,35 @@ func (t *Tree) Again(ctx context.Context, ino Ino, chunks []int64) (n int, err e
 	if len(chunks) == 0 {
 		return 0, nil
 	}
-	f, err := t.Open(ctx, ino, os.O_RDWR)
+	in, err := t.acquire(ctx, ino)
 	if err != nil {
 		return 0, ignoreStale(err)
 	}
-	defer f.Release()
+	defer t.release(in)
+	in.mu.Lock()
+	first := in.opens == 0
+	in.mu.Unlock()
+	if first {
+		if err := t.settleDoubt(ctx, in); err != nil {
+			return 0, err
+		}
+	}
 	defer t.changed()
-	in := f.in
 	t.gate.RLock()
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.orphan || in.row.content.IsZero() {
+	switch {
+	case in.orphan || in.stale || !in.row.isFile() || in.row.content.IsZero():
 		return 0, nil
+	case in.row.has(flagInline):
+		return len(chunks), t.rowAgain(in)
 	}
-	if in.row.has(flagInline) {
-		return len(chunks), t.inlineAgain(in)
-	}
+	return t.rangesAgain(in, chunks)
+}
+
+// rangesAgain is Again for content in a backing file; the gate and in.mu are held.
+func (t *Tree) rangesAgain(in *inode, chunks []int64) (n int, err error) {
 	_, clean, err := t.cleanWithTail(in)
 	if err != nil {
 		return 0, err
@@ -45,6 +56,11 @@ func (t *Tree) Again(ctx context.Context, ino Ino, chunks []int64) (n int, err e
 		}
 	}
 	in.soft = true
+	if in.opens == 0 {
+		t.settleClosed(in)
+	} else {
+		t.inodes.writer(in) // until it is closed, a cut has to look at it
+	}
 	return n, nil
 }
 
@@ -63,8 +79,8 @@ func (t *Tree) AgainDir(dir Ino) (bool, error) {
 	return true, c.apply()
 }
 
-// inlineAgain is Again for content that is a row.
-func (t *Tree) inlineAgain(in *inode) error {
+// rowAgain is Again for content that is a row; the gate and in.mu are held.
+func (t *Tree) rowAgain(in *inode) error {
 	c, e := t.lockedChange(in)
 	r := e.touched()
 	r.flags |= flagDirty

@@ -1,6 +1,7 @@
 package writeback_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"skep/cache/reseal"
 	"skep/cache/tree"
 	"skep/chunker/block"
+	"skep/chunker/dag"
 	"skep/chunker/group"
 	"skep/chunker/link"
 	"skep/test/memswarm"
@@ -146,18 +148,29 @@ func TestLostContentGoesOutAgain(t *testing.T) {
 // What differs here from what was committed does not take its place.
 func TestDamagedContentDoesNotGoOutAgain(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
-	d := &losing{device: &device{t: t, dir: t.TempDir(), swarm: swarm}}
+	d := &losing{device: &device{t: t, dir: t.TempDir(), swarm: swarm, pass: true}}
 	d.gone = d.isLost
 	d.open(newDrive)
 	t.Cleanup(func() { d.close() })
-	d.put("f", random(1, 3<<20))
+	want := random(1, 3<<20)
+	d.put("f", want)
 	d.sync()
 	d.damage()
 	d.lose(group.Content)
+	reader := must(d.tree.Open(ctx, d.inode("f"), os.O_RDONLY)) // which keeps the file as it is
 	if found := d.look(); found.Again != 1 || !slices.Equal(found.Gone, []string{"/f"}) {
 		t.Fatalf("%+v", found)
 	}
 	d.sync()
+	reader.Release()
+	d.sync()
+	st := must(d.tree.ContentState(ctx, d.inode("f")))
+	for i := range int64(3) {
+		part := want[i<<20 : (i+1)<<20]
+		if b, err := d.reader.ReadChunk(ctx, dag.File{Root: st.Content, Size: st.Size}, i); (err == nil) != (i != 1) || err == nil && !bytes.Equal(b, part) {
+			t.Errorf("chunk %d: %d bytes, %v", i, len(b), err)
+		}
+	}
 	if found := d.look(); found.Again != 0 || !slices.Equal(found.Gone, []string{"/f"}) {
 		t.Fatalf("%+v", found)
 	}

@@ -24,6 +24,9 @@ func (d *Daemon) watchLost(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		if d.repair.Report().Paused {
+			continue
+		}
 		lost := reseal.Lost(d.repair.Lost())
 		if reflect.DeepEqual(lost, seen) && (len(lost) == 0 || since < lookAgain) {
 			continue
