@@ -70,9 +70,10 @@ bench: build
 
 # What one does on a drive of a thousand files to a million: how long it takes,
 # and how many rows of the tables it reads. And what commits of a file of 4 GiB cost
-# that is written at random.
+# that is written at random, one of 50 GiB that is nearly all hole, and a directory
+# of a million entries.
 scale:
-	SKEP_SCALE=1000000 $(GO) test -run 'TestScale|TestRandomWrites' -v -timeout 2h ./cache/writeback
+	SKEP_SCALE=1000000 $(GO) test -run 'TestScale|TestRandomWrites|TestLargeDirectory|TestHolesCostNothing' -v -timeout 2h ./cache/writeback
 
 # Every test again and again, with new seeds, until one fails or SOAKTIME is over.
 soak: deps

@@ -1,6 +1,7 @@
 package writeback_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -143,6 +144,85 @@ func TestScale(t *testing.T) {
 		fmt.Printf("%d files, %d MiB of heap with all that holders have\n", files, memory>>20)
 		for _, s := range steps {
 			fmt.Printf("    %-24s %10.2f ms %8d rows\n", s.name, float64(s.took)/1e6, s.reads)
+		}
+	}
+}
+
+// TestLargeDirectory: a directory is listed page by page while it changes; what
+// stays is listed once, what comes or goes meanwhile once at most; and a small
+// change of it costs as much as one of a small directory. With SKEP_SCALE, as
+// make scale sets it, it has that many entries.
+func TestLargeDirectory(t *testing.T) {
+	entries := 20_000
+	if n, err := strconv.Atoi(os.Getenv("SKEP_SCALE")); err == nil {
+		entries = n
+	}
+	d := newDevice(t, memswarm.New(9, 4, 7))
+	d.timed("fill", func() {
+		dir := must(d.tree.Mkdir(ctx, tree.Root, "large", 0o755, tree.Owner{})).Ino
+		for i := range entries {
+			f, _, err := d.tree.Create(ctx, dir, fmt.Sprint("f", i), 0o644, os.O_WRONLY, tree.Owner{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Release()
+		}
+	})
+	d.timed("commit", d.sync)
+	d.close()
+	d.timed("start", func() { d.open(nil) })
+	dir := must(d.tree.Find(ctx, "large")).Ino
+	d.timed("list", func() { d.listWhileItChanges(dir, entries) })
+	d.timed("commit", d.sync)
+	before := d.st.Reads()
+	d.timed("create", func() { d.put("large/one more", nil) })
+	d.timed("commit of that", d.sync)
+	if n := d.st.Reads() - before; n > 2000 {
+		t.Errorf("a file more cost %d rows", n)
+	}
+}
+
+// timed does something and tells how long it took.
+func (d *device) timed(what string, do func()) {
+	begin := time.Now()
+	do()
+	d.t.Logf("%-16s %10.1f ms", what, float64(time.Since(begin))/1e6)
+}
+
+// listWhileItChanges lists a directory with so many files f0, f1, and so on. Between
+// two pages one of these goes, another gets another name, and a new one comes.
+func (d *device) listWhileItChanges(dir tree.Ino, entries int) {
+	d.t.Helper()
+	const page = 1000
+	seen := map[string]int{}
+	changed := map[string]bool{".": true, "..": true}
+	for cookie, n := uint64(0), page; n == page; {
+		n = 0
+		err := d.tree.ReadDir(ctx, dir, cookie, func(e tree.DirEntry) bool {
+			seen[e.Name]++
+			cookie = e.Cookie
+			n++
+			return n < page
+		})
+		gone, old, name := fmt.Sprint("f", len(changed)*7%entries), fmt.Sprint("f", len(changed)*11%entries), fmt.Sprint("new", len(changed))
+		if err == nil && !changed[gone] && !changed[old] && gone != old {
+			err = errors.Join(d.tree.Unlink(ctx, dir, gone), d.tree.Rename(ctx, dir, old, dir, "was "+old, 0))
+			changed[gone], changed[old], changed["was "+old] = true, true, true
+		}
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		d.put("large/"+name, nil)
+		changed[name] = true
+	}
+	for name, n := range seen {
+		if n > 1 {
+			d.t.Errorf("%s was listed %d times", name, n)
+		}
+	}
+	for i := range entries {
+		if name := fmt.Sprint("f", i); seen[name] == 0 && !changed[name] {
+			d.t.Errorf("%s was not listed", name)
 		}
 	}
 }
