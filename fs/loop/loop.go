@@ -103,14 +103,19 @@ func mostReaders() int32 { return int32(min(max(runtime.GOMAXPROCS(0), 2), 8)) }
 // Serve answers requests until the mount is gone. It calls OnUnmount after the
 // last one. It is called once.
 func (l *Loop) Serve() error {
+	l.processors = newProcessors()
+	defer l.processors.close()
+	return l.serve()
+}
+
+// serve is Serve; workers follow their callers if l.processors is there.
+func (l *Loop) serve() error {
 	if err := unix.SetNonblock(l.device.fd, true); err != nil {
 		return err
 	}
 	running, closeRunning := openRunning()
 	defer closeRunning()
 	l.spin.crowd.running = running
-	l.processors = newProcessors()
-	defer l.processors.close()
 	if err := l.enlist(); err != nil {
 		return err
 	}
