@@ -118,3 +118,13 @@ func TestRecoverBeginsAnew(t *testing.T) {
 	absent(t, d.Path("other"))
 	harness.Skep(t, "down", "--home", home).OK(t)
 }
+
+// A peer that lost its keys is nobody any more, and says so.
+func TestPeerWithoutKeys(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 1})
+	swarm.Peers[0].Kill()
+	home := swarm.Peers[0].Home
+	must(t, os.Remove(filepath.Join(home, "keys")))
+	harness.Skep(t, "peer", "--home", home).Fails(t, 1, "keys are gone", "new peer", "another home")
+	absent(t, filepath.Join(home, "keys"))
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 )
 
 // begunFile is there from when a home begins to be made until it is one.
@@ -110,9 +109,12 @@ func (d Dir) Whole() error {
 			return Gone(fmt.Errorf("home: %s is gone", d.Path(name)))
 		}
 	}
-	logs, err := filepath.Glob(d.Path("state", "journal", "*.journal"))
-	if err == nil && len(logs) == 0 {
-		err = Gone(fmt.Errorf("home: the local state of the drive is gone: there is no journal in %s", d.Path("state")))
+	logs, err := os.ReadDir(d.Path("state", "journal"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(logs) == 0 {
+		return Gone(fmt.Errorf("home: the local state of the drive is gone: there is no journal in %s", d.Path("state")))
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("home: %w", err)
+	}
+	return nil
 }
