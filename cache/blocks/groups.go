@@ -24,6 +24,10 @@ func (t *Table) Group(id group.ID) (group.Group, bool, error) {
 func (t *Table) PutGroup(g group.Group) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.putGroup(g)
+}
+
+func (t *Table) putGroup(g group.Group) error {
 	var b state.Batch
 	b.Freeing()
 	b.Put(groupKey(g.ID), record.Encode(g))
@@ -56,17 +60,43 @@ func (t *Table) updateGroup(id group.ID, fn func(*group.Group, *state.Batch) err
 	return err
 }
 
+// Left notes that a peer holds shards of a slot that is not its own.
+func (t *Table) Left(id group.ID, slot uint8, p group.PeerKey) error {
+	return t.UpdateGroup(id, func(g *group.Group) error {
+		g.Left(slot, p)
+		return nil
+	})
+}
+
+// Released notes that a former holder has nothing any more of a group, which may
+// have been let go of. The newest commit may say otherwise for a while: who goes by
+// that asks once more.
+func (t *Table) Released(id group.ID, p group.PeerKey) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g, ok, err := t.Group(id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return t.updateLetGo(id, func(l *LetGo) { l.Group.Forget(p) })
+	}
+	g.Forget(p)
+	return t.putGroup(g)
+}
+
 // movedKey is where a number stands if slots have other holders than the newest
 // commit's group table says; it is another one after each such change.
 var movedKey = []byte("hmoved")
 
-// MoveSlot gives a slot of a group another holder.
+// MoveSlot gives a slot of a group another holder. The one before is a former one
+// from then on.
 func (t *Table) MoveSlot(id group.ID, slot int, holder group.PeerKey) error {
 	return t.updateGroup(id, func(g *group.Group, b *state.Batch) error {
 		if slot >= len(g.Slots) {
 			return fmt.Errorf("group %v has no slot %d", id, slot)
 		}
-		g.Slots[slot] = holder
+		g.Move(slot, holder)
 		b.Put(movedKey, binary.BigEndian.AppendUint64(nil, t.st.Seq()+1))
 		return nil
 	})

@@ -96,24 +96,43 @@ func (t *Table) LetGoOf() ([]LetGo, error) {
 	return out, err
 }
 
+// LetGoGroup returns the record of a group that was let go of and that somebody has
+// not been told of.
+func (t *Table) LetGoGroup(id group.ID) (l LetGo, ok bool, err error) {
+	v, ok, err := t.st.Get(letGoKey(id))
+	if !ok || err != nil {
+		return l, false, err
+	}
+	if l, err = decodeLetGo(v); err != nil {
+		return l, false, fmt.Errorf("group %v: %w", id, err)
+	}
+	return l, true, nil
+}
+
 // Heard notes that the holders of some slots know that a group was let go of. When
 // all do, it is forgotten.
 func (t *Table) Heard(id group.ID, slots group.SlotSet) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v, ok, err := t.st.Get(letGoKey(id))
+	return t.updateLetGo(id, func(l *LetGo) {
+		for i := range l.Group.Slots {
+			if slots.Has(i) {
+				l.Told.Add(i)
+			}
+		}
+	})
+}
+
+// updateLetGo changes the record of a group that was let go of. When it says that
+// nobody is to be told any more, it is forgotten. The caller holds t.mu.
+func (t *Table) updateLetGo(id group.ID, fn func(*LetGo)) error {
+	l, ok, err := t.LetGoGroup(id)
 	if !ok || err != nil {
 		return err
 	}
-	l, err := decodeLetGo(v)
-	if err != nil {
-		return fmt.Errorf("group %v: %w", id, err)
-	}
-	left := false
+	fn(&l)
+	left := len(l.Group.Former) > 0
 	for i, p := range l.Group.Slots {
-		if slots.Has(i) {
-			l.Told.Add(i)
-		}
 		left = left || !p.IsZero() && !l.Told.Has(i)
 	}
 	if !left {

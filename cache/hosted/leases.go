@@ -175,23 +175,36 @@ func (s *Store) removeFiles(files []string) error {
 	return errors.Join(errs...)
 }
 
-// Clear removes the shards of a group and keeps its lease, so that packs once
-// called dead stay so.
-func (s *Store) Clear(id group.ID) error {
-	turn := s.leaseTurn(id)
+// Release removes the shards of a group that is held by leases of lower numbers
+// alone, and keeps its lease. When it returns, they are gone for good. It gives
+// fs.ErrNotExist for a group that the store does not have, group.ErrInvalid for one
+// of which it has a newer lease, or none.
+func (s *Store) Release(r group.Release) (group.Holding, error) {
+	turn := s.leaseTurn(r.Group)
 	turn.Lock()
 	defer turn.Unlock()
-	h, ok := s.lookup(id)
+	h, ok := s.lookup(r.Group)
 	if !ok {
-		return nil
+		return group.Holding{}, fmt.Errorf("release of group %v: %w", r.Group, fs.ErrNotExist)
 	}
+	if !h.Releases(r) { // under turn, nothing else changes leases
+		return group.Holding{}, fmt.Errorf("release of group %v: below its lease: %w", r.Group, group.ErrInvalid)
+	}
+	err := s.removeShards(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return h.Holding, err
+}
+
+// removeShards removes the shards of a group, for good. The caller has its leaseTurn.
+func (s *Store) removeShards(h *holding) error {
 	var errs []error
 	for number := range uint16(group.MaxPacks) {
 		s.mu.Lock()
 		errs = append(errs, s.delete(h, number))
 		s.mu.Unlock()
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, h.sync.Flush())...)
 }
 
 // Drop removes all that the store has of a group, its lease last: shards that

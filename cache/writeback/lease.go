@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"skep/chunker/group"
@@ -118,4 +120,25 @@ func (e *Engine) change(ctx context.Context, id group.ID, fn func(*group.Group))
 // LeaseOf returns the newest lease of a group, signed.
 func (e *Engine) LeaseOf(g group.Group) []byte {
 	return leaseOf(g).Sign(group.KeyOf(e.cfg.Root, g.Nonce))
+}
+
+// Release returns a release of a group for a former holder of it. It has the number
+// of a new lease of the group: who is given a slot after this has a lease that
+// counts as much at least, so that the release does nothing to it.
+//
+// A group that was let go of has the last of its leases already, and gives nobody
+// a slot.
+func (e *Engine) Release(ctx context.Context, id group.ID, p group.PeerKey) ([]byte, error) {
+	l, gone, err := e.table.LetGoGroup(id)
+	g := l.Group
+	if err == nil && !gone {
+		g, err = e.renew(ctx, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(g.Slots, p) {
+		return nil, fmt.Errorf("release of %v: it has a slot of group %v", p, id)
+	}
+	return group.Release{Holder: p, Number: g.Lease}.Sign(group.KeyOf(e.cfg.Root, g.Nonce)), nil
 }

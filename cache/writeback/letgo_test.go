@@ -291,3 +291,55 @@ func TestOwnersClockThatWasWrong(t *testing.T) {
 		})
 	}
 }
+
+// A release has the number of a lease that nobody was given yet; that of a group
+// which was let go of, the last.
+func TestReleaseIsNewest(t *testing.T) {
+	i := newIdle(t)
+	out := group.PeerKey{77}
+	parse := func(id group.ID) group.Release {
+		t.Helper()
+		r, err := group.ParseRelease(must(i.engine.Release(ctx, id, out)))
+		if err != nil || r.Holder != out || r.Group != id {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		return r
+	}
+	g := must(i.table.Groups())[0]
+	first := parse(g.ID)
+	now, _, err := i.table.Group(g.ID)
+	if err != nil || first.Number <= g.Lease || now.Lease != first.Number {
+		t.Errorf("release %d, the newest lease is %d, was %d: %v", first.Number, now.Lease, g.Lease, err)
+	}
+	if again := parse(g.ID); again.Number <= first.Number {
+		t.Errorf("release %d after %d", again.Number, first.Number)
+	}
+	if _, err := i.engine.Release(ctx, g.ID, g.Slots[0]); err == nil {
+		t.Error("a holder is released")
+	}
+
+	for _, g := range must(i.table.Groups()) {
+		if err := i.table.Left(g.ID, 0, out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if i.endGroups() == 0 {
+		t.Fatal("no group ended")
+	}
+	must(i.engine.RenewLeases(ctx))
+	left := must(i.table.LetGoOf())
+	if len(left) == 0 {
+		t.Fatal("a former holder of a group that was let go of is forgotten")
+	}
+	for _, l := range left {
+		if r := parse(l.Group.ID); r.Number != l.Group.Lease || l.Group.Dead != group.AllPacks {
+			t.Errorf("release %d of a group whose last lease is %d", r.Number, l.Group.Lease)
+		}
+		if err := i.table.Released(l.Group.ID, out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := must(i.table.LetGoOf()); len(left) != 0 {
+		t.Errorf("%d groups are left of which all have heard", len(left))
+	}
+}

@@ -179,7 +179,7 @@ func EncodeGroups(all []group.Group) [][]byte {
 	var part []group.Group
 	size := 0
 	for _, g := range all {
-		n := 160 + 34*len(g.Slots)
+		n := 160 + 34*len(g.Slots) + 38*len(g.Former)
 		if size+n > tableBytes {
 			out = append(out, record.Encode(part))
 			part, size = nil, 0
@@ -199,7 +199,7 @@ func DecodeGroups(b []byte) ([]group.Group, error) {
 		return nil, fmt.Errorf("group table: %w", err)
 	}
 	for _, g := range out {
-		if !g.Coding.Valid(g.Class) || len(g.Slots) != int(g.Coding.N) || g.Packs > group.MaxPacks {
+		if !g.Coding.Valid(g.Class) || len(g.Slots) != int(g.Coding.N) || g.Packs > group.MaxPacks || !g.FormerValid() {
 			return nil, fmt.Errorf("group table: group %v: %w", g.ID, ErrInvalid)
 		}
 	}

@@ -169,8 +169,9 @@ type Group struct {
 	Slots   []PeerKey // slot i holds shard i; the zero key is an empty slot
 	Packs   uint16    // packs 0 … Packs-1 were begun
 	Dead    Bitmap
-	Lease   uint64 // number of the newest lease
-	Until   int64  // end of that lease, Unix seconds
+	Lease   uint64   // number of the newest lease
+	Until   int64    // end of that lease, Unix seconds
+	Former  []Former // who may still hold shards of a slot that is not theirs
 }
 
 // KeyOf derives the private key of the group with this nonce from the root

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -91,6 +92,7 @@ var parsers = map[string]func([]byte) error{
 	"lease":       func(b []byte) error { _, err := group.ParseLease(b); return err },
 	"statement":   func(b []byte) error { _, err := group.ParseStatement(b); return err },
 	"slot record": func(b []byte) error { _, err := group.ParseSlotRecord(b); return err },
+	"release":     func(b []byte) error { _, err := group.ParseRelease(b); return err },
 }
 
 func words() map[string][]byte {
@@ -99,6 +101,7 @@ func words() map[string][]byte {
 		"lease":       goldenLease().Sign(groupKey()),
 		"statement":   goldenStatement().Sign(holderKey()),
 		"slot record": goldenSlotRecord().Sign(holderKey()),
+		"release":     goldenRelease().Sign(groupKey()),
 	}
 }
 
@@ -327,4 +330,46 @@ func FuzzParse(f *testing.F) {
 func signedByUs(s record.Signed) bool {
 	id := group.IDOf(groupKey())
 	return bytes.Contains(s.Payload, id[:]) || bytes.Contains(s.Payload, holderKey().Public().(ed25519.PublicKey))
+}
+
+// The owner knows of each group who may hold something that has no slot, and of no
+// holder that it would have no slot.
+func TestFormerHolders(t *testing.T) {
+	g := group.Group{Coding: erasure.NewCoding(2, 3), Slots: []group.PeerKey{peer(1), peer(2), {}}}
+	check := func(want ...group.Former) {
+		t.Helper()
+		if !slices.Equal(g.Former, want) || !g.FormerValid() {
+			t.Errorf("%v, want %v", g.Former, want)
+		}
+	}
+	g.Move(2, peer(3)) // from nobody
+	check()
+	g.Move(0, peer(4))
+	check(group.Former{Holder: peer(1), Slot: 0})
+	g.Left(1, peer(4)) // it has a slot
+	g.Left(1, peer(5))
+	check(group.Former{Holder: peer(1), Slot: 0}, group.Former{Holder: peer(5), Slot: 1})
+	g.Move(1, peer(1))
+	check(group.Former{Holder: peer(5), Slot: 1}, group.Former{Holder: peer(2), Slot: 1})
+	before := g.Former
+	g.Forget(peer(5))
+	if before[0].Holder != peer(5) {
+		t.Error("a copy of the list was altered")
+	}
+	check(group.Former{Holder: peer(2), Slot: 1})
+	g.Forget(peer(2))
+	check()
+	if g.Former != nil {
+		t.Error("an empty list")
+	}
+	for n := range group.MaxFormer + 5 {
+		g.Left(2, peer(byte(10+n)))
+	}
+	if len(g.Former) != group.MaxFormer || g.Former[0].Holder != peer(15) || !g.FormerValid() {
+		t.Errorf("%d former holders, first %v", len(g.Former), g.Former[0])
+	}
+	g.Former[3].Slot = 3
+	if g.FormerValid() {
+		t.Error("a slot that is not there")
+	}
 }

@@ -50,6 +50,10 @@ func goldenStatement() group.Statement {
 	return s
 }
 
+func goldenRelease() group.Release {
+	return group.Release{Holder: peer(2), Number: 1 << 33}
+}
+
 func goldenSlotRecord() group.SlotRecord {
 	return group.SlotRecord{Number: 42, Until: 2_000_000_000, Value: []byte("a sealed value")}
 }
@@ -60,6 +64,7 @@ func goldenGroup() group.Group {
 		Slots: []group.PeerKey{peer(2), {}, peer(3)}, Packs: 17, Lease: 9, Until: 2_000_000_000,
 	}
 	g.Dead.Add(16)
+	g.Former = []group.Former{{Holder: peer(4), Slot: 2}}
 	return g
 }
 
@@ -83,6 +88,8 @@ func TestVectors(t *testing.T) {
 			func(b []byte) (any, error) { return group.ParseStatement(b) }, signed(goldenStatement(), func(s *group.Statement) {
 				s.Version, s.Holder = 1, group.PeerKey(holderKey().Public().(ed25519.PublicKey))
 			})},
+		{"release", "signed release of one holder", goldenRelease().Sign(groupKey()),
+			func(b []byte) (any, error) { return group.ParseRelease(b) }, signed(goldenRelease(), func(r *group.Release) { r.Version, r.Group = 1, id })},
 		{"slot", "signed slot record", goldenSlotRecord().Sign(holderKey()),
 			func(b []byte) (any, error) { return group.ParseSlotRecord(b) }, signed(goldenSlotRecord(), func(r *group.SlotRecord) {
 				r.Version, r.Pub = 1, [32]byte(holderKey().Public().(ed25519.PublicKey))

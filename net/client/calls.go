@@ -167,6 +167,21 @@ func (c *Client) Lease(ctx context.Context, p group.PeerKey, id group.ID) (l gro
 	return l, word, nil
 }
 
+// Release brings a peer a group's signed release for it, and returns its statement.
+// It refuses if it was given a slot since.
+func (c *Client) Release(ctx context.Context, p group.PeerKey, release []byte) (group.Statement, error) {
+	r, err := group.ParseRelease(release)
+	if err != nil {
+		return group.Statement{}, fmt.Errorf("release: %w", err)
+	}
+	var st group.Statement
+	err = c.call(ctx, p, &wire.ReleaseRequest{Release: release}, nil, func(header []byte, _ io.Reader, _ int) (err error) {
+		st, err = statementOf(header, p, r.Group)
+		return err
+	})
+	return st, err
+}
+
 // Prove audits the shard that a peer holds in a slot of a pack: it returns nil
 // when the peer has shown count samples, at most erasure.MaxSamples, of the
 // chain that the nonce begins. How long the answer may take is the context's.

@@ -139,6 +139,7 @@ func (nowhere) GetRecord(context.Context, group.SlotKey) ([]byte, error) {
 // Holder serves the shard protocol. It is a service: New builds it, Run serves.
 type Holder struct {
 	host     host.Host
+	self     group.PeerKey
 	store    Store
 	conf     Config
 	gate     *gate
@@ -169,7 +170,7 @@ func New(h host.Host, s Store, c Config) (*Holder, error) {
 	}
 	c = c.withDefaults()
 	return &Holder{
-		host: h, store: s, conf: c, gate: newGate(c.Requests, c.PeerRequests), heavy: newGate(heavyAll, heavyEach),
+		host: h, self: group.PeerKey(c.Key.Public().(ed25519.PublicKey)), store: s, conf: c, gate: newGate(c.Requests, c.PeerRequests), heavy: newGate(heavyAll, heavyEach),
 		pace: newPace(c.Pace, c.PeerPace), accounts: newAccounts(), room: newRoom(),
 		keep: newKeeper(s, c), begin: c.Now(), over: map[group.ID]bool{},
 	}, nil

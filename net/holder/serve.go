@@ -78,6 +78,8 @@ func (h *Holder) answer(ctx context.Context, x *exchange, m wire.Request) error 
 		return h.statement(x, m.Group)
 	case *wire.LeaseRequest:
 		return h.lease(x, m)
+	case *wire.ReleaseRequest:
+		return h.release(x, m)
 	case *wire.ProveRequest:
 		return h.prove(x, m)
 	case *wire.PutRecordRequest:
@@ -445,6 +447,23 @@ func (h *Holder) lease(x *exchange, m *wire.LeaseRequest) error {
 		return x.refuse(wire.Absent, "")
 	}
 	return x.done(g.Word)
+}
+
+// release has the shards of a group deleted, if its owner says so to this holder.
+func (h *Holder) release(x *exchange, m *wire.ReleaseRequest) error {
+	r, err := group.ParseRelease(m.Release)
+	if err != nil {
+		return x.refuse(wire.Malformed, err.Error())
+	}
+	if r.Holder != h.self {
+		return x.refuse(wire.Refused, "the release is for another peer")
+	}
+	g, err := h.store.Release(r)
+	if err != nil {
+		return h.refuseStored(x, err)
+	}
+	h.conf.Directory.StopProviding(r.Group)
+	return h.state(x, &g)
 }
 
 func (h *Holder) putRecord(x *exchange, m *wire.PutRecordRequest) error {

@@ -127,6 +127,7 @@ var answerLimits = map[Kind]limit{
 	KindPutRecord: {},
 	KindGetRecord: {header: group.MaxSlotRecord},
 	KindLease:     {header: group.MaxLease},
+	KindRelease:   {header: group.MaxStatement},
 }
 
 // maxProof bounds the most leaves of the largest shard with their paths.

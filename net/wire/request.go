@@ -27,9 +27,10 @@ const (
 	KindPutRecord Kind = 8
 	KindGetRecord Kind = 9
 	KindLease     Kind = 10
+	KindRelease   Kind = 11
 )
 
-var kindNames = [...]string{"", "hello", "admit", "put", "get", "manifests", "statement", "prove", "put record", "get record", "lease"}
+var kindNames = [...]string{"", "hello", "admit", "put", "get", "manifests", "statement", "prove", "put record", "get record", "lease", "release"}
 
 // String is the kind's name, as errors and metrics show it.
 func (k Kind) String() string {
@@ -55,6 +56,7 @@ var requestLimits = map[Kind]limit{
 	KindPutRecord: {header: group.MaxSlotRecord + 64},
 	KindGetRecord: {header: 64},
 	KindLease:     {header: 64},
+	KindRelease:   {header: group.MaxRelease + 64},
 }
 
 func requestLimit(tag byte) (limit, bool) {
@@ -127,6 +129,14 @@ type LeaseRequest struct {
 	Group group.ID
 }
 
+// ReleaseRequest brings a holder the word of a group's owner that it has no slot
+// of the group any more, and has it delete its shards. The answer's header is the
+// holder's signed statement.
+type ReleaseRequest struct {
+	_       struct{} `cbor:",toarray"`
+	Release []byte   // signed group.Release
+}
+
 // ProveRequest asks for an audit of one shard. The answer's body is the slices
 // of the sampled leaves, as erasure.WriteSamples writes them.
 type ProveRequest struct {
@@ -173,6 +183,9 @@ func (*StatementRequest) Kind() Kind { return KindStatement }
 func (*LeaseRequest) Kind() Kind { return KindLease }
 
 // Kind implements Request.
+func (*ReleaseRequest) Kind() Kind { return KindRelease }
+
+// Kind implements Request.
 func (*ProveRequest) Kind() Kind { return KindProve }
 
 // Kind implements Request.
@@ -201,6 +214,8 @@ func (m *ManifestsRequest) valid() bool { return true }
 func (m *StatementRequest) valid() bool { return true }
 
 func (m *LeaseRequest) valid() bool { return true }
+
+func (m *ReleaseRequest) valid() bool { return len(m.Release) <= group.MaxRelease }
 
 func (m *ProveRequest) valid() bool {
 	return m.Number < group.MaxPacks && m.Slot < erasure.MaxShards && m.Count > 0 && m.Count <= erasure.MaxSamples
@@ -246,6 +261,8 @@ func empty(k Kind) Request {
 		return new(GetRecordRequest)
 	case KindLease:
 		return new(LeaseRequest)
+	case KindRelease:
+		return new(ReleaseRequest)
 	}
 	panic("BUG: wire: " + k.String())
 }

@@ -30,6 +30,7 @@ func exchanges(t *testing.T) []exchangeVector {
 	p := o.Pack(t, 3)
 	shard := p.Shards[1]
 	_, lease := o.Lease(5, storetest.Until, storetest.Dead(7))
+	release := group.Release{Holder: group.PeerKey(group.IDOf(storetest.Key(8))), Number: 6}.Sign(o.Key)
 	_, record := storetest.Record(2, 9, storetest.Until, 64)
 	r, _ := storetest.Record(2, 9, storetest.Until, 64)
 	var held, wanted group.Bitmap
@@ -62,6 +63,7 @@ func exchanges(t *testing.T) []exchangeVector {
 		{"put record", &wire.PutRecordRequest{Record: record}, nil, nil, nil},
 		{"get record", &wire.GetRecordRequest{Key: r.Key()}, nil, record, nil},
 		{"lease", &wire.LeaseRequest{Group: o.ID}, nil, lease, nil},
+		{"release", &wire.ReleaseRequest{Release: release}, nil, statement, nil},
 	}
 }
 
@@ -113,6 +115,8 @@ func TestVectorsHoldWords(t *testing.T) {
 			_, err = group.ParseManifest(m.Manifest)
 		case *wire.PutRecordRequest:
 			_, err = group.ParseSlotRecord(m.Record)
+		case *wire.ReleaseRequest:
+			_, err = group.ParseRelease(m.Release)
 		case *wire.HelloRequest:
 			_, err = wire.ParseHello(x.header)
 		case *wire.ManifestsRequest:

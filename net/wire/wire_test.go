@@ -29,6 +29,7 @@ func samples() []Request {
 		&PutRecordRequest{Record: []byte{18}},
 		&GetRecordRequest{Key: group.SlotKey{19}},
 		&LeaseRequest{Group: group.ID{20}},
+		&ReleaseRequest{Release: []byte{21}},
 	}
 }
 

@@ -18,14 +18,15 @@ type Kind uint8
 
 // The kinds of actions, and what ends them.
 const (
-	Ask    Kind = iota + 1 // ask a holder for its statement on a group: Stated or Missed
-	Prove                  // audit one shard: Audited
-	Refill                 // bring a holder shards that its slot lacks: Refilled or Failed
-	Move                   // build a slot's shards at another holder: Moved or Failed
-	Cancel                 // a Move of this group and slot is not needed any more; its own end ends it
+	Ask     Kind = iota + 1 // ask a holder for its statement on a group: Stated or Missed
+	Prove                   // audit one shard: Audited
+	Refill                  // bring a holder shards that its slot lacks: Refilled or Failed
+	Move                    // build a slot's shards at another holder: Moved or Failed
+	Release                 // have a former holder delete what it has: Released or Unreleased
+	Cancel                  // a Move of this group and slot is not needed any more; its own end ends it
 )
 
-var kindNames = [...]string{"", "ask", "prove", "refill", "move", "cancel"}
+var kindNames = [...]string{"", "ask", "prove", "refill", "move", "release", "cancel"}
 
 // String is the kind in one word.
 func (k Kind) String() string {
@@ -39,7 +40,7 @@ func (k Kind) String() string {
 // end exactly once, with the very Action, or it counts as under way for ever.
 type Action struct {
 	Kind      Kind
-	Peer      group.PeerKey   // who is asked, audited or given shards
+	Peer      group.PeerKey   // who is asked, audited, given shards or released
 	Group     group.ID        //
 	Slot      uint8           //
 	Packs     group.Bitmap    // Refill, Move: whose shards are to be brought
@@ -63,6 +64,8 @@ func (a Action) task() task {
 		return task{kind: Ask, peer: a.Peer}
 	case Prove:
 		return task{kind: Prove, peer: a.Peer, nonce: [8]byte(a.Challenge.Nonce[:8])}
+	case Release:
+		return task{kind: Release, peer: a.Peer, group: a.Group}
 	}
 	return task{kind: Move, group: a.Group, slot: a.Slot} // one repair of a slot at a time
 }
@@ -92,6 +95,8 @@ func (s *State) counterOf(k Kind) *int {
 		return &s.asks
 	case Prove:
 		return &s.proofs
+	case Release:
+		return &s.freeing
 	}
 	return &s.repairs
 }
@@ -113,7 +118,7 @@ func (s *State) Decide(now time.Time, candidates []place.Candidate, rnd *rand.Ra
 		s.forgetIdle(p)
 	}
 	s.earn(now)
-	actions := s.cancels()
+	actions := append(s.cancels(), s.releases(now)...)
 	if !s.paused {
 		actions = append(actions, s.decideRepairs(now, candidates, rnd)...)
 	}
@@ -252,7 +257,7 @@ func (s *State) move(g *keptGroup, a Action, now time.Time, from *pool) (Action,
 	if g.holderState(slot) != peers.Dead && !a.Packs.Contains(g.believed(slot)) {
 		return Action{}, false
 	}
-	to, ok := from.pick(g)
+	to, ok := from.pick(g, slot)
 	if !ok { // that costs nothing, and somebody may come any time
 		g.kept[slot].retry = now.Add(s.cfg.firstRetry())
 		return Action{}, false
@@ -271,17 +276,28 @@ type pool struct {
 	byKey  map[group.PeerKey]*place.Candidate // into usable, and copies of the others
 }
 
-// pick returns a new holder for a slot of a group.
-func (p *pool) pick(g *keptGroup) (group.PeerKey, bool) {
+// pick returns a new holder for a slot of a group. A former holder of another slot
+// has to be released first.
+func (p *pool) pick(g *keptGroup, slot int) (group.PeerKey, bool) {
 	p.prepare()
+	if back, ok := p.comeBack(g, slot); ok {
+		return back, true
+	}
 	need := int64(g.Wanted.Count()) * int64(g.Coding.ShardSize(g.Class))
 	r := place.Request{Slots: 1, Bytes: need}
 	for _, slot := range g.Slots {
 		r.Beside = p.beside(r.Beside, slot.Holder)
 	}
+	for _, f := range g.former {
+		r.Not = append(r.Not, f.Holder)
+	}
 	for _, a := range p.state.begun {
-		if a.Kind == Move && a.Group == g.ID {
+		switch {
+		case a.Group != g.ID:
+		case a.Kind == Move:
 			r.Beside = p.beside(r.Beside, a.Peer)
+		case a.Kind == Release:
+			r.Not = append(r.Not, a.Peer)
 		}
 	}
 	placed, err := place.Choose(r, p.usable, p.rnd)

@@ -14,6 +14,9 @@ func (s *State) Seen(key group.PeerKey, now time.Time) {
 	if now.After(s.watch.answered) {
 		s.watch.answered = now
 	}
+	if f := s.formers[key]; f != nil {
+		f.there = true
+	}
 	p, ok := s.peers[key]
 	if !ok {
 		return
@@ -139,6 +142,7 @@ func (s *State) Moved(a Action, stored group.Bitmap, now time.Time) {
 	}
 	s.unlink(a.Old, g, i)
 	g.Slots[i] = Slot{Holder: a.Peer, Held: stored}
+	s.forgetFormer(g, a.Peer)
 	g.stale = true
 	s.link(g, i, now)
 	s.Seen(a.Peer, now)
@@ -196,7 +200,6 @@ func (s *State) succeeded(g *keptGroup, a Action, stored group.Bitmap, now time.
 // later puts off the next attempt, longer each time.
 func (s *State) later(g *keptGroup, slot int, now time.Time) {
 	k := &g.kept[slot]
-	wait := min(s.cfg.firstRetry()<<min(k.fails, 16), s.cfg.lastRetry())
+	k.retry = now.Add(s.cfg.backoff(k.fails))
 	k.fails++
-	k.retry = now.Add(wait)
 }

@@ -13,7 +13,8 @@ import (
 // keptGroup is a group with what was counted of it.
 type keptGroup struct {
 	Group
-	kept []keptSlot
+	kept   []keptSlot
+	former []keptFormer // in place of Former
 
 	stale bool // what follows has to be counted anew
 	count
@@ -50,6 +51,8 @@ func (s *State) SetGroup(g Group, now time.Time) {
 		panic(fmt.Sprintf("BUG: health: group of %v with %d slots", g.Coding, len(g.Slots)))
 	}
 	g.Slots = slices.Clone(g.Slots)
+	former := g.Former
+	g.Former = nil
 	old, ok := s.groups[g.ID]
 	if !ok {
 		old = &keptGroup{Group: Group{Slots: make([]Slot, len(g.Slots))}, kept: make([]keptSlot, len(g.Slots))}
@@ -66,6 +69,7 @@ func (s *State) SetGroup(g Group, now time.Time) {
 	}
 	was, fresh := old.Slots, g.Wanted.Without(old.Wanted)
 	old.Group = g
+	s.setFormer(old, former)
 	for i := range g.Slots {
 		s.changed(old, i)
 		if was[i].Holder != g.Slots[i].Holder {
@@ -91,6 +95,7 @@ func (s *State) DropGroup(id group.ID) {
 	if !ok {
 		return
 	}
+	s.setFormer(g, nil)
 	for i, slot := range g.Slots {
 		s.unlink(slot.Holder, g, i)
 	}
@@ -111,6 +116,9 @@ func (s *State) Group(id group.ID) (Group, bool) {
 	out.Slots = slices.Clone(g.Slots)
 	for i := range out.Slots {
 		out.Slots[i].Held = g.believed(i)
+	}
+	for _, f := range g.former {
+		out.Former = append(out.Former, f.Former)
 	}
 	return out, true
 }

@@ -60,6 +60,11 @@ func (c Config) firstRetry() time.Duration   { return c.DeadAfter / 144 }
 func (c Config) lastRetry() time.Duration    { return c.DeadAfter / 3 }
 func (c Config) auditsIn() time.Duration     { return c.DeadAfter / 3 }
 
+// backoff is how long after so many failures and one more the next attempt is.
+func (c Config) backoff(fails int) time.Duration {
+	return min(c.firstRetry()<<min(fails, 16), c.lastRetry())
+}
+
 // LieMemory is how long a lie is remembered.
 func (c Config) LieMemory() time.Duration { return 120 * c.withDefaults().DeadAfter }
 
@@ -78,8 +83,9 @@ type Group struct {
 	// are, as on a device that has just been recovered: until a holder was asked,
 	// they are presumed to be with it.
 	Unknown group.Bitmap
-	Owned   bool   // this device is the one to repair it first
-	Slots   []Slot // n of them
+	Owned   bool           // this device is the one to repair it first
+	Slots   []Slot         // n of them
+	Former  []group.Former // who may still hold shards of a slot that is not theirs
 }
 
 // Slot is one slot of a group.
@@ -95,6 +101,7 @@ type State struct {
 	paused bool
 
 	peers      map[group.PeerKey]*peer
+	formers    map[group.PeerKey]*formerPeer
 	groups     map[group.ID]*keptGroup
 	peerOrder  []group.PeerKey // sorted keys of peers
 	groupOrder []group.ID      // sorted keys of groups
@@ -105,6 +112,7 @@ type State struct {
 	repairs  int // how many of begun are repairs
 	asks     int
 	proofs   int
+	freeing  int     // releases
 	allowed  float64 // repairs that may begin now
 	counter  uint64  // of audits
 	watch    watch
@@ -118,10 +126,11 @@ func (s State) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "health.St
 // New returns a State that knows nothing yet.
 func New(c Config) *State {
 	return &State{
-		cfg:    c.withDefaults(),
-		peers:  map[group.PeerKey]*peer{},
-		groups: map[group.ID]*keptGroup{},
-		begun:  map[task]underWay{},
+		cfg:     c.withDefaults(),
+		peers:   map[group.PeerKey]*peer{},
+		formers: map[group.PeerKey]*formerPeer{},
+		groups:  map[group.ID]*keptGroup{},
+		begun:   map[task]underWay{},
 	}
 }
 

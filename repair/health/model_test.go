@@ -69,6 +69,12 @@ func (m *model) setGroup(t *rapid.T) {
 		}
 		g.Slots = append(g.Slots, s)
 	}
+	for range rapid.IntRange(0, 3).Draw(t, "former") {
+		f := group.Former{Holder: drawPeer(t), Slot: drawSlot(t)}
+		if !slices.ContainsFunc(g.Former, func(o group.Former) bool { return o.Holder == f.Holder }) {
+			g.Former = append(g.Former, f)
+		}
+	}
 	m.s.SetGroup(g, m.now)
 }
 
@@ -82,17 +88,28 @@ func (m *model) decide(t *rapid.T) {
 			}
 		case Move, Refill:
 			m.checkRepair(t, a)
+		case Release:
+			m.checkRelease(t, a)
 		case Cancel:
 			if !slices.ContainsFunc(m.begun, func(b Action) bool { return b.Kind == Move && b.task() == a.moveTask() }) {
 				t.Fatalf("cancels what was not begun: %+v", a)
 			}
 			continue
 		}
+		if slices.ContainsFunc(m.begun, func(b Action) bool { return clash(a, b) || clash(b, a) }) {
+			t.Fatalf("a peer is released and given a slot at once: %+v", a)
+		}
 		if slices.ContainsFunc(m.begun, func(b Action) bool { return b.task() == a.task() }) {
 			t.Fatalf("begun twice: %+v", a)
 		}
 		m.begun = append(m.begun, a)
 	}
+}
+
+// clash reports whether one action releases a peer and the other gives it a slot of
+// the same group.
+func clash(a, b Action) bool {
+	return a.Kind == Release && b.Kind == Move && a.Peer == b.Peer && a.Group == b.Group
 }
 
 // moveTask is the task that a Cancel is about.
@@ -116,6 +133,21 @@ func (m *model) checkRepair(t *rapid.T, a Action) {
 	}
 }
 
+// checkRelease fails the test if a release takes away what may be needed.
+func (m *model) checkRelease(t *rapid.T, a Action) {
+	g, ok := m.s.Group(a.Group)
+	if !ok || !g.Owned || !slices.Contains(g.Former, group.Former{Holder: a.Peer, Slot: a.Slot}) {
+		t.Fatalf("release of who is no former holder: %+v", a)
+	}
+	if slices.ContainsFunc(g.Slots, func(s Slot) bool { return s.Holder == a.Peer }) {
+		t.Fatalf("release of a holder: %+v", a)
+	}
+	slot := g.Slots[a.Slot]
+	if g.Wanted != (group.Bitmap{}) && (m.s.PeerState(slot.Holder) != peers.Alive || slot.Held != g.Wanted) {
+		t.Fatalf("release of what nobody else has: %+v", a)
+	}
+}
+
 // end ends one action that is under way, in any of the ways that it can.
 func (m *model) end(t *rapid.T) {
 	if len(m.begun) == 0 {
@@ -133,6 +165,10 @@ func (m *model) end(t *rapid.T) {
 		m.s.Stated(group.Statement{Holder: a.Peer, Group: a.Group, Slot: a.Slot, Held: drawPacks(t)}, m.now)
 	case a.Kind == Prove:
 		m.s.Audited(a, audit.Outcome(rapid.IntRange(0, 5).Draw(t, "outcome")), m.now)
+	case a.Kind == Release && failed:
+		m.s.Unreleased(a, rapid.Bool().Draw(t, "away"), m.now)
+	case a.Kind == Release:
+		m.s.Released(a)
 	case failed:
 		m.s.Failed(a, Blame(rapid.IntRange(int(Ours), int(Unwilling)).Draw(t, "blame")), m.now)
 	case a.Kind == Refill:
@@ -163,14 +199,28 @@ func (m *model) restart(t *rapid.T) {
 
 func (m *model) check(t *rapid.T) {
 	s := m.s
-	if s.repairs > s.cfg.Repairs || s.asks > s.cfg.Asks || s.proofs > s.cfg.Proofs {
+	if s.repairs > s.cfg.Repairs || s.asks > s.cfg.Asks || s.proofs > s.cfg.Proofs || s.freeing > releasesAtOnce {
 		t.Fatalf("%d repairs, %d asks, %d proofs under way", s.repairs, s.asks, s.proofs)
 	}
-	if len(s.begun) != len(m.begun) || s.repairs+s.asks+s.proofs != len(m.begun) {
+	if len(s.begun) != len(m.begun) || s.repairs+s.asks+s.proofs+s.freeing != len(m.begun) {
 		t.Fatalf("%d actions are counted as under way, %d are", len(s.begun), len(m.begun))
 	}
 	if len(s.peerOrder) != len(s.peers) || len(s.groupOrder) != len(s.groups) {
 		t.Fatal("the orders do not fit the maps")
+	}
+	former := map[group.PeerKey]int{}
+	for _, g := range s.groups {
+		for _, f := range g.former {
+			former[f.Holder]++
+		}
+	}
+	if len(former) != len(s.formers) {
+		t.Fatalf("%d former holders are known, %d are", len(s.formers), len(former))
+	}
+	for k, p := range s.formers {
+		if p.groups != former[k] {
+			t.Fatalf("%v is a former holder of %d groups, not %d", k, former[k], p.groups)
+		}
 	}
 	refs := map[slotRef]*peer{}
 	for _, p := range s.peers {

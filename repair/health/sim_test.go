@@ -46,9 +46,9 @@ type simConfig struct {
 
 // tally counts what happened.
 type tally struct {
-	ended, moves, refills, cancels, failed, rotted, found int
-	slotsOfEnded, slotsOfAbsent                           int
-	leastLive                                             int
+	ended, moves, refills, cancels, failed, rotted, found, released int
+	slotsOfEnded, slotsOfAbsent                                     int
+	leastLive                                                       int
 }
 
 type simPeer struct {
@@ -173,7 +173,9 @@ func (w *world) churn(catastrophe bool) {
 			p.up = !p.up
 			mean := w.cfg.up
 			p.upSince = w.now
-			if !p.up {
+			if p.up {
+				w.state.Seen(k, w.now) // it says hello
+			} else {
 				p.downSince, p.counted, mean = w.now, false, w.cfg.down
 				if w.rnd.IntN(300) == 0 {
 					mean = 10 * day // a holiday
@@ -259,6 +261,8 @@ func (w *world) do(a Action) {
 			w.checkReason(a)
 		}
 		w.moving = append(w.moving, a)
+	case Release:
+		w.release(p, up, a)
 	case Cancel:
 		w.tally.cancels++
 		i := slices.IndexFunc(w.moving, func(m Action) bool { return m.Kind == Move && m.Group == a.Group && m.Slot == a.Slot })
@@ -342,11 +346,58 @@ func (w *world) finish(p *simPeer, a Action) {
 		return
 	}
 	w.tally.moves++
-	if old := w.peers[a.Old]; old != nil {
-		delete(old.slots, id) // it will drop what is not wanted of it
+	for held := range p.slots {
+		if held.group == a.Group && held != id {
+			w.t.Fatalf("seed %d: a peer that has slot %d of a group was given %d", w.cfg.seed, held.slot, a.Slot)
+		}
 	}
-	w.byID[a.Group].Slots[a.Slot] = Slot{Holder: a.Peer}
+	g := w.byID[a.Group]
+	g.Slots[a.Slot] = Slot{Holder: a.Peer}
+	owner := group.Group{Slots: make([]group.PeerKey, len(g.Slots)), Former: g.Former}
+	for i, slot := range g.Slots {
+		owner.Slots[i] = slot.Holder
+	}
+	owner.Forget(a.Peer)
+	owner.Left(a.Slot, a.Old)
+	g.Former = owner.Former
 	w.state.Moved(a, a.Packs, w.now)
+	w.state.SetGroup(g.Group, w.now)
+}
+
+// release has a peer delete what it has of a group, which must be in no slot of it.
+func (w *world) release(p *simPeer, up bool, a Action) {
+	if !up {
+		w.state.Unreleased(a, true, w.now)
+		return
+	}
+	g := w.byID[a.Group]
+	if slices.ContainsFunc(g.Slots, func(s Slot) bool { return s.Holder == a.Peer }) {
+		w.t.Fatalf("seed %d: a holder is released", w.cfg.seed)
+	}
+	for id := range p.slots {
+		if id.group == a.Group {
+			delete(p.slots, id)
+			w.tally.released++
+		}
+	}
+	g.Former = slices.DeleteFunc(g.Former, func(f group.Former) bool { return f.Holder == a.Peer })
+	w.state.Released(a)
+}
+
+// leftovers fails the test if a peer that has been there for days has shards that
+// are not wanted of it.
+func (w *world) leftovers() {
+	for _, k := range w.order {
+		p := w.peers[k]
+		if !p.up || w.now.Sub(p.upSince) < 2*day {
+			continue
+		}
+		for id := range p.slots {
+			if g := w.byID[id.group]; g.Slots[id.slot].Holder != k && w.state.Superseded(id.group, id.slot) {
+				w.t.Errorf("seed %d: a peer that is not in slot %d of group %v still has it (former: %v)", w.cfg.seed, id.slot, id.group, g.Former)
+			}
+		}
+	}
 }
 
 // readable reports whether k shards of each pack can really be had now.
@@ -420,6 +471,10 @@ func (w *world) judge() {
 	if n.found < n.rotted/4 {
 		w.t.Errorf("of %d shards that rotted, audits found %d", n.rotted, n.found)
 	}
+	if n.released < n.slotsOfAbsent/10 {
+		w.t.Errorf("%d slots of peers that were away for long, %d released", n.slotsOfAbsent, n.released)
+	}
+	w.leftovers()
 	r := w.state.Report(w.now)
 	if r.Lost > 0 || r.BelowTarget() > r.Packs/10 || r.Peers[peers.Alive] < len(w.order)/2 {
 		w.t.Errorf("in the end: %+v", r)

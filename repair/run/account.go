@@ -32,9 +32,17 @@ type Account interface {
 	Manifest(ctx context.Context, id group.ID, number uint16) ([]byte, error)
 	// Pack returns the bytes of a pack that is kept here, and fails for others.
 	Pack(id group.ID, number uint16) ([]byte, error)
-	// Moved takes note that a slot has a new holder. What lies in the slot is
-	// told with Acked soon after.
+	// Moved takes note that a slot has a new holder, and the one before is a former
+	// one. What lies in the slot is told with Acked soon after.
 	Moved(id group.ID, slot uint8, holder group.PeerKey) error
+	// Left takes note that a peer holds shards of a slot that is not its own.
+	Left(id group.ID, slot uint8, p group.PeerKey) error
+	// Release returns a release of the group for a former holder, signed, with the
+	// number of a lease that is newer than any that was given to anybody before.
+	// It fails for a holder.
+	Release(ctx context.Context, id group.ID, p group.PeerKey) (word []byte, err error)
+	// Released takes note that a former holder has nothing any more.
+	Released(id group.ID, p group.PeerKey) error
 	// Acked takes note of packs of which Groups did not know that their shards
 	// lie in a slot, and of those of which it said so, and they do not. Of all
 	// others, such as those that came since, it says nothing.
@@ -80,9 +88,6 @@ func (l *Loop) takeGroups(all []Group, now time.Time) (found []finding) {
 	defer l.mu.Unlock()
 	kept := make(map[group.ID]bool, len(all))
 	for _, g := range all {
-		if g.Wanted == (group.Bitmap{}) {
-			continue
-		}
 		if !g.valid() {
 			l.c.Log.Error("a group of the account cannot be", "group", g.ID, "coding", g.Coding, "slots", len(g.Slots))
 			continue
@@ -129,13 +134,13 @@ func (g Group) valid() bool {
 // equal reports whether the state would see no difference.
 func (g Group) equal(o Group) bool {
 	return g.Class == o.Class && g.Coding == o.Coding && g.Wanted == o.Wanted && g.Local == o.Local &&
-		slices.Equal(g.Slots, o.Slots) && slices.Equal(g.Held, o.Held)
+		slices.Equal(g.Slots, o.Slots) && slices.Equal(g.Held, o.Held) && slices.Equal(g.Former, o.Former)
 }
 
 // health is the group as the state takes it.
 func (g Group) health() health.Group {
 	out := health.Group{ID: g.ID, Class: g.Class, Coding: g.Coding, Wanted: g.Wanted, Local: g.Local, Unknown: g.Unknown, Owned: true,
-		Slots: make([]health.Slot, len(g.Slots))}
+		Former: g.Former, Slots: make([]health.Slot, len(g.Slots))}
 	for i, p := range g.Slots {
 		out.Slots[i] = health.Slot{Holder: p, Held: g.Held[i]}
 	}

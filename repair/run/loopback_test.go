@@ -82,7 +82,7 @@ func TestOnLoopback(t *testing.T) {
 
 	gone := all[0]
 	gone.Stop()
-	if err := all[1].Store.Clear(owner.ID); err != nil {
+	if err := storetest.Clear(all[1].Store, owner.ID); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the slot of the dead has a new holder and the hole is filled", func() bool {

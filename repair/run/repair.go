@@ -38,6 +38,7 @@ func (l *Loop) repair(ctx context.Context, a health.Action, g group.Group, m *mo
 // report ends a repair, and reports whether a slot has a new holder.
 func (l *Loop) report(a health.Action, m *move, stored group.Bitmap, why health.Blame) bool {
 	if !l.ended(a, m, stored, why) {
+		l.leftBehind(a, stored)
 		return false
 	}
 	err := l.c.Account.Moved(a.Group, a.Slot, a.Peer)
@@ -122,9 +123,10 @@ func (l *Loop) bringAll(ctx context.Context, a health.Action, g group.Group) (st
 	} else if lease.Until <= l.c.Now().Unix() {
 		return stored, fmt.Errorf("group %v: %w", a.Group, errLeaseEnded)
 	}
+	stored = l.stillThere(ctx, a, g)
 	failures := 0
 	for n := range uint16(group.MaxPacks) {
-		if !a.Packs.Has(n) || !l.wants(a.Group, n) {
+		if !a.Packs.Has(n) || stored.Has(n) || !l.wants(a.Group, n) {
 			continue
 		}
 		err := l.bring(ctx, a, g, word, n)
@@ -142,6 +144,21 @@ func (l *Loop) bringAll(ctx context.Context, a health.Action, g group.Group) (st
 		}
 	}
 	return stored, failed
+}
+
+// stillThere is what need not be brought: what a former holder that gets its slot
+// back says to have, once it has the newest lease, after which no release that was
+// sent before has it deleted.
+func (l *Loop) stillThere(ctx context.Context, a health.Action, g group.Group) group.Bitmap {
+	if a.Kind != health.Move || !slices.Contains(g.Former, group.Former{Holder: a.Peer, Slot: a.Slot}) {
+		return group.Bitmap{}
+	}
+	st, err := l.statement(ctx, a)
+	l.met(ctx, a.Peer, err)
+	if err != nil {
+		return group.Bitmap{}
+	}
+	return st.Held.Within(a.Packs)
 }
 
 // wants reports whether a pack is still wanted.

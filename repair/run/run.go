@@ -24,6 +24,7 @@ import (
 type Holders interface {
 	Admit(ctx context.Context, p group.PeerKey, lease []byte, slot uint8) (group.Statement, error)
 	Statement(ctx context.Context, p group.PeerKey, id group.ID) (group.Statement, error)
+	Release(ctx context.Context, p group.PeerKey, release []byte) (group.Statement, error)
 	Prove(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, nonce erasure.Nonce, count int) error
 }
 
@@ -230,6 +231,8 @@ func (l *Loop) start(ctx context.Context, a health.Action) {
 			l.ask(ctx, a)
 		case health.Prove:
 			l.prove(ctx, a, g)
+		case health.Release:
+			l.release(ctx, a)
 		default:
 			l.repair(ctx, a, g, m)
 		}

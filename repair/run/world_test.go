@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,20 +26,21 @@ import (
 type account struct {
 	owner *storetest.Owner
 
-	mu     sync.Mutex // guards all below
-	group  group.Group
-	packs  map[uint16]storetest.Pack
-	wanted group.Bitmap
-	local  group.Bitmap
-	held   []group.Bitmap
-	said   []group.Bitmap // held, as Groups gave it last
-	blind  bool           // something was called gone that Groups did not say was there
-	lease  []byte
-	number uint64
-	moves  int
-	broken error          // what every call fails with
-	onMove func()         // called when a move is to be noted; set before it may be
-	onRead func(*account) // called once, after the next Groups has looked
+	mu      sync.Mutex // guards all below
+	group   group.Group
+	packs   map[uint16]storetest.Pack
+	wanted  group.Bitmap
+	local   group.Bitmap
+	held    []group.Bitmap
+	said    []group.Bitmap // held, as Groups gave it last
+	blind   bool           // something was called gone that Groups did not say was there
+	lease   []byte
+	number  uint64
+	changes []func(*group.Lease) // of the newest lease
+	moves   int
+	broken  error          // what every call fails with
+	onMove  func()         // called when a move is to be noted; set before it may be
+	onRead  func(*account) // called once, after the next Groups has looked
 }
 
 var errNotHere = errors.New("not kept here")
@@ -91,9 +93,41 @@ func (a *account) Moved(_ group.ID, slot uint8, holder group.PeerKey) error {
 	if a.broken != nil {
 		return a.broken
 	}
-	a.group.Slots[slot] = holder
+	a.group.Move(int(slot), holder)
 	a.moves++
 	return nil
+}
+
+func (a *account) Left(_ group.ID, slot uint8, p group.PeerKey) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.group.Left(slot, p)
+	return a.broken
+}
+
+func (a *account) Release(_ context.Context, _ group.ID, p group.PeerKey) ([]byte, error) {
+	a.mu.Lock()
+	number, slots := a.number+1, a.group.Slots
+	a.mu.Unlock()
+	if slices.Contains(slots, p) {
+		return nil, errors.New("release of a holder")
+	}
+	a.give(number, a.changes...)
+	return group.Release{Holder: p, Number: number}.Sign(a.owner.Key), a.broken
+}
+
+func (a *account) Released(_ group.ID, p group.PeerKey) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.group.Forget(p)
+	return a.broken
+}
+
+// former are those of which the account says that they may hold something.
+func (a *account) former() []group.Former {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.group.Former
 }
 
 func (a *account) Acked(_ group.ID, slot uint8, there, gone group.Bitmap) error {
@@ -134,7 +168,7 @@ func (a *account) with(fn func(a *account)) {
 // give changes the lease.
 func (a *account) give(number uint64, changes ...func(*group.Lease)) {
 	_, word := a.owner.Lease(number, time.Now().Add(10*365*24*time.Hour).Unix(), changes...)
-	a.with(func(a *account) { a.lease, a.number, a.group.Lease = word, number, number })
+	a.with(func(a *account) { a.lease, a.number, a.group.Lease, a.changes = word, number, number, changes })
 }
 
 // world is an owner with a group, and holders of which some are spare.
@@ -273,7 +307,7 @@ func (w *world) holder(slot int) *holders.Holder { return w.set.Of(w.account.hol
 // calls is how often anybody was asked for anything.
 func (w *world) calls() (n int) {
 	for _, h := range w.set.List() {
-		for k := wire.KindHello; k <= wire.KindLease; k++ {
+		for k := wire.KindHello; k <= wire.KindRelease; k++ {
 			n += h.Calls(k)
 		}
 	}

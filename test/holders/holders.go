@@ -245,6 +245,23 @@ func (s *Set) Statement(ctx context.Context, p group.PeerKey, id group.ID) (st g
 	return st, err
 }
 
+// Release implements the call of net/client.
+func (s *Set) Release(ctx context.Context, p group.PeerKey, release []byte) (st group.Statement, err error) {
+	r, err := group.ParseRelease(release)
+	if err != nil {
+		return st, err
+	}
+	err = s.call(ctx, p, wire.KindRelease, 0, func(h *Holder, _ Behaviour) error {
+		if r.Holder != h.Key {
+			return group.ErrInvalid
+		}
+		g, err := h.Store.Release(r)
+		st = h.statement(g)
+		return err
+	})
+	return st, err
+}
+
 // Put implements the call of net/client. A holder without a lease refuses.
 func (s *Set) Put(ctx context.Context, p group.PeerKey, manifest []byte, slot uint8, shard []byte) error {
 	m, err := group.ParseManifest(manifest)

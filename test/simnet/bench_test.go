@@ -87,7 +87,7 @@ func BenchmarkPut(b *testing.B) {
 									return
 								}
 								if (i+1)%len(words) == 0 {
-									_ = s.Peers[0].Store.Clear(o.ID)
+									_ = storetest.Clear(s.Peers[0].Store, o.ID)
 								}
 							}
 						})

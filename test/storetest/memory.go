@@ -100,25 +100,34 @@ func (s *Memory) remove(g *memoryGroup, number uint16) {
 	g.Held.Remove(number)
 }
 
-// Clear implements holder.Leases.
-func (s *Memory) Clear(id group.ID) error {
+// Release implements holder.Leases.
+func (s *Memory) Release(r group.Release) (group.Holding, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g, ok := s.groups[id]; ok {
-		for number := range g.shards {
-			s.remove(g, number)
-		}
+	g, ok := s.groups[r.Group]
+	switch {
+	case !ok:
+		return group.Holding{}, fs.ErrNotExist
+	case !g.Releases(r):
+		return group.Holding{}, group.ErrInvalid
 	}
-	return nil
+	s.empty(g)
+	return g.Holding, nil
+}
+
+func (s *Memory) empty(g *memoryGroup) {
+	for number := range g.shards {
+		s.remove(g, number)
+	}
 }
 
 // Drop implements holder.Leases.
 func (s *Memory) Drop(id group.ID) error {
-	if err := s.Clear(id); err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if g, ok := s.groups[id]; ok {
+		s.empty(g)
+	}
 	delete(s.groups, id)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,7 +28,7 @@ func Test(t *testing.T, open func(t *testing.T) holder.Store) {
 		"failures":  testFailures,
 		"dead":      testDead,
 		"leases":    testLeases,
-		"clear":     testClear,
+		"release":   testRelease,
 		"records":   testRecords,
 		"races":     testRaces,
 		"many":      testMany,
@@ -240,7 +241,7 @@ func testSlots(t *testing.T, s holder.Store) {
 	if h, _ := s.Holding(o.ID); h.Slot != 1 {
 		t.Errorf("slot is %d", h.Slot)
 	}
-	if err := s.Clear(o.ID); err != nil {
+	if err := Clear(s, o.ID); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, o.Pack(t, 0), 2)
@@ -251,23 +252,43 @@ func testSlots(t *testing.T, s holder.Store) {
 	Check(t, s, o.Pack(t, 0), 2)
 }
 
-func testClear(t *testing.T, s holder.Store) {
+// Clear has a store delete what it has of a group, and keep the account.
+func Clear(s holder.Store, id group.ID) error {
+	_, err := s.Release(group.Release{Group: id, Number: math.MaxUint64})
+	return err
+}
+
+func testRelease(t *testing.T, s holder.Store) {
 	o := NewOwner(7, 17, 1, 2)
 	_, before := s.Room()
-	admit(t, s, o, 0, 1, Dead(9))
+	admit(t, s, o, 0, 5, Dead(9))
 	put(t, s, o.Pack(t, 0), 0)
-	if err := s.Clear(o.ID); err != nil {
-		t.Fatal(err)
+	put(t, s, o.Pack(t, 1), 0)
+	for _, number := range []uint64{0, 4, 5} {
+		if _, err := s.Release(group.Release{Group: o.ID, Number: number}); !errors.Is(err, group.ErrInvalid) {
+			t.Errorf("release %d of who has lease 5: %v", number, err)
+		}
+	}
+	Check(t, s, o.Pack(t, 1), 0)
+	h, err := s.Release(group.Release{Group: o.ID, Number: 6})
+	if err != nil || h.Held.Count() != 0 {
+		t.Errorf("release: %+v, %v", h, err)
 	}
 	h, ok := s.Holding(o.ID)
 	if _, used := s.Room(); !ok || h.Held.Count() != 0 || !h.Dead.Has(9) || used > before+16<<10 {
-		t.Errorf("after clear: %+v, %v, %d bytes", h, ok, used)
+		t.Errorf("after release: %+v, %v, %d bytes", h, ok, used)
 	}
-	if err := s.Clear(group.ID{1}); err != nil {
-		t.Errorf("clear of nothing: %v", err)
+	if err := Clear(s, group.ID{1}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("release of nothing: %v", err)
 	}
-	put(t, s, o.Pack(t, 0), 0)
-	Check(t, s, o.Pack(t, 0), 0)
+
+	// It is given another slot; the old release says nothing to it any more.
+	admit(t, s, o, 1, 6)
+	put(t, s, o.Pack(t, 0), 1)
+	if _, err := s.Release(group.Release{Group: o.ID, Number: 6}); !errors.Is(err, group.ErrInvalid) {
+		t.Errorf("an old release: %v", err)
+	}
+	Check(t, s, o.Pack(t, 0), 1)
 }
 
 func testManifests(t *testing.T, s holder.Store) {

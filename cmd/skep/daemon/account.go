@@ -14,7 +14,8 @@ import (
 // blocks, with the leases that the drive's keys sign.
 type account struct{ d *drive }
 
-// Groups lists all groups.
+// Groups lists all groups; of those that were let go of, which hold nothing that is
+// wanted, only the former holders: the others are told elsewhere.
 func (a account) Groups() ([]run.Group, error) {
 	all, err := a.d.table.Groups()
 	if err != nil {
@@ -51,6 +52,16 @@ func (a account) Groups() ([]run.Group, error) {
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	gone, err := a.d.table.LetGoOf()
+	for _, l := range gone {
+		if len(l.Group.Former) > 0 {
+			l.Group.Slots = make([]group.PeerKey, len(l.Group.Slots))
+			out = append(out, run.Group{Group: l.Group, Held: make([]group.Bitmap, len(l.Group.Slots))})
+		}
+	}
 	return out, err
 }
 
@@ -102,6 +113,19 @@ func (a account) Moved(id group.ID, slot uint8, holder group.PeerKey) error {
 	defer a.d.engine.Changed()
 	return a.d.table.MoveSlot(id, int(slot), holder)
 }
+
+// Left takes note that a peer holds shards of a slot that is not its own.
+func (a account) Left(id group.ID, slot uint8, p group.PeerKey) error {
+	return a.d.table.Left(id, slot, p)
+}
+
+// Release returns a release for a former holder.
+func (a account) Release(ctx context.Context, id group.ID, p group.PeerKey) ([]byte, error) {
+	return a.d.engine.Release(ctx, id, p)
+}
+
+// Released takes note that a former holder has nothing any more.
+func (a account) Released(id group.ID, p group.PeerKey) error { return a.d.table.Released(id, p) }
 
 // Acked takes note of what was found, and not, in a slot.
 func (a account) Acked(id group.ID, slot uint8, there, gone group.Bitmap) error {

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"slices"
 	"testing"
 
 	"skep/cache/blocks"
+	"skep/cache/packfiles"
 	"skep/cache/state"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -59,4 +61,54 @@ func TestAckedSaysNothingOfOtherPacks(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Who lost a slot is known as a former holder until it was released; of a group that
+// was let go of, too, which has nobody else to be asked.
+func TestFormerHoldersOfTheAccount(t *testing.T) {
+	table, g := newTable(t)
+	packs, err := packfiles.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := account{&drive{table: table, packs: packs}}
+	one, two := group.PeerKey{1}, group.PeerKey{2}
+	for _, p := range []group.PeerKey{one, two} {
+		if err := table.MoveSlot(g.ID, 2, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Left(g.ID, 1, group.PeerKey{3}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want []group.PeerKey, slots []group.PeerKey) {
+		t.Helper()
+		all, err := a.Groups()
+		if err != nil || len(all) > 1 {
+			t.Fatal(all, err)
+		}
+		var former, holders []group.PeerKey
+		for _, g := range all {
+			holders = g.Slots
+			for _, f := range g.Former {
+				former = append(former, f.Holder)
+			}
+		}
+		if !slices.Equal(former, want) || !slices.Equal(holders, slots) {
+			t.Errorf("former holders %v, holders %v", former, holders)
+		}
+	}
+	check([]group.PeerKey{one, {3}}, []group.PeerKey{{}, {}, two})
+	if err := a.Released(g.ID, one); err != nil {
+		t.Fatal(err)
+	}
+	check([]group.PeerKey{{3}}, []group.PeerKey{{}, {}, two})
+	if gone, err := table.LetGo(g.ID, func(*group.Group) bool { return true }); err != nil || !gone {
+		t.Fatal(gone, err)
+	}
+	check([]group.PeerKey{{3}}, make([]group.PeerKey, 3))
+	if err := a.Released(g.ID, group.PeerKey{3}); err != nil {
+		t.Fatal(err)
+	}
+	check(nil, nil)
 }

@@ -1,0 +1,83 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/client"
+	"skep/repair/health"
+)
+
+// release has a former holder of a slot delete what it has of the group.
+func (l *Loop) release(ctx context.Context, a health.Action) {
+	err := l.giveBack(ctx, a)
+	if err == nil {
+		err = l.c.Account.Released(a.Group, a.Peer)
+	}
+	call, called := errors.AsType[*client.Error](err)
+	if err == nil || called {
+		l.met(ctx, a.Peer, err)
+	}
+	if err != nil {
+		l.c.Log.Info("a former holder was not released", "peer", a.Peer, "group", a.Group, "slot", a.Slot, "err", err)
+	}
+	l.with(func(s *health.State, now time.Time) {
+		if err == nil {
+			s.Released(a)
+			return
+		}
+		s.Unreleased(a, called && !spoke(call), now)
+	})
+}
+
+var errNeeded = errors.New("what it has may be needed yet")
+
+// giveBack returns nil when a former holder has nothing of a group.
+func (l *Loop) giveBack(ctx context.Context, a health.Action) error {
+	ctx, cancel := context.WithTimeout(ctx, l.c.Timeout)
+	defer cancel()
+	st, err := l.c.Holders.Statement(ctx, a.Peer, a.Group)
+	switch {
+	case errors.Is(err, client.ErrAbsent):
+		return nil
+	case err != nil:
+		return err
+	case st.Held == (group.Bitmap{}):
+		return nil
+	case !l.superfluous(st):
+		return fmt.Errorf("slot %d: %w", st.Slot, errNeeded)
+	}
+	word, err := l.c.Account.Release(ctx, a.Group, a.Peer)
+	if err != nil {
+		return err
+	}
+	st, err = l.c.Holders.Release(ctx, a.Peer, word)
+	if err == nil && st.Held != (group.Bitmap{}) {
+		err = errors.New("it says that it has shards still")
+	}
+	return err
+}
+
+// superfluous reports whether nothing is lost if who made a statement, and has no
+// slot, has nothing any more: the holder of the slot has all that is wanted, and all
+// else is known to be dead. What the account does not know of, as another device may
+// have added it lately, is none of ours to delete.
+func (l *Loop) superfluous(st group.Statement) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	unknown := st.Held.Without(l.given[st.Group].Wanted).Without(l.groups[st.Group].Dead)
+	return unknown == (group.Bitmap{}) && l.state.Superseded(st.Group, st.Slot)
+}
+
+// leftBehind notes that a move which made nobody a holder brought some shards.
+func (l *Loop) leftBehind(a health.Action, stored group.Bitmap) {
+	if a.Kind != health.Move || stored == (group.Bitmap{}) {
+		return
+	}
+	if err := l.c.Account.Left(a.Group, a.Slot, a.Peer); err != nil {
+		l.c.Log.Error("shards that were left behind were not noted", "group", a.Group, "slot", a.Slot, "peer", a.Peer, "err", err)
+	}
+}

@@ -1,0 +1,222 @@
+package run_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"skep/chunker/group"
+	"skep/net/client"
+	"skep/net/wire"
+	"skep/test/holders"
+	"skep/test/storetest"
+)
+
+// leave has the holder of a slot be away until its slot has gone to somebody else.
+func (w *world) leave(slot int) *holders.Holder {
+	w.t.Helper()
+	h := w.holder(slot)
+	h.Be(holders.Behaviour{Away: true})
+	w.pass(deadAfter + 24*time.Hour)
+	if w.holder(slot) == h {
+		w.t.Fatal("the slot was not moved")
+	}
+	return h
+}
+
+// comeBack has a holder that was away say hello.
+func (w *world) comeBack(h *holders.Holder) {
+	h.Be(holders.Behaviour{})
+	w.greet(h)
+}
+
+// shards is how many shards of the group a holder has.
+func (w *world) shards(h *holders.Holder) int {
+	g, _ := h.Store.Holding(w.owner.ID)
+	return g.Held.Count()
+}
+
+// tidy fails the test if anybody has shards that is in no slot, or is thought to.
+func (w *world) tidy(except map[group.PeerKey]bool) {
+	w.t.Helper()
+	in := map[group.PeerKey]bool{}
+	w.account.with(func(a *account) {
+		for _, p := range a.group.Slots {
+			in[p] = true
+		}
+	})
+	for _, h := range w.set.List() {
+		if n := w.shards(h); n > 0 && !in[h.Key] && !except[h.Key] {
+			w.t.Errorf("%v has no slot, and %d shards", h.Key, n)
+		}
+	}
+	for _, f := range w.account.former() {
+		if !except[f.Holder] {
+			w.t.Errorf("%v is still thought to have something of slot %d", f.Holder, f.Slot)
+		}
+	}
+}
+
+// A holder that returns after its slot went to somebody else gives its room back;
+// also of a group of which nothing is wanted any more.
+func TestFormerHolderIsReleased(t *testing.T) {
+	for name, dead := range map[string]bool{"packs that live": false, "dead packs": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shape{seed: 40, k: 2, n: 4, spares: 1, packs: 3, local: true})
+				w.pass(time.Hour)
+				h := w.leave(0)
+				asked := h.Calls(wire.KindStatement)
+				w.pass(deadAfter)
+				if n := h.Calls(wire.KindStatement) - asked; n > 1 {
+					t.Errorf("one that is away was asked %d times", n)
+				}
+				if dead {
+					w.account.with(func(a *account) {
+						a.group.Dead, a.wanted, a.local = a.wanted, group.Bitmap{}, group.Bitmap{}
+					})
+					w.account.give(w.account.number+1, storetest.Dead(0, 1, 2))
+				}
+				w.comeBack(h)
+				w.pass(2 * time.Hour)
+				if n := w.shards(h); n != 0 {
+					t.Errorf("%d shards are left", n)
+				}
+				w.tidy(nil)
+				if !dead {
+					w.whole()
+				}
+				if n := h.Calls(wire.KindRelease); n != 1 {
+					t.Errorf("it was released %d times", n)
+				}
+				w.pass(2 * deadAfter)
+				if n := h.Calls(wire.KindRelease); n != 1 {
+					t.Errorf("it was released %d times", n)
+				}
+			})
+		})
+	}
+}
+
+// What a former holder has is not deleted while it may be needed.
+func TestFormerHolderIsKeptWhileNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 41, k: 2, n: 4, spares: 2, packs: 3, local: true})
+		w.pass(time.Hour)
+		h := w.leave(0)
+		w.holder(0).Be(holders.Behaviour{Away: true})
+		w.pass(12 * time.Hour) // it is suspect
+		w.comeBack(h)
+		w.pass(12 * time.Hour)
+		if n := w.shards(h); n != 3 {
+			t.Errorf("%d shards are left while the slot's holder is silent", n)
+		}
+		puts := w.puts()
+		w.pass(deadAfter)
+		if w.holder(0) != h {
+			t.Error("the slot went to somebody else than who has its shards")
+		}
+		if n := w.puts() - puts; n != 0 {
+			t.Errorf("%d shards were brought to who had them", n)
+		}
+		w.whole()
+	})
+}
+
+// Of packs that the account knows nothing of, as another device has added them, a
+// former holder is asked to delete nothing.
+func TestFormerHolderHasUnknownPacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		h := w.leave(0)
+		h.Fill(w.account.lease, w.owner.Pack(t, 9), 0)
+		w.comeBack(h)
+		w.pass(24 * time.Hour)
+		if n := w.shards(h); n != 4 {
+			t.Errorf("%d shards are left", n)
+		}
+		w.account.with(func(a *account) { a.group.Dead.Add(9) })
+		w.pass(24 * time.Hour)
+		w.tidy(nil)
+	})
+}
+
+// The only spare peer is one that has shards of another slot: it is released first.
+func TestFormerHolderTakesAnotherSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 42, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		h := w.leave(0)
+		w.holder(2).Be(holders.Behaviour{Away: true})
+		w.pass(deadAfter + 24*time.Hour) // nobody is there to take that slot
+		w.comeBack(h)
+		w.pass(12 * time.Hour)
+		w.whole()
+		if w.holder(2) != h {
+			t.Error("the slot is with nobody")
+		}
+
+		// An old release says nothing to it: it was given a slot since.
+		var old []byte
+		w.account.with(func(a *account) {
+			old = group.Release{Holder: h.Key, Number: a.number}.Sign(a.owner.Key)
+		})
+		if _, err := w.set.Release(t.Context(), h.Key, old); !errors.Is(err, client.ErrRefused) {
+			t.Errorf("a release from before it was given the slot: %v", err)
+		}
+		w.whole()
+	})
+}
+
+// Two slots have no holder, and the only spare peer has the shards of one.
+func TestFormerHolderReturnsToTwoEmptySlots(t *testing.T) {
+	for _, first := range []int{0, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, shape{seed: 43, k: 1, n: 4, spares: 1, packs: 2, local: true})
+			w.pass(time.Hour)
+			h := w.leave(first)
+			for _, slot := range []int{0, 3} {
+				w.holder(slot).Be(holders.Behaviour{Away: true})
+			}
+			w.pass(deadAfter + 24*time.Hour)
+			w.comeBack(h)
+			w.pass(12 * time.Hour)
+			if w.holder(first) != h {
+				t.Errorf("slot %d did not come back to who has its shards", first)
+			}
+			other := w.set.Add(43)
+			w.greet(other)
+			w.pass(12 * time.Hour)
+			w.whole()
+		})
+	}
+}
+
+// A holder that gives up its slot, as it has no room for what it lacks, gives up
+// the rest as well.
+func TestRelievedHolderIsReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 44, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		h := w.holder(3)
+		w.account.with(func(a *account) {
+			p := a.owner.Pack(t, 3)
+			a.packs[3] = p
+			a.wanted.Add(3)
+			a.local.Add(3)
+			for i := range a.held[:3] {
+				w.set.Of(a.group.Slots[i]).Fill(a.lease, p, uint8(i))
+				a.held[i].Add(3)
+			}
+		})
+		h.Be(holders.Behaviour{Full: true})
+		w.pass(24 * time.Hour)
+		w.whole()
+		if n := w.shards(h); w.holder(3) == h || n != 0 {
+			t.Errorf("it has %d shards", n)
+		}
+		w.tidy(nil)
+	})
+}
