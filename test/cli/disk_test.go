@@ -16,6 +16,7 @@ import (
 
 	"skep/cmd/skep/control"
 	"skep/test/harness"
+	"skep/test/posix/ordinary"
 )
 
 // Nobody can offer more than the disk has.
@@ -218,12 +219,16 @@ func TestFullPeer(t *testing.T) {
 // Damage to local state is found: what can be made anew is, from the journal
 // and the holders; nothing wrong is ever read.
 func TestDamagedState(t *testing.T) {
+	asUser(t)
 	for name, pattern := range map[string]string{
 		"index":        "state/*/*.ldb",
 		"index log":    "state/*/*.log",
 		"index marker": "state/*/MANIFEST-*",
 		"pack files":   "packs/*",
 	} {
+		if ordinary.Is() && name != "index" {
+			continue // what is read and written is the same for all
+		}
 		t.Run(name, func(t *testing.T) { damagedState(t, pattern) })
 	}
 }

@@ -53,6 +53,7 @@ func TestRecoverFromBadWords(t *testing.T) {
 // A recovery that failed can be tried again in the same home, also from
 // standard input.
 func TestRecoverAgain(t *testing.T) {
+	asUser(t)
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 6})
 	d := swarm.NewDevice(t)
 	d.Mount(t)

@@ -37,6 +37,7 @@ func TestNoPeers(t *testing.T) {
 // With fewer peers than it takes, sync says so; when more come, all goes out
 // by itself.
 func TestTooFewPeers(t *testing.T) {
+	asUser(t)
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 4, DeadAfter: 5 * time.Second})
 	d := swarm.NewDevice(t)
 	d.Mount(t)
