@@ -3,6 +3,7 @@ package reseal
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"skep/cache/blocks"
 	"skep/cache/readerr"
@@ -38,7 +39,7 @@ type Drive struct {
 // Found is what became of the content of lost packs.
 type Found struct {
 	Again int      // files and folders of which something goes out again, with the next commit
-	Gone  []string // files of which something cannot be made again
+	Gone  []string // files, and folders with such, of which something cannot be made again
 	// Elsewhere is how many lost blocks belong to what was not looked at: folders
 	// that were never opened on this device, or what is not a file's.
 	Elsewhere int
@@ -52,6 +53,8 @@ func (d Drive) Look(ctx context.Context, lost Lost) (Found, error) {
 		return l.found, err
 	}
 	err := l.dir(ctx, tree.Root, "/")
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, seen := range l.gone {
 		if !seen {
 			l.found.Elsewhere++
@@ -63,9 +66,11 @@ func (d Drive) Look(ctx context.Context, lost Lost) (Found, error) {
 // look is one Look.
 type look struct {
 	Drive
-	gone  map[link.Hash]bool // blocks that no pack has: were they met in a file or folder?
-	nodes bool               // some of them are not chunks
+	nodes bool // some of what is gone are not chunks
 	found Found
+
+	mu   sync.Mutex         // guards gone: nodes are read ahead
+	gone map[link.Hash]bool // blocks that no pack has: were they met in a file or folder?
 }
 
 // needed lists the blocks that something refers to and that lie in lost packs alone.
@@ -101,6 +106,8 @@ func isGone(b blocks.Block, lost Lost) bool {
 
 // isGone reports whether no pack has a block, and takes note that it was met.
 func (l *look) isGone(b link.Link) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	_, gone := l.gone[b.Hash]
 	if gone {
 		l.gone[b.Hash] = true
@@ -129,18 +136,26 @@ func (l *look) dir(ctx context.Context, ino tree.Ino, path string) error {
 		below = append(below, e)
 		return ctx.Err() == nil
 	})
+	if err != nil && ctx.Err() == nil { // of some entries, too much is with holders
+		l.found.Gone = append(l.found.Gone, path)
+	}
 	for _, e := range below {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
+		err = nil
 		switch e.Attr.Mode & 0o170000 {
 		case 0o040000:
 			err = l.dir(ctx, e.Attr.Ino, path+e.Name+"/")
 		case 0o100000:
 			err = l.file(ctx, e.Attr.Ino, path+e.Name)
+			if err != nil && !errors.Is(err, tree.ErrNoSpace) { // it cannot be read here: others may
+				l.found.Gone = append(l.found.Gone, path+e.Name)
+				err = nil
+			}
+		}
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return err
 		}
 	}
-	return err
+	return ctx.Err()
 }
 
 // names has go out again what is lost of a folder itself: its entries are here.
