@@ -330,8 +330,14 @@ func TestDown(t *testing.T) {
 	d.Process().Signal(syscall.SIGINT)
 	ended("Ctrl-C", 1)
 	d.MountAlone(t)
-	d.Skep(t, "umount", d.Mnt).OK(t) // the daemon ends with it
+	r = d.Skep(t, "umount", d.Mnt) // the daemon ends with it
+	r.OK(t)
+	says(t, r.Stderr, "On this device only: ", "mounted again")
 	ended("umount", 2)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	r = d.Skep(t, "umount", d.Mnt) // it goes on
+	r.OK(t)
+	says(t, r.Stderr, "On this device only: ", "goes on uploading")
 }
 
 // within runs the binary in a mount namespace that a script prepares.

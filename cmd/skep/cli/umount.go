@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/control"
-	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/say"
 	"skep/fs/mount"
 )
@@ -38,17 +37,19 @@ drive is unmounted when everything is safely out, and not if that fails. With
 					return err
 				}
 			}
-			err = a.call(cmd.Context(), "/v1/umount", control.Unmount{Dir: dir, Force: force}, nil)
+			var left control.Unmounted
+			err = a.call(cmd.Context(), "/v1/umount", control.Unmount{Dir: dir, Force: force}, &left)
 			if err != nil && takeDeadMount(cmd.Context(), dir, force) {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
-			var s control.Status
-			if err := a.call(cmd.Context(), "/v1/status", daemon.StatusRequest{}, &s); err == nil && s.PendingFiles > 0 {
+			if left.Ends {
+				a.tellLeft(left.Pending)
+			} else if left.Files > 0 {
 				fmt.Fprintf(a.errOut, "Unmounted. On this device only: %s (%s); the daemon goes on uploading. skep sync waits for it.\n",
-					say.Count(s.PendingFiles, "change"), say.Bytes(s.PendingBytes))
+					say.Count(left.Files, "change"), say.Bytes(left.Bytes))
 			}
 			return nil
 		},

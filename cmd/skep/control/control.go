@@ -48,6 +48,12 @@ type Pending struct {
 	Bytes int64 `json:"bytes"`
 }
 
+// Unmounted says that it is unmounted.
+type Unmounted struct {
+	Pending
+	Ends bool `json:"ends"` // the daemon ends with its mount
+}
+
 // Repair asks to pause or resume repairs.
 type Repair struct {
 	Pause bool `json:"pause"`

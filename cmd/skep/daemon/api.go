@@ -23,8 +23,15 @@ func (d *Daemon) routes() http.Handler {
 		}
 		return out, nil
 	}))
-	mux.Handle("/v1/umount", control.Handler(func(ctx context.Context, in control.Unmount) (struct{}, error) {
-		return struct{}{}, d.Unmount(ctx, in.Dir, in.Force)
+	mux.Handle("/v1/umount", control.Handler(func(ctx context.Context, in control.Unmount) (out control.Unmounted, err error) {
+		if err := d.Unmount(ctx, in.Dir, in.Force); err != nil {
+			return out, err
+		}
+		d.mu.Lock()
+		out.Ends = d.ending
+		d.mu.Unlock()
+		out.Pending = d.pending()
+		return out, nil
 	}))
 	mux.Handle("/v1/sync", control.Handler(d.sync))
 	mux.Handle("/v1/pin", control.Handler(d.pin))
