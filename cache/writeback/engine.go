@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -88,6 +89,8 @@ type Engine struct {
 
 	groups  *semaphore.Weighted // of one: held for current, and to found or change groups, also over the network
 	current map[groupKind]group.Group
+	freshAt time.Time    // when a group was founded last because another failed; guarded by groups
+	vain    atomic.Int32 // how many were so since a pack was stored
 
 	shape indexShape
 

@@ -1,13 +1,17 @@
 package writeback_test
 
 import (
+	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"skep/cache/writeback"
 	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/test/memswarm"
@@ -29,7 +33,7 @@ func (d *device) append(path string, content []byte) {
 // table that every commit brings, have the groups of what lives, and so have the
 // holders. Those are told of all others, also who was away.
 func TestGroupsDoNotGather(t *testing.T) {
-	perDay, days, left := 16, 6, uint16(10)
+	perDay, days, left := 12, 5, uint16(8)
 	if os.Getenv("SKEP_SOAK") != "" {
 		perDay, days, left = 100, 365, group.MaxPacks
 	}
@@ -171,6 +175,51 @@ func TestHolderThatWasAwayIsTold(t *testing.T) {
 	}
 	check(t, i.committed(), i.want)
 	i.audit()
+}
+
+// failing takes leases and no packs.
+type failing struct {
+	*memswarm.Swarm
+	fails atomic.Bool
+}
+
+func (f *failing) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
+	if f.fails.Load() {
+		return group.SlotSet{}, writeback.ErrTooFew
+	}
+	return f.Swarm.Store(ctx, g, lease, manifest, shards)
+}
+
+// As long as no holder takes a pack, as over a line that is too slow, new groups are
+// tried, but not one for every pack that fails.
+func TestGroupsInVainAreFew(t *testing.T) {
+	i := newIdle(t)
+	sink := &failing{Swarm: i.swarm}
+	i.close()
+	i.sink, i.publish = sink, i.swarm.Publish
+	i.open(nil)
+	before := len(must(i.table.Groups()))
+	sink.fails.Store(true)
+	i.put("f", random(1, 100_000))
+	const tries = 60
+	for range tries {
+		if err := i.engine.Sync(ctx); !errors.Is(err, writeback.ErrTooFew) {
+			t.Fatal(err)
+		}
+		i.later(30 * time.Second)
+	}
+	tried := len(must(i.table.Groups())) - before
+	if most := 6 + 2 + tries/20; tried < 4 || tried > most {
+		t.Errorf("%d groups were founded in half an hour, at most %d are to be", tried, most)
+	}
+	sink.fails.Store(false)
+	i.sync()
+	i.want["f"] = string(random(1, 100_000))
+	check(t, i.committed(), i.want)
+	must(i.engine.RenewLeases(ctx))
+	if left := len(must(i.table.Groups())) - before; left > 3 {
+		t.Errorf("%d of the groups that were tried in vain are left", left)
+	}
 }
 
 // A device that is recovered never hears of groups that were let go of, though old

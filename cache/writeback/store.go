@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -56,6 +57,7 @@ func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.C
 		}
 		p, err := e.storeIn(ctx, g, number, kind, bytes)
 		if err == nil {
+			e.vain.Store(0)
 			return p, nil
 		}
 		if ctx.Err() != nil || !errors.Is(err, ErrTooFew) {
@@ -106,6 +108,9 @@ func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group
 	}
 	defer e.groups.Release(1)
 	g, ok := e.current[k]
+	if fresh && !e.mayFound() {
+		return group.Group{}, 0, errInVain
+	}
 	if !ok || fresh || g.Packs >= group.MaxPacks {
 		var err error
 		if g, err = e.found(ctx, k); err != nil {
@@ -122,6 +127,29 @@ func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group
 	}
 	e.current[k] = g
 	return g, number, nil
+}
+
+const (
+	// freshInVain is how many groups are founded one after the other because too few
+	// holders took a pack, and none of them took one either.
+	freshInVain = 6
+	// freshRest is how long after the last of them another one is founded: until then
+	// packs are brought to the one that is there.
+	freshRest = 10 * time.Minute
+)
+
+var errInVain = errors.New("other holders were tried, too, and will be again later")
+
+// mayFound reports whether a group may be founded because holders of another failed.
+// An uplink that is too slow, say, fails all alike, and holders keep account of every
+// group. e.groups is held.
+func (e *Engine) mayFound() bool {
+	if e.vain.Load() >= freshInVain && e.now().Sub(e.freshAt) < freshRest {
+		return false
+	}
+	e.vain.Add(1)
+	e.freshAt = e.now()
+	return true
 }
 
 // ensureGroup founds a group of this class and kind if there is none with room.

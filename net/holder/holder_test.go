@@ -300,7 +300,7 @@ func TestLeasesEnd(t *testing.T) {
 		o := storetest.NewOwner(1, 16, 1, 2)
 		p := o.Pack(t, 0)
 		now := time.Now()
-		_, long := o.Lease(1, now.Add(10*24*time.Hour).Unix())
+		_, long := o.Lease(1, now.Add(60*time.Hour).Unix())
 		_, brief := o.Lease(2, now.Add(24*time.Hour).Unix(), storetest.Dead(5))
 		for _, lease := range [][]byte{long, brief} {
 			if _, err := ask.Client.Admit(ctx, hold.Key, lease, 0); err != nil {
@@ -314,14 +314,14 @@ func TestLeasesEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The newer lease, of an owner whose clock was wrong maybe, takes nothing away.
-		s.Pass(3 * 24 * time.Hour)
+		s.Pass(50 * time.Hour)
 		if err := put(t, ask, hold, o.Pack(t, 1), 0); err != nil {
 			t.Errorf("put while an older lease is good: %v", err)
 		}
 		if err := put(t, ask, hold, o.Pack(t, 5), 0); !refusedFor(err, "dead") {
 			t.Errorf("put of a dead pack: %v", err)
 		}
-		s.Pass(7*24*time.Hour + time.Hour)
+		s.Pass(11 * time.Hour)
 		if _, err := ask.Client.Get(ctx, hold.Key, &p.Manifest, 0, 0, 1); err != nil {
 			t.Errorf("within the grace: %v", err)
 		}
