@@ -126,7 +126,7 @@ func (c *change) closeFile(e *edit) error {
 		return noSpace(err)
 	}
 	if c.folded != nil {
-		in.added = addedWrites{}
+		in.added, in.cutShort = addedWrites{}, false
 	}
 	old := in.row
 	in.row, in.seq, in.soft, in.writing = e.row, seq, false, false

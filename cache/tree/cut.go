@@ -104,6 +104,9 @@ func (c *Cut) flushSoft() error {
 		if err == nil {
 			in.mu.Lock()
 			in.soft, in.seq, in.counted = false, max(in.seq, seq), counted[in]
+			if in.writers == 0 { // the tables could not be told before
+				t.inodes.noWriter(in)
+			}
 			in.mu.Unlock()
 		}
 	}

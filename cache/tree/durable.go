@@ -19,6 +19,9 @@ func (in *inode) unflush() {
 // for it.
 func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	t, in := f.t, f.in
+	if err := t.settleCut(in); err != nil {
+		return err
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t.refresh(in)

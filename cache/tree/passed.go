@@ -56,9 +56,7 @@ func (f *CutFile) openPassed() error {
 		return ErrMoving
 	}
 	// Nobody is held up by the flush, which may take long.
-	if err := f.file.Sync(); err != nil {
-		return fmt.Errorf("flush before reading: %w", err)
-	}
+	flushed := f.file.Sync()
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()
 	if f.in.orphan {
@@ -66,6 +64,9 @@ func (f *CutFile) openPassed() error {
 	}
 	if !f.in.row.has(flagBacking) || f.in.row.backing != f.backing {
 		return ErrMoving
+	}
+	if flushed != nil { // the kernel may tell nobody else
+		return fmt.Errorf("flush before reading: %w", f.c.t.lost(f.in, flushed))
 	}
 	f.in.noteBacking(f.before, f.c.t)
 	r := &f.in.row

@@ -101,10 +101,15 @@ func (t *Tree) noteValid(in *inode, p []byte, from, off, to int64) error {
 		if err := t.syncBacking(in); err != nil {
 			return err
 		}
+		old := in.valid.Clone()
 		in.valid.Add(from, to)
 		c, _ := t.lockedChange(in)
 		c.putRanges(in)
-		return c.applyLocked()
+		err := c.applyLocked()
+		if err != nil {
+			in.valid = old // as after a crash: the commit has what is there
+		}
+		return err
 	}
 	c, _ := t.lockedChange(in)
 	c.value = append(c.uint64Value(uint64(from)), 0, 0, 0, 0, 0, 0, 0, 0)

@@ -162,7 +162,7 @@ func (t *Tree) keepForOrphan(in *inode) error {
 // orphaned makes in one that no name leads to; it keeps a reference of its own
 // until it is forgotten. in.mu is held.
 func (t *Tree) orphaned(in *inode) {
-	in.orphan = true
+	in.orphan, in.goneEpoch = true, t.epoch.Load()
 	in.hold()
 	if !in.row.content.IsZero() {
 		t.orphans.add(in)

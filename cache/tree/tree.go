@@ -141,6 +141,7 @@ type inode struct {
 	mu          sync.Mutex // guards all below
 	row         row
 	orphan      bool       // no name leads to it and no row holds it
+	goneEpoch   uint64     // in which it lost its last name
 	left        bool       // … but its content's: see leftovers
 	stale       bool       // gone: an orphan that was forgotten
 	seq         uint64     // batch of the last change of the row
@@ -150,6 +151,8 @@ type inode struct {
 
 	opens, writers int
 	writing        bool          // the mark "open for writing" stands
+	marking        bool          // … in the tables, and is not known to be on the disk
+	cutShort       bool          // of a partial file: a truncation is not in the tables
 	file           disk.File     // open backing file, while opens > 0 or a change is under way
 	named          bool          // the backing file's name is on the disk
 	flushed        bool          // … and its content, as far as is known

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"skep/chunker/dag"
@@ -39,7 +40,25 @@ func (t *Tree) keepHead(ctx context.Context, in *inode, size int64) error {
 	if !in.lacksHead(size) {
 		return nil
 	}
-	return t.fetch(ctx, in, 0, size)
+	err := t.fetch(ctx, in, 0, size)
+	if errors.Is(err, errNotKept) {
+		return t.keepThrough(ctx, in, size)
+	}
+	return err
+}
+
+// keepThrough makes the beginning of a file resident alone, though there is no room
+// for the chunk that it is in; in.mu is held, but for the waits.
+func (t *Tree) keepThrough(ctx context.Context, in *inode, size int64) error {
+	head := make([]byte, size)
+	_, err := t.readThrough(ctx, in, head, 0)
+	if err == errBecameOther || !in.lacksHead(size) {
+		return nil // the caller looks again
+	}
+	if err != nil {
+		return err
+	}
+	return t.keepChunk(in, 0, head)
 }
 
 // lacksHead reports whether a truncation has to wait for keepHead, as far as is
@@ -184,18 +203,47 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 		in.noteDirty(size-1, size)
 	}
 	t.countLocal(in)
-	c, e := t.lockedChange(in)
-	r := c.written(e, size)
-	r.size = size
-	if in.row.has(flagPartial) && !in.orphan {
+	err := t.noteTruncated(in, size)
+	if err != nil {
+		in.row.size, in.soft = size, true // so it is, and so the next start finds it
+		in.cutShort = in.row.has(flagPartial)
+		t.inodes.writer(in) // so that a cut tells the tables
+	}
+	return err
+}
+
+// settleCut tells the tables of a truncation that they could not be told of, before
+// a flush promises that it is safe.
+func (t *Tree) settleCut(in *inode) error {
+	in.mu.Lock()
+	short := in.cutShort
+	in.mu.Unlock()
+	if !short {
+		return nil
+	}
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.cutShort || in.orphan {
+		return nil
+	}
+	return t.noteTruncated(in, in.row.size)
+}
+
+// noteTruncated has the rows say that the backing file was truncated; the gate and
+// in.mu are held.
+func (t *Tree) noteTruncated(in *inode, size int64) error {
+	partial := in.row.has(flagPartial) && !in.orphan
+	if partial {
 		if err := t.syncBacking(in); err != nil {
 			return err
 		}
+	}
+	c, e := t.lockedChange(in)
+	c.written(e, size).size = size
+	if partial {
 		c.putRanges(in)
 	}
-	if err := c.applyLocked(); err != nil {
-		in.row.size, in.soft = size, true // so it is, and so the next start finds it
-		return err
-	}
-	return nil
+	return c.applyLocked()
 }

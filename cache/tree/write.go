@@ -164,14 +164,17 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 // still to read the content as it was gets it frozen. The gate and in.mu are
 // held.
 func (t *Tree) beginWriting(in *inode) error {
+	if in.orphan {
+		return t.beginNameless(in)
+	}
 	epoch := t.epoch.Load()
-	if in.orphan || in.writing && in.row.has(flagDirty) && in.row.dirtyEpoch == epoch {
+	if in.writing && in.row.has(flagDirty) && in.row.dirtyEpoch == epoch {
 		return nil
 	}
 	if err := t.readRanges(in); err != nil {
 		return err
 	}
-	wasClean := !in.row.has(flagDirty)
+	wasClean := !in.row.has(flagDirty) || in.marking
 	if !wasClean && in.row.dirtyEpoch < epoch {
 		t.freeze(in)
 	}
@@ -189,9 +192,33 @@ func (t *Tree) beginWriting(in *inode) error {
 	if err := c.applyLocked(); err != nil {
 		return err
 	}
-	in.writing = true
-	if wasClean {
-		return t.syncTo(in.seq)
+	if in.marking = wasClean; wasClean {
+		if err := t.syncTo(in.seq); err != nil {
+			return err
+		}
 	}
+	in.marking, in.writing = false, true
+	return nil
+}
+
+// beginNameless is beginWriting for a file without a name. A commit that began when
+// it had one may still have to read it. And if it was clean then, it must have lost
+// the name on the disk, too: power loss would bring it back as clean, with what is
+// written now. in.mu is held.
+func (t *Tree) beginNameless(in *inode) error {
+	if !in.row.has(flagBacking) {
+		return nil
+	}
+	if in.row.has(flagDirty) {
+		if cut := t.currentCut(); cut != nil && in.goneEpoch > cut.epoch {
+			t.freeze(in)
+		}
+		return nil
+	}
+	if err := t.syncTo(in.seq); err != nil {
+		return err
+	}
+	in.row.flags |= flagDirty
+	in.row.dirtyEpoch = t.epoch.Load()
 	return nil
 }

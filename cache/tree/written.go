@@ -109,15 +109,34 @@ func (t *Tree) flushAll() error {
 }
 
 // SyncAll returns when everything that was done before the call survives power
-// loss: names, and the contents of files that have one.
+// loss: names, and the contents of files that have one. What an earlier flush lost
+// does not.
 func (t *Tree) SyncAll() error {
-	return errors.Join(t.flushAll(), t.Sync())
+	err := t.flushAll()
+	if err == nil {
+		err = t.lostContent()
+	}
+	return errors.Join(err, t.Sync())
+}
+
+// lostContent tells of a file of which a flush that failed lost content.
+func (t *Tree) lostContent() (err error) {
+	t.inodes.any(func(in *inode) bool {
+		if !in.orphan {
+			err = in.flushErr
+		}
+		return err != nil
+	})
+	return err
 }
 
 // flushChanged flushes what was written to a file. That it failed is told, too,
 // to whoever asks for a flush next. One that the kernel writes alone has to be
 // looked at again.
 func (t *Tree) flushChanged(in *inode) (err error) {
+	if err := t.settleCut(in); err != nil {
+		return err
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.listed = false
