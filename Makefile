@@ -79,10 +79,11 @@ scale:
 soak: deps
 	timeout --foreground $(SOAKTIME) sh -c 'while SKEP_SOAK=10 $(GO) test -count=1 -timeout 1h ./...; do :; done; exit 1' || [ $$? -eq 124 ]
 
-# Every pair of operations with a crash at every moment in process, and with one
-# on a mount, by a kill of the server and by power loss below the local filesystem
-# (for which it has to be root); of each, then, random ones for CRASHTIME. And the
-# whole daemon, which power is taken from for CRASHTIME.
+# Every pair of operations with a crash at every moment in process, one within
+# another at random for CRASHTIME, and pairs with one crash on a mount, by a kill of
+# the server and by power loss below the local filesystem (for which it has to be
+# root); of each, then, random ones for CRASHTIME. And the whole daemon, which power
+# is taken from for CRASHTIME.
 crash:
 	SKEP_CRASH=$(CRASHTIME) $(GO) test -count=1 -timeout 3h -v ./test/crash
 	SKEP_CRASH=$(CRASHTIME) $(GO) test -count=1 -timeout 1h -v -run '^TestPower$$' ./test/e2e

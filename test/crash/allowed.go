@@ -1,9 +1,11 @@
 package crash
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"skep/test/model"
 )
@@ -11,7 +13,8 @@ import (
 // History is what a sequence of operations did, and what was promised of it. A
 // moment is a number of operations that were acknowledged.
 type History struct {
-	states []model.Listing // after so many operations
+	states []model.Listing     // after so many operations
+	gone   []map[uint64][]byte // what is in open files that have no name
 	notes  []note
 	failed bool // an operation failed, and may be done in part
 }
@@ -27,7 +30,7 @@ type note struct {
 
 // NewHistory begins with a tree that is wholly safe.
 func NewHistory(begin model.Listing) *History {
-	return &History{states: []model.Listing{begin}, notes: []note{{names: true, all: true}}}
+	return &History{states: []model.Listing{begin}, gone: []map[uint64][]byte{nil}, notes: []note{{names: true, all: true}}}
 }
 
 // Add takes down an operation that was acknowledged, the file that it was about,
@@ -41,7 +44,7 @@ func (h *History) Add(op model.Op, r model.Result, file uint64, m *model.Tree) {
 			n.names, n.all = true, true
 		case model.SyncDir, model.Fsync, model.Fdatasync, model.FsyncOpen:
 			n.flushed = file
-		case model.Write:
+		case model.Write, model.WriteTo:
 			if op.Flags&os.O_SYNC == os.O_SYNC {
 				n.flushed = file
 			}
@@ -60,7 +63,7 @@ func (h *History) Add(op model.Op, r model.Result, file uint64, m *model.Tree) {
 	}
 	changedNames(before, after, n.changed)
 	changedNames(after, before, n.changed)
-	h.states, h.notes = append(h.states, after), append(h.notes, n)
+	h.states, h.gone, h.notes = append(h.states, after), append(h.gone, m.Nameless()), append(h.notes, n)
 }
 
 // changedNames adds the directories in which a name of one listing is not as in
@@ -77,12 +80,19 @@ func changedNames(a, b model.Listing, out map[uint64]struct{}) {
 // AfterKill says whether a tree may be found when the process ended after k
 // operations were acknowledged, while the next was under way: nil if so.
 func (h *History) AfterKill(got model.Listing, k int) error {
+	return h.killed(got, k, h.next(k))
+}
+
+// next is the last moment that may be seen while the operation after k is under way.
+func (h *History) next(k int) int { return min(k+1, len(h.states)-1) }
+
+// killed is AfterKill while all operations after k up to last were under way.
+func (h *History) killed(got model.Listing, k, last int) error {
 	err := model.Differ(got, h.states[k])
-	if err == nil || k+1 == len(h.states) {
-		return err
-	}
-	if model.Differ(got, h.states[k+1]) == nil || h.names(got, k+1) == nil && h.contents(got, k+1, func(uint64) int { return k }, k+1) == nil {
-		return nil
+	for i := k + 1; i <= last && err != nil; i++ {
+		if model.Differ(got, h.states[i]) == nil || h.names(got, i) == nil && h.contents(got, i, func(uint64) int { return k }, last) == nil {
+			return nil
+		}
 	}
 	return err
 }
@@ -99,7 +109,11 @@ func (h *History) AfterPowerLoss(got model.Listing, k int) error {
 // Moment is the one that names and attributes are of in a tree that may be found
 // when the power went after k operations were acknowledged.
 func (h *History) Moment(got model.Listing, k int) (int, error) {
-	last := min(k+1, len(h.states)-1)
+	return h.moment(got, k, h.next(k))
+}
+
+// moment is Moment while all operations after k up to last were under way.
+func (h *History) moment(got model.Listing, k, last int) (int, error) {
 	var errs []error
 	for i := last; i >= h.safeNames(k); i-- {
 		err := h.names(got, i)
@@ -159,8 +173,10 @@ func (h *History) safeContent(file uint64, k, i int) int {
 			safe = j
 		}
 	}
-	if i == k+1 && h.notes[i].moved == file { // under way, but there
-		safe = i
+	for j := k + 1; j <= i; j++ {
+		if h.notes[j].moved == file { // under way, but there
+			safe = j
+		}
 	}
 	return safe
 }
@@ -202,6 +218,8 @@ func (h *History) contents(got model.Listing, i int, since func(file uint64) int
 		for j := from; j <= last; j++ {
 			if v, there := find(h.states[j], e.File); there {
 				versions = append(versions, v.Content)
+			} else if v, open := h.gone[j][e.File]; open {
+				versions = append(versions, v)
 			} else if j < i {
 				versions = append(versions, nil) // not made yet
 			}
@@ -225,6 +243,9 @@ func among(b []byte, versions [][]byte) error {
 	}
 	if len(b) < least || len(b) > most {
 		return fmt.Errorf("%d bytes, want %d to %d", len(b), least, most)
+	}
+	if slices.ContainsFunc(versions, func(v []byte) bool { return bytes.Equal(v, b) }) {
+		return nil
 	}
 	for x, got := range b {
 		if !possible(versions, x, got) {

@@ -7,7 +7,9 @@
 // leave, the tree is opened on it, and what it holds is compared with what
 // test/model allows: see Allowed. All pairs of operations over a few files are
 // tried, in the manner of B3 (Mohan et al., OSDI 2018), and longer sequences at
-// random. The same cases are done on a mount, by the calls that programs make,
+// random. An operation, a commit or an eviction also happens within another, at each
+// moment when that reads, writes, flushes or waits, while files are open: see Nested.
+// The same cases are done on a mount, by the calls that programs make,
 // whose server is a process of its own that is killed in the midst of them: see
 // RunKilled. And the home of the drive is put on a disk of its own, which test/blockdev
 // makes, and the power is taken from that, so that all counts that the kernel and

@@ -44,6 +44,10 @@ func (x *Tester) RunFault(c Case, f Fault) (met bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	defer func() { // its memory is wanted
+		d.Fail = nil
+		run.close()
+	}()
 	m := model.New()
 	for _, op := range c.Setup {
 		m.Do(op)
@@ -96,6 +100,9 @@ func (x *Tester) faulty(run *drive, m *model.Tree, h *History, op model.Op) (*mo
 	}
 	h.failed = true
 	for _, now := range []*model.Tree{m, before} {
+		if op.Kind == model.Open || op.Kind == model.Tmpfile {
+			now.Do(model.Op{Kind: model.Close, Handle: op.Handle}) // there is none
+		}
 		if now.Adopt(l, before.Listing(), m.Listing()) {
 			h.Add(op, got, file, now)
 			return now, nil

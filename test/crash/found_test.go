@@ -3,6 +3,7 @@ package crash
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +64,14 @@ var foundFaults = map[string]Case{
 		{Kind: model.Write, Path: "A/f", Off: 439, Len: 16413, Fill: 2}, {Kind: model.Commit}, {Kind: model.Fsync, Path: "A/f"}}},
 	"cut, and not journalled": {Setup: setup, Ops: []model.Op{{Kind: model.Truncate, Path: "A/g", Len: 44}, {Kind: model.Empty, Path: "A/g"}}},
 	"a touch that failed":     {Setup: setup, Ops: []model.Op{{Kind: model.Commit}, {Kind: model.Touch, Path: "A/g", Len: 19724}, {Kind: model.Sync}}},
+	"a part that is not here, cut, and not flushed": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Write, Path: "A/g", Off: 15000, Len: 1500, Fill: 5}, {Kind: model.Truncate, Path: "A/g", Len: 10000}}},
+	"a hole in what is not here": {Setup: evicted, Ops: []model.Op{{Kind: model.Punch, Path: "A/g", Off: 4096, Len: 4096}}},
+	"a flush that only a commit asked for": {Setup: setup, Ops: []model.Op{
+		{Kind: model.Open, Path: "n", Handle: 1, Flags: os.O_WRONLY | os.O_CREATE | os.O_TRUNC},
+		{Kind: model.WriteTo, Handle: 1, Len: 20000, Fill: 24}, {Kind: model.Commit}, {Kind: model.Close, Handle: 1}}},
+	"a sync after a flush that failed": {Setup: setup, Ops: []model.Op{
+		{Kind: model.Write, Path: "A/g", Off: 200, Len: 30, Fill: 43}, {Kind: model.Commit}, {Kind: model.Sync}}},
 	"a full disk that says it has room": {Setup: setup, Ops: []model.Op{
 		{Kind: model.Exchange, Path: "A/f", To: "A/g"}, {Kind: model.Commit}, {Kind: model.Commit}}},
 }
@@ -70,9 +79,13 @@ var foundFaults = map[string]Case{
 func TestFoundFaults(t *testing.T) {
 	for name, c := range foundFaults {
 		t.Run(name, func(t *testing.T) {
+			ways := []bool{false}
+			if slices.ContainsFunc(c.Ops, func(op model.Op) bool { return op.Kind == model.Open || op.Kind == model.Empty }) {
+				ways = []bool{false, true}
+			}
 			for _, err := range []unix.Errno{unix.EIO, unix.ENOSPC} {
 				for _, lasts := range []bool{false, true} {
-					for _, c.Passthrough = range []bool{false, true} {
+					for _, c.Passthrough = range ways {
 						failEach(t, c, Fault{Lasts: lasts, Err: err})
 					}
 				}
@@ -89,5 +102,31 @@ func failEach(t *testing.T, c Case, f Fault) {
 		if met, err = x.RunFault(c, f); err != nil {
 			t.Fatalf("%v\n%v: %v", c, f, err)
 		}
+	}
+}
+
+// foundNested are cases that failed once at some moment.
+var foundNested = map[string]Nested{
+	"deleted while a commit has still to read it": {Setup: setup, Before: dirtyFar, A: model.Op{Kind: model.Commit}, B: []model.Op{
+		{Kind: model.Unlink, Path: "A/g"}, {Kind: model.WriteTo, Handle: 1, Off: 40, Len: 300, Fill: 48},
+		{Kind: model.WriteTo, Handle: 1, Off: 1<<20 + 200, Len: 300, Fill: 49}}},
+	"written when it had lost its name": {Setup: committed, Before: deleted, A: model.Op{Kind: model.WriteTo, Handle: 1, Off: 10, Len: 300, Fill: 40}},
+	"cut in a full cache":               {Setup: evicted, Full: true, A: model.Op{Kind: model.Truncate, Path: "A/g", Len: 100}},
+}
+
+func TestFoundNested(t *testing.T) {
+	x := newNester(t, 1)
+	for name, c := range foundNested {
+		t.Run(name, func(t *testing.T) {
+			from, err := Prepare(c.Setup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for there := true; there; c.Moment++ {
+				if there, err = x.RunNested(from, c, true); err != nil {
+					t.Fatalf("%v\n%v", c, err)
+				}
+			}
+		})
 	}
 }

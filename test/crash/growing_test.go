@@ -4,73 +4,40 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"testing"
 
-	"skep/cache/backing"
-	"skep/cache/disk"
-	"skep/cache/state"
 	"skep/cache/tree"
 	"skep/chunker/dag"
 	"skep/test/memdisk"
 )
 
-// meanwhile is a disk on which something happens once while the journal is
-// flushed, or after a backing file was.
-type meanwhile struct {
-	disk.FS
-	during, after func()
+// once has something done one time: before the journal is flushed, or after a
+// backing file is. It returns how often that was.
+func once(d *memdisk.Disk, after bool, dir string, do func()) *int {
+	n := new(int)
+	d.Watch(func(e memdisk.Event, happened bool) {
+		if e.Kind == memdisk.Flush && happened == after && e.Below(dir) && *n == 0 {
+			*n++
+			do()
+		}
+	})
+	return n
 }
 
-type meanwhileFile struct {
-	disk.File
-	on   *meanwhile
-	name string
-}
-
-func (m *meanwhile) Open(name string, flags int) (disk.File, error) {
-	f, err := m.FS.Open(name, flags)
-	return meanwhileFile{f, m, name}, err
-}
-
-func (f meanwhileFile) Datasync() error {
-	if do := f.on.during; do != nil && strings.HasSuffix(f.name, ".journal") {
-		f.on.during = nil
-		do()
-	}
-	err := f.File.Datasync()
-	if do := f.on.after; do != nil && strings.HasPrefix(f.name, "/files/") {
-		f.on.after = nil
-		do()
-	}
-	return err
-}
-
-func openOn(t *testing.T, fs disk.FS, d *memdisk.Disk, h *holders) (*tree.Tree, *state.Store) {
+func treeOn(t *testing.T, d *memdisk.Disk, h *holders) *drive {
 	t.Helper()
-	o := stateOptions(d)
-	o.Disk = fs
-	st, err := state.OpenWith("/state", o)
+	drv, err := open(d, h, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := backing.OpenOn(fs, "/files")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr, err := tree.Open(tree.Options{State: st, Backing: files, Content: h, Device: 1, Now: d.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tr, st
+	return drv
 }
 
 // What an fsync has answered for is there after power loss, though somebody else
 // wrote to the file while it was flushed, and it outgrew the journal.
 func TestGrowsWhileItIsFlushed(t *testing.T) {
 	d := memdisk.New()
-	disk := &meanwhile{FS: d}
-	tr, _ := openOn(t, disk, d, newHolders())
+	tr := treeOn(t, d, newHolders()).Tree
 	f, _, err := tr.Create(ctx, tree.Root, "log", 0o644, os.O_RDWR, tree.Owner{})
 	if err != nil {
 		t.Fatal(err)
@@ -79,25 +46,24 @@ func TestGrowsWhileItIsFlushed(t *testing.T) {
 	if _, err := f.WriteAt(ctx, first, 0, false); err != nil {
 		t.Fatal(err)
 	}
-	disk.during = func() {
+	flushed := once(d, false, "/state/journal", func() {
 		if _, err := f.WriteAt(ctx, more, int64(len(first)), false); err != nil {
 			t.Error(err)
 		}
-	}
+	})
 	if err := f.Sync(ctx, false); err != nil {
 		t.Fatal(err)
 	}
-	if disk.during != nil {
+	if *flushed == 0 {
 		t.Fatal("the journal was not flushed")
 	}
 	for _, loss := range d.Losses(d.Len(), rand.New(rand.NewPCG(1, 2)), 2) {
 		after := d.PowerLoss(d.Len(), loss)
-		tr, st := openOn(t, after, after, newHolders())
-		if got := contentOf(t, tr, "log"); !bytes.HasPrefix(got, first) {
+		drv := treeOn(t, after, newHolders())
+		if got := contentOf(t, drv.Tree, "log"); !bytes.HasPrefix(got, first) {
 			t.Errorf("losing %s: %d bytes are there, not those that were flushed", loss.Name, len(got))
 		}
-		tr.Close()
-		_ = st.Close()
+		drv.close()
 	}
 }
 
@@ -125,8 +91,7 @@ func contentOf(t *testing.T, tr *tree.Tree, name string) []byte {
 // disk, though a write that was flushed is.
 func TestFetchedWhileACommitSettles(t *testing.T) {
 	d, h := memdisk.New(), newHolders()
-	disk := &meanwhile{FS: d}
-	tr, _ := openOn(t, disk, d, h)
+	tr := treeOn(t, d, h).Tree
 	f, a, err := tr.Create(ctx, tree.Root, "db", 0o644, os.O_RDWR, tree.Owner{})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +103,7 @@ func TestFetchedWhileACommitSettles(t *testing.T) {
 	f.Release()
 	commit := func() {
 		t.Helper()
-		if err := h.commit(tr); err != nil {
+		if err := h.commit(tr, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -156,22 +121,21 @@ func TestFetchedWhileACommitSettles(t *testing.T) {
 	if _, err := f.WriteAt(ctx, want[10:17], 10, false); err != nil {
 		t.Fatal(err)
 	}
-	disk.after = func() { // beside the commit
+	flushed := once(d, true, "/files", func() { // beside the commit
 		if _, err := f.ReadAt(ctx, make([]byte, 100), 2*dag.ChunkSize); err != nil {
 			t.Error(err)
 		}
-	}
+	})
 	commit()
-	if disk.after != nil {
+	if *flushed == 0 {
 		t.Fatal("the commit flushed nothing")
 	}
 	for _, loss := range d.Losses(d.Len(), rand.New(rand.NewPCG(1, 2)), 2) {
 		after := d.PowerLoss(d.Len(), loss)
-		tr, st := openOn(t, after, after, h)
-		if !bytes.Equal(contentOf(t, tr, "db"), want) {
+		drv := treeOn(t, after, h)
+		if !bytes.Equal(contentOf(t, drv.Tree, "db"), want) {
 			t.Errorf("losing %s: the content is another", loss.Name)
 		}
-		tr.Close()
-		_ = st.Close()
+		drv.close()
 	}
 }

@@ -3,8 +3,10 @@ package crash
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,9 +20,14 @@ import (
 // holders keep the contents of commits: all that is gone here comes back from
 // them.
 type holders struct {
-	mu    sync.Mutex // guards files
+	mu    sync.Mutex // guards all but dir
 	files map[link.Link][]byte
+	last  int    // number of the newest
 	dir   string // that keeps them, too; empty: none
+
+	published [][]byte // the contents of all commits that did not fail
+
+	at func(step string) // see watch
 }
 
 func newHolders() *holders { return &holders{files: map[link.Link][]byte{}} }
@@ -38,6 +45,7 @@ func openHolders(dir string) (*holders, error) {
 		if h.files[contentLink(n)], err = os.ReadFile(filepath.Join(dir, name.Name())); err != nil {
 			return nil, err
 		}
+		h.last = max(h.last, n)
 	}
 	return h, err
 }
@@ -48,21 +56,48 @@ func (h *holders) save(dir string) error {
 	if err == nil {
 		err = os.Mkdir(dir, 0o700)
 	}
-	for n := range len(h.files) {
-		err = errors.Join(err, os.WriteFile(filepath.Join(dir, fmt.Sprint(n+1)), h.files[contentLink(n+1)], 0o600))
+	for n := 1; n <= h.last; n++ {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, fmt.Sprint(n)), h.files[contentLink(n)], 0o600))
 	}
 	return err
 }
 
 func contentLink(n int) link.Link {
-	return link.Link{Codec: link.DagPB, Hash: link.Hash{byte(n), byte(n >> 8), 1}}
+	l := link.Link{Codec: link.DagPB, Hash: link.Hash{4: 1}}
+	binary.LittleEndian.PutUint32(l.Hash[:], uint32(n))
+	return l
+}
+
+// forget lets go of what was published before, and of what neither a file of a listing nor an open one can need. Who
+// goes back to an earlier state of the disk must not.
+func (h *holders) forget(d *model.Drive, l model.Listing) error {
+	needed := map[link.Link]bool{}
+	for _, root := range d.Tree.Needs() {
+		needed[root] = true
+	}
+	for _, e := range l {
+		if !e.IsFile() {
+			continue
+		}
+		s, err := d.Tree.ContentState(ctx, tree.Ino(e.File))
+		if err != nil {
+			return err
+		}
+		needed[s.Content] = true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.published = nil
+	maps.DeleteFunc(h.files, func(root link.Link, _ []byte) bool { return !needed[root] })
+	return nil
 }
 
 // keep takes content.
 func (h *holders) keep(b []byte) (link.Link, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := len(h.files) + 1
+	h.last++
+	n := h.last
 	l := contentLink(n)
 	h.files[l] = b
 	if h.dir == "" {
@@ -83,14 +118,44 @@ func (h *holders) Linked(context.Context, uint64) (dag.Inode, error) {
 	return dag.Inode{}, errors.New("no record was let go of")
 }
 
+// clone returns holders that have the same, and go their own way.
+func (h *holders) clone() *holders {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return &holders{files: maps.Clone(h.files), last: h.last}
+}
+
+// watch has fn called at each step of a commit, and of a fetch; nil ends it.
+func (h *holders) watch(fn func(step string)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at = fn
+}
+
+func (h *holders) step(name string) {
+	h.mu.Lock()
+	at := h.at
+	h.mu.Unlock()
+	if at != nil {
+		at(name)
+	}
+}
+
+func (h *holders) get(root link.Link) ([]byte, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b, ok := h.files[root]
+	return b, ok
+}
+
 // ReadChunk implements tree.Content.
 func (h *holders) ReadChunk(_ context.Context, f dag.File, i int64) ([]byte, error) {
-	h.mu.Lock()
-	b, ok := h.files[f.Root]
-	h.mu.Unlock()
+	h.step("fetch")
+	b, ok := h.get(f.Root)
 	if !ok {
 		return nil, tree.ErrLost
 	}
+	defer h.step("fetched")
 	return bytes.Clone(b[i*dag.ChunkSize : min(int64(len(b)), (i+1)*dag.ChunkSize)]), nil
 }
 
@@ -103,31 +168,52 @@ func (h *holders) LendChunk(ctx context.Context, f dag.File, i int64, use func([
 	return err
 }
 
-// commit takes what changed.
-func (h *holders) commit(t *tree.Tree) error {
+// errFails is what keeps a commit from being published that is to fail.
+var errFails = errors.New("the commit was to fail")
+
+// commit takes what changed, and publishes it unless it is to fail.
+func (h *holders) commit(t *tree.Tree, fails bool) error {
 	cut, err := t.Cut()
 	if err != nil {
 		return err
 	}
 	defer cut.Close()
+	h.step("cut")
 	keep := map[tree.Mark]bool{}
 	var done []tree.Settled
 	err = cut.Marks(func(m tree.Mark) error {
 		s, err := h.take(cut, m)
-		if errors.Is(err, tree.ErrMoving) {
+		if errors.Is(err, tree.ErrMoving) || errors.Is(err, tree.ErrGone) {
 			keep[m], err = true, nil
 		} else if s.Ino != 0 {
 			done = append(done, s)
 		}
 		return err
 	})
+	h.step("stored")
+	if err == nil && fails {
+		return errFails
+	}
 	if err == nil {
+		h.publish(done)
 		err = cut.Settle(ctx, done)
 	}
+	h.step("settled")
 	if err == nil {
 		err = cut.ClearMarks(keep)
 	}
+	h.step("cleared")
 	return err
+}
+
+func (h *holders) publish(done []tree.Settled) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range done {
+		if b, ok := h.files[s.Content]; ok {
+			h.published = append(h.published, b)
+		}
+	}
 }
 
 // take keeps the content of the file under a mark, if it is a dirty one.
@@ -145,18 +231,44 @@ func (h *holders) take(cut *tree.Cut, m tree.Mark) (tree.Settled, error) {
 		return tree.Settled{}, err
 	}
 	defer f.Close()
-	b := make([]byte, f.Size)
-	if err := f.ReadAt(ctx, b, 0); err != nil {
+	h.step("opened")
+	b, err := h.content(f)
+	if err != nil {
 		return tree.Settled{}, err
 	}
+	h.step("read")
 	if err := f.Taken(); err != nil {
 		return tree.Settled{}, err
 	}
+	h.step("taken")
 	s := tree.Settled{Ino: ino, Size: f.Size}
-	if f.Size > dag.MaxInline {
+	if f.Size > dag.MaxInline || f.Passed() {
 		s.Content, err = h.keep(b)
 	}
 	return s, err
+}
+
+// content is what a file holds: what the last commit has, but where it changed.
+func (h *holders) content(f *tree.CutFile) ([]byte, error) {
+	b := make([]byte, f.Size)
+	old, _ := h.get(f.Old.Root)
+	copy(b, old)
+	for _, r := range f.Changed() {
+		for at := r.From; at < r.To; {
+			from, _ := f.NextData(at)
+			if hole := min(from, r.To) / dag.ChunkSize * dag.ChunkSize; hole > at {
+				clear(b[at:hole])
+				at = hole
+				continue
+			}
+			end := min((at/dag.ChunkSize+1)*dag.ChunkSize, r.To)
+			if err := f.ReadAt(ctx, b[at:end], at); err != nil {
+				return nil, err
+			}
+			at = end
+		}
+	}
+	return b, nil
 }
 
 func marked(cut *tree.Cut, m tree.Mark) (ino tree.Ino, ok bool, err error) {

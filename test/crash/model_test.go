@@ -95,7 +95,11 @@ func (s *side) compare() error {
 	if err := model.Differ(l, s.m.Listing()); err != nil {
 		return err
 	}
-	return s.run.holders.check(&s.run.Drive, l)
+	if err := s.run.holders.check(&s.run.Drive, l); err != nil {
+		return err
+	}
+	s.run.disk.Settle()
+	return s.run.holders.forget(&s.run.Drive, l)
 }
 
 // restart ends the process, in order or not, and begins another on the same
@@ -112,7 +116,10 @@ func (s *side) restart(inOrder bool) error {
 		return err
 	}
 	if !inOrder {
-		_ = was.st.Close() // on the disk that is not used any more
+		was.close() // on the disk that is not used any more
+	}
+	if err := s.run.Tree.Sweep(ctx); err != nil {
+		return err
 	}
 	return s.compare()
 }

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 		Serve(c)
 	}
 	debug.SetGCPercent(400) // what is made for one state is not needed for the next
+	debug.SetMemoryLimit(1 << 30)
 	os.Exit(m.Run())
 }
 

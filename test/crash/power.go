@@ -257,7 +257,7 @@ func (x *Power) look(m blockdev.Image, was *drive, k int, judge func(model.Listi
 		}
 		x.States++
 		for _, when := range []string{"", "opened again: "} {
-			if err := look(d, was, judge); err != nil {
+			if err := look(d, was, false, judge); err != nil {
 				return fmt.Errorf("%s%w", when, err)
 			}
 		}

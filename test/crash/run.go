@@ -45,11 +45,21 @@ type drive struct {
 	passthrough bool
 }
 
+// fails, as the name of a commit, has it fail when all is stored.
+const fails = "that fails"
+
+// though, as the name of an eviction, lets what is open go, too.
+const though = "though open"
+
 // maintain does what programs do not see.
 func maintain(t *tree.Tree, st *state.Store, h *holders, op model.Op) error {
 	switch op.Kind {
 	case model.Commit:
-		return h.commit(t)
+		err := h.commit(t, op.Name == fails)
+		if errors.Is(err, errFails) || errors.Is(err, tree.ErrBusy) {
+			return nil
+		}
+		return err
 	case model.Forget:
 		return st.Forget(st.Seq() + 1)
 	case model.Evict:
@@ -57,10 +67,9 @@ func maintain(t *tree.Tree, st *state.Store, h *holders, op model.Op) error {
 		if err != nil {
 			return nil // there is nothing to let go of
 		}
-		if _, err := t.Evict(ctx, ino, false); err != nil {
-			return err
-		}
-		return t.FinishEvictions(ctx)
+		_, small := t.EvictSmall(ctx, ino)
+		_, err = t.Evict(ctx, ino, op.Name == though)
+		return errors.Join(small, err, t.FinishEvictions(ctx))
 	}
 	return fmt.Errorf("cannot %v", op)
 }
@@ -112,6 +121,9 @@ type Tester struct {
 	// Without, if it is set, tells flushes that succeed and have no effect from
 	// the end of the preparations on.
 	Without func(memdisk.Event) bool
+	// Renew has what is found after a crash committed, let go of and fetched: it
+	// has to come back.
+	Renew bool
 
 	// What was done so far.
 	Cases, Moments, States int
@@ -226,15 +238,21 @@ func (x *Tester) try(d *memdisk.Disk, run *drive, kind uint64, judge func(model.
 	}
 	x.States++
 	for _, when := range []string{"", "opened again: "} {
-		if err := look(d, run, judge); err != nil {
+		if err := look(d, run, x.Renew && when != "", judge); err != nil {
 			return fmt.Errorf("%s%w", when, err)
 		}
 	}
 	return nil
 }
 
-func look(d *memdisk.Disk, was *drive, judge func(model.Listing) error) error {
-	run, err := open(d, was.holders, was.passthrough)
+// look opens the tree on a disk and judges what is there, and has it committed and
+// fetched if that is to be so.
+func look(d *memdisk.Disk, was *drive, renew bool, judge func(model.Listing) error) error {
+	h := was.holders
+	if renew {
+		h = h.clone()
+	}
+	run, err := open(d, h, was.passthrough)
 	if err != nil {
 		return fmt.Errorf("does not open: %w", err)
 	}
@@ -249,5 +267,31 @@ func look(d *memdisk.Disk, was *drive, judge func(model.Listing) error) error {
 	if err := judge(l); err != nil {
 		return err
 	}
-	return run.holders.check(&run.Drive, l)
+	if err := h.check(&run.Drive, l); err != nil || !renew {
+		return err
+	}
+	return run.renew(l)
+}
+
+// renew commits all, lets go of it, and fetches it.
+func (d *drive) renew(l model.Listing) error {
+	all := []model.Op{{Kind: model.Commit}}
+	for path, e := range l {
+		if e.IsFile() {
+			all = append(all, model.Op{Kind: model.Evict, Path: path})
+		}
+	}
+	for _, op := range all {
+		if r := d.Do(op); r.Errno != 0 {
+			return fmt.Errorf("%v: %v", op, r)
+		}
+	}
+	again, err := d.List()
+	if err == nil {
+		err = model.Differ(again, l)
+	}
+	if err != nil {
+		return fmt.Errorf("committed and fetched: %w", err)
+	}
+	return d.holders.check(&d.Drive, again)
 }

@@ -53,20 +53,17 @@ func (d *Disk) PowerLoss(n int, loss Loss) *Disk {
 // settled tells which of the first n events a flush had ordered to the disk.
 func (d *Disk) settled(n int) []bool {
 	out := make([]bool, n)
-	content, names := map[uint64]bool{}, map[uint64]bool{}
+	content, sizes, names := map[uint64]bool{}, map[uint64]bool{}, map[uint64]bool{}
 	for i := n - 1; i >= 0; i-- {
 		switch e := d.log[i]; e.Kind {
 		case Flush:
-			content[e.File] = true
+			content[e.File], sizes[e.File] = true, true
 		case FlushDir:
 			names[e.File] = true
 		case failed + Flush:
 			content[e.File] = false
-		case failed + FlushDir:
-			names[e.File] = false
 		case failed + FlushAll:
 			clear(content)
-			clear(names)
 		case FlushAll:
 			for j := range i {
 				out[j] = true
@@ -74,6 +71,8 @@ func (d *Disk) settled(n int) []bool {
 			return out
 		case Link, Unlink, Rename:
 			out[i] = names[e.File]
+		case Resize:
+			out[i] = sizes[e.File]
 		default:
 			out[i] = content[e.File]
 		}
@@ -99,7 +98,21 @@ func (d *Disk) crash(n int, fate func(int, Event) Fate) *Disk {
 			}
 		}
 	}
-	return from(m, d.next, d.clock)
+	return from(m.named(), d.next, d.clock)
+}
+
+// named is an image without the files that no name leads to.
+func (m image) named() image {
+	out := image{}
+	m.addTo(out, rootFile)
+	return out
+}
+
+func (m image) addTo(out image, n uint64) {
+	out[n] = m[n]
+	for _, kid := range m[n].kids {
+		m.addTo(out, kid)
+	}
 }
 
 // tear returns the sectors of a write that reached the disk.
@@ -138,6 +151,14 @@ func (d *Disk) Fold() {
 		}
 	}
 	d.log = slices.Clone(d.log[n:])
+}
+
+// Settle makes what is there now what was there when the events began, so that what
+// came before is forgotten.
+func (d *Disk) Settle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.base, d.owned, d.log = maps.Clone(d.now), map[uint64]bool{}, nil
 }
 
 // Losses lists ways in which what is not safe at event n can get lost: all,

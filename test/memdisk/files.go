@@ -25,6 +25,9 @@ type file struct {
 
 // Open implements disk.FS.
 func (d *Disk) Open(name string, flags int) (disk.File, error) {
+	if flags&os.O_CREATE != 0 {
+		defer d.around(Event{Kind: Link, Path: filepath.Dir(name), Name: filepath.Base(name)})()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, in, err := d.lookup(name)
@@ -163,6 +166,7 @@ func (d *Disk) Rename(from, to string) error {
 
 // Remove implements disk.FS.
 func (d *Disk) Remove(name string) error {
+	defer d.around(Event{Kind: Unlink, Path: filepath.Dir(name), Name: filepath.Base(name)})()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.remove(name)
@@ -201,6 +205,7 @@ func (d *Disk) removeAll(name string) error {
 
 // SyncDir implements disk.FS.
 func (d *Disk) SyncDir(dir string) error {
+	defer d.around(Event{Kind: FlushDir, Path: dir})()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, _, err := d.lookup(dir)
@@ -212,6 +217,7 @@ func (d *Disk) SyncDir(dir string) error {
 
 // SyncAll implements disk.FS.
 func (d *Disk) SyncAll(dir string) error {
+	defer d.around(Event{Kind: FlushAll, Path: dir})()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.do(Event{Kind: FlushAll, Path: dir})
@@ -222,17 +228,20 @@ func (d *Disk) Room(string) (total, avail int64, err error) { return 1 << 40, 1 
 
 // event makes an event of the file happen.
 func (f *file) event(e Event) error {
+	e.File, e.Path = f.n, f.path
+	defer f.d.around(e)()
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	if f.d.open[f.fd] != f {
 		return fs.ErrClosed
 	}
-	e.File, e.Path, e.unseen = f.n, f.path, f.unseen
+	e.unseen = f.unseen
 	return f.d.do(e)
 }
 
 // ReadAt implements io.ReaderAt.
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	defer f.d.around(Event{Kind: Read, File: f.n, Path: f.path, Off: off})()
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	if f.d.open[f.fd] != f {

@@ -24,13 +24,15 @@ type Disk struct {
 	clock int64
 
 	// Fail, if it is set, is asked before each event and may make it fail; an
-	// event that fails does not happen. A flush that fails loses what it was to
-	// flush for ever, though reading still finds it, as Linux does. It is called
-	// with the disk locked.
+	// event that fails does not happen. A flush that fails loses the content that it
+	// was to flush for ever, though reading still finds it, as Linux does; names and
+	// sizes become safe by the next. It is called with the disk locked.
 	Fail func(Event) error
 	// Ignore, if it is set, is asked of each flush, and may make it succeed
 	// without having any effect.
 	Ignore func(Event) bool
+
+	watch func(e Event, after bool) // see Watch; guarded by mu
 }
 
 // Kind is what an Event does.
@@ -48,6 +50,7 @@ const (
 	FlushDir      // names of directory File
 	FlushAll      // the whole disk
 	failed        // added to a flush: it failed, and what it was to flush is not safe by a later one
+	Read     = -1 // of a file: no event, as it changes nothing; see Watch
 )
 
 // Event is a change of the disk, or a flush.
@@ -68,6 +71,9 @@ type Event struct {
 func (e Event) isFlush() bool { return e.Kind >= Flush }
 
 func (e Event) String() string {
+	if e.Kind == Read {
+		return "read " + e.Path
+	}
 	names := [...]string{"write", "resize", "clear", "link", "unlink", "rename", "flush", "flush dir", "flush all"}
 	k := names[e.Kind%failed]
 	if e.Kind > failed {
@@ -185,6 +191,26 @@ func (d *Disk) lookup(path string) (uint64, *inode, error) {
 		at = next
 	}
 	return at, d.now[at], nil
+}
+
+// Watch has fn called before and after each event and each Read, by who makes it
+// happen, without the disk locked: something else can happen there. Nil ends it.
+func (d *Disk) Watch(fn func(e Event, after bool)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watch = fn
+}
+
+// around tells that an event is about to happen, and returns what tells that it has.
+func (d *Disk) around(e Event) (happened func()) {
+	d.mu.Lock()
+	watch := d.watch
+	d.mu.Unlock()
+	if watch == nil {
+		return func() {}
+	}
+	watch(e, false)
+	return func() { watch(e, true) }
 }
 
 // do makes an event happen; d.mu is held.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -11,7 +12,8 @@ import (
 )
 
 // Drive does operations on a tree of a drive, in process, as the kernel would
-// through the mount: it resolves paths, and writes passed-through files itself.
+// through the mount: it resolves paths, and writes passed-through files itself. It
+// is safe for concurrent use, but for closing a handle that is in use.
 type Drive struct {
 	Tree *tree.Tree
 	// Backing finds the backing file behind a descriptor that the tree gives
@@ -20,6 +22,7 @@ type Drive struct {
 	// Maintain does what programs do not see: from Commit on.
 	Maintain func(Op) error
 
+	mu      sync.Mutex // guards handles
 	handles map[int]*openFile
 }
 

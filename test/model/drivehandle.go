@@ -1,6 +1,7 @@
 package model
 
 import (
+	"maps"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,7 @@ type openFile struct {
 }
 
 func (d *Drive) onHandle(op Op) ([]byte, error) {
-	h, open := d.handles[op.Handle]
+	h, open := d.handle(op.Handle)
 	switch {
 	case op.Kind == Open && open:
 		return nil, nil
@@ -66,7 +67,16 @@ func mayUse(flags int, k Kind) error {
 	return nil
 }
 
+func (d *Drive) handle(i int) (*openFile, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h, open := d.handles[i]
+	return h, open
+}
+
 func (d *Drive) keep(i int, h *openFile) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.handles == nil {
 		d.handles = map[int]*openFile{}
 	}
@@ -95,11 +105,8 @@ func (d *Drive) open(op Op) error {
 func (d *Drive) close(i int, h *openFile) error {
 	ino := h.f.Ino()
 	h.f.Release()
-	delete(d.handles, i)
-	for _, o := range d.handles {
-		if o.f.Ino() == ino {
-			return nil
-		}
+	if d.drop(i, ino) {
+		return nil
 	}
 	if a, err := d.Tree.Attr(ctx, ino); err == nil && a.Nlink == 0 {
 		d.Tree.Forget(ino)
@@ -107,9 +114,25 @@ func (d *Drive) close(i int, h *openFile) error {
 	return nil
 }
 
+// drop ends a handle and reports whether there is another of the same file.
+func (d *Drive) drop(i int, ino tree.Ino) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.handles, i)
+	for _, o := range d.handles {
+		if o.f.Ino() == ino {
+			return true
+		}
+	}
+	return false
+}
+
 // CloseAll closes what is open.
 func (d *Drive) CloseAll() {
-	for i, h := range d.handles {
+	d.mu.Lock()
+	all := maps.Clone(d.handles)
+	d.mu.Unlock()
+	for i, h := range all {
 		_ = d.close(i, h)
 	}
 }

@@ -15,6 +15,21 @@ type handle struct {
 // CloseAll closes every handle, as the end of the programs does.
 func (t *Tree) CloseAll() { clear(t.handles) }
 
+// Nameless is what is in the open files that have no name, by their numbers.
+func (t *Tree) Nameless() map[uint64][]byte {
+	var out map[uint64][]byte
+	for _, h := range t.handles {
+		if h.node.Nlink > 0 {
+			continue
+		}
+		if out == nil {
+			out = map[uint64][]byte{}
+		}
+		out[h.node.ID] = h.node.Content
+	}
+	return out
+}
+
 func (t *Tree) onHandle(op Op) Result {
 	h, open := t.handles[op.Handle]
 	switch {

@@ -1,0 +1,295 @@
+package crash
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"skep/test/model"
+	"skep/test/seed"
+)
+
+// nestedEnv, set to a name or to a part of some, has just those families done.
+const nestedEnv = "SKEP_NESTED"
+
+// large is a drive with a file of several chunks, none of which is here.
+var large = append(slices.Clip(setup),
+	model.Op{Kind: model.Write, Path: "A/g", Off: 20000, Len: 2 << 20, Fill: 20},
+	model.Op{Kind: model.Commit},
+	model.Op{Kind: model.Evict, Path: "A/g"})
+
+type named struct {
+	name string
+	ops  []model.Op
+}
+
+var setups = []named{{"new", setup}, {"committed", committed}, {"evicted", evicted}, {"large", large}}
+
+const create = os.O_CREATE | os.O_TRUNC
+
+// states are what was done to files before, with handles that stay open, and
+// nothing flushed.
+var states = []named{
+	{"nothing", nil},
+	{"reader", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1}}},
+	{"open", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR}}},
+	{"dirty", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
+		{Kind: model.WriteTo, Handle: 1, Off: 100, Len: 1500, Fill: 21}}},
+	{"dirty far", dirtyFar},
+	{"here in part", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
+		{Kind: model.ReadFrom, Handle: 1, Off: 1 << 20, Len: 100}, {Kind: model.WriteTo, Handle: 1, Off: 1<<20 + 50, Len: 1500, Fill: 29}}},
+	{"small", []model.Op{{Kind: model.Open, Path: "A/f", Handle: 1, Flags: os.O_RDWR},
+		{Kind: model.WriteTo, Handle: 1, Len: 5000, Fill: 22}}},
+	{"append", []model.Op{{Kind: model.Open, Path: "A/f", Handle: 1, Flags: os.O_RDWR | os.O_APPEND}}},
+	{"sync", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR | os.O_SYNC}}},
+	{"fresh", []model.Op{{Kind: model.Open, Path: "n", Handle: 1, Flags: os.O_RDWR | os.O_CREATE},
+		{Kind: model.WriteTo, Handle: 1, Len: 5000, Fill: 23}}},
+	{"passed", []model.Op{{Kind: model.Open, Path: "n", Handle: 1, Flags: os.O_WRONLY | create},
+		{Kind: model.WriteTo, Handle: 1, Len: 20000, Fill: 24}}},
+	{"replaced", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_WRONLY | os.O_TRUNC},
+		{Kind: model.WriteTo, Handle: 1, Len: 18000, Fill: 25}, {Kind: model.Open, Path: "A/g", Handle: 2}}},
+	{"deleted", deleted},
+	{"nameless", []model.Op{{Kind: model.Tmpfile, Handle: 1}, {Kind: model.WriteTo, Handle: 1, Len: 5000, Fill: 26}}},
+	{"not taken", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_WRONLY | os.O_TRUNC},
+		{Kind: model.WriteTo, Handle: 1, Len: 1200000, Fill: 27}, {Kind: model.Commit, Name: fails}}},
+	{"two names", []model.Op{{Kind: model.Link, Path: "A/g", To: "B/l"}, {Kind: model.Open, Path: "B/l", Handle: 1, Flags: os.O_RDWR}}},
+}
+
+var (
+	dirtyFar = []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
+		{Kind: model.WriteTo, Handle: 1, Off: 1<<20 + 100, Len: 1500, Fill: 28}}
+	deleted = []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR}, {Kind: model.Unlink, Path: "A/g"}}
+)
+
+// within are the operations that are done within each other.
+var within = []model.Op{
+	{Kind: model.Create, Path: "n"},
+	{Kind: model.Write, Path: "A/f", Off: 50, Len: 100, Fill: 3},
+	{Kind: model.Write, Path: "A/f", Off: 80, Len: 18000, Fill: 4},
+	{Kind: model.Write, Path: "A/g", Off: 100, Len: 1500, Fill: 5},
+	{Kind: model.Write, Path: "A/g", Off: 19000, Len: 5000, Fill: 6},
+	{Kind: model.Write, Path: "n", Off: 4900, Len: 17000, Fill: 8},
+	{Kind: model.Write, Path: "A/g", Off: 4000, Len: 200, Fill: 10, Flags: os.O_SYNC},
+	{Kind: model.WriteTo, Handle: 1, Off: 10, Len: 300, Fill: 11},
+	{Kind: model.WriteTo, Handle: 1, Off: 4000, Len: 20000, Fill: 12},
+	{Kind: model.StoreTo, Handle: 1, Off: 20, Len: 40, Fill: 13},
+	{Kind: model.TruncateOpen, Handle: 1, Len: 90},
+	{Kind: model.PunchOpen, Handle: 1, Off: 4096, Len: 4096},
+	{Kind: model.Truncate, Path: "A/f", Len: 30000},
+	{Kind: model.Truncate, Path: "A/g", Len: 100},
+	{Kind: model.Truncate, Path: "A/g", Len: 50000},
+	{Kind: model.Empty, Path: "A/f"},
+	{Kind: model.Empty, Path: "A/g"},
+	{Kind: model.Fsync, Path: "A/f"},
+	{Kind: model.Fsync, Path: "A/g"},
+	{Kind: model.FsyncOpen, Handle: 1},
+	{Kind: model.SyncDir},
+	{Kind: model.Sync},
+	{Kind: model.Rename, Path: "n", To: "A/f"},
+	{Kind: model.Rename, Path: "A/g", To: "A/f"},
+	{Kind: model.Rename, Path: "A/f", To: "n"},
+	{Kind: model.Exchange, Path: "A/f", To: "A/g"},
+	{Kind: model.Link, Path: "A/g", To: "B/k"},
+	{Kind: model.LinkOpen, Handle: 1, To: "B/t"},
+	{Kind: model.Unlink, Path: "A/g"},
+	{Kind: model.Unlink, Path: "n"},
+	{Kind: model.Chmod, Path: "A/g", Mode: 0o600},
+	{Kind: model.SetXattr, Path: "A/g", Name: "user.x", Len: 10, Fill: 15},
+	{Kind: model.Read, Path: "A/g", Len: 1 << 22},
+	{Kind: model.ReadFrom, Handle: 1, Off: 50, Len: 1 << 22},
+	{Kind: model.Copy, Path: "A/g", To: "A/f", Len: 1 << 30},
+	{Kind: model.Close, Handle: 1},
+	{Kind: model.Commit},
+	{Kind: model.Commit, Name: fails},
+	{Kind: model.Evict, Path: "A/g"},
+	{Kind: model.Evict, Path: "A/g", Name: though},
+	{Kind: model.Forget},
+}
+
+// both are operations that happen one after the other within another.
+var both = [][]model.Op{
+	{{Kind: model.WriteTo, Handle: 1, Off: 10, Len: 300, Fill: 40}, {Kind: model.Close, Handle: 1}},
+	{{Kind: model.Empty, Path: "A/g"}, {Kind: model.Write, Path: "A/g", Len: 18000, Fill: 41}},
+	{{Kind: model.Write, Path: "A/g", Off: 100, Len: 30, Fill: 42}, {Kind: model.Fsync, Path: "A/g"}},
+	{{Kind: model.Write, Path: "A/g", Off: 200, Len: 30, Fill: 43}, {Kind: model.Commit}},
+	{{Kind: model.Write, Path: "A/f", Off: 300, Len: 18000, Fill: 44}, {Kind: model.Truncate, Path: "A/f", Len: 5000}},
+	{{Kind: model.Truncate, Path: "A/g", Len: 700}, {Kind: model.Truncate, Path: "A/g", Len: 20000}},
+	{{Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though}},
+	{{Kind: model.Evict, Path: "A/g", Name: though}, {Kind: model.Read, Path: "A/g", Len: 1 << 22}},
+	{{Kind: model.Unlink, Path: "A/g"}, {Kind: model.Create, Path: "A/g"}},
+	{{Kind: model.Open, Path: "A/g", Handle: 3, Flags: os.O_WRONLY | os.O_TRUNC}, {Kind: model.WriteTo, Handle: 3, Len: 400, Fill: 45}},
+	{{Kind: model.Open, Path: "A/g", Handle: 3}},
+	{{Kind: model.Unlink, Path: "A/g"}, {Kind: model.WriteTo, Handle: 1, Off: 40, Len: 300, Fill: 48}, {Kind: model.WriteTo, Handle: 1, Off: 1<<20 + 200, Len: 300, Fill: 49}},
+	{{Kind: model.WriteTo, Handle: 1, Off: 30, Len: 300, Fill: 46}, {Kind: model.WriteTo, Handle: 1, Off: 1100000, Len: 300, Fill: 47}},
+}
+
+// afters are what is done when both are over.
+var afters = []named{
+	{"crash", nil},
+	{"fsync", []model.Op{{Kind: model.FsyncOpen, Handle: 1}}},
+	{"sync", []model.Op{{Kind: model.Sync}}},
+	{"evict", away},
+	{"fail", append([]model.Op{{Kind: model.Commit, Name: fails}}, away...)},
+	{"stay", []model.Op{{Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though}, {Kind: model.ReadFrom, Handle: 1, Len: 1 << 22},
+		{Kind: model.WriteTo, Handle: 1, Off: 60, Len: 10, Fill: 30}, {Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though}}},
+}
+
+// away has all content go.
+var away = []model.Op{{Kind: model.Close, Handle: 1}, {Kind: model.Commit}, {Kind: model.Evict, Path: "A/f"}, {Kind: model.Evict, Path: "A/g"},
+	{Kind: model.Evict, Path: "n"}, {Kind: model.Evict, Path: "B/t"}, {Kind: model.Evict, Path: "B/l"}}
+
+// family is all cases that differ in the moment alone.
+type family struct {
+	setup, state, after named
+	way                 string
+	a                   model.Op
+	b                   []model.Op
+}
+
+func (f family) at(moment int) Nested {
+	return Nested{Passthrough: f.way == "passed", Full: f.way == "full", Setup: f.setup.ops, Before: f.state.ops, A: f.a, B: f.b, Moment: moment, After: f.after.ops}
+}
+
+func (f family) String() string {
+	return strings.Join([]string{f.setup.name, f.way, f.state.name, f.a.String(), fmt.Sprint(f.b), f.after.name}, "|")
+}
+
+// seconds are what is done within.
+var seconds = func() [][]model.Op {
+	out := slices.Clone(both)
+	for _, op := range within {
+		out = append(out, []model.Op{op})
+	}
+	return out
+}()
+
+var ways = []string{"daemon", "passed", "full"}
+
+// familyAt is the one with a number below allFamilies.
+func familyAt(i int) family {
+	next := func(n int) int {
+		x := i % n
+		i /= n
+		return x
+	}
+	return family{setups[next(len(setups))], states[next(len(states))], afters[next(len(afters))], ways[next(len(ways))],
+		within[next(len(within))], seconds[next(len(seconds))]}
+}
+
+var allFamilies = len(setups) * len(states) * len(afters) * len(ways) * len(within) * len(seconds)
+
+// families are those whose name has a part, or, without one, an endless number at
+// random, few of which are large.
+func families(r *rand.Rand, part string) func(yield func(family) bool) {
+	return func(yield func(family) bool) {
+		for i := 0; part == "" || i < allFamilies; i++ {
+			n := i
+			if part == "" {
+				n = r.IntN(allFamilies)
+			}
+			f := familyAt(n)
+			if !f.makesSense() || !strings.Contains(f.String(), part) || part == "" && f.setup.name == "large" && i%8 > 0 {
+				continue
+			}
+			if !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// makesSense leaves out what needs a handle that is not there, or closes one that is
+// in use.
+func (f family) makesSense() bool {
+	uses := func(op model.Op) bool { return op.Handle == 1 }
+	if f.state.ops == nil && (uses(f.a) || slices.ContainsFunc(f.b, uses) || f.after.name == "fsync" || f.after.name == "stay") {
+		return false
+	}
+	if f.a.Kind == model.Copy { // it reads, and then it writes
+		return false
+	}
+	closes := func(op model.Op) bool { return op.Kind == model.Close }
+	if closes(f.a) {
+		return !slices.ContainsFunc(f.b, uses)
+	}
+	return !uses(f.a) || !slices.ContainsFunc(f.b, closes)
+}
+
+// nester does families of cases.
+type nester struct {
+	Tester
+	prepared map[string]*Prepared
+	quick    bool
+}
+
+func newNester(t *testing.T, from uint64) *nester {
+	t.Helper()
+	before := runtime.GOMAXPROCS(1) // see beside
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+	x := &nester{Tester: Tester{Rand: rand.New(rand.NewPCG(from, 0)), Random: 1, Renew: true}, prepared: map[string]*Prepared{}}
+	for _, s := range setups {
+		p, err := Prepare(s.ops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.prepared[s.name] = p
+	}
+	return x
+}
+
+// all does a family at every moment.
+func (x *nester) all(f family) error {
+	for i := 0; ; i++ {
+		if there, err := x.RunNested(x.prepared[f.setup.name], f.at(i), x.quick); err != nil {
+			return fmt.Errorf("%s=%q\n%v\n%w", nestedEnv, f, f.at(i), err)
+		} else if !there {
+			return nil
+		}
+	}
+}
+
+// thorough is how many families come to one that is crashed at every moment, where
+// there is time.
+const thorough = 20
+
+// TestNested has one operation happen at each moment of another.
+func TestNested(t *testing.T) {
+	from, part := seed.For(t), os.Getenv(nestedEnv)
+	x := newNester(t, from)
+	end := time.Now().Add(long(t))
+	n, failed := 0, 0
+	for f := range families(x.Rand, part) {
+		if n++; n > 40 && part == "" && time.Now().After(end) || failed > 10 {
+			break
+		}
+		x.quick = long(t) == 0 || n%thorough > 0
+		if err := x.all(f); err != nil {
+			t.Errorf("%v", err)
+			failed++
+		}
+	}
+	t.Logf("%d cases, crashed at %d moments, %d states looked at", x.Cases, x.Moments, x.States)
+}
+
+// TestHandleFaults lets the disk fail while handles are open.
+func TestHandleFaults(t *testing.T) {
+	from := seed.For(t)
+	x := &Tester{Rand: rand.New(rand.NewPCG(from, 0)), Random: 1}
+	end := time.Now().Add(long(t))
+	for i := 0; i < 12 || time.Now().Before(end); i++ {
+		f := familyAt(x.Rand.IntN(allFamilies))
+		if !f.makesSense() || f.setup.name == "large" {
+			continue
+		}
+		c := Case{Passthrough: f.way == "passed", Setup: f.setup.ops, Ops: slices.Concat(f.state.ops, f.b, f.after.ops)}
+		if err := x.Faults(c, x.Rand, 3); err != nil {
+			t.Errorf("%v\n%v", c, err)
+		}
+	}
+	t.Logf("%d cases", x.Cases)
+}
