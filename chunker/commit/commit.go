@@ -1,9 +1,11 @@
 package commit
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 
 	"skep/chunker/block"
 	"skep/chunker/dag"
@@ -22,6 +24,7 @@ const (
 
 	maxSegments = 64
 	maxParents  = 64
+	maxFollowed = 256
 	// tableBytes is how large a piece of the group table may become.
 	tableBytes = 512 << 10
 )
@@ -105,6 +108,13 @@ func Links(pieces []Piece) []link.Link {
 	return out
 }
 
+// Followed says that a commit follows those of a device up to a number.
+type Followed struct {
+	_      struct{} `cbor:",toarray"`
+	Device group.PeerKey
+	Number uint64
+}
+
 // Commit is a state of the drive.
 type Commit struct {
 	_       struct{} `cbor:",toarray"`
@@ -112,11 +122,12 @@ type Commit struct {
 	Drive   [16]byte
 	Epoch   uint32        // of the drive's secrets under which it was written
 	Device  group.PeerKey // who wrote and signed it
-	Number  uint64        // counts the device's commits
+	Number  uint64        // one more than that of its parent
 	Time    int64         // Unix seconds
 	Parents []link.Link
-	Root    []byte    // inode record of the root directory
-	Links   link.Link // table of the inodes with several links; zero if empty
+	Follows []Followed // of other devices, what it follows, by device
+	Root    []byte     // inode record of the root directory
+	Links   link.Link  // table of the inodes with several links; zero if empty
 	// Segments of the block index, the newest last.
 	Segments []Segment
 	// Groups are the pieces of the group table.
@@ -138,13 +149,38 @@ func Parse(b []byte) (Commit, error) {
 	if err != nil {
 		return Commit{}, fmt.Errorf("commit: %w", err)
 	}
-	if c.Version != version || len(c.Segments) > maxSegments || len(c.Parents) > maxParents || c.Files < 0 || c.Bytes < 0 {
+	if c.Version != version || len(c.Segments) > maxSegments || len(c.Parents) > maxParents || len(c.Follows) > maxFollowed || c.Files < 0 || c.Bytes < 0 {
 		return Commit{}, fmt.Errorf("commit %d: %w", c.Number, ErrInvalid)
 	}
 	if err := s.Verify(c.Device[:], context); err != nil {
 		return Commit{}, err
 	}
 	return c, nil
+}
+
+// After reports whether the commit is, or follows, that of a device with a number.
+func (c *Commit) After(device group.PeerKey, number uint64) bool {
+	if c.Device == device {
+		return number <= c.Number
+	}
+	for _, f := range c.Follows {
+		if f.Device == device {
+			return number <= f.Number
+		}
+	}
+	return false
+}
+
+// FollowedBy returns what the next commit follows, which a device makes.
+func (c *Commit) FollowedBy(device group.PeerKey) []Followed {
+	var out []Followed
+	for _, f := range append([]Followed{{Device: c.Device, Number: c.Number}}, c.Follows...) {
+		if f.Device != device {
+			out = append(out, f)
+		}
+	}
+	slices.SortFunc(out, func(a, b Followed) int { return bytes.Compare(a.Device[:], b.Device[:]) })
+	return out
 }
 
 // RootRecord is the inode record of the root directory.

@@ -75,6 +75,28 @@ func TestRefs(t *testing.T) {
 	}
 }
 
+// What a commit follows is known however many devices took turns.
+func TestFollows(t *testing.T) {
+	a, b, c := group.PeerKey{3}, group.PeerKey{2}, group.PeerKey{1}
+	turn := func(before *commit.Commit, by group.PeerKey) *commit.Commit {
+		return &commit.Commit{Device: by, Number: before.Number + 1, Follows: before.FollowedBy(by)}
+	}
+	root := &commit.Commit{Device: a, Number: 4}
+	line := turn(turn(turn(turn(root, b), c), a), c) // b 5, c 6, a 7, c 8
+	for _, x := range []struct {
+		device group.PeerKey
+		number uint64
+		want   bool
+	}{{a, 4, true}, {a, 7, true}, {a, 8, false}, {b, 5, true}, {b, 6, false}, {c, 8, true}, {c, 9, false}, {group.PeerKey{9}, 1, false}} {
+		if got := line.After(x.device, x.number); got != x.want {
+			t.Errorf("commit %d of %v: %v", x.number, x.device, got)
+		}
+	}
+	if len(line.Follows) != 2 || line.Follows[0].Device != b || line.Follows[1].Device != a {
+		t.Errorf("it follows %+v", line.Follows)
+	}
+}
+
 func TestLocatorIn(t *testing.T) {
 	holder := locatorOf(9)
 	here := commit.Locator{Offset: 5, Length: 6, Link: linkOf(link.CBOR, 1)}

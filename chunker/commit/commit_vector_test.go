@@ -49,7 +49,7 @@ func goldenCommit() commit.Commit {
 	here.Group, here.Number, here.Class, here.Coding = group.ID{}, 0, 0, erasure.Coding{}
 	return commit.Commit{
 		Drive: [16]byte{1, 2, 3}, Epoch: 2, Number: 77, Time: 1_800_000_000,
-		Parents: []link.Link{linkOf(link.CBOR, 20)}, Root: rootRecord(), Links: linkOf(link.DagPB, 30),
+		Parents: []link.Link{linkOf(link.CBOR, 20)}, Follows: []commit.Followed{{Device: group.PeerKey{5}, Number: 70}}, Root: rootRecord(), Links: linkOf(link.DagPB, 30),
 		Segments: []commit.Segment{
 			{Count: 4097, Pieces: []commit.Piece{{First: link.Hash{1}, At: locatorOf(40)}, {First: link.Hash{200}, At: locatorOf(50)}}},
 			{Count: 2, Pieces: []commit.Piece{{First: link.Hash{9}, At: here}}},

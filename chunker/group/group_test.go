@@ -269,6 +269,26 @@ func TestNewer(t *testing.T) {
 	})
 }
 
+// Under one number the first value stays; one can replace another and be replaced by
+// it only if it is not there any more.
+func TestReplaces(t *testing.T) {
+	kept := group.SlotRecord{Number: 5, Until: 50, Value: []byte("kept")}
+	for _, c := range []struct {
+		r    group.SlotRecord
+		want bool
+	}{
+		{group.SlotRecord{Number: 4, Until: 60, Value: []byte("kept")}, false},
+		{group.SlotRecord{Number: 5, Until: 50, Value: []byte("kept")}, false},
+		{group.SlotRecord{Number: 5, Until: 51, Value: []byte("kept")}, true},
+		{group.SlotRecord{Number: 5, Until: 60, Value: []byte("zzzz")}, false},
+		{group.SlotRecord{Number: 6, Until: 40, Value: []byte("next")}, true},
+	} {
+		if got := c.r.Replaces(&kept); got != c.want {
+			t.Errorf("%+v replaces what is kept: %v", c.r, got)
+		}
+	}
+}
+
 // Keys of groups and names of slots do not collide.
 func TestNames(t *testing.T) {
 	seen := map[[32]byte]bool{}

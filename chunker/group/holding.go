@@ -1,6 +1,10 @@
 package group
 
-import "skep/chunker/erasure"
+import (
+	"bytes"
+
+	"skep/chunker/erasure"
+)
 
 // Holding is a holder's own account of one group. Only Lease, through Word, is
 // anybody's signed word; the rest is what the holder's disk says.
@@ -54,8 +58,20 @@ func newer(a Lease, aw []byte, b Lease, bw []byte) bool {
 	return string(aw) > string(bw)
 }
 
-// Newer reports whether slot record r counts more than o: by its number, then
-// by its end, then by its value, so that all who compare agree.
+// Replaces reports whether who keeps slot record o is to keep r, of the same slot,
+// in its place: one of a higher number, or the same value for longer. Of the values
+// that come under one number the first one stays, so that a writer who does not know
+// of it learns that there is one.
+func (r *SlotRecord) Replaces(o *SlotRecord) bool {
+	if r.Number != o.Number {
+		return r.Number > o.Number
+	}
+	return r.Until > o.Until && bytes.Equal(r.Value, o.Value)
+}
+
+// Newer reports whether slot record r counts more than o where nobody knows which
+// came first: by its number, then by its end, then by its value, so that all who
+// compare agree.
 func (r *SlotRecord) Newer(o *SlotRecord) bool {
 	if r.Number != o.Number {
 		return r.Number > o.Number

@@ -241,6 +241,28 @@ func Merge(a, b Keyring) Keyring {
 	return m
 }
 
+// Join returns a keyring with all that either has: a, if it lacks nothing of b; else
+// b, likewise; else a new one under the next number. So whoever writes what Join
+// gives takes nothing away, and all who do come to the same.
+func Join(a, b Keyring) Keyring {
+	switch {
+	case a.Number >= b.Number && a.Has(b):
+		return a
+	case b.Number >= a.Number && b.Has(a):
+		return b
+	}
+	m := Merge(a, b)
+	m.Number++
+	return m
+}
+
+// Has reports whether k lacks nothing of o.
+func (k Keyring) Has(o Keyring) bool {
+	own, both := Merge(k, k), Merge(k, o)
+	own.Number, both.Number = 0, 0
+	return bytes.Equal(record.Encode(own), record.Encode(both))
+}
+
 func first[T any](a, _ T) T { return a }
 
 // mergeDrive joins two states of one drive.

@@ -85,6 +85,9 @@ func TestRecordsRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if again, err := SealHead(slots, 99, until, []byte("payload")); err != nil || !reflect.DeepEqual(again, heads) {
+		t.Errorf("a head that is sealed again is another one: %v", err)
+	}
 	h, err := OpenHead(slots, heads, 98)
 	if err != nil || h.Number != 99 || h.Until != until || string(h.Value) != "payload" {
 		t.Errorf("head: %v, %+v", err, h)
@@ -209,6 +212,38 @@ func TestKeyringsOfOneNumberMerge(t *testing.T) {
 	again, err := OpenKeyring(root, mustSeal(t, root, x), 0)
 	if err != nil || !reflect.DeepEqual(again, x) {
 		t.Errorf("the merged keyring does not seal and open: %v", err)
+	}
+}
+
+// Joining takes nothing away, changes the number only if something is new, and ends.
+func TestJoin(t *testing.T) {
+	root := key(1)
+	base := sample(root)
+	a, b := base.WithDevice(Certify(root, device(3, 3))), base.WithDevice(Certify(root, device(4, 4)))
+	a.Number++
+	b.Number++
+	both := Join(a, b)
+	if both.Number != a.Number+1 || len(both.Known(root)) != 4 {
+		t.Fatalf("number %d, %d devices", both.Number, len(both.Known(root)))
+	}
+	if other := Join(b, a); !reflect.DeepEqual(other, both) {
+		t.Error("the order matters")
+	}
+	late := base
+	late.Number = both.Number + 5 // somebody who does not know of a and b was there
+	for name, c := range map[string]struct{ a, b, want Keyring }{
+		"the same":             {a, a, a},
+		"nothing new":          {both, a, both},
+		"nothing new, reverse": {a, both, both},
+		"an older one":         {base, a, a},
+		"nothing at all":       {Keyring{}, a, a},
+	} {
+		if got := Join(c.a, c.b); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: number %d, %d devices", name, got.Number, len(got.Known(root)))
+		}
+	}
+	if got := Join(late, both); got.Number != late.Number+1 || len(got.Known(root)) != 4 {
+		t.Errorf("number %d, %d devices", got.Number, len(got.Known(root)))
 	}
 }
 

@@ -81,7 +81,8 @@ type opened struct {
 }
 
 // sealAll returns the signed record of each slot, every one with the value
-// sealed anew.
+// sealed for it. The same value is sealed alike again: so keepers can tell that what
+// is brought under a number that they know is nothing new.
 func sealAll(slots []Slot, number uint64, until int64, value []byte) ([][]byte, error) {
 	if number == 0 || until < 0 {
 		return nil, fmt.Errorf("%w: number %d, until %d", ErrInvalid, number, until)
@@ -92,7 +93,7 @@ func sealAll(slots []Slot, number uint64, until int64, value []byte) ([][]byte, 
 	}
 	out := make([][]byte, len(slots))
 	for i, s := range slots {
-		r := group.SlotRecord{Number: number, Until: until, Value: secret.Seal(s.seal, s.context, padded)}
+		r := group.SlotRecord{Number: number, Until: until, Value: secret.SealAlike(s.seal, s.context, padded)}
 		out[i] = r.Sign(s.signer)
 	}
 	return out, nil

@@ -73,7 +73,17 @@ func Seal(k Key, context string, plain []byte) []byte {
 	return aead.Seal(out, zeroNonce[:], plain, nil)
 }
 
-// Open is the inverse of Seal. It returns ErrOpen for anything but an unaltered
+// SealAlike is Seal with a salt that follows from the message: equal messages give
+// equal results, and each key seals one message only, all the same.
+func SealAlike(k Key, context string, plain []byte) []byte {
+	salt := Derive(k, saltContext, []byte(context), plain)
+	aead := gcm(Derive(k, context, salt[:]))
+	return aead.Seal(append(make([]byte, 0, Overhead+len(plain)), salt[:]...), zeroNonce[:], plain, nil)
+}
+
+const saltContext = "skep sealing salt v1"
+
+// Open is the inverse of Seal and SealAlike. It returns ErrOpen for anything but an unaltered
 // message sealed under the same key and context.
 func Open(k Key, context string, sealed []byte) ([]byte, error) {
 	if len(sealed) < Overhead {

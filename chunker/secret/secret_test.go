@@ -47,6 +47,29 @@ func TestSealOpen(t *testing.T) {
 	})
 }
 
+// Equal messages are sealed alike; different ones, or under another context, under
+// different keys.
+func TestSealAlike(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		k := counting(rapid.Byte().Draw(t, "key"))
+		context, plain := rapid.String().Draw(t, "context"), rapid.SliceOf(rapid.Byte()).Draw(t, "plain")
+		sealed := secret.SealAlike(k, context, plain)
+		if got, err := secret.Open(k, context, sealed); err != nil || !bytes.Equal(got, plain) {
+			t.Fatalf("%x, %v", got, err)
+		}
+		if again := secret.SealAlike(k, context, plain); !bytes.Equal(again, sealed) {
+			t.Fatal("one message gave two results")
+		}
+		others := [][]byte{secret.SealAlike(k, context+"x", plain), secret.SealAlike(k, context, append(bytes.Clone(plain), 0)),
+			secret.SealAlike(counting(77), context, plain)}
+		for i, other := range others {
+			if bytes.Equal(other[:secret.Size], sealed[:secret.Size]) && (i < 2 || k != counting(77)) {
+				t.Fatal("two messages were sealed with one key")
+			}
+		}
+	})
+}
+
 // Parts are kept apart: no two lists of them, and no two contexts, give one key.
 func TestDeriveKeepsApart(t *testing.T) {
 	seen := map[secret.Key]string{}

@@ -28,6 +28,8 @@ func TestVectors(t *testing.T) {
 
 	vectors.Check(t, "sealonce", `SealOnce(00…1f, "a message")`, secret.SealOnce(k, nil, []byte("a message")))
 
+	vectors.Check(t, "sealalike", `SealAlike(00…1f, "skep test v1", "a message")`, secret.SealAlike(k, "skep test v1", []byte("a message")))
+
 	stream := make([]byte, 80)
 	secret.Stream(k, stream)
 	vectors.Check(t, "stream", "the first 80 bytes of Stream(00…1f)", stream)
