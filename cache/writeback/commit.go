@@ -167,6 +167,7 @@ func (w *work) build(ctx context.Context, old *commit.Commit) (commit.Commit, er
 	var oldLinks link.Link
 	if old != nil {
 		c.Number, oldLinks = old.Number+1, old.Links
+		c.Follows = old.FollowedBy(w.e.self())
 	}
 	root, links, err := w.run(ctx, oldLinks)
 	if err == nil {
@@ -203,7 +204,7 @@ func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit
 // tail writes the last packs of a commit.
 func (e *Engine) tail(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) (complete, error) {
 	last := &filling{kind: group.Metadata, b: pack.NewBuilder(metadataClass, e.buffers.get(metadataClass.Size()))}
-	idle, err := e.table.Idle()
+	idle, err := e.idle()
 	if err != nil {
 		return complete{}, err
 	}
@@ -219,6 +220,15 @@ func (e *Engine) tail(ctx context.Context, c commit.Commit, old *commit.Commit, 
 		return complete{}, fmt.Errorf("commit block: %w", err)
 	}
 	return p, tail.listsAll(p)
+}
+
+// idle returns the packs that nothing needs once the commit under way is out: those
+// that this device does not, as long as it is alone.
+func (e *Engine) idle() (map[group.ID]group.Bitmap, error) {
+	if !e.aloneLately() {
+		return nil, nil
+	}
+	return e.table.Idle()
 }
 
 // settle tells the tree and the account what the newest commit took. A crash

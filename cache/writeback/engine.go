@@ -40,10 +40,12 @@ type Config struct {
 	Packs   *packfiles.Store
 	Sink    Sink
 	Publish Publisher
-	// Alone reports whether nobody published a commit that this device does not
-	// know. While it is false, packs are neither folded nor given up. It must not wait; nil says
-	// that it is so.
-	Alone func() bool
+	// Alone reports whether somebody looked around, beginning after since, and
+	// found no commit that the newest one here does not follow, nor a device that
+	// may make one. While it is false, packs are neither folded nor given up. It
+	// must not wait; nil says that it is so. When it may have come to be true,
+	// Looked is to be called.
+	Alone func(since time.Time) bool
 	// Lost reports whether too few shards of a pack are left to read it. It must
 	// not wait; nil says that none is lost.
 	Lost func(id group.ID, number uint16) bool
@@ -101,6 +103,10 @@ type Engine struct {
 	retryUnread time.Time
 	// Packs that could not be read to be folded, and until when they rest.
 	unfolded map[packID]time.Time
+	// Packs that are dead, and since when the commit is out that let them die, until
+	// it is known that nobody else may need them.
+	waiting  map[packID]time.Time
+	reviewed uint64 // commits published when these were looked at last
 	unread   unreadFiles
 	before   superseded // by the newest commit
 
@@ -108,12 +114,15 @@ type Engine struct {
 	pending pending
 
 	dirty notice        // something changed
+	waits atomic.Bool   // something could be given up, were this device known to be alone
 	asked chan *request // Sync
 
-	mu       sync.Mutex // guards all below
-	progress Progress
-	anew     map[link.Link]bool // see Anew
-	commits  uint64             // that ended, well or not
+	mu        sync.Mutex // guards all below
+	progress  Progress
+	anew      map[link.Link]bool // see Anew
+	commits   uint64             // that ended, well or not
+	published time.Time          // when this run published a commit last
+	turns     uint64             // commits that this run published
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.
@@ -207,6 +216,14 @@ func (e *Engine) isNew(root link.Link) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.anew, root)
+}
+
+// Looked tells that Alone may have come to be true: what waited for that is given
+// up, also if nothing else changes. It never blocks.
+func (e *Engine) Looked() {
+	if e.waits.Swap(false) {
+		e.Changed()
+	}
 }
 
 // Changed tells that there is something to commit. It never blocks.

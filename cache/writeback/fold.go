@@ -12,7 +12,7 @@ import (
 // many have gathered, into new packs. The old ones die with the next commit
 // that is published.
 func (e *Engine) foldSome(ctx context.Context) error {
-	if counted, err := e.table.Counted(); err != nil || !counted || !e.alone() {
+	if counted, err := e.table.Counted(); err != nil || !counted || !e.aloneLately() {
 		return err
 	}
 	chosen, err := e.chooseFolds()

@@ -2,7 +2,6 @@ package writeback
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -20,28 +19,7 @@ var (
 	// between, it is published before another one is, and nothing that it
 	// needs is given up before.
 	intendedKey = []byte("hintended")
-	// begunKey is the number of the commit that this device began with; not there
-	// on the one that made the drive.
-	begunKey = []byte("hbegun")
 )
-
-// BeginWith takes note that this device begins with a commit of another one.
-func BeginWith(st *state.Store, number uint64) error {
-	var b state.Batch
-	b.Put(begunKey, binary.BigEndian.AppendUint64(nil, number))
-	_, err := st.Apply(&b)
-	return err
-}
-
-// Begun is the number of the commit that this device began with, 0 on the one that
-// made the drive.
-func Begun(st state.Reader) (uint64, error) {
-	b, ok, err := st.Get(begunKey)
-	if err != nil || !ok || len(b) != 8 {
-		return 0, err
-	}
-	return binary.BigEndian.Uint64(b), nil
-}
 
 // LoadCommit reads the newest commit from the tables.
 func LoadCommit(st state.Reader) (c commit.Commit, at commit.Locator, ok bool, err error) {
@@ -53,6 +31,13 @@ func LoadCommit(st state.Reader) (c commit.Commit, at commit.Locator, ok bool, e
 // that made the commit published it.
 func LoadHead(st state.Reader) (h commit.Head, ok bool, err error) {
 	p, ok, err := load(st, commitKey)
+	return p.head, ok, err
+}
+
+// LoadIntended reads the head of the commit that is to be the newest, if there is
+// one: keepers may have it.
+func LoadIntended(st state.Reader) (h commit.Head, ok bool, err error) {
+	p, ok, err := load(st, intendedKey)
 	return p.head, ok, err
 }
 
@@ -168,6 +153,8 @@ func (e *Engine) publishIntended(ctx context.Context, moved uint64) error {
 	e.reader.SetCommit(&p.commit, p.head.Commit)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.progress.Number, e.progress.LastDone = p.commit.Number, e.now()
+	e.published = e.now()
+	e.turns++
+	e.progress.Number, e.progress.LastDone = p.commit.Number, e.published
 	return nil
 }

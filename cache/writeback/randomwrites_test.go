@@ -42,7 +42,7 @@ func TestRandomWrites(t *testing.T) {
 	swarm := &forgetful{Swarm: memswarm.New(9, 4, 7)}
 	d := &device{t: t, dir: t.TempDir(), swarm: swarm.Swarm, sink: swarm, publish: swarm.Publish,
 		fs:    &counting{FS: disk.Local},
-		alone: func() bool { return false }} // nothing is folded: that reads what holders have
+		alone: func(time.Time) bool { return false }} // nothing is folded: that reads what holders have
 	d.open(newDrive)
 	t.Cleanup(d.close)
 	commit := func(what string, chunks int, do func()) {

@@ -163,7 +163,7 @@ func (e *Engine) buryDead(ctx context.Context) error {
 	if err := e.table.Unwatch(well); err != nil {
 		return err
 	}
-	if len(dead) == 0 || !e.alone() {
+	if dead = e.ripe(dead); len(dead) == 0 {
 		return nil
 	}
 	// What holders delete no power loss may make needed again.
@@ -200,8 +200,47 @@ func (e *Engine) notAwaited(id group.ID, numbers []uint16) (out []uint16, err er
 	return out, nil
 }
 
-// alone reports whether packs may be given up.
-func (e *Engine) alone() bool { return e.cfg.Alone == nil || e.cfg.Alone() }
+// alone reports whether somebody found, after since, that nothing is published that
+// this device does not know.
+func (e *Engine) alone(since time.Time) bool { return e.cfg.Alone == nil || e.cfg.Alone(since) }
+
+// ripe leaves out the packs that somebody may need who joined the drive. Who joins it
+// after a commit was published begins with that or a later one. So it is enough that
+// nobody else was there at some time after the commit that let a pack die.
+func (e *Engine) ripe(dead map[group.ID][]uint16) map[group.ID][]uint16 {
+	e.mu.Lock()
+	published, turns := e.published, e.turns
+	e.mu.Unlock()
+	if turns > e.reviewed+1 { // one may have come back to life, and died again
+		e.waiting = nil
+	}
+	e.reviewed = turns
+	waiting, out := map[packID]time.Time{}, map[group.ID][]uint16{}
+	for id, numbers := range dead {
+		for _, n := range numbers {
+			since, known := e.waiting[packID{id, n}]
+			if !known {
+				since = published
+			}
+			if e.alone(since) {
+				out[id] = append(out[id], n)
+			} else {
+				waiting[packID{id, n}] = since
+			}
+		}
+	}
+	e.waiting = waiting
+	e.waits.Store(len(waiting) > 0)
+	return out
+}
+
+// lately is how old a look around may be that is taken to be still true, where a
+// mistake costs room alone.
+const lately = 30 * time.Minute
+
+// aloneLately reports whether it was found lately, by the clock on the wall: the
+// computer may have slept.
+func (e *Engine) aloneLately() bool { return e.alone(e.now().Round(0).Add(-lately)) }
 
 func (e *Engine) buryIn(ctx context.Context, id group.ID, numbers []uint16) error {
 	g, err := e.change(ctx, id, func(row *group.Group) {

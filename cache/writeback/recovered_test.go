@@ -174,42 +174,6 @@ func TestRecoveredAfterAFold(t *testing.T) {
 	r.audit()
 }
 
-// As long as another device may have commits that this one does not know, nothing
-// is given up, nor moved for it; then all at once.
-func TestNothingIsGivenUpBesideOthers(t *testing.T) {
-	swarm := memswarm.New(9, 4, 7)
-	var alone atomic.Bool
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, alone: alone.Load}
-	d.open(newDrive)
-	t.Cleanup(d.close)
-	d.put("f", random(1, 2<<20))
-	d.put("keep", random(2, 400_000))
-	d.sync()
-	full, _ := swarm.Bytes()
-	if err := d.tree.Unlink(ctx, tree.Root, "f"); err != nil {
-		t.Fatal(err)
-	}
-	d.sync()
-	before := swarm.Stored()
-	d.put("tick", nil)
-	d.sync()
-	if moved := swarm.Stored() - before; moved > 1<<20 { // the commit itself takes half of that
-		t.Errorf("%d bytes were stored for nothing", moved)
-	}
-	if left, _ := swarm.Bytes(); left < full {
-		t.Errorf("%d of %d bytes are left", left, full)
-	}
-	alone.Store(true)
-	for i := range 2 { // the first folds, and gives up what that left
-		d.put("tick", []byte{byte(i)})
-		d.sync()
-	}
-	if left, _ := swarm.Bytes(); left > full*3/4 {
-		t.Errorf("%d of %d bytes are still there", left, full)
-	}
-	d.audit()
-}
-
 // Who brings back a file whose content the holders have lost gets it stored again,
 // though the drive knows the content.
 func TestLostContentIsStoredAgain(t *testing.T) {

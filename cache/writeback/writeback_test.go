@@ -51,12 +51,12 @@ type device struct {
 	sink    writeback.Sink
 	publish writeback.Publisher
 	source  readthrough.Source
-	fs      disk.FS          // of the backing files
-	now     func() time.Time // nil: time.Now
-	lost    bool             // the index was, before it was opened
-	pass    bool             // the kernel may be given backing files
-	class   erasure.Class    // of content; 0: 4 MiB
-	alone   func() bool      // nil: nobody else publishes
+	fs      disk.FS                    // of the backing files
+	now     func() time.Time           // nil: time.Now
+	lost    bool                       // the index was, before it was opened
+	pass    bool                       // the kernel may be given backing files
+	class   erasure.Class              // of content; 0: 4 MiB
+	alone   func(since time.Time) bool // nil: nobody else publishes
 	gone    func(id group.ID, n uint16) bool
 	number  uint32           // of the device among those of the drive; 0 is the first
 	timing  writeback.Timing // zero: no commit comes by itself

@@ -140,12 +140,7 @@ type Head struct {
 	Number uint64
 	Until  int64 // Unix seconds
 	Value  []byte
-	Copies int // slots under which it was found
 }
-
-// Few reports whether the head was found under so few slots that a newer one may
-// have been written, and be out of reach: what is written has most of them.
-func (h Head) Few() bool { return 2*h.Copies <= Slots }
 
 // SealHead returns the head record for each of the slots, which HeadSlots
 // gave. The value has at most MaxValue bytes, or ErrTooLarge. until is in Unix
@@ -168,5 +163,5 @@ func OpenHead(slots []Slot, candidates [][]byte, seen uint64) (Head, error) {
 	if err != nil {
 		return Head{}, fmt.Errorf("head: %w", err)
 	}
-	return Head{Number: o.Number, Until: o.Until, Value: o.Values[len(o.Values)-1], Copies: len(o.under)}, nil
+	return Head{Number: o.Number, Until: o.Until, Value: o.Values[len(o.Values)-1]}, nil
 }

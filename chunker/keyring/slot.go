@@ -75,9 +75,8 @@ func newSlot(signer ed25519.PrivateKey, seal secret.Key, context string) Slot {
 // opened is what the slots of a record held.
 type opened struct {
 	Number uint64
-	Until  int64                                // Unix seconds, the latest of all candidates with this number
-	Values [][]byte                             // usually one; several that were written at once, in order
-	under  map[[ed25519.PublicKeySize]byte]bool // the slots that had this number
+	Until  int64    // Unix seconds, the latest of all candidates with this number
+	Values [][]byte // usually one; several that were written at once, in order
 }
 
 // sealAll returns the signed record of each slot, every one with the value
@@ -136,9 +135,8 @@ func openAll(slots []Slot, candidates [][]byte, seen uint64) (opened, error) {
 // add takes in one more opened record, of a number not below o's.
 func (o *opened) add(r group.SlotRecord, value []byte) {
 	if r.Number > o.Number {
-		*o = opened{Number: r.Number, under: map[[ed25519.PublicKeySize]byte]bool{}}
+		*o = opened{Number: r.Number}
 	}
-	o.under[r.Pub] = true
 	o.Until = max(o.Until, r.Until)
 	i, found := slices.BinarySearchFunc(o.Values, value, bytes.Compare)
 	if !found {

@@ -107,7 +107,7 @@ func (k *keeper) forget(key group.SlotKey) {
 }
 
 // put keeps a record whose signature was checked. One that is kept already
-// costs nothing, and is kept as long again; one that counts less than what is
+// costs nothing, and is kept as long again; one that does not replace what is
 // kept gives errRecord.
 func (k *keeper) put(r *group.SlotRecord, word []byte, from group.PeerKey) error {
 	if k.conf.Now().Unix() >= r.Until {
@@ -138,8 +138,8 @@ func (k *keeper) put(r *group.SlotRecord, word []byte, from group.PeerKey) error
 	return nil
 }
 
-// compare reports whether a record is the one kept; an error says that the one
-// kept counts more.
+// compare reports whether a record is the one kept; an error says that it does
+// not replace the one kept.
 func (k *keeper) compare(key group.SlotKey, r *group.SlotRecord, word []byte) (same bool, err error) {
 	if _, ok := k.kept[key]; !ok {
 		return false, nil
@@ -156,7 +156,7 @@ func (k *keeper) compare(key group.SlotKey, r *group.SlotRecord, word []byte) (s
 		return true, nil
 	}
 	old, err := group.ParseSlotRecord(have)
-	if err == nil && !r.Newer(&old) {
+	if err == nil && !r.Replaces(&old) {
 		return false, fmt.Errorf("%w: number %d is kept, this is %d", errRecord, old.Number, r.Number)
 	}
 	return false, nil

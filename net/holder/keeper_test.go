@@ -34,6 +34,13 @@ func TestRecords(t *testing.T) {
 	if err != nil || got.Number != 2 || !bytes.Equal(word, second) {
 		t.Errorf("record: %+v, %v", got, err)
 	}
+	_, other := storetest.Record(1, 2, until()+1, 101)
+	if err := b.Client.PutRecord(ctx, keeper.Key, other); !refusedFor(err, "number 2") {
+		t.Errorf("another value under the number: %v", err)
+	}
+	if _, word, _ := b.Client.GetRecord(ctx, keeper.Key, r.Key()); !bytes.Equal(word, second) {
+		t.Error("the value that came first is not kept")
+	}
 	_, ended := storetest.Record(2, 1, time.Now().Unix()-1, 100)
 	if err := a.Client.PutRecord(ctx, keeper.Key, ended); !refusedFor(err, "ended") {
 		t.Errorf("a record that ended: %v", err)

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zeebo/blake3"
 
 	"skep/chunker/group"
+	"skep/net/client"
 	"skep/net/peers"
 )
 
@@ -54,15 +56,19 @@ func (r *Records) timeout() time.Duration {
 }
 
 // Put hands each copy to keepers, the same ones for the same slot as long as
-// they answer, and to the directory. It succeeds when most copies have a
-// keeper.
-func (r *Records) Put(ctx context.Context, words [][]byte) error {
+// they answer, and then to the directory. It succeeds when most copies have a
+// keeper. Keepers that keep another record of the slot, which this one does not
+// replace, count as well: what they keep instead is returned, and then the
+// directory is not told. It is signed, not opened: what it means its owner knows.
+func (r *Records) Put(ctx context.Context, words [][]byte) (instead [][]byte, err error) {
 	errs := make([]error, len(words))
+	others := make([][][]byte, len(words))
 	var wg sync.WaitGroup
 	for i, w := range words {
-		wg.Go(func() { errs[i] = r.putOne(ctx, w) })
+		wg.Go(func() { others[i], errs[i] = r.putOne(ctx, w) })
 	}
 	wg.Wait()
+	instead = slices.Concat(others...)
 	kept := 0
 	for _, err := range errs {
 		if err == nil {
@@ -70,21 +76,17 @@ func (r *Records) Put(ctx context.Context, words [][]byte) error {
 		}
 	}
 	if kept*2 <= len(words) {
-		return fmt.Errorf("%w: %d of %d (%w)", ErrNotKept, kept, len(words), errors.Join(errs...))
+		return instead, fmt.Errorf("%w: %d of %d (%w)", ErrNotKept, kept, len(words), errors.Join(errs...))
 	}
-	return nil
+	return instead, nil
 }
 
-func (r *Records) putOne(ctx context.Context, word []byte) error {
+func (r *Records) putOne(ctx context.Context, word []byte) (instead [][]byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
 	rec, err := group.ParseSlotRecord(word)
 	if err != nil {
-		return err
-	}
-	var wg sync.WaitGroup
-	if r.Directory != nil {
-		wg.Go(func() { _ = r.Directory.PutRecord(ctx, word) }) // keepers put it again
+		return nil, err
 	}
 	kept := 0
 	var last error
@@ -92,29 +94,50 @@ func (r *Records) putOne(ctx context.Context, word []byte) error {
 		if kept == keepersEach || ctx.Err() != nil {
 			break
 		}
-		if err := r.putTo(ctx, p, word); err != nil {
+		other, err := r.putTo(ctx, p, &rec, word)
+		if err != nil {
 			last = err
 			continue
 		}
+		if other != nil {
+			instead = append(instead, other)
+		}
 		kept++
 	}
-	wg.Wait()
-	if kept == 0 {
-		return fmt.Errorf("no keeper: %w", orNone(last))
+	if r.Directory != nil && len(instead) == 0 {
+		_ = r.Directory.PutRecord(ctx, word) // keepers put it again
 	}
-	return nil
+	if kept == 0 {
+		return nil, fmt.Errorf("no keeper: %w", orNone(last))
+	}
+	return instead, nil
 }
 
-// putTo hands a copy to one keeper, which may not use up all of the time.
-func (r *Records) putTo(ctx context.Context, p group.PeerKey, word []byte) error {
+// putTo hands a copy to one keeper, which may not use up all of the time. One that
+// refuses it, because of another record that it shows, keeps that instead.
+func (r *Records) putTo(ctx context.Context, p group.PeerKey, rec *group.SlotRecord, word []byte) (instead []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout()/4)
 	defer cancel()
-	return r.Keepers.PutRecord(ctx, p, word)
+	err = r.Keepers.PutRecord(ctx, p, word)
+	if !errors.Is(err, client.ErrRefused) {
+		return nil, err
+	}
+	has, other, gerr := r.Keepers.GetRecord(ctx, p, rec.Key())
+	if gerr != nil || rec.Replaces(&has) {
+		return nil, err // that is no reason
+	}
+	return other, nil
 }
 
 // rank orders the peers for a slot key by rendezvous hashing (Thaler,
-// Ravishankar 1998), those that answer first.
+// Ravishankar 1998), those that answer, as far as is known, first.
 func (r *Records) rank(key group.SlotKey) []group.PeerKey {
+	order, _ := r.rankAll(key)
+	return order
+}
+
+// rankAll is rank, and tells how many of them are thought to answer.
+func (r *Records) rankAll(key group.SlotKey) (out []group.PeerKey, present int) {
 	type ranked struct {
 		peer  group.PeerKey
 		away  bool
@@ -131,53 +154,121 @@ func (r *Records) rank(key group.SlotKey) []group.PeerKey {
 	slices.SortFunc(all, func(a, b ranked) int {
 		return cmp.Or(rank(a.away)-rank(b.away), bytes.Compare(a.score[:], b.score[:]))
 	})
-	out := make([]group.PeerKey, len(all))
-	for i, a := range all {
-		out[i] = a.peer
+	for _, a := range all {
+		out = append(out, a.peer)
+		if !a.away {
+			present++
+		}
+	}
+	return out, present
+}
+
+// Found is what was found under some slot keys. Nothing of it is opened.
+type Found struct {
+	Copies []Copy
+	// Heard says that of the peers that are thought to be there and to keep such a
+	// record, most answered, for each key: what none of them has may be taken not to
+	// be there.
+	Heard bool
+}
+
+// Copy is one word that was found.
+type Copy struct {
+	From   group.PeerKey // who keeps it; in place of whoever the directory had it of, the slot key
+	Number uint64
+	Word   []byte
+	key    group.SlotKey
+	alike  bool // the directory has it of somebody who was asked, too
+}
+
+// Words are those of all copies.
+func (f Found) Words() [][]byte {
+	out := make([][]byte, len(f.Copies))
+	for i, c := range f.Copies {
+		out[i] = c.Word
 	}
 	return out
+}
+
+// Spread is under how many slot keys, and with how many peers as far as can be told,
+// there is a record of this number or a higher one.
+func (f Found) Spread(number uint64) (slots, peers int) {
+	under, from := map[group.SlotKey]bool{}, map[group.PeerKey]bool{}
+	for _, c := range f.Copies {
+		if c.Number < number {
+			continue
+		}
+		under[c.key] = true
+		if !c.alike {
+			from[c.From] = true
+		}
+	}
+	return len(under), len(from)
 }
 
 // Get returns all copies that are found under these keys, by the directory and
-// by asking the peers that would keep them. The copies are not opened here.
-func (r *Records) Get(ctx context.Context, keys []group.SlotKey) [][]byte {
-	var mu sync.Mutex // guards out
-	var out [][]byte
-	add := func(word []byte) {
+// by asking the peers that would keep them.
+func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
+	var mu sync.Mutex // guards f
+	f := Found{Heard: true}
+	add := func(c Copy) {
 		mu.Lock()
 		defer mu.Unlock()
-		out = append(out, word)
+		f.Copies = append(f.Copies, c)
 	}
 	var wg sync.WaitGroup
 	for _, k := range keys {
+		order, present := r.rankAll(k)
+		asked := order[:min(askedEach, len(order))]
+		wg.Go(func() { r.askDirectory(ctx, k, len(asked) == len(order), add) })
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, r.timeout())
-			defer cancel()
-			if r.Directory != nil {
-				if word, err := r.Directory.GetRecord(ctx, k); err == nil {
-					add(word)
-				}
-			}
+			answered := r.askKeepers(ctx, k, asked, add)
+			mu.Lock()
+			defer mu.Unlock()
+			f.Heard = f.Heard && 2*answered > min(present, len(asked))
 		})
-		wg.Go(func() { r.askKeepers(ctx, k, add) })
 	}
 	wg.Wait()
-	return out
+	return f
 }
 
-func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, add func([]byte)) {
+// askDirectory asks for the copy that the directory leads to. In a swarm in which
+// everybody is asked anyway, that is no other one than some peer has.
+func (r *Records) askDirectory(ctx context.Context, k group.SlotKey, all bool, add func(Copy)) {
+	if r.Directory == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
-	order := r.rank(k)
+	word, err := r.Directory.GetRecord(ctx, k)
+	if err != nil {
+		return
+	}
+	if rec, err := group.ParseSlotRecord(word); err == nil {
+		add(Copy{From: group.PeerKey(k), Number: rec.Number, Word: word, key: k, alike: all})
+	}
+}
+
+// askKeepers asks peers for the copy that each of them keeps, and returns how many
+// answered.
+func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, peers []group.PeerKey, add func(Copy)) int {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout())
+	defer cancel()
+	var answered atomic.Int64
 	var wg sync.WaitGroup
-	for _, p := range order[:min(askedEach, len(order))] {
+	for _, p := range peers {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, r.timeout()/4)
 			defer cancel()
-			if _, word, err := r.Keepers.GetRecord(ctx, p, k); err == nil {
-				add(word)
+			rec, word, err := r.Keepers.GetRecord(ctx, p, k)
+			if err == nil {
+				add(Copy{From: p, Number: rec.Number, Word: word, key: k})
+			}
+			if err == nil || errors.Is(err, client.ErrAbsent) {
+				answered.Add(1)
 			}
 		})
 	}
 	wg.Wait()
+	return int(answered.Load())
 }

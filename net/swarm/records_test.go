@@ -24,6 +24,7 @@ type keepers struct {
 	mu    sync.Mutex // guards all below
 	gone  map[group.PeerKey]bool
 	stuck map[group.PeerKey]bool
+	sulky map[group.PeerKey]bool // refuse for no reason
 	kept  map[group.PeerKey]map[group.SlotKey][]byte
 	asked int
 }
@@ -55,6 +56,9 @@ func (k *keepers) PutRecord(ctx context.Context, p group.PeerKey, word []byte) e
 	defer k.mu.Unlock()
 	if k.kept[p] == nil {
 		k.kept[p] = map[group.SlotKey][]byte{}
+	}
+	if has, err := group.ParseSlotRecord(k.kept[p][r.Key()]); err == nil && !r.Replaces(&has) && !bytes.Equal(word, k.kept[p][r.Key()]) || k.sulky[p] {
+		return client.ErrRefused
 	}
 	k.kept[p][r.Key()] = word
 	return nil
@@ -124,7 +128,7 @@ type library struct {
 
 func newLibrary(n int) *library {
 	l := &library{
-		keepers: &keepers{gone: map[group.PeerKey]bool{}, stuck: map[group.PeerKey]bool{}, kept: map[group.PeerKey]map[group.SlotKey][]byte{}},
+		keepers: &keepers{gone: map[group.PeerKey]bool{}, stuck: map[group.PeerKey]bool{}, sulky: map[group.PeerKey]bool{}, kept: map[group.PeerKey]map[group.SlotKey][]byte{}},
 		shelf:   &shelf{kept: map[group.SlotKey][]byte{}},
 	}
 	l.Records = Records{Keepers: l.keepers, Directory: l.shelf, Peers: peers.New(peers.Options{})}
@@ -135,10 +139,13 @@ func newLibrary(n int) *library {
 }
 
 // copies returns n copies of a value under slot keys of their own.
-func copies(n int) (words [][]byte, keys []group.SlotKey) {
+func copies(n int) (words [][]byte, keys []group.SlotKey) { return numbered(n, 1, 1<<40, "") }
+
+// numbered is copies of a value with a number and an end.
+func numbered(n int, number uint64, until int64, value string) (words [][]byte, keys []group.SlotKey) {
 	for i := range n {
 		key := ed25519.NewKeyFromSeed(append(make([]byte, 31), byte(i+1)))
-		r := group.SlotRecord{Number: 1, Until: 1 << 40, Value: []byte{byte(i)}}
+		r := group.SlotRecord{Number: number, Until: until, Value: append([]byte{byte(i)}, value...)}
 		copy(r.Pub[:], key.Public().(ed25519.PublicKey))
 		words = append(words, r.Sign(key))
 		keys = append(keys, group.SlotKeyOf(key.Public().(ed25519.PublicKey)))
@@ -158,7 +165,7 @@ func distinct(words [][]byte) int {
 func TestRecordsPutAndGet(t *testing.T) {
 	l := newLibrary(20)
 	words, keys := copies(4)
-	if err := l.Put(t.Context(), words); err != nil {
+	if _, err := l.Put(t.Context(), words); err != nil {
 		t.Fatal(err)
 	}
 	for i, k := range keys {
@@ -166,20 +173,20 @@ func TestRecordsPutAndGet(t *testing.T) {
 			t.Errorf("copy %d has %d keepers", i, n)
 		}
 	}
-	if n := distinct(l.Get(t.Context(), keys)); n != 4 {
+	if n := distinct(l.Get(t.Context(), keys).Words()); n != 4 {
 		t.Errorf("%d copies found, want 4", n)
 	}
 	l.Directory = nil
-	if n := distinct(l.Get(t.Context(), keys)); n != 4 {
+	if n := distinct(l.Get(t.Context(), keys).Words()); n != 4 {
 		t.Errorf("%d copies found without the directory, want 4", n)
 	}
 	l.Directory, l.Peers = l.shelf, peers.New(peers.Options{})
-	if n := distinct(l.Get(t.Context(), keys)); n != 4 {
+	if n := distinct(l.Get(t.Context(), keys).Words()); n != 4 {
 		t.Errorf("%d copies found without keepers, want 4", n)
 	}
 	l.Directory = nil
-	if got := l.Get(t.Context(), keys); got != nil {
-		t.Errorf("%d copies found by nobody", len(got))
+	if got := l.Get(t.Context(), keys); len(got.Copies) > 0 || got.Heard {
+		t.Errorf("%d copies found by nobody", len(got.Copies))
 	}
 }
 
@@ -188,7 +195,7 @@ func TestRecordsPutAndGet(t *testing.T) {
 func TestRecordsKeepersAreStable(t *testing.T) {
 	l := newLibrary(40)
 	words, keys := copies(8)
-	if err := l.Put(t.Context(), words); err != nil {
+	if _, err := l.Put(t.Context(), words); err != nil {
 		t.Fatal(err)
 	}
 	before := map[group.SlotKey][]group.PeerKey{}
@@ -199,7 +206,7 @@ func TestRecordsKeepersAreStable(t *testing.T) {
 	l.keepers.gone[away] = true
 	l.Peers.Judge(away, peers.Dead)
 	clear(l.keepers.kept)
-	if err := l.Put(t.Context(), words); err != nil {
+	if _, err := l.Put(t.Context(), words); err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range keys {
@@ -238,7 +245,7 @@ func TestRecordsPutSkipsThoseThatAreGone(t *testing.T) {
 			l.keepers.gone[p] = true
 		}
 	}
-	if err := l.Put(t.Context(), words); err != nil {
+	if _, err := l.Put(t.Context(), words); err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range keys {
@@ -256,11 +263,11 @@ func TestRecordsPutWithTooFewKeepers(t *testing.T) {
 	for i := range 5 {
 		l.keepers.gone[peerKey(i)] = true
 	}
-	if err := l.Put(t.Context(), words); !errors.Is(err, ErrNotKept) || !errors.Is(err, client.ErrUnreachable) {
+	if _, err := l.Put(t.Context(), words); !errors.Is(err, ErrNotKept) || !errors.Is(err, client.ErrUnreachable) {
 		t.Errorf("nobody answers: %v", err)
 	}
 	l.Peers = peers.New(peers.Options{})
-	if err := l.Put(t.Context(), words); !errors.Is(err, ErrNotKept) {
+	if _, err := l.Put(t.Context(), words); !errors.Is(err, ErrNotKept) {
 		t.Errorf("nobody is known: %v", err)
 	}
 }
@@ -275,7 +282,7 @@ func TestRecordsPutCountsCopies(t *testing.T) {
 		for i := range bad {
 			words[i] = []byte("no record")
 		}
-		if err := l.Put(t.Context(), words); errors.Is(err, ErrNotKept) != (bad >= 2) {
+		if _, err := l.Put(t.Context(), words); errors.Is(err, ErrNotKept) != (bad >= 2) {
 			t.Errorf("%d of 4 bad: %v", bad, err)
 		}
 	}
@@ -288,13 +295,13 @@ func TestRecordsWithAStuckKeeper(t *testing.T) {
 		words, keys := copies(1)
 		l.keepers.stuck[l.rank(keys[0])[0]] = true
 		begin := time.Now()
-		if err := l.Put(t.Context(), words); err != nil {
+		if _, err := l.Put(t.Context(), words); err != nil {
 			t.Fatal(err)
 		}
 		if n := len(l.keepers.of(keys[0])); n != keepersEach {
 			t.Errorf("%d keepers", n)
 		}
-		if got := l.Get(t.Context(), keys); distinct(got) != 1 {
+		if got := l.Get(t.Context(), keys); distinct(got.Words()) != 1 {
 			t.Error("the copy was not found")
 		}
 		if took := time.Since(begin); took > 2*l.timeout() {
@@ -313,7 +320,7 @@ func TestRecordsEndWithTheContext(t *testing.T) {
 		words, keys := copies(3)
 		for name, ask := range map[string]func(context.Context){
 			"put": func(ctx context.Context) {
-				if err := l.Put(ctx, words); !errors.Is(err, context.Canceled) {
+				if _, err := l.Put(ctx, words); !errors.Is(err, context.Canceled) {
 					t.Errorf("put: %v", err)
 				}
 			},
@@ -328,6 +335,125 @@ func TestRecordsEndWithTheContext(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A keeper that keeps what a record does not replace is no reason to go on to others,
+// and what it keeps is told; the directory is left as it is.
+func TestRecordsPutTellsWhatIsKeptInstead(t *testing.T) {
+	now, keys := numbered(3, 5, 1<<40, "now")
+	for name, c := range map[string]struct {
+		number  uint64
+		until   int64
+		value   string
+		instead bool
+	}{
+		"an older number":              {4, 1 << 41, "then", true},
+		"the same number, other value": {5, 1 << 41, "else", true},
+		"the same, not as long":        {5, 1 << 39, "now", true},
+		"the same, longer":             {5, 1 << 41, "now", false},
+		"a newer number":               {6, 1 << 39, "next", false},
+	} {
+		l := newLibrary(20)
+		if instead, err := l.Put(t.Context(), now); err != nil || instead != nil {
+			t.Fatal(err, len(instead))
+		}
+		words, _ := numbered(3, c.number, c.until, c.value)
+		instead, err := l.Put(t.Context(), words)
+		if err != nil || (distinct(instead) == 3) != c.instead || c.instead != (len(instead) == 3*keepersEach) {
+			t.Errorf("%s: %v, %d are kept instead", name, err, len(instead))
+		}
+		for i, k := range keys {
+			if n := len(l.keepers.of(k)); n != keepersEach {
+				t.Errorf("%s: %d keepers", name, n)
+			}
+			if bytes.Equal(l.shelf.kept[k], now[i]) != c.instead {
+				t.Errorf("%s: the directory has another one", name)
+			}
+		}
+	}
+}
+
+// Who refuses a record and has nothing to show for it is passed over.
+func TestRecordsPutPassesOverThoseThatRefuse(t *testing.T) {
+	l := newLibrary(20)
+	old, keys := numbered(1, 1, 1<<40, "old")
+	if _, err := l.Put(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range l.rank(keys[0])[:3] {
+		l.keepers.sulky[p] = true
+	}
+	words, _ := numbered(1, 2, 1<<40, "new")
+	if instead, err := l.Put(t.Context(), words); err != nil || instead != nil {
+		t.Fatal(err, len(instead))
+	}
+	kept := 0
+	for _, p := range l.keepers.of(keys[0]) {
+		if bytes.Equal(l.keepers.kept[p][keys[0]], words[0]) {
+			kept++
+		}
+	}
+	if kept != keepersEach {
+		t.Errorf("%d keepers", kept)
+	}
+}
+
+// That most of those who are thought to be there answer is known, for whatever they
+// say; and by how many of them a number is kept.
+func TestRecordsTellWhoAnswered(t *testing.T) {
+	l := newLibrary(9)
+	words, keys := copies(5)
+	if f := l.Get(t.Context(), keys); !f.Heard || len(f.Copies) > 0 {
+		t.Errorf("of nothing: %v", f)
+	}
+	if _, err := l.Put(t.Context(), words); err != nil {
+		t.Fatal(err)
+	}
+	kept := map[group.PeerKey]bool{}
+	for _, k := range keys {
+		for _, p := range l.keepers.of(k) {
+			kept[p] = true
+		}
+	}
+	f := l.Get(t.Context(), keys)
+	if slots, peers := f.Spread(1); !f.Heard || slots != 5 || peers != len(kept) {
+		t.Errorf("%d slots, %d of %d keepers, %v", slots, peers, len(kept), f.Heard)
+	}
+	if slots, peers := f.Spread(2); slots != 0 || peers != 0 {
+		t.Errorf("a higher number: %d slots, %d keepers", slots, peers)
+	}
+	for i := range 5 {
+		l.keepers.gone[peerKey(i)] = true
+	}
+	if f := l.Get(t.Context(), keys); f.Heard {
+		t.Error("five of nine said nothing")
+	}
+	l.Peers.Judge(peerKey(0), peers.Dead)
+	l.Peers.Judge(peerKey(1), peers.Suspect)
+	if f := l.Get(t.Context(), keys); !f.Heard {
+		t.Error("those that are known to be away are waited for")
+	}
+}
+
+// One peer that keeps all copies is one, and the directory is nobody beside it, in a
+// swarm where all are asked; in a larger one it
+// leads to others.
+func TestRecordsOfASingleKeeper(t *testing.T) {
+	l := newLibrary(1)
+	words, keys := copies(5)
+	if _, err := l.Put(t.Context(), words); err != nil {
+		t.Fatal(err)
+	}
+	f := l.Get(t.Context(), keys)
+	if slots, peers := f.Spread(1); slots != 5 || peers != 1 || distinct(f.Words()) != 5 || len(f.Copies) != 10 {
+		t.Errorf("%d slots, %d keepers, %d copies", slots, peers, len(f.Copies))
+	}
+	large := newLibrary(askedEach + 1)
+	large.shelf.kept = l.shelf.kept
+	f = large.Get(t.Context(), keys)
+	if slots, peers := f.Spread(1); slots != 5 || peers != 5 || len(f.Copies) != 5 {
+		t.Errorf("%d slots, %d keepers, %d copies", slots, peers, len(f.Copies))
+	}
 }
 
 func TestRecordsAreSpread(t *testing.T) {

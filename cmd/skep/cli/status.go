@@ -142,8 +142,14 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 		line("", "nothing can be written, and what cannot be read fails; nothing is lost: skep down, then skep mount,")
 		line("", "make the index anew from the newest commit and the journal")
 	}
+	if s.SetBack != "" {
+		line("Set back", "%s", s.SetBack)
+	}
 	printPending(line, s)
 	printSafety(line, s)
+	if s.Others != "" {
+		line("Others", "%s", s.Others)
+	}
 	if !s.RecoveryOut {
 		line("Recovery", "the newest recovery record is not out: until it is, the words may not bring this drive back")
 	}

@@ -108,7 +108,13 @@ type Status struct {
 	Codings       []Coding  `json:"codings"`
 	Plan          string    `json:"plan,omitempty"`
 	Shortfall     []string  `json:"shortfall,omitempty"`
-	RecoveryOut   bool      `json:"recovery_out"` // the recovery record is with its keepers
+	// The recovery record is with its keepers, and this device in the keyring.
+	RecoveryOut bool `json:"recovery_out"`
+	// SetBack says that keepers have a commit of this device that it does not know, so
+	// that nothing goes out; Others, that there is a device whose commits this one does
+	// not follow, so that nothing is given up.
+	SetBack string `json:"set_back,omitempty"`
+	Others  string `json:"others,omitempty"`
 
 	Peers []Peer       `json:"peers"`
 	Paths []PathStatus `json:"paths,omitempty"`

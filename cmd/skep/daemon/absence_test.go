@@ -44,8 +44,9 @@ func absence() (days int, every, there time.Duration) {
 // time every few days, one after the other, and keep what they hold on a disk.
 type swarmOfEvenings struct {
 	*simnet.Swarm
-	t    *testing.T
-	gone map[int]bool // for good
+	t     *testing.T
+	gone  map[int]bool // for good
+	words words.Entropy
 }
 
 // on starts all that are left; one that runs leads the next ones in.
@@ -215,7 +216,7 @@ func (s *swarmOfEvenings) leave(files map[string][]byte) words.Entropy {
 		s.must(d.put(ctx, filepath.Dir(name), filepath.Base(name), files[name]))
 	}
 	s.must(d.engine.Sync(ctx))
-	s.must(d.publishRecoveryOnce(ctx))
+	s.must(d.publishRecovery(ctx))
 	d.awaitAll(s.t)
 	d.stop()
 	s.must(os.RemoveAll(string(h)))
@@ -237,20 +238,8 @@ func (s *swarmOfEvenings) inDirectory(entropy words.Entropy, by int) (n int) {
 // reads all of it.
 func (s *swarmOfEvenings) comeBack(entropy words.Entropy, by int, want map[string][]byte) {
 	s.t.Helper()
-	ctx, h := s.t.Context(), home.Dir(filepath.Join(s.t.TempDir(), "second"))
-	keys := keyring.Local{Device: secret.New()}
-	s.must(makeHome(h, 0))
-	on := s.Guest(s.t)
-	on.Key = keys.Signer()
-	n, err := newNetworkOn(h, s.settings(by), on, discard())
-	s.must(err)
-	begin := time.Now()
-	_, err = n.recover(ctx, s.settings(by), keys, entropy, nil, func(string) {})
-	n.close()
-	s.must(err)
-	keys, err = h.Keys(nil)
-	s.must(err)
-	d := s.open(h, keys)
+	ctx, begin := s.t.Context(), time.Now()
+	d := s.recovered(entropy, by)
 	defer d.stop()
 	got := map[string][]byte{}
 	s.must(d.read(ctx, tree.Root, "", got))
@@ -260,6 +249,22 @@ func (s *swarmOfEvenings) comeBack(entropy words.Entropy, by int, want map[strin
 			s.t.Errorf("%s: %d bytes, of %d, or others", name, len(got[name]), len(want[name]))
 		}
 	}
+}
+
+// recovered is the drive on a bare device that knows the words and one peer.
+func (s *swarmOfEvenings) recovered(entropy words.Entropy, by int) *opened {
+	s.t.Helper()
+	h := home.Dir(filepath.Join(s.t.TempDir(), "recovered"))
+	keys := keyring.Local{Device: secret.New()}
+	s.must(makeHome(h, 0))
+	on := s.Guest(s.t)
+	on.Key = keys.Signer()
+	n, err := newNetworkOn(h, s.settings(by), on, discard())
+	s.must(err)
+	_, err = n.recover(s.t.Context(), s.settings(by), keys, entropy, nil, func(string) {})
+	n.close()
+	s.must(err)
+	return s.openAgain(h)
 }
 
 // From words to files, ninety days after the only device of a drive was seen
@@ -285,7 +290,7 @@ func TestWordsLeadToFilesAfterNinetyDays(t *testing.T) {
 		return s
 	}}
 	simnet.Simulate(t, 7, c, simnet.Link{}, func(t *testing.T, swarm *simnet.Swarm) {
-		s := &swarmOfEvenings{swarm, t, map[int]bool{}}
+		s := &swarmOfEvenings{Swarm: swarm, t: t, gone: map[int]bool{}}
 		r := rand.NewChaCha8([32]byte{3})
 		want := map[string][]byte{"letters/short": []byte("a few words"), "letters/empty": {}}
 		for name, n := range map[string]int{"pictures/one": 300_000, "pictures/two": 2_500_001} {

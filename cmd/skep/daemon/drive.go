@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"skep/cache/backing"
 	"skep/cache/blocks"
@@ -19,7 +22,6 @@ import (
 	"skep/cache/state"
 	"skep/cache/tree"
 	"skep/cache/writeback"
-	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
@@ -31,12 +33,13 @@ import (
 type drive struct {
 	id      keyring.DriveID
 	keys    keyring.Local
-	ring    keyring.Keyring
+	ring    keyring.Keyring        // as it was known when the drive was opened
+	began   map[group.PeerKey]bool // devices that this one knew of when it began
 	epoch   keyring.Epoch
 	net     *network
 	sink    *sink
 	st      *state.Store
-	newest  func() (commit.Head, bool, error) // of the newest commit in st
+	commits func() (commits, error) // those that st knows
 	files   *backing.Store
 	tree    *tree.Tree
 	table   *blocks.Table
@@ -49,9 +52,16 @@ type drive struct {
 	keeper  *evict.Keeper
 	indexMeasure
 
-	recoveryOut atomic.Bool                           // keepers have the recovery record
+	publishing  *semaphore.Weighted                   // of one: held while recover and shared are brought to keepers
+	shared      atomic.Pointer[keyring.Keyring]       // the newest one known
+	recoveryOut atomic.Bool                           // keepers have the recovery record, and a keyring with this device
+	announced   chan struct{}                         // closed when that was so for the first time
+	once        sync.Once                             // closes it
 	lost        func(id group.ID, number uint16) bool // what repair thinks; set before anything runs
-	alone       atomic.Bool                           // no commit was published that this device does not know: see watchOthers
+
+	lookEvery time.Duration
+	outlook   atomic.Pointer[outlook]      // of the last look around; nil: none yet
+	setBack   atomic.Pointer[setBackError] // that this device was; nil: nobody has found that
 }
 
 // openDrive opens the drive. An index that turns out damaged on the way is made
@@ -66,7 +76,7 @@ func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log 
 }
 
 func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (_ *drive, err error) {
-	d := &drive{keys: keys, net: n, home: h, log: log, sink: &sink{n: n}}
+	d := &drive{keys: keys, net: n, home: h, log: log, sink: &sink{n: n}, publishing: semaphore.NewWeighted(1), announced: make(chan struct{}), lookEvery: lookEvery(s)}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -97,7 +107,7 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 		return d, err
 	}
 	d.engine, err = writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.alone.Load, Lost: d.isLost,
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.isAlone, Lost: d.isLost,
 		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: d.names(),
 		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
 		Timing: timing(s), Now: time.Now, Log: log,
@@ -162,11 +172,7 @@ func (d *drive) openKeys(id string) error {
 		return fmt.Errorf("settings: drive id %q", id)
 	}
 	d.id = keyring.DriveID(raw)
-	word, err := d.home.ReadFile(keyringFile)
-	if err != nil {
-		return err
-	}
-	if d.ring, err = keyring.OpenKeyring(d.keys.Root, [][]byte{word}, 0); err != nil {
+	if err := d.openRing(); err != nil {
 		return err
 	}
 	own, ok := d.ring.Drive(d.id)
@@ -174,9 +180,42 @@ func (d *drive) openKeys(id string) error {
 		return fmt.Errorf("the keyring does not have drive %v", d.id)
 	}
 	d.epoch = own.Newest()
-	d.recover, err = loadRecovery(d.home)
-	d.recoveryOut.Store(d.recover.Out)
-	return err
+	return nil
+}
+
+// openRing reads the keyring that this device began with, and the newest that keepers
+// are known to have.
+func (d *drive) openRing() error {
+	word, err := d.home.ReadFile(keyringFile)
+	if err != nil {
+		return err
+	}
+	if d.ring, err = keyring.OpenKeyring(d.keys.Root, [][]byte{word}, 0); err != nil {
+		return err
+	}
+	d.began = map[group.PeerKey]bool{}
+	for _, dev := range d.ring.Known(d.keys.Root) {
+		d.began[dev.Key] = true
+	}
+	if d.recover, err = loadRecovery(d.home); err != nil {
+		return err
+	}
+	if len(d.recover.Keyring) > 0 {
+		newest, err := keyring.OpenKeyring(d.keys.Root, [][]byte{d.recover.Keyring}, 0)
+		if err != nil {
+			return err
+		}
+		d.ring = keyring.Join(newest, d.ring)
+		d.isOut()
+	}
+	d.shared.Store(&d.ring)
+	return nil
+}
+
+// isOut takes note that keepers have the recovery record and the keyring.
+func (d *drive) isOut() {
+	d.recoveryOut.Store(true)
+	d.once.Do(func() { close(d.announced) })
 }
 
 func (d *drive) openTables() (err error) {
@@ -186,7 +225,7 @@ func (d *drive) openTables() (err error) {
 	if d.st, err = state.OpenWith(d.home.Path("state"), state.Options{Damaged: damaged}); err != nil {
 		return err
 	}
-	d.newest = func() (commit.Head, bool, error) { return writeback.LoadHead(d.st) }
+	d.commits = func() (commits, error) { return commitsIn(d.st) }
 	if d.files, err = backing.Open(d.home.Path("files")); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
+	"skep/net/swarm"
 )
 
 // headTries is how often heads are looked for while too few copies are found, with
@@ -42,11 +43,11 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 	for _, found := range n.readHeads(ctx, f) {
 		switch h := found.head; {
 		case found.err != nil:
-			if !errors.Is(found.err, keyring.ErrAbsent) {
+			if !errors.Is(found.err, keyring.ErrAbsent) && !errors.Is(found.err, errUnheard) {
 				last = found.err
 			}
 		case f.empty || h.Number > f.head.Number || h.Number == f.head.Number && h.Time > f.head.Time:
-			f.head, f.empty, f.few = h, false, found.few
+			f.head, f.empty, f.few = h, false, found.few(h.Number)
 		}
 	}
 	if f.empty {
@@ -59,41 +60,67 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 // there is waited for.
 const headsAtOnce = 16
 
+// foundHead is what was found of the head of a device.
 type foundHead struct {
-	head  commit.Head
-	until int64 // when its record ends
-	few   bool  // few of its copies were found: there may be a newer one
-	err   error
+	device keyring.Device
+	head   commit.Head
+	until  int64 // when its record ends
+	found  swarm.Found
+	err    error // keyring.ErrAbsent if keepers answered, and have none
 }
 
-// readHeads reads the heads of all devices in all epochs.
+// errUnheard says that too few keepers answered to tell that there is no record.
+var errUnheard = errors.New("too few keepers answered")
+
+// readHeads reads the heads of all devices.
 func (n *network) readHeads(ctx context.Context, f *foundDrive) []foundHead {
 	devices := f.ring.Known(f.root)
-	found := make([]foundHead, len(devices)*len(f.drive.Epochs))
+	found := make([]foundHead, len(devices))
 	var g errgroup.Group
 	g.SetLimit(headsAtOnce)
 	for i, dev := range devices {
-		for e := range f.drive.Epochs {
-			g.Go(func() error {
-				slots := keyring.HeadSlots(f.root, f.drive.ID, dev.Key, f.drive.Epochs[e])
-				at := &found[i*len(f.drive.Epochs)+e]
-				*at = n.readHead(ctx, slots, f.drive.ID, dev.Key)
-				return nil
-			})
-		}
+		g.Go(func() error {
+			found[i] = n.readHead(ctx, f.headSlots(dev.Key), f.drive.ID, dev)
+			return nil
+		})
 	}
 	_ = g.Wait()
 	return found
 }
 
-func (n *network) readHead(ctx context.Context, slots []keyring.Slot, drive keyring.DriveID, device group.PeerKey) foundHead {
-	opened, err := keyring.OpenHead(slots, n.records.Get(ctx, slotKeys(slots)), 0)
-	if err != nil {
-		return foundHead{err: err}
+// headSlots are the slots of a device's head, for all epochs in which it may have been
+// sealed.
+func (f *foundDrive) headSlots(device group.PeerKey) (slots []keyring.Slot) {
+	for _, e := range f.drive.Epochs {
+		slots = append(slots, keyring.HeadSlots(f.root, f.drive.ID, device, e)...)
 	}
-	h, err := commit.ParseHead(opened.Value)
-	if err != nil || h.Drive != drive || h.Device != device {
-		return foundHead{err: errors.Join(err, errors.New("the head is of another drive"))}
+	return slots
+}
+
+func (n *network) readHead(ctx context.Context, slots []keyring.Slot, drive keyring.DriveID, device keyring.Device) foundHead {
+	at := foundHead{device: device}
+	found := n.records.Get(ctx, slotKeys(slots[:keyring.Slots])) // the same in every epoch
+	opened, err := keyring.OpenHead(slots, found.Words(), 0)
+	if errors.Is(err, keyring.ErrAbsent) && !found.Heard {
+		err = errUnheard
 	}
-	return foundHead{head: h, until: opened.Until, few: opened.Few()}
+	if at.err = err; err != nil {
+		return at
+	}
+	at.head, err = commit.ParseHead(opened.Value)
+	if err != nil || at.head.Drive != drive || at.head.Device != device.Key {
+		at.err = errors.Join(err, errors.New("the head is of another drive"))
+		return at
+	}
+	at.until, at.found = opened.Until, found
+	return at
+}
+
+// few reports whether few copies of a head with this number, or with a higher one, were
+// found, or few keepers answered: there may be a newer one than was found. What is
+// written has most slots, and several peers where there are several: a group with
+// several slots was founded among as many.
+func (f foundHead) few(number uint64) bool {
+	slots, peers := f.found.Spread(number)
+	return !f.found.Heard || 2*slots <= keyring.Slots || peers < min(2, int(f.head.Commit.Coding.N))
 }

@@ -33,7 +33,7 @@ func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error)
 	if err := newTables(h); err != nil {
 		return entropy, err
 	}
-	return entropy, createDrive(h, s, keys, ring, rec, passphrase)
+	return entropy, createDrive(h, s, keys, ring, recoveryRecords{Recovery: rec}, passphrase)
 }
 
 // makeHome makes the directory of a home, on a disk that has room for what is
@@ -63,9 +63,10 @@ func certify(keys keyring.Local, prefix uint32) keyring.Certificate {
 	return keyring.Certify(keys.Root, keyring.Device{Key: deviceKey(keys), Prefix: prefix, Name: name, Created: time.Now().Unix()})
 }
 
-// createDrive writes the files of a home with a drive.
-func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.Keyring, rec [][]byte, passphrase []byte) error {
-	sealed, err := keyring.SealKeyring(keys.Root, ring, time.Now().Add(headTime).Unix())
+// createDrive writes the files of a home with a drive. ring is the keyring with which
+// the device begins.
+func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.Keyring, rec recoveryRecords, passphrase []byte) error {
+	sealed, err := sealRing(keys.Root, ring)
 	if err != nil {
 		return err
 	}
@@ -75,11 +76,20 @@ func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.K
 	if err := os.MkdirAll(string(h), 0o700); err != nil {
 		return fmt.Errorf("home: %w", err)
 	}
-	if err := h.WriteFile(keyringFile, sealed[0]); err != nil {
+	if err := h.WriteFile(keyringFile, sealed); err != nil {
 		return err
 	}
-	if err := (recoveryRecords{Recovery: rec, Keyring: sealed}).save(h); err != nil {
+	if err := rec.save(h); err != nil {
 		return err
 	}
 	return h.Create(s, keys, passphrase)
+}
+
+// sealRing returns one copy of a keyring, as a home keeps it.
+func sealRing(root secret.Key, ring keyring.Keyring) ([]byte, error) {
+	sealed, err := keyring.SealKeyring(root, ring, time.Now().Add(headTime).Unix())
+	if err != nil {
+		return nil, err
+	}
+	return sealed[0], nil
 }

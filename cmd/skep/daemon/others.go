@@ -3,26 +3,69 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"skep/cache/state"
 	"skep/cache/writeback"
+	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
+	"skep/cmd/skep/home"
 )
 
-// othersEvery is how often it is looked for commits of other devices.
-const othersEvery = 10 * time.Minute
+// lookEvery is how often it is looked for commits of other devices, by the one time
+// scale.
+func lookEvery(s home.Settings) time.Duration { return greetEvery(s) }
 
 // othersHorizon is how long a device that publishes nothing any more is taken
 // into account.
 const othersHorizon = 60 * 24 * time.Hour
 
+// outlook is what a look around has found.
+type outlook struct {
+	began time.Time
+	err   error // why commits may need what the newest one here does not; nil: none does
+}
+
+// othersError says that there is a device whose commits this one does not follow.
+type othersError struct{ device keyring.Device }
+
+func (o *othersError) Error() string {
+	name := o.device.Name
+	if name == "" {
+		name = "without a name"
+	}
+	return fmt.Sprintf("another device of the drive (%s, since %s) may need what was deleted here, so that it goes on taking room at the peers",
+		name, time.Unix(o.device.Created, 0).Format(time.DateOnly))
+}
+
+// setBackError says that this device published a commit that it does not know of any
+// more.
+type setBackError struct{ number, here uint64 }
+
+func (e *setBackError) Error() string {
+	return fmt.Sprintf("this home was set back to an earlier state, as by a backup that was restored, or it runs twice: "+
+		"keepers have commit %d of this device, which is not the one that is here (%d). "+
+		"Nothing goes out from here any more, and nothing is deleted. To go on: bring the drive back from its words in another home "+
+		"(skep recover --home DIR …), and copy there what is in this one alone", e.number, e.here)
+}
+
+// errUnnamed says that the keyring that keepers have lacks something of this device's.
+var errUnnamed = errors.New("the keyring that keepers have does not have this device")
+
 // watchOthers finds out whether commits are published that this device does not
-// know, until ctx ends: those of another device, as when a drive was recovered and
-// the computer that was thought lost came back, or of this one, if its disk was set
-// back to an earlier state. What such a commit needs, and the newest one here does
-// not, must not be given up.
+// know, or may come to be, until ctx ends: those of another device, as when a drive
+// was recovered and the computer that was thought lost came back, or of this one, if
+// its disk was set back to an earlier state. What such a commit needs, and the newest
+// one here does not, must not be given up.
 func (d *drive) watchOthers(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.announced: // before that nobody can have the drive but this device
+	}
+	d.net.first.wait(ctx)
 	wait := time.Duration(0)
 	for {
 		select {
@@ -30,69 +73,182 @@ func (d *drive) watchOthers(ctx context.Context) error {
 			return nil
 		case <-time.After(wait):
 		}
-		alone, err := d.isAlone(ctx)
-		if err != nil {
-			wait = min(max(2*wait, time.Second), time.Minute)
-			continue
+		if wait = d.lookOnce(ctx, wait); ctx.Err() != nil {
+			return nil
 		}
-		if !alone {
-			d.log.Warn("there are commits of the drive that this device does not know, or may be: what they may need is not given up")
-		}
-		if was := d.alone.Swap(alone); alone && !was {
-			d.engine.Changed() // what was kept until now may go, also if nothing else changes
-		}
-		wait = othersEvery
 	}
 }
 
-// isAlone reports whether the newest commit here follows all that were published.
-func (d *drive) isAlone(ctx context.Context) (bool, error) {
-	begun, err := writeback.Begun(d.st)
-	if err != nil {
-		return false, err
+// lookOnce looks around, and returns when to do so again.
+func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duration {
+	now := outlook{began: time.Now()}
+	now.err = d.look(ctx)
+	if was := d.outlook.Swap(&now); now.err != nil && ctx.Err() == nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
+		d.log.Info("what was deleted is kept at the peers as yet", "why", now.err)
 	}
-	return d.knowsAll(ctx, view{self: d.net.self, begun: begun, newest: d.engine.Progress().Number, now: time.Now()})
+	var others *othersError
+	var back *setBackError
+	switch {
+	case now.err == nil:
+		d.engine.Looked()
+	case errors.As(now.err, &back):
+		d.setBack.Store(back)
+	case errors.As(now.err, &others):
+	default:
+		return min(max(2*waited, d.lookEvery/60), d.lookEvery)
+	}
+	return d.lookEvery
 }
 
-// knowsAll reports whether a view misses no head that was published.
-func (d *drive) knowsAll(ctx context.Context, v view) (bool, error) {
-	words := d.net.records.Get(ctx, slotKeys(keyring.KeyringSlots(d.keys.Root)))
-	ring, err := keyring.OpenKeyring(d.keys.Root, words, 0)
-	if errors.Is(err, keyring.ErrAbsent) && !d.recoveryOut.Load() {
-		return true, nil // nobody can have recovered the drive
-	}
+// isAlone reports whether a look that began after since found nobody else. It is the
+// engine's Alone.
+func (d *drive) isAlone(since time.Time) bool {
+	o := d.outlook.Load()
+	return o != nil && o.err == nil && o.began.After(since)
+}
+
+// look returns why there may be commits that the newest one here does not follow, or
+// why that cannot be told; nil if there are none.
+func (d *drive) look(ctx context.Context) error {
+	before, err := d.commits()
 	if err != nil {
-		return false, err
+		return err
+	}
+	ring, err := d.lookForRing(ctx)
+	if err != nil {
+		return err
 	}
 	own, ok := ring.Drive(d.id)
 	if !ok {
-		return false, errors.New("the keyring does not have the drive")
+		return errUnnamed
 	}
-	for _, found := range d.net.readHeads(ctx, &foundDrive{root: d.keys.Root, ring: ring, drive: own}) {
-		switch {
-		case errors.Is(found.err, keyring.ErrAbsent):
-		case found.err != nil:
-			return false, found.err
-		case v.misses(found):
-			return false, nil
+	found := d.net.readHeads(ctx, &foundDrive{root: d.keys.Root, ring: ring, drive: own})
+	after, err := d.commits()
+	if err != nil {
+		return err
+	}
+	v := view{self: d.net.self, began: d.began, newest: after.newest, first: before.ownNewest(d.net.self), last: after.ownLast(d.net.self), now: time.Now()}
+	return v.judgeAll(found)
+}
+
+// lookForRing returns the keyring that keepers have. If they lack something of this
+// device's, it is brought to them again; if they have news, these are kept.
+func (d *drive) lookForRing(ctx context.Context) (keyring.Keyring, error) {
+	known := *d.shared.Load()
+	ring, heard, err := d.net.readRing(ctx, d.keys.Root, known.Number)
+	switch lost := errors.Is(err, keyring.ErrAbsent) || errors.Is(err, keyring.ErrStale); {
+	case !heard:
+		return ring, fmt.Errorf("the keyring: %w", errUnheard)
+	case err != nil && !lost:
+		return ring, err
+	case (lost || !ring.Has(known)) && d.recoveryOut.Swap(false):
+		return ring, errors.Join(errUnnamed, d.publishRecovery(ctx))
+	case lost || !ring.Has(known): // it is being brought to them
+		return ring, errUnnamed
+	case ring.Number > known.Number:
+		return ring, d.publishRecovery(ctx)
+	}
+	return ring, nil
+}
+
+// commits are those that this device knows of.
+type commits struct {
+	newest   *commit.Commit // nil: none
+	head     commit.Head    // of it
+	intended commit.Head    // of the one that is to be, if there is one
+}
+
+// ownNewest is the head of the newest one, if it is a device's own.
+func (c commits) ownNewest(self group.PeerKey) commit.Head {
+	if c.head.Device == self {
+		return c.head
+	}
+	return commit.Head{}
+}
+
+// ownLast is the last head that keepers may have of a device.
+func (c commits) ownLast(self group.PeerKey) commit.Head {
+	if c.intended.Number > 0 {
+		return c.intended
+	}
+	return c.ownNewest(self)
+}
+
+// commitsIn reads them from tables.
+func commitsIn(st state.Reader) (out commits, err error) {
+	c, _, ok, err := writeback.LoadCommit(st)
+	if err != nil {
+		return out, err
+	}
+	if ok {
+		out.newest = &c
+	}
+	if out.head, _, err = writeback.LoadHead(st); err != nil {
+		return out, err
+	}
+	out.intended, _, err = writeback.LoadIntended(st)
+	return out, err
+}
+
+// view is what this device knows when it judges the heads that it found.
+type view struct {
+	self   group.PeerKey
+	began  map[group.PeerKey]bool // devices that it knew of when it began: it took their place
+	newest *commit.Commit
+	// Its own last head, before and after it looked; of number 0 if there is none.
+	first, last commit.Head
+	now         time.Time
+}
+
+func (v view) judgeAll(found []foundHead) error {
+	var errs []error
+	for _, f := range found {
+		judge := v.judgeOther
+		if f.device.Key == v.self {
+			judge = v.judgeOwn
+		}
+		if err := judge(f); err != nil {
+			errs = append(errs, err)
 		}
 	}
-	return true, nil
+	return errors.Join(errs...)
 }
 
-// view is what this device knows of commits.
-type view struct {
-	self          group.PeerKey
-	begun, newest uint64 // number of the commit that it began with, and of the newest one
-	now           time.Time
-}
-
-// misses reports whether a head leads to a commit that the newest one here does not
-// follow, or so few of its copies were found that a newer one may.
-func (v view) misses(f foundHead) bool {
-	if f.head.Device == v.self {
-		return f.head.Number > v.newest+1 // one may be on its way out
+// judgeOwn is about this device's own head: it has to be found, and to be the one that
+// is known here.
+func (v view) judgeOwn(f foundHead) error {
+	not := func(own commit.Head) bool { return f.head.Number == own.Number && f.head.Commit != own.Commit }
+	switch {
+	case errors.Is(f.err, keyring.ErrAbsent) && v.first.Number == 0:
+		return nil
+	case f.err != nil:
+		return fmt.Errorf("this device's head: %w", f.err)
+	case f.head.Number > v.last.Number || not(v.first) || not(v.last):
+		return &setBackError{number: f.head.Number, here: v.last.Number}
+	case f.few(v.first.Number): // another may be on its way meanwhile
+		return fmt.Errorf("this device's head: %w", errUnheard)
 	}
-	lives := f.until >= v.now.Add(headTime-othersHorizon).Unix()
-	return lives && (f.head.Number > v.begun || f.few)
+	return nil
+}
+
+// judgeOther is about another device. One that is newer than this one did not know
+// how far it would come: it may make a commit at any time that follows an old one. Of
+// one whose place this one took, a head counts that is not followed.
+func (v view) judgeOther(f foundHead) error {
+	horizon := v.now.Add(-othersHorizon)
+	absent := errors.Is(f.err, keyring.ErrAbsent)
+	lives := f.err == nil && f.until >= horizon.Add(headTime).Unix()
+	switch later := !v.began[f.device.Key]; {
+	case f.err != nil && !absent:
+		return fmt.Errorf("the head of another device: %w", f.err)
+	case later && (lives || f.device.Created >= horizon.Unix()):
+		return &othersError{f.device}
+	case !lives:
+		return nil
+	case v.newest == nil || !v.newest.After(f.device.Key, f.head.Number):
+		return &othersError{f.device}
+	case f.few(f.head.Number):
+		return fmt.Errorf("the head of another device: %w", errUnheard)
+	}
+	return nil
 }

@@ -2,94 +2,299 @@ package daemon
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"skep/chunker/commit"
+	"skep/chunker/group"
 	"skep/chunker/keyring"
+	"skep/chunker/secret"
 )
 
-// What another device published, or this one in a later state, is found, as long
-// as that device may live.
-func TestCommitsOfOthersAreFound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, _ := resting(t)
-		others, _, _ := d.newest()
-		self := deviceKey(d.keys)
-		knows := func(begun, newest uint64) bool {
-			t.Helper()
-			known, err := d.knowsAll(t.Context(), view{self: self, begun: begun, newest: newest, now: time.Now()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return known
-		}
-		if !knows(0, 0) {
-			t.Error("a drive of which nothing is out has others")
-		}
-		if err := errors.Join(d.publishRecoveryOnce(t.Context()), d.publishNewestHead(t.Context())); err != nil {
-			t.Fatal(err)
-		}
-		if !knows(others.Number, others.Number) {
-			t.Error("the commit that this device began with is not known")
-		}
-		if knows(0, others.Number+5) || knows(others.Number-1, others.Number+5) {
-			t.Error("another device's commit was not found")
-		}
-		forget(d, 3)
-		if knows(others.Number, others.Number) {
-			t.Error("two of five copies are enough to know that there is no newer head")
-		}
-		if err := d.publishNewestHead(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		own := others
-		own.Device, own.Number = self, others.Number+2
-		d.newest = func() (commit.Head, bool, error) { return own, true, nil }
-		if err := d.publishNewestHead(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if knows(others.Number, own.Number-2) {
-			t.Error("a later state of this device was not found")
-		}
-		if !knows(others.Number, own.Number-1) || !knows(others.Number, own.Number) {
-			t.Error("what this device just published is not known")
-		}
-		time.Sleep(othersHorizon + time.Hour)
-		if !knows(0, own.Number) {
-			t.Error("a device counts that has been away for long")
-		}
-	})
+// out is a resting drive whose records are with keepers.
+func out(t *testing.T) *drive {
+	t.Helper()
+	d, _ := resting(t)
+	if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
-// forget has the keepers of so many slots of the newest head lose their copies.
-func forget(d *drive, slots int) {
-	h, _, _ := d.newest()
-	k := d.net.records.Keepers.(*keepers)
+// next is the head of a commit that a device makes.
+func (d *drive) next(device group.PeerKey, number uint64, place byte) commit.Head {
+	c, _ := d.commits()
+	h := c.head
+	h.Device, h.Number = device, number
+	h.Commit.Link.Hash[0] = place
+	return h
+}
+
+// publishAs brings a head to keepers as its device does.
+func (d *drive) publishAs(t *testing.T, h commit.Head) {
+	t.Helper()
+	slots := keyring.HeadSlots(d.keys.Root, d.id, h.Device, d.epoch)
+	words, err := keyring.SealHead(slots, h.Number, time.Now().Add(headTime).Unix(), h.Encode())
+	if err == nil {
+		_, err = d.net.records.Put(t.Context(), words)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// joins puts another device into the keyring that keepers have.
+func (d *drive) joins(t *testing.T) group.PeerKey {
+	t.Helper()
+	other := keyring.Local{Device: secret.New(), Root: d.keys.Root}
+	ring := d.shared.Load().WithDevice(certify(other, 9))
+	ring.Number++
+	if _, err := d.net.shareRing(t.Context(), d.keys.Root, ring); err != nil {
+		t.Fatal(err)
+	}
+	return deviceKey(other)
+}
+
+func (d *drive) keepers() *keepers { return d.net.records.Keepers.(*keepers) }
+
+// loses has the keepers of so many slots of a device's head lose their copies.
+func (d *drive) loses(device group.PeerKey, slots int) {
+	k := d.keepers()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, key := range slotKeys(keyring.HeadSlots(d.keys.Root, d.id, h.Device, d.epoch))[:slots] {
+	for _, key := range slotKeys(keyring.HeadSlots(d.keys.Root, d.id, device, d.epoch))[:slots] {
 		for _, kept := range k.kept {
 			delete(kept, key)
 		}
 	}
 }
 
+// expect looks around, and compares what that gives with a kind of error: "" for none,
+// "others", "back", or "unsure".
+func (d *drive) expect(t *testing.T, want, when string) {
+	t.Helper()
+	err := d.look(t.Context())
+	var others *othersError
+	var back *setBackError
+	got := ""
+	switch {
+	case errors.As(err, &back):
+		got = "back"
+	case errors.As(err, &others):
+		got = "others"
+	case err != nil:
+		got = "unsure"
+	}
+	if got != want {
+		t.Errorf("%s: %q (%v), want %q", when, got, err, want)
+	}
+}
+
+// A device that took another one's place is alone; not before keepers have said so,
+// nor when they have commits that it does not follow.
+func TestAlone(t *testing.T) {
+	gone := func(d *drive) group.PeerKey { c, _ := d.commits(); return c.head.Device }
+	for name, c := range map[string]struct {
+		happens func(t *testing.T, d *drive)
+		want    string
+	}{
+		"nothing more":                  {func(*testing.T, *drive) {}, ""},
+		"the other one's head is lost":  {func(_ *testing.T, d *drive) { d.loses(gone(d), 5) }, ""},
+		"most copies of it are":         {func(_ *testing.T, d *drive) { d.loses(gone(d), 3) }, "unsure"},
+		"the other one goes on":         {func(t *testing.T, d *drive) { d.publishAs(t, d.next(gone(d), 8, 1)) }, "others"},
+		"this one goes on":              {func(t *testing.T, d *drive) { h := d.next(d.net.self, 8, 1); d.publishAs(t, h); d.knows(h) }, ""},
+		"it does, and its head is lost": {func(_ *testing.T, d *drive) { d.knows(d.next(d.net.self, 8, 1)) }, "unsure"},
+		"this one is set back":          {func(t *testing.T, d *drive) { d.publishAs(t, d.next(d.net.self, 12, 1)) }, "back"},
+		"by one commit":                 {func(t *testing.T, d *drive) { d.publishAs(t, d.next(d.net.self, 8, 1)) }, "back"},
+		"by one, and made another of that number": {func(t *testing.T, d *drive) {
+			d.publishAs(t, d.next(d.net.self, 8, 1))
+			d.knows(d.next(d.net.self, 8, 2))
+		}, "back"},
+		"a third one joined":                 {func(t *testing.T, d *drive) { d.joins(t) }, "others"},
+		"it went on from where this one was": {func(t *testing.T, d *drive) { d.publishAs(t, d.next(d.joins(t), 8, 1)) }, "others"},
+		"it had gone on from an earlier commit, and was not followed": {func(t *testing.T, d *drive) {
+			third := d.joins(t)
+			d.began[third] = true
+			d.publishAs(t, d.next(third, 5, 1))
+		}, "others"},
+		"it joined long ago, and says nothing": {func(t *testing.T, d *drive) { d.joins(t); time.Sleep(othersHorizon + time.Hour) }, ""},
+		"most peers are away": {func(_ *testing.T, d *drive) {
+			for i := range 5 {
+				d.keepers().away[group.PeerKey{byte(i + 1)}] = true
+			}
+		}, "unsure"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := out(t)
+			c.happens(t, d)
+			d.expect(t, c.want, name)
+		})
+	}
+}
+
+// Nothing is known of a drive of which nothing is out: it may be that keepers are away.
+func TestNotAloneBeforeAnythingIsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := resting(t)
+		d.expect(t, "unsure", "nothing is out")
+	})
+}
+
+// A keyring that does not have this device any more is brought to keepers again.
+func TestLostKeyringIsBroughtAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := out(t)
+		k := d.keepers()
+		for _, key := range slotKeys(keyring.KeyringSlots(d.keys.Root)) {
+			for _, kept := range k.kept {
+				delete(kept, key)
+			}
+		}
+		d.expect(t, "unsure", "the keyring is lost")
+		d.expect(t, "", "it was brought again")
+	})
+}
+
+// Two devices that were recovered from one keyring each write one of the same number,
+// one while the other has read and not written yet: in the end it names both, and a
+// device that was there before knows of both.
+func TestKeyringsOfTwoRecoveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, entropy := resting(t)
+		if err := d.publishRecovery(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var rings [2]keyring.Keyring
+		for i := range rings {
+			keys := keyring.Local{Device: secret.New(), Root: d.keys.Root}
+			rings[i] = d.shared.Load().WithDevice(certify(keys, uint32(i+5)))
+			rings[i].Number++
+		}
+		share := func(i int) {
+			if _, err := d.net.shareRing(t.Context(), d.keys.Root, rings[i]); err != nil {
+				t.Error(err)
+			}
+		}
+		var once sync.Once
+		d.keepers().hook = func(word []byte) {
+			if r, err := keyring.OpenKeyring(d.keys.Root, [][]byte{word}, 0); err == nil && r.Has(rings[0]) && !r.Has(rings[1]) {
+				once.Do(func() { share(1) })
+			}
+		}
+		share(0)
+		f, err := d.net.findDrive(t.Context(), entropy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !f.ring.Has(rings[0]) || !f.ring.Has(rings[1]) {
+			t.Errorf("keyring %d has %d devices", f.ring.Number, len(f.ring.Known(d.keys.Root)))
+		}
+		d.expect(t, "others", "two devices joined")
+		if !d.shared.Load().Has(f.ring) {
+			t.Error("what was learned is forgotten")
+		}
+	})
+}
+
+// Two keyrings of one number that lie with different keepers come to be one, under the
+// next number: what is kept under a number stays.
+func TestKeyringsOfOneNumberBecomeOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := out(t)
+		var rings [2]keyring.Keyring
+		for i := range rings {
+			rings[i] = d.shared.Load().WithDevice(certify(keyring.Local{Device: secret.New(), Root: d.keys.Root}, uint32(i+5)))
+			rings[i].Number++
+			sealed, err := keyring.SealKeyring(d.keys.Root, rings[i], time.Now().Add(headTime).Unix())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for p := range 4 {
+				for _, word := range sealed {
+					if err := d.keepers().PutRecord(t.Context(), group.PeerKey{byte(4*i + p + 1)}, word); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		got, err := d.net.shareRing(t.Context(), d.keys.Root, *d.shared.Load())
+		if err != nil || got.Number != rings[0].Number+1 || !got.Has(rings[0]) || !got.Has(rings[1]) {
+			t.Errorf("%v, keyring %d of %d devices", err, got.Number, len(got.Known(d.keys.Root)))
+		}
+	})
+}
+
+// However few copies of the recovery record are found, whoever recovers brings all of
+// them to keepers again.
+func TestAllCopiesOfTheRecoveryRecordComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, entropy := resting(t)
+		if err := d.publishRecovery(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		slots := slotKeys(keyring.RecoverySlots(entropy.Key()))
+		for _, kept := range d.keepers().kept {
+			for _, key := range slots[1:] {
+				delete(kept, key)
+			}
+		}
+		f, err := d.net.findDrive(t.Context(), entropy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.recover.Recovery = f.recovery
+		if err := d.publishRecovery(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i, key := range slots {
+			if n := len(d.net.records.Get(t.Context(), []group.SlotKey{key}).Copies); n != 2 {
+				t.Errorf("slot %d has %d keepers", i, n)
+			}
+		}
+	})
+}
+
 // Who recovers learns that a newer head may be out of reach, when the keepers of few
-// copies answer.
+// copies answer, or one keeper alone.
 func TestFewCopiesOfTheHead(t *testing.T) {
 	for forgotten, few := range []bool{false, false, false, true, true, true} {
 		synctest.Test(t, func(t *testing.T) {
 			d, entropy := resting(t)
-			if err := errors.Join(d.publishRecoveryOnce(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+			if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
 				t.Fatal(err)
 			}
-			forget(d, forgotten)
-			found, err := d.net.findDrive(t.Context(), entropy)
+			c, _ := d.commits()
+			d.loses(c.head.Device, forgotten)
+			found, err := d.findAll(t.Context(), entropy)
 			if err != nil || found.few != few || found.empty != (forgotten == 5) {
 				t.Errorf("of 5 copies %d are lost: %v, few %v, empty %v", forgotten, err, found.few, found.empty)
 			}
 		})
 	}
+}
+
+// One peer that has all five copies is one witness, where the drive has been with
+// several.
+func TestOneKeeperOfAllCopies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, entropy := resting(t)
+		if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		k := d.keepers()
+		all := map[group.SlotKey]keptRecord{}
+		for p, kept := range k.kept {
+			for key, r := range kept {
+				all[key] = r
+			}
+			delete(k.kept, p)
+		}
+		k.kept[group.PeerKey{1}] = all
+		if found, err := d.findAll(t.Context(), entropy); err != nil || !found.few || found.empty {
+			t.Errorf("%v, few %v, empty %v", err, found.few, found.empty)
+		}
+		d.expect(t, "unsure", "one keeper has the head of the other device")
+	})
 }

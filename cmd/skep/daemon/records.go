@@ -12,14 +12,13 @@ const (
 	recoveryFile = "recovery"
 )
 
-// recoveryRecords are the sealed copies of the recovery record and of the
-// keyring, which devices bring to keepers again and again.
+// recoveryRecords are the sealed copies of the recovery record, which devices bring
+// to keepers again and again, and one copy of the newest keyring that keepers are
+// known to have: none before they have one.
 type recoveryRecords struct {
 	_        struct{} `cbor:",toarray"`
 	Recovery [][]byte
-	Keyring  [][]byte
-	// Out says that keepers have them.
-	Out bool
+	Keyring  []byte
 }
 
 func loadRecovery(h home.Dir) (recoveryRecords, error) {

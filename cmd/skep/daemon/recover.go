@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"skep/cache/blocks"
 	"skep/cache/packfiles"
@@ -63,13 +64,34 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), prefix
 	ring := found.ring.WithDevice(certify(keys, prefix))
 	ring.Number++
+	rec, err := n.announce(ctx, found.root, ring)
+	if err != nil {
+		return Recovered{}, err
+	}
+	rec.Recovery = found.recovery
+	if err := n.findHead(ctx, &found); err != nil {
+		return Recovered{}, err
+	}
 	if !found.empty {
 		tell("reading the newest state of the drive")
 	}
 	if err := found.adopt(ctx, n.home, n); err != nil {
 		return Recovered{}, err
 	}
-	return Recovered{Empty: found.empty, Few: found.few}, createDrive(n.home, s, keys, ring, found.recovery, passphrase)
+	return Recovered{Empty: found.empty, Few: found.few}, createDrive(n.home, s, keys, ring, rec, passphrase)
+}
+
+// announce makes a new device known, before it looks for the commit that it begins
+// with: whoever finds it there keeps what that needs, and whoever has not found it yet
+// had published what he gives up something for before. What keepers do not take now,
+// the daemon brings them.
+func (n *network) announce(ctx context.Context, root secret.Key, ring keyring.Keyring) (recoveryRecords, error) {
+	shared, err := n.shareRing(ctx, root, ring)
+	if err != nil {
+		return recoveryRecords{}, ctx.Err()
+	}
+	sealed, err := sealRing(root, shared)
+	return recoveryRecords{Keyring: sealed}, err
 }
 
 // foundDrive is what the words led to.
@@ -83,24 +105,27 @@ type foundDrive struct {
 	few      bool // few copies of the head were found
 }
 
-// findDrive follows words → recovery record → root secret → keyring → head.
+// findDrive follows words → recovery record → root secret → keyring.
 func (n *network) findDrive(ctx context.Context, entropy words.Entropy) (foundDrive, error) {
 	var f foundDrive
-	words := n.records.Get(ctx, slotKeys(keyring.RecoverySlots(entropy.Key())))
-	rec, _, err := keyring.OpenRecovery(entropy.Key(), words)
+	found := n.records.Get(ctx, slotKeys(keyring.RecoverySlots(entropy.Key())))
+	rec, number, err := keyring.OpenRecovery(entropy.Key(), found.Words())
 	if err != nil {
 		return f, fmt.Errorf("no drive was found for these words in this swarm: are they the right ones, and is this the right swarm? (%w)", err)
 	}
-	f.root, f.recovery = rec.Root, words
-	ringWords := n.records.Get(ctx, slotKeys(keyring.KeyringSlots(f.root)))
-	if f.ring, err = keyring.OpenKeyring(f.root, ringWords, 0); err != nil {
+	f.root = rec.Root
+	// All copies, however few were found.
+	if f.recovery, err = keyring.SealRecovery(entropy.Key(), rec, number, time.Now().Add(recoveryTime).Unix()); err != nil {
+		return f, err
+	}
+	if f.ring, _, err = n.readRing(ctx, f.root, 0); err != nil {
 		return f, err
 	}
 	if len(f.ring.Drives) == 0 {
 		return f, errors.New("the keyring names no drive")
 	}
 	f.drive = f.ring.Drives[0]
-	return f, n.findHead(ctx, &f)
+	return f, nil
 }
 
 // adopt writes the tables of a device that begins with the commit of the head.
@@ -156,9 +181,6 @@ func (f *foundDrive) adoptInto(ctx context.Context, st *state.Store, h home.Dir,
 		return err
 	}
 	if err := tree.Adopt(st, root, c.Files, c.Bytes); err != nil {
-		return err
-	}
-	if err := writeback.BeginWith(st, c.Number); err != nil {
 		return err
 	}
 	return writeback.Adopt(st, table, f.head, signed, read)

@@ -37,7 +37,7 @@ func (d *drive) keepFindable(ctx context.Context) error {
 			return nil
 		case <-time.After(wait):
 		}
-		err := d.publishRecoveryOnce(ctx)
+		err := d.publishRecovery(ctx)
 		if err == nil {
 			err = d.publishNewestHead(ctx)
 		}
@@ -50,26 +50,32 @@ func (d *drive) keepFindable(ctx context.Context) error {
 	}
 }
 
-func (d *drive) publishRecoveryOnce(ctx context.Context) error {
+// publishRecovery brings the recovery record and the keyring to keepers, joined with
+// the one that they have.
+func (d *drive) publishRecovery(ctx context.Context) error {
 	if !d.net.anybody() {
 		return errNoPeer
 	}
-	if err := d.net.records.Put(ctx, d.recover.Recovery); err != nil {
+	if err := d.publishing.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	sealed, err := keyring.SealKeyring(d.keys.Root, d.ring, time.Now().Add(headTime).Unix())
+	defer d.publishing.Release(1)
+	if _, err := d.net.records.Put(ctx, d.recover.Recovery); err != nil {
+		return err
+	}
+	ring, err := d.net.shareRing(ctx, d.keys.Root, *d.shared.Load())
 	if err != nil {
 		return err
 	}
-	if err := d.net.records.Put(ctx, sealed); err != nil {
+	d.shared.Store(&ring)
+	if d.recover.Keyring, err = sealRing(d.keys.Root, ring); err != nil {
 		return err
 	}
-	if d.recoveryOut.Swap(true) {
-		return nil
+	if err := d.recover.save(d.home); err != nil {
+		return err
 	}
-	kept := d.recover // which others read at the same time
-	kept.Out = true
-	return kept.save(d.home)
+	d.isOut()
+	return nil
 }
 
 var errNoPeer = errors.New("no peer is known")
@@ -78,21 +84,52 @@ var errNoPeer = errors.New("no peer is known")
 // a later end: on a device that has made no commit yet, that of the device whose
 // commit it has.
 func (d *drive) publishNewestHead(ctx context.Context) error {
-	h, ok, err := d.newest()
-	if err != nil || !ok {
+	c, err := d.commits()
+	if err != nil || c.newest == nil {
 		return err
 	}
-	return d.publishHead(ctx, h)
+	return d.publishHead(ctx, c.head)
 }
 
-// publishHead is the writeback.Publisher of the drive.
+// publishHead is the writeback.Publisher of the drive. It fails with a setBackError if
+// keepers have another head of this device that this one does not replace.
 func (d *drive) publishHead(ctx context.Context, h commit.Head) error {
+	if back := d.setBack.Load(); back != nil {
+		return back
+	}
 	slots := keyring.HeadSlots(d.keys.Root, d.id, h.Device, d.epoch)
 	words, err := keyring.SealHead(slots, h.Number, time.Now().Add(headTime).Unix(), h.Encode())
 	if err != nil {
 		return err
 	}
-	return d.net.records.Put(ctx, words)
+	instead, err := d.net.records.Put(ctx, words)
+	if len(instead) == 0 || h.Device != d.net.self { // another device may have gone on
+		return err
+	}
+	known, cerr := d.commits()
+	if cerr != nil {
+		return errors.Join(err, cerr)
+	}
+	if back := setBackBy(slots, instead, known.ownLast(d.net.self)); back != nil {
+		d.setBack.Store(back)
+		return back
+	}
+	return err
+}
+
+// setBackBy judges what keepers have instead of a head. last is the last one that this
+// device knows to be its own: it may have been published meanwhile, or be kept for
+// longer.
+func setBackBy(slots []keyring.Slot, instead [][]byte, last commit.Head) *setBackError {
+	opened, err := keyring.OpenHead(slots, instead, 0)
+	if err != nil {
+		return &setBackError{number: last.Number, here: last.Number}
+	}
+	other, err := commit.ParseHead(opened.Value)
+	if err == nil && (other.Number < last.Number || other.Number == last.Number && other.Commit == last.Commit) {
+		return nil
+	}
+	return &setBackError{number: opened.Number, here: last.Number}
 }
 
 // keepWanted renews the leases of the drive's groups, long before they end,

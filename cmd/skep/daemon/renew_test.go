@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"skep/chunker/commit"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -18,6 +21,7 @@ import (
 	"skep/chunker/secret"
 	"skep/chunker/words"
 	"skep/cmd/skep/home"
+	"skep/net/client"
 	"skep/net/peers"
 	"skep/net/swarm"
 	"skep/net/wire"
@@ -28,6 +32,8 @@ import (
 type keepers struct {
 	mu   sync.Mutex // guards kept
 	kept map[group.PeerKey]map[group.SlotKey]keptRecord
+	away map[group.PeerKey]bool
+	hook func(word []byte) // before a record is put
 	puts int
 	slow time.Duration // before each answer
 	asks int           // under way
@@ -45,14 +51,20 @@ func (k *keepers) PutRecord(_ context.Context, p group.PeerKey, word []byte) err
 	if err != nil {
 		return err
 	}
+	if k.hook != nil {
+		k.hook(word)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.away[p] {
+		return client.ErrUnreachable
+	}
 	k.puts++
 	if k.kept[p] == nil {
 		k.kept[p] = map[group.SlotKey]keptRecord{}
 	}
-	if old, ok := k.kept[p][r.Key()]; ok && old.rec.Newer(&r) {
-		return errors.New("a newer one is kept")
+	if old, ok := k.kept[p][r.Key()]; ok && !r.Replaces(&old.rec) && !bytes.Equal(word, old.word) {
+		return client.ErrRefused
 	}
 	k.kept[p][r.Key()] = keptRecord{word, r, time.Now()}
 	return nil
@@ -67,9 +79,12 @@ func (k *keepers) GetRecord(_ context.Context, p group.PeerKey, key group.SlotKe
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.asks--
+	if k.away[p] {
+		return group.SlotRecord{}, nil, client.ErrUnreachable
+	}
 	r, ok := k.kept[p][key]
 	if !ok || time.Now().Unix() >= r.rec.Until || time.Since(r.came) >= 800*24*time.Hour {
-		return group.SlotRecord{}, nil, errors.New("absent")
+		return group.SlotRecord{}, nil, client.ErrAbsent
 	}
 	return r.rec, r.word, nil
 }
@@ -81,8 +96,9 @@ func resting(t *testing.T) (*drive, words.Entropy) {
 	keys := keyring.Local{Device: secret.New(), Root: secret.New()}
 	gone := keyring.Local{Device: secret.New(), Root: keys.Root}
 	own := keyring.NewDrive("drive")
-	d := &drive{id: own.ID, keys: keys, epoch: own.Newest(), home: home.Dir(t.TempDir()), log: discard(),
-		ring: keyring.Keyring{Number: 2}.WithDrive(own).WithDevice(certify(gone, 1)).WithDevice(certify(keys, 2))}
+	d := &drive{id: own.ID, keys: keys, epoch: own.Newest(), home: home.Dir(t.TempDir()), log: discard(), publishing: semaphore.NewWeighted(1), announced: make(chan struct{}),
+		began: map[group.PeerKey]bool{deviceKey(gone): true, deviceKey(keys): true}}
+	d.setRing(keyring.Keyring{Number: 2}.WithDrive(own).WithDevice(certify(gone, 1)).WithDevice(certify(keys, 2)))
 	var err error
 	d.recover.Recovery, err = keyring.SealRecovery(entropy.Key(), keyring.Recovery{Root: keys.Root}, 1, time.Now().Add(recoveryTime).Unix())
 	if err != nil {
@@ -90,14 +106,39 @@ func resting(t *testing.T) (*drive, words.Entropy) {
 	}
 	head := commit.Head{Drive: own.ID, Device: deviceKey(gone), Number: 7, Time: 1, Commit: commit.Locator{Group: group.ID{1},
 		Class: 20, Coding: erasure.NewCoding(2, 3), Length: 100, Link: link.Link{Codec: link.CBOR, Hash: link.Hash{1}, Key: secret.Key{1}}}}
-	d.newest = func() (commit.Head, bool, error) { return head, true, nil }
+	d.knows(head)
 	known := peers.New(peers.Options{})
 	for i := range 8 {
 		known.Said(group.PeerKey{byte(i + 1)}, wire.Hello{Offered: 1 << 30, Free: 1 << 30})
 	}
-	d.net = &network{peers: known, swarm: swarm.New(swarm.Config{}),
-		records: &swarm.Records{Keepers: &keepers{kept: map[group.PeerKey]map[group.SlotKey]keptRecord{}}, Peers: known}}
+	d.net = &network{self: deviceKey(keys), peers: known, swarm: swarm.New(swarm.Config{}),
+		records: &swarm.Records{Keepers: &keepers{kept: map[group.PeerKey]map[group.SlotKey]keptRecord{}, away: map[group.PeerKey]bool{}}, Peers: known}}
 	return d, entropy
+}
+
+// setRing gives a drive a keyring that nobody else knows.
+func (d *drive) setRing(k keyring.Keyring) {
+	d.ring = k
+	d.shared.Store(&k)
+}
+
+// knows makes a head that of the newest commit that a drive knows.
+func (d *drive) knows(h commit.Head) {
+	c := commit.Commit{Device: h.Device, Number: h.Number}
+	if d.commits != nil {
+		before, _ := d.commits()
+		c.Follows = before.newest.FollowedBy(h.Device)
+	}
+	d.commits = func() (commits, error) { return commits{newest: &c, head: h}, nil }
+}
+
+// findAll follows the words to the newest head.
+func (d *drive) findAll(ctx context.Context, entropy words.Entropy) (foundDrive, error) {
+	f, err := d.net.findDrive(ctx, entropy)
+	if err != nil {
+		return f, err
+	}
+	return f, d.net.findHead(ctx, &f)
 }
 
 // For three years nothing changes on a drive, and its device is there: a year
@@ -113,7 +154,7 @@ func TestRecordsOutliveAYearAfterTheDeviceRested(t *testing.T) {
 		cancel()
 		service.Wait()
 		<-time.After(366 * 24 * time.Hour)
-		found, err := d.net.findDrive(t.Context(), entropy)
+		found, err := d.findAll(t.Context(), entropy)
 		if err != nil || found.empty || found.head.Number != 7 || found.drive.ID != d.id {
 			t.Errorf("a year later: %v, head %d", err, found.head.Number)
 		}
@@ -122,7 +163,7 @@ func TestRecordsOutliveAYearAfterTheDeviceRested(t *testing.T) {
 			t.Errorf("%d records were brought in %d weeks", puts, weeks)
 		}
 		<-time.After(60 * 24 * time.Hour)
-		if found, err := d.net.findDrive(t.Context(), entropy); err == nil && !found.empty {
+		if found, err := d.findAll(t.Context(), entropy); err == nil && !found.empty {
 			t.Error("records are there for ever")
 		}
 	})
@@ -134,22 +175,24 @@ func TestHeadsAreLookedForAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, entropy := resting(t)
 		own, _ := d.ring.Drive(d.id)
-		for n := range 5 {
-			own = own.NextEpoch()
+		for n := range 38 {
+			if n < 5 {
+				own = own.NextEpoch()
+			}
 			d.ring = d.ring.WithDevice(certify(keyring.Local{Device: secret.New(), Root: d.keys.Root}, uint32(n+3)))
 		}
-		d.ring = d.ring.WithDrive(own)
-		if err := errors.Join(d.publishRecoveryOnce(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+		d.setRing(d.ring.WithDrive(own))
+		if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		k := d.net.records.Keepers.(*keepers)
 		k.slow = time.Second
 		begin := time.Now()
-		found, err := d.net.findDrive(t.Context(), entropy)
+		found, err := d.findAll(t.Context(), entropy)
 		if err != nil || found.empty || found.head.Number != 7 {
 			t.Fatalf("%v, head %d", err, found.head.Number)
 		}
-		const heads, slots, peers = 7 * 6, 5, 8
+		const heads, slots, peers = 40, 5, 8
 		rounds := (heads + headsAtOnce - 1) / headsAtOnce
 		if took := time.Since(begin); took != time.Duration(2+rounds)*time.Second { // after the two records
 			t.Errorf("%d heads took %v", heads, took)
@@ -168,13 +211,13 @@ func TestRecoveryIsPublishedByTwo(t *testing.T) {
 		var both sync.WaitGroup
 		for range 2 {
 			both.Go(func() {
-				if err := d.publishRecoveryOnce(t.Context()); err != nil {
+				if err := d.publishRecovery(t.Context()); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		both.Wait()
-		if kept, err := loadRecovery(d.home); err != nil || !kept.Out {
+		if kept, err := loadRecovery(d.home); err != nil || len(kept.Keyring) == 0 {
 			t.Errorf("it is not noted that keepers have the recovery record: %v", err)
 		}
 	})

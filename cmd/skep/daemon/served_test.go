@@ -32,9 +32,10 @@ func TestMain(m *testing.M) {
 // runs it.
 func served(t *testing.T, f func(t *testing.T, s *swarmOfEvenings, h home.Dir, d *opened)) {
 	simnet.Simulate(t, 7, simnet.Config{DHT: dht.Config{Refresh: -1}}, simnet.Link{}, func(t *testing.T, swarm *simnet.Swarm) {
-		s := &swarmOfEvenings{swarm, t, map[int]bool{}}
+		s := &swarmOfEvenings{Swarm: swarm, t: t, gone: map[int]bool{}}
 		h := home.Dir(filepath.Join(t.TempDir(), "home"))
-		_, err := Init(h, s.settings(0), nil)
+		var err error
+		s.words, err = Init(h, s.settings(0), nil)
 		s.must(err)
 		f(t, s, h, s.openAgain(h))
 	})

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -96,10 +97,22 @@ func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) er
 	s.IndexUnread = p.IndexUnread
 	s.Commit, s.CommitTime = p.Number, p.LastDone
 	s.RecoveryOut = dr.recoveryOut.Load()
+	dr.othersStatus(s)
 	plan := dr.sink.current()
 	s.Plan, s.Shortfall = plan.Summary(), plan.Shortfall()
 	s.Cache = dr.cacheStatus()
 	return d.packStatus(s, shards)
+}
+
+// othersStatus tells whether other commits of the drive are known than those here.
+func (d *drive) othersStatus(s *control.Status) {
+	if back := d.setBack.Load(); back != nil {
+		s.SetBack = back.Error()
+	}
+	var others *othersError
+	if o := d.outlook.Load(); o != nil && errors.As(o.err, &others) {
+		s.Others = others.Error()
+	}
 }
 
 // packStatus counts packs by coding, their health, and shards by holder.

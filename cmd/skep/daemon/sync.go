@@ -26,6 +26,9 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (struct{}, error) {
 	if err == nil {
 		err = d.syncLost(ctx, all)
 	}
+	if back := d.drive.setBack.Load(); back != nil {
+		err = back
+	}
 	_, lost := errors.AsType[*LostError](err)
 	switch {
 	case err == nil || lost || writeback.Partly(err):
@@ -35,7 +38,7 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (struct{}, error) {
 		err = fmt.Errorf("not everything is out: %w", err)
 	}
 	if err == nil && !d.drive.recoveryOut.Load() {
-		if err = d.drive.publishRecoveryOnce(ctx); err != nil {
+		if err = d.drive.publishRecovery(ctx); err != nil {
 			err = fmt.Errorf("the content is out, but the recovery record is not: the words would not bring it back yet: %w", err)
 		}
 	}
@@ -56,7 +59,7 @@ func (d *Daemon) syncPatiently(ctx context.Context, bounded bool) error {
 		if err == nil || writeback.Partly(err) || ctx.Err() != nil {
 			return err
 		}
-		if !bounded && time.Since(begin) > syncPatience {
+		if !bounded && time.Since(begin) > syncPatience || d.drive.setBack.Load() != nil {
 			return err
 		}
 		select {

@@ -1,0 +1,145 @@
+package writeback_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"skep/cache/blocks"
+	"skep/cache/readthrough"
+	"skep/cache/state"
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/commit"
+	"skep/chunker/group"
+	"skep/test/memswarm"
+)
+
+// As long as another device may have commits that this one does not know, nothing
+// is given up, nor moved for it; then all at once.
+func TestNothingIsGivenUpBesideOthers(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	var alone atomic.Bool
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, alone: func(time.Time) bool { return alone.Load() }}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	d.put("own", random(3, 1<<20))
+	d.sync() // in a pack of its own
+	d.put("f", random(1, 2<<20))
+	d.put("keep", random(2, 400_000))
+	d.sync()
+	full, _ := swarm.Bytes()
+	for _, name := range []string{"f", "own"} {
+		if err := d.tree.Unlink(ctx, tree.Root, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.sync()
+	before := swarm.Stored()
+	d.put("tick", nil)
+	d.sync()
+	if moved := swarm.Stored() - before; moved > 1<<20 { // the commit itself takes half of that
+		t.Errorf("%d bytes were stored for nothing", moved)
+	}
+	if left, _ := swarm.Bytes(); left < full {
+		t.Errorf("%d of %d bytes are left", left, full)
+	}
+	if n := dead(t, d.swarm); n != 0 {
+		t.Errorf("the newest commit calls %d packs dead", n)
+	}
+	alone.Store(true)
+	for i := range 2 { // the first folds, and gives up what that left
+		d.put("tick", []byte{byte(i)})
+		d.sync()
+	}
+	if left, _ := swarm.Bytes(); left > full*3/4 {
+		t.Errorf("%d of %d bytes are still there", left, full)
+	}
+	d.audit()
+}
+
+// dead counts the packs that the newest commit calls dead.
+func dead(t *testing.T, swarm *memswarm.Swarm) (n int) {
+	t.Helper()
+	st := must(state.Open(t.TempDir()))
+	defer st.Close()
+	r := readthrough.New(blocks.New(st), nil, swarm, names)
+	head := swarm.Head().Commit
+	c := must(commit.Parse(must(r.At(ctx, head))))
+	for _, l := range c.Groups {
+		for _, g := range must(commit.DecodeGroups(must(r.At(ctx, l.In(head))))) {
+			n += g.Dead.Count()
+		}
+	}
+	return n
+}
+
+// Somebody may have joined the drive between the last look around and the newest
+// commit, and have begun with the one before: what only that needs is given up when
+// somebody has looked once more, then also if nothing else changes, and also if commits
+// go on all the time.
+func TestNothingIsGivenUpBeforeAnotherLook(t *testing.T) {
+	for _, goesOn := range []bool{false, true} {
+		swarm := memswarm.New(9, 4, 7)
+		var looked atomic.Int64
+		sink := &burial{swarm, make(chan struct{}, 1)}
+		d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish,
+			alone: func(since time.Time) bool { return time.Unix(0, looked.Load()).After(since) }}
+		if !goesOn {
+			d.timing = writeback.Timing{Quiet: time.Millisecond, Most: time.Millisecond, Retry: time.Hour}
+		}
+		look := func() { looked.Store(time.Now().UnixNano()) }
+		look()
+		d.open(newDrive)
+		t.Cleanup(d.close)
+		d.put("f", random(1, 2<<20))
+		d.sync() // in a pack of its own
+		d.put("keep", random(2, 400_000))
+		d.sync()
+		full, _ := swarm.Bytes()
+		look()
+		if err := d.tree.Unlink(ctx, tree.Root, "f"); err != nil {
+			t.Fatal(err)
+		}
+		d.sync()
+		d.sync()
+		if left, _ := swarm.Bytes(); left < full-2<<20 {
+			t.Errorf("%d of %d bytes are left, though nobody has looked since", left, full)
+		}
+		look()
+		if goesOn {
+			d.put("tick", nil)
+			d.sync()
+		} else {
+			d.engine.Looked()
+		}
+		for late := time.After(time.Minute); ; {
+			if left, _ := swarm.Bytes(); left < full-2<<20 {
+				break
+			}
+			select {
+			case <-sink.buried:
+			case <-late:
+				t.Fatalf("goes on %v: it is still there", goesOn)
+			}
+		}
+	}
+}
+
+// burial tells of each lease that calls a pack dead.
+type burial struct {
+	*memswarm.Swarm
+	buried chan struct{}
+}
+
+func (b *burial) Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error) {
+	set, err := b.Swarm.Lease(ctx, g, lease)
+	if g.Dead.Count() > 0 {
+		select {
+		case b.buried <- struct{}{}:
+		default: // whoever waits will look again anyway
+		}
+	}
+	return set, err
+}
