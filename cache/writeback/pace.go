@@ -9,7 +9,7 @@ import (
 const (
 	// restsFor is how many times as long as it worked a commit rests that nobody
 	// waits for.
-	restsFor = 3
+	restsFor = 7
 	// leastRest is how long it rests at once, at least: going to sleep costs more
 	// than most pieces.
 	leastRest = 5 * time.Millisecond

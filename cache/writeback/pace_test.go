@@ -65,7 +65,7 @@ func TestPace(t *testing.T) {
 func TestPaceHurries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace()
-		_ = p.work(t.Context(), spend(time.Hour)) // three hours of rest are due
+		_ = p.work(t.Context(), spend(time.Hour)) // hours of rest are due
 		var ended atomic.Int32
 		for range 3 { // one rests, the others wait for it
 			go func() {
