@@ -72,12 +72,29 @@ func (l *Loop) superfluous(st group.Statement) bool {
 	return unknown == (group.Bitmap{}) && l.state.Superseded(st.Group, st.Slot)
 }
 
-// leftBehind notes that a move which made nobody a holder brought some shards.
-func (l *Loop) leftBehind(a health.Action, stored group.Bitmap) {
-	if a.Kind != health.Move || stored == (group.Bitmap{}) {
+// leftBehind notes what a move that made nobody a holder left with the peer to which
+// it brought shards; or what that peer has of another slot, and took none because of
+// it.
+func (l *Loop) leftBehind(ctx context.Context, a health.Action, stored group.Bitmap, why error) {
+	_, refused := errors.AsType[*targetError](why)
+	slot := a.Slot
+	switch {
+	case a.Kind != health.Move:
 		return
+	case stored != (group.Bitmap{}), ctx.Err() != nil: // it has some, or may
+	case !refused:
+		return
+	default:
+		ctx, cancel := context.WithTimeout(ctx, l.c.Timeout)
+		defer cancel()
+		st, err := l.c.Holders.Statement(ctx, a.Peer, a.Group)
+		if err != nil || st.Held == (group.Bitmap{}) {
+			return
+		}
+		slot = st.Slot
 	}
-	if err := l.c.Account.Left(a.Group, a.Slot, a.Peer); err != nil {
-		l.c.Log.Error("shards that were left behind were not noted", "group", a.Group, "slot", a.Slot, "peer", a.Peer, "err", err)
+	if err := l.c.Account.Left(a.Group, slot, a.Peer); err != nil {
+		l.c.Log.Error("what a peer has without a slot was not noted", "group", a.Group, "slot", slot, "peer", a.Peer, "err", err)
 	}
+	l.Refresh()
 }

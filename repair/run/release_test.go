@@ -170,6 +170,22 @@ func TestFormerHolderTakesAnotherSlot(t *testing.T) {
 	})
 }
 
+// The only spare peer has shards of another slot, and nobody knows: that is found
+// out when it is to take one.
+func TestSpareHasAnotherSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 46, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		spare := w.set.List()[4]
+		spare.Fill(w.account.lease, w.account.packs[1], 0)
+		w.leave(2)
+		w.whole()
+		if w.holder(2) != spare {
+			t.Error("the slot is with nobody")
+		}
+	})
+}
+
 // Two slots have no holder, and the only spare peer has the shards of one.
 func TestFormerHolderReturnsToTwoEmptySlots(t *testing.T) {
 	for _, first := range []int{0, 3} {

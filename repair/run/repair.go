@@ -29,6 +29,8 @@ func (l *Loop) repair(ctx context.Context, a health.Action, g group.Group, m *mo
 	}
 	if l.report(a, m, stored, blame(err)) {
 		l.c.Log.Info("a slot has a new holder", "group", a.Group, "slot", a.Slot, "holder", a.Peer, "packs", stored.Count())
+	} else {
+		l.leftBehind(ctx, a, stored, err)
 	}
 	if stored != (group.Bitmap{}) {
 		l.Refresh()
@@ -38,7 +40,6 @@ func (l *Loop) repair(ctx context.Context, a health.Action, g group.Group, m *mo
 // report ends a repair, and reports whether a slot has a new holder.
 func (l *Loop) report(a health.Action, m *move, stored group.Bitmap, why health.Blame) bool {
 	if !l.ended(a, m, stored, why) {
-		l.leftBehind(a, stored)
 		return false
 	}
 	err := l.c.Account.Moved(a.Group, a.Slot, a.Peer)
