@@ -20,7 +20,7 @@
 // descends from the root of the member who writes.
 //
 // A record lies in five slots (Slots). Each slot has a signing key of its own
-// and the value sealed anew, padded to one of a few sizes, so that keepers
+// and the value sealed for it, padded to one of a few sizes, so that keepers
 // cannot tell that two slots hold one record. A reader asks many keepers and
 // takes what Open… returns: the highest number that opens.
 //

@@ -136,19 +136,20 @@ func (r *Records) rank(key group.SlotKey) []group.PeerKey {
 	return order
 }
 
-// rankAll is rank, and tells how many of them are thought to answer.
-func (r *Records) rankAll(key group.SlotKey) (out []group.PeerKey, present int) {
+// rankAll is rank, and tells how likely each of them is to answer, as it did before.
+func (r *Records) rankAll(key group.SlotKey) (out []group.PeerKey, likely []float64) {
 	type ranked struct {
-		peer  group.PeerKey
-		away  bool
-		score [32]byte
+		peer   group.PeerKey
+		away   bool
+		likely float64
+		score  [32]byte
 	}
 	var all []ranked
 	for _, p := range r.Peers.List() {
 		if p.HelloAt.IsZero() || p.Barred {
 			continue
 		}
-		all = append(all, ranked{p.Key, p.State == peers.Dead || p.State == peers.Suspect,
+		all = append(all, ranked{p.Key, p.State == peers.Dead || p.State == peers.Suspect, p.Availability,
 			blake3.Sum256(append(key[:], p.Key[:]...))})
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
@@ -156,19 +157,17 @@ func (r *Records) rankAll(key group.SlotKey) (out []group.PeerKey, present int) 
 	})
 	for _, a := range all {
 		out = append(out, a.peer)
-		if !a.away {
-			present++
-		}
+		likely = append(likely, a.likely)
 	}
-	return out, present
+	return out, likely
 }
 
 // Found is what was found under some slot keys. Nothing of it is opened.
 type Found struct {
 	Copies []Copy
-	// Heard says that of the peers that are thought to be there and to keep such a
-	// record, most answered, for each key: what none of them has may be taken not to
-	// be there.
+	// Heard says that of the peers that would keep such a record more than half as many
+	// answered, for each key, as their measured availability promises: what none of
+	// them has may be taken not to be there.
 	Heard bool
 }
 
@@ -218,14 +217,18 @@ func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
 	}
 	var wg sync.WaitGroup
 	for _, k := range keys {
-		order, present := r.rankAll(k)
+		order, likely := r.rankAll(k)
 		asked := order[:min(askedEach, len(order))]
+		expected := 0.0
+		for _, l := range likely[:len(asked)] {
+			expected += l
+		}
 		wg.Go(func() { r.askDirectory(ctx, k, len(asked) == len(order), add) })
 		wg.Go(func() {
 			answered := r.askKeepers(ctx, k, asked, add)
 			mu.Lock()
 			defer mu.Unlock()
-			f.Heard = f.Heard && 2*answered > min(present, len(asked))
+			f.Heard = f.Heard && 2*float64(answered) > expected
 		})
 	}
 	wg.Wait()

@@ -121,7 +121,7 @@ func TestAlone(t *testing.T) {
 		}, "others"},
 		"it joined long ago, and says nothing": {func(t *testing.T, d *drive) { d.joins(t); time.Sleep(othersHorizon + time.Hour) }, ""},
 		"most peers are away": {func(_ *testing.T, d *drive) {
-			for i := range 5 {
+			for i := range 6 {
 				d.keepers().away[group.PeerKey{byte(i + 1)}] = true
 			}
 		}, "unsure"},
