@@ -154,6 +154,9 @@ func TestScale(t *testing.T) {
 // make scale sets it, it has that many entries.
 func TestLargeDirectory(t *testing.T) {
 	entries := 20_000
+	if testing.Short() {
+		entries = 3_000
+	}
 	if n, err := strconv.Atoi(os.Getenv("SKEP_SCALE")); err == nil {
 		entries = n
 	}
