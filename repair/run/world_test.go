@@ -107,13 +107,13 @@ func (a *account) Left(_ group.ID, slot uint8, p group.PeerKey) error {
 
 func (a *account) Release(_ context.Context, _ group.ID, p group.PeerKey) ([]byte, error) {
 	a.mu.Lock()
-	number, slots := a.number+1, a.group.Slots
+	number, slots, changes, broken := a.number+1, a.group.Slots, a.changes, a.broken
 	a.mu.Unlock()
 	if slices.Contains(slots, p) {
 		return nil, errors.New("release of a holder")
 	}
-	a.give(number, a.changes...)
-	return group.Release{Holder: p, Number: number}.Sign(a.owner.Key), a.broken
+	a.give(number, changes...)
+	return group.Release{Holder: p, Number: number}.Sign(a.owner.Key), broken
 }
 
 func (a *account) Released(_ group.ID, p group.PeerKey) error {
