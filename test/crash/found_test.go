@@ -72,6 +72,10 @@ var foundFaults = map[string]Case{
 		{Kind: model.WriteTo, Handle: 1, Len: 20000, Fill: 24}, {Kind: model.Commit}, {Kind: model.Close, Handle: 1}}},
 	"a sync after a flush that failed": {Setup: setup, Ops: []model.Op{
 		{Kind: model.Write, Path: "A/g", Off: 200, Len: 30, Fill: 43}, {Kind: model.Commit}, {Kind: model.Sync}}},
+	"a mark that could not be flushed": {Setup: committed, Ops: []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
+		{Kind: model.WriteTo, Handle: 1, Off: 100, Len: 1500, Fill: 21}, {Kind: model.WriteTo, Handle: 1, Off: 10, Len: 300, Fill: 40}}},
+	"cut while somebody reads it, and not journalled": {Setup: setup, Ops: []model.Op{
+		{Kind: model.Open, Path: "A/g", Handle: 1}, {Kind: model.Truncate, Path: "A/g", Len: 100}, {Kind: model.Commit}}},
 	"a full disk that says it has room": {Setup: setup, Ops: []model.Op{
 		{Kind: model.Exchange, Path: "A/f", To: "A/g"}, {Kind: model.Commit}, {Kind: model.Commit}}},
 }
@@ -123,7 +127,7 @@ func TestFoundNested(t *testing.T) {
 				t.Fatal(err)
 			}
 			for there := true; there; c.Moment++ {
-				if there, err = x.RunNested(from, c, true); err != nil {
+				if there, err = x.RunNested(from, c, len(c.B) > 0); err != nil {
 					t.Fatalf("%v\n%v", c, err)
 				}
 			}
