@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "busy":
-		for {
+		for n := uint64(1); n > 0; n += 2 { // for some centuries
 		}
 	case "ask":
 		if err := json.NewEncoder(os.Stdout).Encode(askInTurn(strings.Fields(dirs))); err != nil {
