@@ -80,9 +80,9 @@ func (f *FS) OnUnmount() {
 	for _, h := range f.files.takeAll() {
 		ino := h.Ino()
 		f.leave(h)
-		h.Release()
 		f.tree.Forget(ino)
 	}
+	f.endKept()
 }
 
 // Passthrough reports whether the kernel still is offered backing files: false

@@ -21,7 +21,9 @@
 // cache and us, past the page cache and through us (O_DIRECT), or straight into
 // the backing file (passthrough). It refuses to mix passthrough with the first
 // two on one inode. So the first open decides, by what the tree says, and all
-// further opens follow until the last is closed. If the kernel refuses a backing
+// further opens follow until the last is closed, and mapped by nobody any more: a
+// mapping of a file that is passed through outlives its descriptor without our
+// hearing of it (see mapped.go). If the kernel refuses a backing
 // file, passthrough ends for the whole mount, and everything goes through us.
 //
 // # Errors

@@ -90,7 +90,8 @@ func (f *FS) open(ctx call, ino tree.Ino, flags int, how uint32) (*tree.File, er
 // admit makes an open file known under a number and says how the kernel is to
 // read and write it.
 func (f *FS) admit(h *tree.File, flags uint32, direct bool, out *fuse.OpenOut) {
-	e := &openFile{File: h, writable: flags&unix.O_ACCMODE != unix.O_RDONLY, direct: direct}
+	how := flags & unix.O_ACCMODE
+	e := &openFile{File: h, readable: how != unix.O_WRONLY, writable: how != unix.O_RDONLY, direct: direct}
 	f.enter(e, out)
 	out.Fh = f.files.add(e)
 	if !e.writable {
@@ -98,11 +99,10 @@ func (f *FS) admit(h *tree.File, flags uint32, direct bool, out *fuse.OpenOut) {
 	}
 }
 
-// Release hears that a file was closed for good.
+// Release hears that a file was closed for good. It may be mapped still.
 func (f *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if e, ok := f.files.take(in.Fh); ok {
 		f.leave(e)
-		e.Release()
 	}
 }
 

@@ -191,6 +191,61 @@ func TestMapped(t *testing.T) {
 	})
 }
 
+// TestMappedAndClosed: a mapping is as good without the descriptor that it was made
+// with. What is stored through it is read at once, and stays.
+func TestMappedAndClosed(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		for name, flags := range map[string]int{
+			"emptied": os.O_RDWR | os.O_CREATE | os.O_TRUNC, "new": os.O_RDWR | os.O_CREATE | os.O_EXCL, "plain": os.O_RDWR | os.O_CREATE,
+		} {
+			for _, size := range []int{9000, 4 << 20} {
+				path := d.path(fmt.Sprint(name, size))
+				f, err := os.OpenFile(path, flags, 0o644)
+				must(t, err)
+				_, err = f.Write(bytes.Repeat([]byte{'A'}, size))
+				must(t, err)
+				m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+				must(t, err)
+				must(t, f.Close())
+				time.Sleep(50 * time.Millisecond) // the server hears of the close, and may do as it likes
+				want := bytes.Repeat([]byte{'B'}, size)
+				copy(m, want)
+				if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, want) {
+					t.Errorf("%s, %d bytes: what was stored is not read: %v", name, size, err)
+				}
+				f, err = os.OpenFile(path, os.O_RDWR, 0)
+				must(t, err)
+				_, err = f.WriteAt([]byte{'C'}, 5)
+				must(t, err)
+				if m[5] != 'C' {
+					t.Errorf("%s, %d bytes: what was written is not in the mapping", name, size)
+				}
+				must(t, f.Close())
+				must(t, os.Remove(path))
+				must(t, unix.Munmap(m))
+
+				must(t, os.WriteFile(path, make([]byte, size), 0o644))
+				f, err = os.OpenFile(path, flags&^(os.O_EXCL|os.O_TRUNC), 0)
+				must(t, err)
+				m, err = unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+				must(t, err)
+				must(t, f.Close())
+				copy(m, want)
+				must(t, unix.Munmap(m))
+				if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, want) {
+					t.Errorf("%s, %d bytes: what was stored at last is not read: %v", name, size, err)
+				}
+			}
+		}
+		d.remount()
+		for _, name := range []string{"emptied9000", "new9000", "plain4194304"} {
+			if b, err := os.ReadFile(d.path(name)); err != nil || len(bytes.Trim(b, "B")) > 0 {
+				t.Errorf("%s, after remounting: %v", name, err)
+			}
+		}
+	})
+}
+
 // TestTimes: times are kept to the nanosecond, also those before 1970, and
 // writing moves them.
 func TestTimes(t *testing.T) {
