@@ -69,6 +69,9 @@ var valueOptions = map[string]func(*Options, string) error{
 // fstabOptions are meant for mount(8) and systemd, which may pass them on.
 var fstabOptions = []string{"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail"}
 
+// needlessOptions ask for what is so, or for less work with times than there is.
+var needlessOptions = []string{"async", "nodiratime", "lazytime", "nolazytime"}
+
 // Parse adds what a list of options says, as given to -o: separated by commas,
 // later ones win. The error is an *OptionError.
 func (o *Options) Parse(list string) error {
@@ -96,7 +99,7 @@ func (o *Options) parseOne(opt string) error {
 		return nil
 	}
 	switch {
-	case opt == "", slices.Contains(fstabOptions, opt), strings.HasPrefix(opt, "x-"), name == "comment":
+	case opt == "", slices.Contains(fstabOptions, opt), slices.Contains(needlessOptions, opt), strings.HasPrefix(opt, "x-"), name == "comment":
 		return nil
 	}
 	return &OptionError{opt, ErrUnknownOption, "known are " + strings.Join(knownOptions(), ", ")}

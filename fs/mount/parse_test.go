@@ -18,6 +18,7 @@ func TestParseOptions(t *testing.T) {
 		{"", Options{}},
 		{"ro,allow_other", Options{ReadOnly: true, AllowOther: true}},
 		{"ro,rw", Options{}},
+		{"noatime,nodiratime,lazytime,async", Options{NoAtime: true}},
 		{"noatime, noexec,nonempty", Options{NoAtime: true, NoExec: true, NonEmpty: true}},
 		{"suid,dev", Options{SetUser: true, Devices: true}},
 		{"suid,dev,nosuid,nodev", Options{}},
