@@ -11,6 +11,8 @@ import (
 	"skep/chunker/group"
 )
 
+var errNotAlone = errors.New("another device may have the drive, too")
+
 const (
 	// leaseTime is how long a group is wanted without another word of its owner:
 	// a year after he was last there, and what passes until leases are renewed.
@@ -128,7 +130,13 @@ func (e *Engine) LeaseOf(g group.Group) []byte {
 //
 // A group that was let go of has the last of its leases already, and gives nobody
 // a slot.
+//
+// Nobody is released as long as there may be another device, which may have given
+// the slot to that very peer.
 func (e *Engine) Release(ctx context.Context, id group.ID, p group.PeerKey) ([]byte, error) {
+	if !e.aloneLately() {
+		return nil, errNotAlone
+	}
 	l, gone, err := e.table.LetGoGroup(id)
 	g := l.Group
 	if err == nil && !gone {

@@ -123,8 +123,11 @@ func (r *Records) putTo(ctx context.Context, p group.PeerKey, rec *group.SlotRec
 		return nil, err
 	}
 	has, other, gerr := r.Keepers.GetRecord(ctx, p, rec.Key())
-	if gerr != nil || rec.Replaces(&has) {
+	switch {
+	case gerr != nil || rec.Replaces(&has):
 		return nil, err // that is no reason
+	case bytes.Equal(other, word):
+		return nil, nil // it is this one
 	}
 	return other, nil
 }

@@ -50,6 +50,9 @@ func (l *Loop) giveBack(ctx context.Context, a health.Action) error {
 	case !l.superfluous(st):
 		return fmt.Errorf("slot %d: %w", st.Slot, errNeeded)
 	}
+	if err := l.replaced(ctx, st); err != nil {
+		return fmt.Errorf("slot %d: %w", st.Slot, err)
+	}
 	word, err := l.c.Account.Release(ctx, a.Group, a.Peer)
 	if err != nil {
 		return err
@@ -70,6 +73,25 @@ func (l *Loop) superfluous(st group.Statement) bool {
 	defer l.mu.Unlock()
 	unknown := st.Held.Without(l.given[st.Group].Wanted).Without(l.groups[st.Group].Dead)
 	return unknown == (group.Bitmap{}) && l.state.Superseded(st.Group, st.Slot)
+}
+
+// replaced asks the holder of a slot whether it has all that is wanted of what a
+// former one has: what the account says of it may be of long ago.
+func (l *Loop) replaced(ctx context.Context, was group.Statement) error {
+	l.mu.Lock()
+	g, ok := l.state.Group(was.Group)
+	l.mu.Unlock()
+	if !ok || g.Wanted == (group.Bitmap{}) {
+		return nil
+	}
+	now, err := l.c.Holders.Statement(ctx, g.Slots[was.Slot].Holder, was.Group)
+	if err != nil {
+		return fmt.Errorf("%w: its holder does not say what it has: %v", errNeeded, err) // that is not the former one's fault
+	}
+	if now.Slot != was.Slot || !now.Held.Contains(g.Wanted) {
+		return fmt.Errorf("%w: its holder has less", errNeeded)
+	}
+	return nil
 }
 
 // leftBehind notes what a move that made nobody a holder left with the peer to which

@@ -124,6 +124,26 @@ func TestFormerHolderIsKeptWhileNeeded(t *testing.T) {
 	})
 }
 
+// Nobody is released on the account's word alone: the holder of the slot is asked.
+func TestFormerHolderIsKeptWhenItsSuccessorHasLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		h := w.leave(0)
+		if err := w.holder(0).Store.Drop(w.owner.ID); err != nil { // without a word to anybody
+			t.Fatal(err)
+		}
+		w.comeBack(h)
+		w.pass(10 * time.Minute)
+		if n := w.shards(h); n != 3 {
+			t.Errorf("%d shards are left", n)
+		}
+		w.pass(deadAfter)
+		w.whole()
+		w.tidy(nil)
+	})
+}
+
 // Of packs that the account knows nothing of, as another device has added them, a
 // former holder is asked to delete nothing.
 func TestFormerHolderHasUnknownPacks(t *testing.T) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -199,28 +200,36 @@ func (p *packsOf) block(ctx context.Context, l link.Link) error {
 // judge says how the packs are.
 func (p *packsOf) judge(out *control.PathStatus) {
 	groups := map[group.ID]bool{}
+	var proven []time.Time
 	for name := range p.all {
-		h, ok := p.d.repair.PackHealth(name.group, name.number)
-		if !ok {
-			continue
-		}
-		g, found, err := p.d.drive.table.Group(name.group)
-		if err != nil || !found {
-			continue
-		}
 		out.Packs++
+		h, ok := p.d.repair.PackHealth(name.group, name.number)
+		g, found, err := p.d.drive.table.Group(name.group)
+		if !ok || !found || err != nil { // repair has not heard of it yet
+			if !p.isWhole(name, g) {
+				out.PacksUnasked++
+			}
+			continue
+		}
 		out.ShardsMissing += int(g.Coding.N) - h.Live
 		count(out, h)
 		if h.Health != health.Healthy || h.AtRisk {
 			groups[name.group] = true
 		}
-		if out.Packs == 1 || h.Proven.Before(out.Proven) {
-			out.Proven = h.Proven
-		}
+		proven = append(proven, h.Proven)
+	}
+	if len(proven) == out.Packs && len(proven) > 0 {
+		out.Proven = slices.MinFunc(proven, time.Time.Compare)
 	}
 	for id := range groups {
 		out.Groups = append(out.Groups, id.String()[:12])
 	}
+}
+
+// isWhole reports whether all holders of a pack took what they were sent of it.
+func (p *packsOf) isWhole(name packName, g group.Group) bool {
+	pack, ok, err := p.d.drive.table.Pack(name.group, name.number)
+	return ok && err == nil && g.Coding.N > 0 && pack.Acked.Count() == int(g.Coding.N)
 }
 
 func count(out *control.PathStatus, h health.PackHealth) {
