@@ -145,6 +145,9 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	if s.SetBack != "" {
 		line("Set back", "%s", s.SetBack)
 	}
+	if s.Overtaken != "" {
+		line("Overtaken", "%s", s.Overtaken)
+	}
 	printPending(line, s)
 	printSafety(line, s)
 	if s.Others != "" {

@@ -111,10 +111,12 @@ type Status struct {
 	// The recovery record is with its keepers, and this device in the keyring.
 	RecoveryOut bool `json:"recovery_out"`
 	// SetBack says that keepers have a commit of this device that it does not know, so
-	// that nothing goes out; Others, that there is a device whose commits this one does
-	// not follow, so that nothing is given up.
-	SetBack string `json:"set_back,omitempty"`
-	Others  string `json:"others,omitempty"`
+	// that nothing goes out; Overtaken, that the words bring back the state of another
+	// device, without what this one made; Others, that there is a device whose commits
+	// this one does not follow, so that nothing is given up.
+	SetBack   string `json:"set_back,omitempty"`
+	Overtaken string `json:"overtaken,omitempty"`
+	Others    string `json:"others,omitempty"`
 
 	Peers []Peer       `json:"peers"`
 	Paths []PathStatus `json:"paths,omitempty"`

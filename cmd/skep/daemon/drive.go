@@ -62,6 +62,7 @@ type drive struct {
 	lookEvery time.Duration
 	outlook   atomic.Pointer[outlook]      // of the last look around; nil: none yet
 	setBack   atomic.Pointer[setBackError] // that this device was; nil: nobody has found that
+	rival     atomic.Pointer[foundHead]    // of another device, not followed when it was found; nil: none was
 }
 
 // openDrive opens the drive. An index that turns out damaged on the way is made

@@ -69,7 +69,7 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	switch {
 	case out.State == "safe" && out.PacksLost > 0:
 		out.State = "lost"
-	case out.State == "safe" && out.PacksBelowTarget+out.PacksUnasked > 0:
+	case out.State == "safe" && (out.PacksBelowTarget+out.PacksUnasked > 0 || d.drive.overtaken() != nil):
 		out.State = "out"
 	}
 	return nil

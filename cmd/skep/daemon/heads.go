@@ -46,7 +46,7 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 			if !errors.Is(found.err, keyring.ErrAbsent) && !errors.Is(found.err, errUnheard) {
 				last = found.err
 			}
-		case f.empty || h.Number > f.head.Number || h.Number == f.head.Number && h.Time > f.head.Time:
+		case f.empty || replaces(h, f.head):
 			f.head, f.empty, f.few = h, false, found.few(h.Number)
 		}
 	}
@@ -54,6 +54,11 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 		return last
 	}
 	return nil
+}
+
+// replaces reports whether whoever finds two heads takes the first one.
+func replaces(h, other commit.Head) bool {
+	return h.Number > other.Number || h.Number == other.Number && h.Time > other.Time
 }
 
 // headsAtOnce is how many heads are looked for at the same time: one that is not

@@ -32,12 +32,28 @@ type outlook struct {
 type othersError struct{ device keyring.Device }
 
 func (o *othersError) Error() string {
+	return o.name() + " may need what was deleted here, so that it goes on taking room at the peers"
+}
+
+func (o *othersError) name() string {
 	name := o.device.Name
 	if name == "" {
 		name = "without a name"
 	}
-	return fmt.Sprintf("another device of the drive (%s, since %s) may need what was deleted here, so that it goes on taking room at the peers",
-		name, time.Unix(o.device.Created, 0).Format(time.DateOnly))
+	return fmt.Sprintf("another device of the drive (%s, since %s)", name, time.Unix(o.device.Created, 0).Format(time.DateOnly))
+}
+
+// overtakenError says that the words bring back the state of another device, which does
+// not have what this one made.
+type overtakenError struct {
+	*othersError
+	number, here uint64
+}
+
+func (o *overtakenError) Error() string {
+	return fmt.Sprintf("what was synced here is out, but the words bring back another state, without it: that of %s, which made more commits (%d, %d here). "+
+		"To go on, choose one computer: bring the drive back from its words in another home (skep recover --home DIR …), and copy there what is in this one alone",
+		o.name(), o.number, o.here)
 }
 
 // setBackError says that this device published a commit that it does not know of any
@@ -127,8 +143,41 @@ func (d *drive) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r := rivalIn(found, d.net.self, after.newest); r != nil {
+		d.rival.Store(r)
+	}
 	v := view{self: d.net.self, began: d.began, newest: after.newest, first: before.ownNewest(d.net.self), last: after.ownLast(d.net.self), now: time.Now()}
 	return v.judgeAll(found)
+}
+
+// overtaken returns why the words do not bring back what this device has made; nil if
+// they do, as far as the last look around has shown.
+func (d *drive) overtaken() error {
+	r := d.rival.Load()
+	if r == nil {
+		return nil
+	}
+	here, err := d.commits()
+	if err != nil || follows(here.newest, r.head) || !replaces(r.head, here.head) {
+		return err
+	}
+	return &overtakenError{&othersError{r.device}, r.head.Number, here.head.Number}
+}
+
+// rivalIn is, of the heads that the newest commit of this device does not follow, the one
+// that a recovery takes; nil if there is none.
+func rivalIn(found []foundHead, self group.PeerKey, newest *commit.Commit) (rival *foundHead) {
+	for i, f := range found {
+		if f.err == nil && f.device.Key != self && !follows(newest, f.head) && (rival == nil || replaces(f.head, rival.head)) {
+			rival = &found[i]
+		}
+	}
+	return rival
+}
+
+// follows reports whether a commit, or nil, is that of a head or came after it.
+func follows(newest *commit.Commit, h commit.Head) bool {
+	return newest != nil && newest.After(h.Device, h.Number)
 }
 
 // lookForRing returns the keyring that keepers have. If they lack something of this
@@ -245,7 +294,7 @@ func (v view) judgeOther(f foundHead) error {
 		return &othersError{f.device}
 	case !lives:
 		return nil
-	case v.newest == nil || !v.newest.After(f.device.Key, f.head.Number):
+	case !follows(v.newest, f.head):
 		return &othersError{f.device}
 	case f.few(f.head.Number):
 		return fmt.Errorf("the head of another device: %w", errUnheard)

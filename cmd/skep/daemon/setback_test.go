@@ -119,3 +119,47 @@ func TestDeletedIsGivenUpByWhoIsAlone(t *testing.T) {
 		}
 	})
 }
+
+// A device whose commits no recovery takes, as another one made more, is told by sync,
+// by status, and by the status of what it wrote; not any more when it has made as many.
+func TestDeviceThatIsOvertaken(t *testing.T) {
+	served(t, func(t *testing.T, s *swarmOfEvenings, h home.Dir, d *opened) {
+		defer d.stop()
+		s.must(d.publishRecovery(t.Context()))
+		s.write(d, "first")
+		r := s.recovered(s.words, 0)
+		defer r.stop()
+		s.write(r, "one", "two", "three")
+		<-time.After(15 * time.Minute)
+
+		s.must(d.put(t.Context(), "dir", "here", make([]byte, 2<<20)))
+		says := func(d *opened, name, state string, overtaken bool) {
+			t.Helper()
+			daemon := &Daemon{drive: d.drive, net: d.net, log: discard()}
+			daemon.repair = newRepair(daemon)
+			_, err := daemon.sync(t.Context(), control.Sync{})
+			if _, is := errors.AsType[*overtakenError](err); is != overtaken || !is && err != nil {
+				t.Errorf("sync says %v", err)
+			}
+			var status control.Status
+			d.othersStatus(&status)
+			if (status.Overtaken != "") != overtaken {
+				t.Errorf("status says %q", status.Overtaken)
+			}
+			if p := daemon.pathStatus(t.Context(), "dir/"+name); p.State != state {
+				t.Errorf("%s is %q (%s), not %q", name, p.State, p.Error, state)
+			}
+		}
+		says(d, "here", "out", true)
+		says(r, "one", "safe", false)
+		third := s.recovered(s.words, 0)
+		defer third.stop()
+		if _, err := third.tree.Find(t.Context(), "dir/here"); err == nil {
+			t.Error("the words bring it back")
+		}
+		s.write(d, "four", "five", "six")
+		says(d, "here", "safe", false)
+		<-time.After(15 * time.Minute)
+		says(r, "one", "out", true)
+	})
+}

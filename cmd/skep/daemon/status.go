@@ -109,6 +109,9 @@ func (d *drive) othersStatus(s *control.Status) {
 	if back := d.setBack.Load(); back != nil {
 		s.SetBack = back.Error()
 	}
+	if err := d.overtaken(); err != nil {
+		s.Overtaken = err.Error()
+	}
 	var others *othersError
 	if o := d.outlook.Load(); o != nil && errors.As(o.err, &others) {
 		s.Others = others.Error()

@@ -42,6 +42,9 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (struct{}, error) {
 			err = fmt.Errorf("the content is out, but the recovery record is not: the words would not bring it back yet: %w", err)
 		}
 	}
+	if err == nil {
+		err = d.drive.overtaken()
+	}
 	d.repair.Refresh()
 	return struct{}{}, err
 }
