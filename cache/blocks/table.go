@@ -32,7 +32,8 @@ func (t *Table) Get(h link.Hash) (Block, bool, error) {
 }
 
 // Find returns the block with a tag that a commit may refer to again: one that
-// something refers to, or that was stored since the newest commit.
+// something refers to, or that was stored since the newest commit; while
+// references are counted anew, one, too, that nothing is known to refer to yet.
 func (t *Table) Find(tag block.Tag) (link.Link, bool, error) {
 	h, ok, err := t.st.Get(tagKey(tag))
 	if !ok || err != nil || len(h) != 32 {
@@ -52,7 +53,8 @@ func (t *Table) Find(tag block.Tag) (link.Link, bool, error) {
 
 // unreferenced reports whether a block that nothing refers to may be referred
 // to again: one that was stored since the newest commit, or, while references
-// are counted anew and so nothing is given up, any that has no children.
+// are counted anew and so nothing is given up here, any that has no children.
+// Whether another device gave it up before that, who asks has to find out.
 func (t *Table) unreferenced(b Block) (bool, error) {
 	_, fresh, err := t.st.Get(hashKey(tableOrphan, b.Link.Hash))
 	if fresh || err != nil || b.Link.Codec != link.Raw {

@@ -11,6 +11,7 @@ import (
 	"skep/cache/blocks"
 	"skep/cache/tree"
 	"skep/chunker/block"
+	"skep/chunker/blockindex"
 	"skep/chunker/commit"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -188,16 +189,40 @@ func (p *packer) fill(f *filling, entry int, s block.Sealed) {
 
 // find returns the block with this tag that may be referred to again. One in a
 // pack that is lost is stored anew: what referred to it before has it again then.
+// So is one that nothing is known to refer to, unless it is surely kept.
 func (e *Engine) find(tag block.Tag) (link.Link, bool, error) {
 	l, ok, err := e.table.Find(tag)
-	if err != nil || !ok || e.cfg.Lost == nil {
+	if err != nil || !ok {
 		return l, ok, err
 	}
 	b, ok, err := e.table.Get(l.Hash)
 	if err != nil || !ok || len(b.Places) == 0 {
 		return link.Link{}, false, err
 	}
-	return l, !e.cfg.Lost(b.Places[0].Group, b.Places[0].Number), nil
+	home := b.Places[0]
+	if e.cfg.Lost != nil && e.cfg.Lost(home.Group, home.Number) {
+		return link.Link{}, false, nil
+	}
+	if b.Refs > 0 {
+		return l, true, nil
+	}
+	kept, err := e.isKept(home)
+	return l, kept, err
+}
+
+// isKept reports whether a pack is there though nothing may need it: this device
+// made it, or enough holders said here that they have it. Another device may have
+// given up what it made after the commit that this one began with.
+func (e *Engine) isKept(at blockindex.Place) (bool, error) {
+	g, ok, err := e.table.Group(at.Group)
+	if !ok || err != nil {
+		return false, err
+	}
+	if g.Founder == e.self() {
+		return true, nil
+	}
+	p, ok, err := e.table.Pack(at.Group, at.Number)
+	return ok && p.Acked.Count() >= int(g.Coding.K), err
 }
 
 // failed returns why the commit cannot go on.

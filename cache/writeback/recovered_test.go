@@ -2,11 +2,13 @@ package writeback_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"skep/cache/blocks"
 	"skep/cache/disk"
@@ -205,4 +207,74 @@ func TestLostContentIsStoredAgain(t *testing.T) {
 	if st.Dirty || err != nil {
 		t.Error(err)
 	}
+}
+
+// The device before gave up a pack that its newest commit did not need any more. Who
+// recovered from that commit and writes the same content stores it again, though the
+// index of that commit still names it and references are not counted yet. What
+// holders said that they have is not stored twice.
+func TestWhatMayBeGivenUpIsStoredAgain(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := map[string]string{"quiet/": ""}
+	put := d.putting(want)
+	put("quiet/f", random(1, 1<<20))
+	d.sync()
+	quiet := swarm.Head().Commit // the directory is in a pack of metadata before it
+	gone := random(2, 1<<20)
+	d.put("gone", gone)
+	d.sync()
+	if err := d.tree.Unlink(ctx, tree.Root, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	full, _ := swarm.Bytes()
+	d.sync()
+	if left, _ := swarm.Bytes(); left > full-1<<20 {
+		t.Fatalf("%d of %d bytes were given up", full-left, full)
+	}
+
+	source := &partly{Swarm: swarm}
+	refuse := func(ref group.PackRef) bool { return ref.Group == quiet.Group && ref.Number < quiet.Number }
+	source.refuse.Store(&refuse)
+	r := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source, number: 1}
+	r.recover()
+	for end := time.Now().Add(time.Minute); r.engine.Progress().IndexUnread == ""; r.sync() {
+		if time.Now().After(end) {
+			t.Fatal("counting references does not end at what cannot be read")
+		}
+	}
+	stores := func(name string, content []byte) bool {
+		before := swarm.Stored()
+		r.putting(want)(name, content)
+		r.sync()
+		if counted, err := r.table.Counted(); err != nil || counted {
+			t.Fatalf("counted %v: %v", counted, err)
+		}
+		return swarm.Stored() > before+int64(len(content))
+	}
+	if !stores("back", gone) {
+		t.Error("what was given up was not stored again")
+	}
+	if stores("own", gone) {
+		t.Error("what this device made itself was stored twice")
+	}
+	err := r.table.Packs(func(p blocks.Pack) bool {
+		g, _, err := r.table.Group(p.Group)
+		if err != nil || g.Founder == group.PeerKey(r.key().Public().(ed25519.PublicKey)) {
+			return err == nil
+		}
+		err = r.table.UpdatePack(p.Group, p.Number, func(p *blocks.Pack) {
+			for i := range g.Coding.K {
+				p.Acked.Add(int(i))
+			}
+		})
+		return err == nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stores("copy", []byte(want["quiet/f"])) {
+		t.Error("what holders said that they have was stored again")
+	}
+	check(t, r.committed(), want)
 }
