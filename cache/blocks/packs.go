@@ -84,9 +84,14 @@ func (c *change) store(p Pack, s Stored) error {
 }
 
 func memberKey(p blockindex.Place, h link.Hash) []byte {
-	k := packKey(p.Group, p.Number)
+	return append(membersOf(p.Group, p.Number), h[:]...)
+}
+
+// membersOf is what the keys of all blocks of a pack begin with.
+func membersOf(id group.ID, n uint16) []byte {
+	k := packKey(id, n)
 	k[0] = tableMember
-	return append(k, h[:]...)
+	return k
 }
 
 // Pack returns the account of a pack.
@@ -135,8 +140,7 @@ func (t *Table) UpdatePack(id group.ID, n uint16, fn func(*Pack)) error {
 
 // Members returns the blocks that lie in a pack.
 func (t *Table) Members(id group.ID, n uint16) ([]Block, error) {
-	start := memberKey(blockindex.Place{Group: id, Number: n}, link.Hash{})
-	start = start[:1+32+2]
+	start := membersOf(id, n)
 	var hashes []link.Hash
 	err := t.st.Scan(start, state.PrefixEnd(start), func(k, _ []byte) bool {
 		hashes = append(hashes, link.Hash(k[len(k)-32:]))

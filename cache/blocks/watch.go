@@ -2,10 +2,12 @@ package blocks
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"skep/cache/state"
 	"skep/chunker/blockindex"
 	"skep/chunker/group"
+	"skep/chunker/link"
 )
 
 // tableWatch lists the packs that something may have to be done about: group,
@@ -112,17 +114,14 @@ func (t *Table) Idle() (map[group.ID]group.Bitmap, error) {
 }
 
 // hasOrphans reports whether blocks of a pack are stored and not referred to yet.
-func (t *Table) hasOrphans(w Watched) (bool, error) {
-	members, err := t.Members(w.Group.ID, w.Number)
-	if err != nil {
-		return false, err
-	}
-	for _, m := range members {
-		if _, orphan, err := t.st.Get(hashKey(tableOrphan, m.Link.Hash)); orphan || err != nil {
-			return orphan, err
-		}
-	}
-	return false, nil
+func (t *Table) hasOrphans(w Watched) (found bool, err error) {
+	var bad error
+	start := membersOf(w.Group.ID, w.Number)
+	err = t.st.Scan(start, state.PrefixEnd(start), func(k, _ []byte) bool {
+		_, found, bad = t.st.Get(hashKey(tableOrphan, link.Hash(k[len(k)-32:])))
+		return !found && bad == nil
+	})
+	return found, errors.Join(err, bad)
 }
 
 // Unwatch says that nothing has to be done about some packs now. One that came to

@@ -78,7 +78,10 @@ type Group struct {
 	Class  erasure.Class
 	Coding erasure.Coding
 	Wanted group.Bitmap // packs that are out and not dead
-	Local  group.Bitmap // packs that this device can build without asking anybody
+	// Idle are those of the wanted packs of which nothing is needed any more. They
+	// are kept as long as they are there, and nobody misses them.
+	Idle  group.Bitmap
+	Local group.Bitmap // packs that this device can build without asking anybody
 	// Unknown are packs of which the account does not know where their shards
 	// are, as on a device that has just been recovered: until a holder was asked,
 	// they are presumed to be with it.

@@ -400,6 +400,27 @@ func TestLostUnlessAtHand(t *testing.T) {
 	}
 }
 
+// A pack of which nothing is needed is missed by nobody when it is lost, until
+// something of it is needed.
+func TestIdlePacksAreNotMissed(t *testing.T) {
+	b := newBench(t, 4, 7, 3, func(_ *Config, g *Group) {
+		g.Idle = packs(2)
+		for i := range g.Slots[3:] {
+			g.Slots[3+i].Held = group.Bitmap{}
+		}
+	})
+	lost := b.LostPacks(b.now)[testGroup]
+	if r := b.Report(b.now); r.Packs != 1 || r.Lost != 1 || r.Missing != 4 || lost != packs(3).Without(packs(2)) {
+		t.Errorf("%+v, %d packs are lost", r, lost.Count())
+	}
+	g, _ := b.Group(testGroup)
+	g.Idle = group.Bitmap{}
+	b.SetGroup(g, b.now)
+	if lost := b.LostPacks(b.now)[testGroup]; lost != packs(3) || b.Report(b.now).Lost != 3 {
+		t.Errorf("%d packs are lost when all are needed", lost.Count())
+	}
+}
+
 func TestNearestHolderRepairsForAnAbsentOwner(t *testing.T) {
 	for self := 1; self <= 7; self++ {
 		b := newBench(t, 4, 7, 3, func(c *Config, g *Group) { c.Self, g.Owned = key(self), false })

@@ -86,7 +86,7 @@ func (g *keptGroup) healthOf(shards int, n uint16) Health {
 
 // Report is the sum of everything, for status.
 type Report struct {
-	Packs   int // wanted
+	Packs   int // wanted, and not idle
 	Healthy int
 	Injured int
 	Lost    int
@@ -110,7 +110,7 @@ func (s *State) Report(now time.Time) Report {
 	for _, id := range s.groupOrder {
 		g := s.groups[id]
 		s.recount(g, now)
-		each(g.Wanted, func(n uint16) { r.add(g.pack(n), int(g.Coding.N)) })
+		each(g.missed(), func(n uint16) { r.add(g.pack(n), int(g.Coding.N)) })
 		for i, k := range g.kept {
 			if g.holderState(i) != peers.Dead && !k.stated.IsZero() && (r.AsOf.IsZero() || k.stated.Before(r.AsOf)) {
 				r.AsOf = k.stated
@@ -125,14 +125,14 @@ func (s *State) Report(now time.Time) Report {
 	return r
 }
 
-// LostPacks returns the packs that are Lost, by group.
+// LostPacks returns the packs that are Lost and not idle, by group.
 func (s *State) LostPacks(now time.Time) map[group.ID]group.Bitmap {
 	out := map[group.ID]group.Bitmap{}
 	for _, id := range s.groupOrder {
 		g := s.groups[id]
 		s.recount(g, now)
 		var lost group.Bitmap
-		each(g.Wanted, func(n uint16) {
+		each(g.missed(), func(n uint16) {
 			if g.healthOf(int(g.live[n]), n) == Lost {
 				lost.Add(n)
 			}
@@ -143,6 +143,9 @@ func (s *State) LostPacks(now time.Time) map[group.ID]group.Bitmap {
 	}
 	return out
 }
+
+// missed are the packs that somebody would miss.
+func (g *keptGroup) missed() group.Bitmap { return g.Wanted.Without(g.Idle) }
 
 func (r *Report) add(p PackHealth, n int) {
 	r.Packs++

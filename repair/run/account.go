@@ -14,6 +14,7 @@ import (
 type Group struct {
 	group.Group
 	Wanted group.Bitmap   // packs that are out and not dead
+	Idle   group.Bitmap   // of these, those of which nothing is needed any more
 	Held   []group.Bitmap // by slot: packs whose shards its holder acknowledged
 	Local  group.Bitmap   // packs that can be built from what is kept here
 	// Unknown are packs of which nobody has said yet where their shards lie.
@@ -133,13 +134,13 @@ func (g Group) valid() bool {
 
 // equal reports whether the state would see no difference.
 func (g Group) equal(o Group) bool {
-	return g.Class == o.Class && g.Coding == o.Coding && g.Wanted == o.Wanted && g.Local == o.Local &&
+	return g.Class == o.Class && g.Coding == o.Coding && g.Wanted == o.Wanted && g.Idle == o.Idle && g.Local == o.Local &&
 		slices.Equal(g.Slots, o.Slots) && slices.Equal(g.Held, o.Held) && slices.Equal(g.Former, o.Former)
 }
 
 // health is the group as the state takes it.
 func (g Group) health() health.Group {
-	out := health.Group{ID: g.ID, Class: g.Class, Coding: g.Coding, Wanted: g.Wanted, Local: g.Local, Unknown: g.Unknown, Owned: true,
+	out := health.Group{ID: g.ID, Class: g.Class, Coding: g.Coding, Wanted: g.Wanted, Idle: g.Idle, Local: g.Local, Unknown: g.Unknown, Owned: true,
 		Former: g.Former, Slots: make([]health.Slot, len(g.Slots))}
 	for i, p := range g.Slots {
 		out.Slots[i] = health.Slot{Holder: p, Held: g.Held[i]}

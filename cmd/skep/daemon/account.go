@@ -21,10 +21,14 @@ func (a account) Groups() ([]run.Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	idle, err := a.d.table.Idle()
+	if err != nil {
+		return nil, err
+	}
 	views := make(map[group.ID]*run.Group, len(all))
 	out := make([]run.Group, len(all))
 	for i, g := range all {
-		out[i] = run.Group{Group: g, Held: make([]group.Bitmap, len(g.Slots))}
+		out[i] = run.Group{Group: g, Idle: idle[g.ID], Held: make([]group.Bitmap, len(g.Slots))}
 		views[g.ID] = &out[i]
 	}
 	err = a.d.table.Packs(func(p blocks.Pack) bool {

@@ -9,6 +9,8 @@ import (
 	"skep/cache/state"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
+	"skep/chunker/link"
+	"skep/chunker/pack"
 )
 
 // newTable is an account of blocks with one group of two of three.
@@ -61,6 +63,44 @@ func TestAckedSaysNothingOfOtherPacks(t *testing.T) {
 			}
 		}
 	}
+}
+
+// On a device that was recovered, packs of which nothing is needed are idle once
+// references are counted, and not before; what no commit refers to yet is not.
+func TestIdlePacksOfTheAccount(t *testing.T) {
+	table, g := newTable(t)
+	packs, err := packfiles.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := account{&drive{table: table, packs: packs}}
+	check := func(want ...uint16) {
+		t.Helper()
+		all, err := a.Groups()
+		if err != nil || len(all) != 1 || all[0].Wanted.Count() != 2 {
+			t.Fatal(all, err)
+		}
+		var idle group.Bitmap
+		for _, n := range want {
+			idle.Add(n)
+		}
+		if all[0].Idle != idle {
+			t.Errorf("%d packs are idle, want %d", all[0].Idle.Count(), want)
+		}
+	}
+	if err := table.BeginRecount(nil); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if more, err := table.RecountStep(1, nil); err != nil || more {
+		t.Fatal(more, err)
+	}
+	check(0, 1)
+	fresh := blocks.Stored{Entry: pack.Entry{Link: link.Link{Codec: link.Raw, Hash: link.Hash{1}}, Length: 1}}
+	if err := table.AddPack(blocks.Pack{Group: g.ID, Number: 1}, []blocks.Stored{fresh}); err != nil {
+		t.Fatal(err)
+	}
+	check(0)
 }
 
 // Who lost a slot is known as a former holder until it was released; of a group that
