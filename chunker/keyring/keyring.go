@@ -114,6 +114,7 @@ type Keyring struct {
 	Devices  []Certificate // of the devices that may write
 	Received []Received
 	Old      []OldRoot // oldest first
+	Taken    []uint32  // prefixes of devices that are not named any more, in order
 }
 
 // Drive returns the drive of this id, the member's own or a received one.
@@ -144,12 +145,6 @@ func (k Keyring) WithDrive(d Drive) Keyring {
 	return k
 }
 
-// WithDevice returns k with a device's certificate added.
-func (k Keyring) WithDevice(c Certificate) Keyring {
-	k.Devices = append(slices.Clip(k.Devices), c)
-	return k
-}
-
 // Known returns the devices whose certificates the member key of root signed,
 // in the order of the keyring. Certificates that do not verify are left out.
 func (k Keyring) Known(root secret.Key) []Device {
@@ -163,25 +158,35 @@ func (k Keyring) Known(root secret.Key) []Device {
 	return out
 }
 
-// FreePrefix returns a random device prefix that no certificate of the keyring
-// has, whoever signed it. Random, so that two devices that are added at the
-// same time do not both take the next one.
+// FreePrefix returns a random device prefix that no device of the keyring has or
+// had, whoever certified it. Random, so that two devices that are added at the
+// same time do not both take the next one. Of prefixes that were taken, the smallest
+// are forgotten at length: none is given then that is smaller than those known.
 func (k Keyring) FreePrefix() uint32 {
-	taken := map[uint32]bool{0: true}
+	taken, least := map[uint32]bool{0: true}, uint32(0)
+	for _, p := range k.Taken {
+		taken[p] = true
+	}
+	if len(k.Taken) >= MaxTaken {
+		least = k.Taken[0]
+	}
 	for _, c := range k.Devices {
 		if d, err := c.parse(); err == nil {
 			taken[d.Prefix] = true
 		}
 	}
-	for {
+	for tries := 0; ; tries++ {
 		var b [4]byte
 		_, _ = rand.Read(b[:])
 		p := (uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2])) & MaxPrefix
-		if !taken[p] {
+		if !taken[p] && (p > least || tries > mostTries) {
 			return p
 		}
 	}
 }
+
+// mostTries is how often a prefix is drawn that is larger than all that are forgotten.
+const mostTries = 1 << 16
 
 // GroupKey returns the private key of the group with this id and nonce, which
 // descends from root or from one of the roots before it. It reports false for
@@ -213,13 +218,16 @@ func (k Keyring) Renew(old, root secret.Key, remain []group.PeerKey, now int64) 
 		Number:   1,
 		Received: slices.Clone(k.Received),
 		Old:      append(slices.Clone(k.Old), OldRoot{Root: old, Replaced: now}),
+		Taken:    slices.Clone(k.Taken),
 	}
 	for _, d := range k.Drives {
 		next.Drives = append(next.Drives, d.NextEpoch())
 	}
 	for _, d := range k.Known(old) {
 		if slices.Contains(remain, d.Key) {
-			next.Devices = append(next.Devices, Certify(root, d))
+			next = next.WithDevice(Certify(root, d))
+		} else {
+			next.Taken = joinTaken(next.Taken, []uint32{d.Prefix})
 		}
 	}
 	return next
@@ -228,11 +236,11 @@ func (k Keyring) Renew(old, root secret.Key, remain []group.PeerKey, now int64) 
 // Merge joins two keyrings of one root that were changed at the same time
 // under one number: the result has every drive, epoch, certificate, received
 // secret and old root of both, in an order that does not depend on which came
-// first. Where both name a drive differently, the greater name wins.
+// first; of the certificates, the last MaxDevices. Where both name a drive differently, the greater name wins.
 func Merge(a, b Keyring) Keyring {
 	m := Keyring{Version: keyringVersion, Number: max(a.Number, b.Number)}
 	m.Drives = union(a.Drives, b.Drives, func(d Drive) string { return string(d.ID[:]) }, mergeDrive)
-	m.Devices = union(a.Devices, b.Devices, func(c Certificate) string { return string(c) }, first)
+	m.Devices, m.Taken = mergeDevices(a, b)
 	m.Received = union(a.Received, b.Received,
 		func(r Received) string { return string(r.From[:]) + string(r.Drive.ID[:]) },
 		func(x, y Received) Received { return Received{From: x.From, Drive: mergeDrive(x.Drive, y.Drive)} })
@@ -296,6 +304,9 @@ func union[T any](a, b []T, key func(T) string, join func(a, b T) T) []T {
 func (k Keyring) valid() error {
 	if k.Number == 0 {
 		return fmt.Errorf("%w: it has no number", ErrInvalid)
+	}
+	if !slices.IsSorted(k.Taken) {
+		return fmt.Errorf("%w: prefixes out of order", ErrInvalid)
 	}
 	seen := map[DriveID]bool{}
 	for _, d := range k.Drives {

@@ -48,6 +48,7 @@ func sample(root secret.Key) Keyring {
 		Devices:  []Certificate{Certify(root, device(1, 1)), Certify(root, device(2, 70_000))},
 		Received: []Received{{From: peer(5), Drive: theirs}},
 		Old:      []OldRoot{{Root: key(0x31), Replaced: 1_700_000_000}},
+		Taken:    []uint32{5, 1 << 20},
 	}
 }
 

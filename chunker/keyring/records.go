@@ -102,7 +102,7 @@ func SealKeyring(root secret.Key, k Keyring, until int64) ([][]byte, error) {
 	}
 	out, err := sealAll(KeyringSlots(root), k.Number, until, b)
 	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
+		return nil, fmt.Errorf("keyring of %d drives and %d devices: %w", len(k.Drives)+len(k.Received), len(k.Devices), err)
 	}
 	return out, nil
 }

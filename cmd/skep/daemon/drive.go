@@ -36,6 +36,7 @@ type drive struct {
 	ring    keyring.Keyring        // as it was known when the drive was opened
 	began   map[group.PeerKey]bool // devices that this one knew of when it began
 	epoch   keyring.Epoch
+	prefix  uint32 // of the inode numbers that this device gives
 	net     *network
 	sink    *sink
 	st      *state.Store
@@ -77,7 +78,7 @@ func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log 
 }
 
 func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (_ *drive, err error) {
-	d := &drive{keys: keys, net: n, home: h, log: log, sink: &sink{n: n}, publishing: semaphore.NewWeighted(1), announced: make(chan struct{}), lookEvery: lookEvery(s)}
+	d := &drive{keys: keys, prefix: s.Prefix, net: n, home: h, log: log, sink: &sink{n: n}, publishing: semaphore.NewWeighted(1), announced: make(chan struct{}), lookEvery: lookEvery(s)}
 	defer func() {
 		if err != nil {
 			d.close()

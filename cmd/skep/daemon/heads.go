@@ -38,9 +38,10 @@ func (n *network) findHead(ctx context.Context, f *foundDrive) error {
 }
 
 func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
-	f.empty, f.few = true, true
+	f.empty, f.few, f.unheard = true, true, false
 	var last error
 	for _, found := range n.readHeads(ctx, f) {
+		f.unheard = f.unheard || errors.Is(found.err, errUnheard)
 		switch h := found.head; {
 		case found.err != nil:
 			if !errors.Is(found.err, keyring.ErrAbsent) && !errors.Is(found.err, errUnheard) {

@@ -59,8 +59,19 @@ func newTables(h home.Dir) error {
 }
 
 func certify(keys keyring.Local, prefix uint32) keyring.Certificate {
+	return certifyAt(keys, prefix, time.Now().Unix())
+}
+
+func certifyAt(keys keyring.Local, prefix uint32, created int64) keyring.Certificate {
 	name, _ := os.Hostname() // a name for people; it may be empty
-	return keyring.Certify(keys.Root, keyring.Device{Key: deviceKey(keys), Prefix: prefix, Name: name, Created: time.Now().Unix()})
+	return keyring.Certify(keys.Root, keyring.Device{Key: deviceKey(keys), Prefix: prefix, Name: name, Created: created})
+}
+
+// withOwn returns the next keyring, with this device put into it.
+func withOwn(ring keyring.Keyring, keys keyring.Local, prefix uint32) keyring.Keyring {
+	ring = ring.WithDevice(certifyAt(keys, prefix, ring.NextCreated(time.Now().Unix())))
+	ring.Number++
+	return ring
 }
 
 // createDrive writes the files of a home with a drive. ring is the keyring with which

@@ -185,14 +185,16 @@ func follows(newest *commit.Commit, h commit.Head) bool {
 func (d *drive) lookForRing(ctx context.Context) (keyring.Keyring, error) {
 	known := *d.shared.Load()
 	ring, heard, err := d.net.readRing(ctx, d.keys.Root, known.Number)
-	switch lost := errors.Is(err, keyring.ErrAbsent) || errors.Is(err, keyring.ErrStale); {
+	lost := errors.Is(err, keyring.ErrAbsent) || errors.Is(err, keyring.ErrStale)
+	lacks := func() bool { return lost || !ring.Has(known) || !ring.Names(d.keys.Root, d.net.self) }
+	switch {
 	case !heard:
 		return ring, fmt.Errorf("the keyring: %w", errUnheard)
 	case err != nil && !lost:
 		return ring, err
-	case (lost || !ring.Has(known)) && d.recoveryOut.Swap(false):
+	case lacks() && d.recoveryOut.Swap(false):
 		return ring, errors.Join(errUnnamed, d.publishRecovery(ctx))
-	case lost || !ring.Has(known): // it is being brought to them
+	case lacks(): // it is being brought to them
 		return ring, errUnnamed
 	case ring.Number > known.Number:
 		return ring, d.publishRecovery(ctx)

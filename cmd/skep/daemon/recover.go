@@ -62,8 +62,10 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 	keys.Root = found.root
 	prefix := found.ring.FreePrefix()
 	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), prefix
-	ring := found.ring.WithDevice(certify(keys, prefix))
-	ring.Number++
+	if err := n.keepNewest(ctx, &found); err != nil {
+		return Recovered{}, err
+	}
+	ring := withOwn(found.ring, keys, prefix)
 	rec, err := n.announce(ctx, found.root, ring)
 	if err != nil {
 		return Recovered{}, err
@@ -79,6 +81,24 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 		return Recovered{}, err
 	}
 	return Recovered{Empty: found.empty, Few: found.few}, createDrive(n.home, s, keys, ring, rec, passphrase)
+}
+
+// keepNewest has the device of the newest head stay in the keyring, if another one has to
+// give way to the new device: only devices in the keyring are asked for their heads.
+func (n *network) keepNewest(ctx context.Context, f *foundDrive) error {
+	if !f.ring.Full() {
+		return nil
+	}
+	if err := n.findHead(ctx, f); err != nil {
+		return err
+	}
+	if f.empty && f.unheard {
+		return fmt.Errorf("the drive has as many devices as there is room for, and nothing is found of any of them: when more peers are there, try again (%w)", errUnheard)
+	}
+	if !f.empty {
+		f.ring = f.ring.Certified(f.root, f.head.Device, f.ring.NextCreated(time.Now().Unix()))
+	}
+	return nil
 }
 
 // announce makes a new device known, before it looks for the commit that it begins
@@ -103,6 +123,7 @@ type foundDrive struct {
 	head     commit.Head
 	empty    bool // nothing was ever published
 	few      bool // few copies of the head were found
+	unheard  bool // there are devices of which it is not known whether they have a head
 }
 
 // findDrive follows words → recovery record → root secret → keyring.

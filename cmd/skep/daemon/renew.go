@@ -64,6 +64,9 @@ func (d *drive) publishRecovery(ctx context.Context) error {
 		return err
 	}
 	ring, err := d.net.shareRing(ctx, d.keys.Root, *d.shared.Load())
+	if err == nil && !ring.Names(d.keys.Root, d.net.self) { // it has given way to newer ones, and is there all the same
+		ring, err = d.net.shareRing(ctx, d.keys.Root, withOwn(ring, d.keys, d.prefix))
+	}
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func resting(t *testing.T) (*drive, words.Entropy) {
 	keys := keyring.Local{Device: secret.New(), Root: secret.New()}
 	gone := keyring.Local{Device: secret.New(), Root: keys.Root}
 	own := keyring.NewDrive("drive")
-	d := &drive{id: own.ID, keys: keys, epoch: own.Newest(), home: home.Dir(t.TempDir()), log: discard(), publishing: semaphore.NewWeighted(1), announced: make(chan struct{}),
+	d := &drive{id: own.ID, keys: keys, prefix: 2, epoch: own.Newest(), home: home.Dir(t.TempDir()), log: discard(), publishing: semaphore.NewWeighted(1), announced: make(chan struct{}),
 		began: map[group.PeerKey]bool{deviceKey(gone): true, deviceKey(keys): true}}
 	d.setRing(keyring.Keyring{Number: 2}.WithDrive(own).WithDevice(certify(gone, 1)).WithDevice(certify(keys, 2)))
 	var err error

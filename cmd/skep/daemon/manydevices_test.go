@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"skep/chunker/group"
+	"skep/chunker/keyring"
+	"skep/chunker/secret"
+	"skep/chunker/words"
+)
+
+// recoveredAgain does what a recovery does with the keyring and the heads.
+func (d *drive) recoveredAgain(t *testing.T, entropy words.Entropy) (foundDrive, error) {
+	t.Helper()
+	f, err := d.net.findDrive(t.Context(), entropy)
+	if err != nil {
+		return f, err
+	}
+	keys := keyring.Local{Device: secret.New(), Root: f.root}
+	prefix := f.ring.FreePrefix()
+	if err := d.net.keepNewest(t.Context(), &f); err != nil {
+		return f, err
+	}
+	ring := withOwn(f.ring, keys, prefix)
+	if _, err := d.net.announce(t.Context(), f.root, ring); err != nil {
+		return f, err
+	}
+	_, err = sealRing(keys.Root, ring)
+	return f, errors.Join(err, d.net.findHead(t.Context(), &f))
+}
+
+// After a hundred recoveries that made no commit, the words bring back the commit that
+// there is; and the device that is still there comes back into the keyring.
+func TestManyRecoveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, entropy := resting(t)
+		if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 {
+			f, err := d.recoveredAgain(t, entropy)
+			if err != nil || f.empty || f.head.Number != 7 {
+				t.Fatalf("recovery %d: %v, head %d", i, err, f.head.Number)
+			}
+		}
+		named := func() (prefix uint32) {
+			f, err := d.net.findDrive(t.Context(), entropy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, dev := range f.ring.Known(d.keys.Root) {
+				if dev.Key == d.net.self {
+					prefix = dev.Prefix
+				}
+			}
+			return prefix
+		}
+		if named() != 0 {
+			t.Fatal("the keyring names all devices")
+		}
+		d.expect(t, "unsure", "it is not named")
+		if got := named(); got != 2 {
+			t.Errorf("the device that is there is in the keyring under prefix %d", got)
+		}
+		d.expect(t, "others", "it is named again")
+	})
+}
+
+// A new device that would have another one give way waits until it is known which one
+// made the newest commit.
+func TestFullKeyringWithKeepersAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, entropy := resting(t)
+		if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		for range keyring.MaxDevices - 2 {
+			if _, err := d.recoveredAgain(t, entropy); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		c, _ := d.commits()
+		d.loses(c.head.Device, 5)
+		if _, err := d.recoveredAgain(t, entropy); err != nil {
+			t.Errorf("nothing was ever out: %v", err)
+		}
+		f, err := d.net.findDrive(t.Context(), entropy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 6 {
+			d.keepers().away[group.PeerKey{byte(i + 1)}] = true
+		}
+		if err := d.net.keepNewest(t.Context(), &f); !errors.Is(err, errUnheard) {
+			t.Errorf("keepers are away: %v", err)
+		}
+	})
+}
