@@ -13,6 +13,7 @@ func TestRecoveredIsTold(t *testing.T) {
 	for says, found := range map[string]daemon.Recovered{
 		"It begins empty":                    {Empty: true, Few: true},
 		"what was saved last may be missing": {Few: true},
+		"keepers could not be told":          {Unknown: true},
 		"":                                   {},
 	} {
 		var out, errOut bytes.Buffer

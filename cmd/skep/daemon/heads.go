@@ -27,13 +27,18 @@ func (n *network) findHead(ctx context.Context, f *foundDrive) error {
 		if err != nil || !f.few || try == headTries || ctx.Err() != nil {
 			return err
 		}
-		select {
-		case <-time.After(headPause):
-		case <-ctx.Done():
-		}
-		if n.survey != nil {
-			n.survey.Round(ctx)
-		}
+		n.lookAgain(ctx)
+	}
+}
+
+// lookAgain looks around for peers that did not answer at once.
+func (n *network) lookAgain(ctx context.Context) {
+	select {
+	case <-time.After(headPause):
+	case <-ctx.Done():
+	}
+	if n.survey != nil {
+		n.survey.Round(ctx)
 	}
 }
 

@@ -32,7 +32,7 @@ func (d *drive) recoveredAgain(t *testing.T, entropy words.Entropy) (foundDrive,
 	return f, errors.Join(err, d.net.findHead(t.Context(), &f))
 }
 
-// After a hundred recoveries that made no commit, the words bring back the commit that
+// After many recoveries that made no commit, the words bring back the commit that
 // there is; and the device that is still there comes back into the keyring.
 func TestManyRecoveries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -40,7 +40,7 @@ func TestManyRecoveries(t *testing.T) {
 		if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 100 {
+		for i := range 2 * keyring.MaxDevices {
 			f, err := d.recoveredAgain(t, entropy)
 			if err != nil || f.empty || f.head.Number != 7 {
 				t.Fatalf("recovery %d: %v, head %d", i, err, f.head.Number)
@@ -97,6 +97,47 @@ func TestFullKeyringWithKeepersAway(t *testing.T) {
 		}
 		if err := d.net.keepNewest(t.Context(), &f); !errors.Is(err, errUnheard) {
 			t.Errorf("keepers are away: %v", err)
+		}
+	})
+}
+
+// Keepers that answer soon are told of a new device; of those that do not, it is said, and
+// no keyring is kept as if they had it.
+func TestAnnouncedPatiently(t *testing.T) {
+	for name, c := range map[string]struct {
+		after time.Duration
+		told  bool
+	}{"at once": {0, true}, "soon": {headPause + headPause/2, true}, "never": {time.Hour, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			d, _ := resting(t)
+			if err := d.publishRecovery(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			keys := keyring.Local{Device: secret.New(), Root: d.keys.Root}
+			ring := withOwn(*d.shared.Load(), keys, 5)
+			k, begin := d.keepers(), time.Now()
+			k.refuses = func() bool { return time.Since(begin) < c.after }
+			rec, err := d.net.announce(t.Context(), d.keys.Root, ring)
+			if err != nil || (rec.Keyring != nil) != c.told {
+				t.Errorf("keepers answer %s: %v, a keyring of %d bytes", name, err, len(rec.Keyring))
+			}
+			if found, _, err := d.net.readRing(t.Context(), d.keys.Root, 0); err != nil || found.Has(ring) != c.told {
+				t.Errorf("keepers answer %s: they have %d devices, %v", name, len(found.Devices), err)
+			}
+		})
+	}
+}
+
+// A keyring for which there is no room is not tried again, and its error is told.
+func TestAnnounceTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := resting(t)
+		ring := *d.shared.Load()
+		for range 200 {
+			ring = ring.WithDrive(keyring.NewDrive("one of too many"))
+		}
+		if _, err := d.net.announce(t.Context(), d.keys.Root, ring); !errors.Is(err, keyring.ErrTooLarge) {
+			t.Errorf("%v", err)
 		}
 	})
 }

@@ -28,6 +28,8 @@ type Recovered struct {
 	// Few says that few copies of its newest head were found: there may be a newer
 	// one, whose keepers are away.
 	Few bool
+	// Unknown says that the keyring with the new device is not with keepers yet.
+	Unknown bool
 }
 
 // Recover makes the home of a drive that its words bring back, as a new device.
@@ -80,7 +82,7 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 	if err := found.adopt(ctx, n.home, n); err != nil {
 		return Recovered{}, err
 	}
-	return Recovered{Empty: found.empty, Few: found.few}, createDrive(n.home, s, keys, ring, rec, passphrase)
+	return Recovered{Empty: found.empty, Few: found.few, Unknown: rec.Keyring == nil}, createDrive(n.home, s, keys, ring, rec, passphrase)
 }
 
 // keepNewest has the device of the newest head stay in the keyring, if another one has to
@@ -103,11 +105,18 @@ func (n *network) keepNewest(ctx context.Context, f *foundDrive) error {
 
 // announce makes a new device known, before it looks for the commit that it begins
 // with: whoever finds it there keeps what that needs, and whoever has not found it yet
-// had published what he gives up something for before. What keepers do not take now,
-// the daemon brings them.
+// had published what he gives up something for before. What keepers do not take, after
+// some tries, the daemon brings them: then no keyring is returned.
 func (n *network) announce(ctx context.Context, root secret.Key, ring keyring.Keyring) (recoveryRecords, error) {
 	shared, err := n.shareRing(ctx, root, ring)
-	if err != nil {
+	for try := 1; err != nil && try < headTries && !errors.Is(err, keyring.ErrTooLarge) && ctx.Err() == nil; try++ {
+		n.lookAgain(ctx)
+		shared, err = n.shareRing(ctx, root, shared)
+	}
+	switch {
+	case errors.Is(err, keyring.ErrTooLarge):
+		return recoveryRecords{}, err
+	case err != nil:
 		return recoveryRecords{}, ctx.Err()
 	}
 	sealed, err := sealRing(root, shared)

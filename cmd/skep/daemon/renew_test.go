@@ -36,8 +36,10 @@ type keepers struct {
 	hook func(word []byte) // before a record is put
 	puts int
 	slow time.Duration // before each answer
-	asks int           // under way
-	most int           // that were at once
+	// Whether records are not taken now; nil: they are.
+	refuses func() bool
+	asks    int // under way
+	most    int // that were at once
 }
 
 type keptRecord struct {
@@ -56,7 +58,7 @@ func (k *keepers) PutRecord(_ context.Context, p group.PeerKey, word []byte) err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.away[p] {
+	if k.away[p] || k.refuses != nil && k.refuses() {
 		return client.ErrUnreachable
 	}
 	k.puts++
