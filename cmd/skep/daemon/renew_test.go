@@ -177,7 +177,7 @@ func TestHeadsAreLookedForAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, entropy := resting(t)
 		own, _ := d.ring.Drive(d.id)
-		for n := range 38 {
+		for n := range keyring.MaxDevices - 2 {
 			if n < 5 {
 				own = own.NextEpoch()
 			}
@@ -194,7 +194,7 @@ func TestHeadsAreLookedForAtOnce(t *testing.T) {
 		if err != nil || found.empty || found.head.Number != 7 {
 			t.Fatalf("%v, head %d", err, found.head.Number)
 		}
-		const heads, slots, peers = 40, 5, 8
+		const heads, slots, peers = keyring.MaxDevices, 5, 8
 		rounds := (heads + headsAtOnce - 1) / headsAtOnce
 		if took := time.Since(begin); took != time.Duration(2+rounds)*time.Second { // after the two records
 			t.Errorf("%d heads took %v", heads, took)
