@@ -6,6 +6,7 @@ import (
 	"skep/cache/blocks"
 	"skep/cache/evict"
 	"skep/cache/readthrough"
+	"skep/cache/reseal"
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/block"
@@ -80,6 +81,7 @@ var running = []reflect.Type{
 	reflect.TypeFor[tree.File](),
 	reflect.TypeFor[tree.Cut](),
 	reflect.TypeFor[tree.CutFile](),
+	reflect.TypeFor[reseal.Drive](),
 	reflect.TypeFor[writeback.Engine](),
 	reflect.TypeFor[holder.Holder](),
 	reflect.TypeFor[run.Loop](),
