@@ -86,7 +86,8 @@ func (t *Table) Released(id group.ID, p group.PeerKey) error {
 }
 
 // movedKey is where a number stands if slots have other holders than the newest
-// commit's group table says; it is another one after each such change.
+// commit's group table says, or blocks that it needs another home than its index
+// says; it is another one after each such change.
 var movedKey = []byte("hmoved")
 
 // MoveSlot gives a slot of a group another holder. The one before is a former one
@@ -97,13 +98,28 @@ func (t *Table) MoveSlot(id group.ID, slot int, holder group.PeerKey) error {
 			return fmt.Errorf("group %v has no slot %d", id, slot)
 		}
 		g.Move(slot, holder)
-		b.Put(movedKey, binary.BigEndian.AppendUint64(nil, t.st.Seq()+1))
+		t.putMoved(b)
 		return nil
 	})
 }
 
-// Moved tells the moves of slots that the newest commit does not say, zero for
-// none.
+// MovesBlocks notes that blocks will be moved to other packs. No pack that they leave
+// may be given up before a commit tells.
+func (t *Table) MovesBlocks() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var b state.Batch
+	b.Freeing()
+	t.putMoved(&b)
+	_, err := t.st.Apply(&b)
+	return err
+}
+
+func (t *Table) putMoved(b *state.Batch) {
+	b.Put(movedKey, binary.BigEndian.AppendUint64(nil, t.st.Seq()+1))
+}
+
+// Moved tells the moves that the newest commit does not say, zero for none.
 func (t *Table) Moved() (uint64, error) {
 	b, ok, err := t.st.Get(movedKey)
 	if !ok || err != nil || len(b) != 8 {

@@ -42,11 +42,11 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if needed, err = e.foldFirst(ctx, cut, needed); err != nil {
+		return fmt.Errorf("folding: %w", err)
+	}
 	if !needed { // giving back may be unfinished
 		return e.afterwards(ctx, cut.Seq())
-	}
-	if err := e.foldSome(ctx); err != nil {
-		return fmt.Errorf("folding: %w", err)
 	}
 	w := newWork(ctx, e, cut)
 	err = e.make(ctx, w)

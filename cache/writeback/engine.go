@@ -101,7 +101,7 @@ type Engine struct {
 	carried    int64 // bytes that it said again when it was cut last
 	// When what could not be read is tried again, to be given up.
 	retryUnread time.Time
-	// Packs that could not be read to be folded, and until when they rest.
+	// Packs that could not be folded, and until when they rest.
 	unfolded map[packID]time.Time
 	// Packs that are dead, and since when the commit is out that let them die, until
 	// it is known that nobody else may need them.

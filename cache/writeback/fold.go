@@ -2,33 +2,105 @@ package writeback
 
 import (
 	"context"
+	"slices"
 
 	"skep/cache/blocks"
+	"skep/cache/tree"
 	"skep/chunker/block"
 	"skep/chunker/group"
 )
 
-// foldSome moves the live blocks of mostly dead packs, and of small ones where
-// many have gathered, into new packs. The old ones die with the next commit
+// foldWorth is from how many bytes on that folding would give back it is worth a
+// commit by itself, which takes some room, too.
+const foldWorth = 4 << 20
+
+// foldFirst folds what a commit takes along, or what is worth one by itself, and
+// reports whether a commit is needed.
+func (e *Engine) foldFirst(ctx context.Context, cut *tree.Cut, needed bool) (bool, error) {
+	if needed {
+		return true, e.foldSome(ctx, group.Content, group.Metadata)
+	}
+	if e.pace.isHurried() { // all is out that somebody waits for
+		e.foldLater()
+		return false, nil
+	}
+	if pays, err := e.foldingPays(); err != nil || !pays {
+		return false, err
+	}
+	if err := e.foldSome(ctx, group.Content); err != nil {
+		return false, err
+	}
+	return e.isNeeded(cut)
+}
+
+// foldingPays reports whether enough is to be had by folding for a commit of its own.
+// Only packs of content count, and are folded for it: such a commit leaves none that is
+// mostly dead, while each leaves some of metadata. So the drive comes to rest.
+func (e *Engine) foldingPays() (bool, error) {
+	if may, err := e.mayFold(); err != nil || !may {
+		return false, err
+	}
+	watched, err := e.table.Watched()
+	if err != nil {
+		return false, err
+	}
+	var dead uint64
+	for _, w := range watched {
+		if p := w.Pack; p != nil && w.Group.Kind == group.Content && p.Live > 0 && p.MostlyDead() && !e.rests(*p) {
+			dead += p.Total - p.Live
+		}
+	}
+	return dead >= foldWorth, nil
+}
+
+// mayFold reports whether it is known what is needed, by anybody.
+func (e *Engine) mayFold() (bool, error) {
+	counted, err := e.table.Counted()
+	return counted && e.aloneLately(), err
+}
+
+// foldSome moves the live blocks of mostly dead packs of some kinds, and of small
+// ones where many have gathered, into new packs. The old ones die with the next commit
 // that is published.
-func (e *Engine) foldSome(ctx context.Context) error {
-	if counted, err := e.table.Counted(); err != nil || !counted || !e.aloneLately() {
+func (e *Engine) foldSome(ctx context.Context, kinds ...group.Kind) error {
+	if may, err := e.mayFold(); err != nil || !may {
 		return err
 	}
-	chosen, err := e.chooseFolds()
+	chosen, err := e.chooseFolds(kinds)
 	if err != nil || len(chosen) == 0 {
 		return err
 	}
-	p := newPacker(ctx, e)
-	for unread := 0; unread < mostUnread && len(chosen) > 0; chosen = chosen[1:] {
-		pk := chosen[0]
+	p, unread := newPacker(ctx, e), 0
+	for _, pk := range chosen {
+		if unread >= mostUnread {
+			break
+		}
 		if err := e.fold(ctx, p, pk); err != nil {
 			e.cfg.Log.Info("a pack is folded another time", "group", pk.Group, "number", pk.Number, "err", err)
-			e.unfolded[packID{pk.Group, pk.Number}] = e.now().Add(unreadRest)
+			e.rest(pk)
 			unread++
 		}
 	}
-	return p.flush()
+	err = p.flush()
+	if err != nil { // the commit is tried again soon, and is not to read all this each time
+		for _, pk := range chosen {
+			e.rest(pk)
+		}
+	}
+	return err
+}
+
+func (e *Engine) rest(p blocks.Pack) {
+	e.unfolded[packID{p.Group, p.Number}] = e.now().Add(unreadRest)
+}
+
+// movesBlocks sees to it that a commit comes before the packs that blocks leave are
+// given up, even if this run ends before.
+func (e *Engine) movesBlocks() error {
+	if moved, err := e.table.Moved(); err != nil || moved != 0 {
+		return err
+	}
+	return e.table.MovesBlocks()
 }
 
 type packID struct {
@@ -36,7 +108,7 @@ type packID struct {
 	number uint16
 }
 
-// rests reports whether a pack could not be read a short time ago.
+// rests reports whether a pack could not be folded a short time ago.
 func (e *Engine) rests(p blocks.Pack) bool {
 	id := packID{p.Group, p.Number}
 	until, ok := e.unfolded[id]
@@ -48,7 +120,7 @@ func (e *Engine) rests(p blocks.Pack) bool {
 }
 
 // chooseFolds picks the packs to fold, within the budget.
-func (e *Engine) chooseFolds() ([]blocks.Pack, error) {
+func (e *Engine) chooseFolds(kinds []group.Kind) ([]blocks.Pack, error) {
 	watched, err := e.table.Watched()
 	if err != nil {
 		return nil, err
@@ -64,7 +136,7 @@ func (e *Engine) chooseFolds() ([]blocks.Pack, error) {
 	}
 	for _, w := range watched {
 		switch k := (groupKind{w.Group.Class, w.Group.Kind}); {
-		case w.Pack == nil || w.Pack.Live == 0 || e.rests(*w.Pack):
+		case w.Pack == nil || w.Pack.Live == 0 || !slices.Contains(kinds, w.Group.Kind) || e.rests(*w.Pack):
 		case w.Pack.MostlyDead():
 			take(*w.Pack)
 		case e.isSmall(w.Group):
@@ -97,6 +169,9 @@ func (e *Engine) fold(ctx context.Context, p *packer, pk blocks.Pack) error {
 			continue
 		}
 		ct, err := e.reader.Ciphertext(ctx, m.Link)
+		if err == nil {
+			err = e.movesBlocks()
+		}
 		if err != nil {
 			return err
 		}

@@ -62,6 +62,13 @@ func (p *pace) change(f func()) {
 	}
 }
 
+// isHurried reports whether anybody waits.
+func (p *pace) isHurried() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting > 0 || p.urged
+}
+
 func (p *pace) hurried() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

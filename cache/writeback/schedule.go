@@ -200,8 +200,12 @@ func (e *Engine) lookForChanges(s *schedule) {
 func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 	e.dirty.take() // what was told until now is in the cut
 	s.look.at = time.Time{}
+	before := e.turned()
 	err := e.commit(ctx)
 	s.committed(e.now(), err)
+	if err == nil && e.turned() != before {
+		e.foldLater()
+	}
 	if counted, cerr := e.table.Counted(); cerr == nil && !counted {
 		s.counting = true // a commit may have found something that was not counted
 	}
@@ -212,6 +216,25 @@ func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 		}
 	}
 	return err
+}
+
+// foldLater has another commit follow, when nobody waits, if there are mostly dead
+// packs that are worth one.
+func (e *Engine) foldLater() {
+	pays, err := e.foldingPays()
+	if err != nil {
+		e.cfg.Log.Warn("some space is given back with another commit", "err", err)
+	}
+	if pays {
+		e.Changed()
+	}
+}
+
+// turned is how many commits this run published.
+func (e *Engine) turned() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.turns
 }
 
 func (e *Engine) countSome(ctx context.Context, s *schedule) {
