@@ -363,7 +363,11 @@ func TestDamagedContent(t *testing.T) {
 	check(t, source, d.Path("tree"))
 	d.Stop(t)
 
-	p := swarm.Peers[0]
+	holders := slices.DeleteFunc(slices.Clone(swarm.Peers), func(p *harness.Peer) bool { return len(p.Shards(t)) == 0 })
+	if len(holders) == 0 {
+		t.Fatal("nobody has a shard")
+	}
+	p := holders[0]
 	p.Kill()
 	shards := matching(t, p.Home, "hosted/groups/*/*")
 	for _, f := range shards {
