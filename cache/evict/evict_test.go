@@ -512,9 +512,6 @@ func (f takenFile) WriteAt(p []byte, off int64) (int, error) {
 // out has made room, also where a quota keeps the disk from saying that it is full;
 // and is refused when nothing can go.
 func TestOthersFillTheDisk(t *testing.T) {
-	if os.Getenv("SKEP_SOAK") == "" {
-		t.Skip("it fails now and then: what is measured of the disk and of the content is not of one moment")
-	}
 	for _, quota := range []bool{false, true} {
 		t.Run(fmt.Sprint("quota ", quota), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { testOthersFillTheDisk(t, quota) })

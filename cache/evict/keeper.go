@@ -46,6 +46,8 @@ type Uplink struct {
 const (
 	// every is how often it looks after the use of the disk when nobody asks.
 	every = time.Second
+	// wakeEvery is how often writers are told that there is room though nothing moved.
+	wakeEvery = 100 * time.Millisecond
 	// usualPatience is how long a writer waits for room while nothing moves.
 	usualPatience = 15 * time.Second
 	// usualWrite is what a program writes at once, at most.
@@ -67,6 +69,7 @@ type Keeper struct {
 	small      hand
 	stuckUntil time.Time
 	backOff    time.Duration
+	woke       time.Time // when writers were told of room last, though nothing moved
 	seen       Uplink
 
 	mu      sync.Mutex    // guards all below
@@ -132,7 +135,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.cfg.Log.Warn("making room in the cache", "err", err)
 		}
 		k.urge()
-		if k.fits(usualWrite) && !k.refusing() {
+		// Who waits in vain asks at once for another look.
+		if now := k.cfg.Now(); now.Sub(k.woke) >= wakeEvery && k.fits(usualWrite) && !k.refusing() {
+			k.woke = now
 			k.wake(false)
 		}
 	}
@@ -147,11 +152,16 @@ func (k *Keeper) useWith(tables int64) space.Use {
 	return space.Use{Content: content + k.cfg.Tree.Small(), Unsynced: unsynced, Tables: tables}
 }
 
+// measure works the marks out anew. Content that comes or goes meanwhile is rather in
+// both, the content and what the disk has free, than in neither: for want of it a
+// writer would be refused for good.
 func (k *Keeper) measure() {
 	passed := k.cfg.Tree.CountPassed()
+	before := k.useWith(0)
 	tables, d := k.cfg.Measure()
 	tables = max(0, tables-k.cfg.Tree.Small()-k.dead.Load())
 	u := k.useWith(tables)
+	u.Content = max(u.Content, before.Content)
 	k.level.Store(&level{tables, passed, d, space.MarksOf(k.limit.Load(), u, d)})
 }
 

@@ -39,17 +39,17 @@ func (k *Keeper) Write(ctx context.Context, n int64) error {
 }
 
 // Again implements tree.Room. The disk is measured anew, as others have taken of it.
-// Where it refuses and says that it has room all the same, there is a quota: then as
-// much is let go of as it refuses.
+// Where it refuses and says that it has room all the same, twice in a row, there is a
+// quota: then as much is let go of as it refuses.
 func (k *Keeper) Again(ctx context.Context, n int64, try func() error) error {
 	k.join(n)
 	defer k.leave()
-	for again := false; ; again = true {
+	for refused := 0; ; refused++ {
 		k.measure()
 		if l := k.level.Load(); n > l.marks.Limit-l.tables {
 			return tree.ErrNoSpace
 		}
-		if again && k.fits(n) {
+		if refused > 1 && k.fits(n) {
 			k.owe(n)
 		}
 		for k.owes() || !k.fits(n) {
