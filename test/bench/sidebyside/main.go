@@ -77,7 +77,8 @@ func (c *config) wanted(w workload) bool {
 	return slices.ContainsFunc(workloads, func(other workload) bool { return other.needs == w.name && c.wanted(other) })
 }
 
-// measure measures everything and prints the page.
+// measure measures everything and prints the page; interrupted, it prints what
+// it has so far.
 func measure(c config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -118,12 +119,12 @@ func measure(c config) error {
 	}
 	t := newTable(columns)
 	for round := range c.rounds {
-		if err := oneRound(ctx, c, t, round); err != nil {
-			return err
+		if err = oneRound(ctx, c, t, round); err != nil {
+			break
 		}
 	}
-	t.print(os.Stdout)
-	return nil
+	t.print(os.Stdout) // what there is, when it was interrupted
+	return err
 }
 
 // prepare puts what all systems need onto the disk, where an ordinary user may
