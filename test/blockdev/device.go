@@ -6,50 +6,51 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
+	"sync"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
-// Device is a block device.
+// Device is a block device. What it lies on is served by a process of its own, which
+// takes all away when this one dies.
 type Device struct {
-	dir    string // of the file that the loop device lies on
-	file   *file
-	server *fuse.Server
-	loop   *os.File
+	dir  string // of the file that the loop device lies on
+	disk *process
+	loop *os.File
+	node uint64 // of the file
+
+	loaded Image // by the last Load
+
+	mu     sync.Mutex // guards events
+	events []Event    // since Load, as far as they were asked for
 }
 
 // New makes a device of a size, which is a multiple of 4 KiB and holds zeros.
-// The directory is for its own use, until Close. Devices of processes that were
-// killed go first, and all that is mounted beside their directories.
+// The directory is for its own use, until Close. Devices that nobody serves any more
+// go first, and all that is mounted beside their directories.
 func New(dir string, size int64) (*Device, error) {
 	if err := sweep(); err != nil {
 		return nil, err
 	}
-	d := &Device{dir: dir, file: newFile(size)}
-	var err error
-	d.server, err = fuse.NewServer(d.file, dir, &fuse.MountOptions{DirectMount: true, MaxWrite: 1 << 20, DisableSplice: true, FsName: name, Name: name})
+	disk, err := start()
 	if err != nil {
 		return nil, fmt.Errorf("block device: %w", err)
 	}
-	go d.server.Serve()
-	if err = d.server.WaitMount(); err == nil {
+	d := &Device{dir: dir, disk: disk, node: rootNode + 1, loaded: Image{}}
+	if err = disk.calls.Call("disk.Mount", Place{dir, size}, nil); err == nil {
 		d.loop, err = attach(d.path())
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("block device: %w", err), d.server.Unmount())
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		disk.end()
+		return nil, fmt.Errorf("block device: %w", err)
 	}
 	return d, nil
 }
 
 // path is that of the file that the loop device lies on.
-func (d *Device) path() string {
-	d.file.mu.Lock()
-	defer d.file.mu.Unlock()
-	return filepath.Join(d.dir, fileName(d.file.node))
-}
+func (d *Device) path() string { return filepath.Join(d.dir, fileName(d.node)) }
 
 // attach makes a loop device over a file. It lasts as long as it is open.
 func attach(path string) (*os.File, error) {
@@ -94,50 +95,52 @@ func (d *Device) Load(m Image) error {
 	if err := d.loop.Close(); err != nil {
 		return err
 	}
-	d.file.mu.Lock()
-	d.file.node++
-	d.file.now, d.file.log, d.file.cut = m.Clone(), nil, nil
-	d.file.mu.Unlock()
+	d.disk.call("Load", d.loaded.changes(m), &d.node)
+	d.loaded = m.Clone()
+	d.mu.Lock()
+	d.events = nil
+	d.mu.Unlock()
 	var err error
 	d.loop, err = attach(d.path())
 	return err
 }
 
 // Image is what the device holds.
-func (d *Device) Image() Image {
-	d.file.mu.Lock()
-	defer d.file.mu.Unlock()
-	return d.file.now.Clone()
-}
+func (d *Device) Image() Image { return d.loaded.after(d.Events()) }
 
 // Len is how many events there were since Load.
-func (d *Device) Len() int {
-	d.file.mu.Lock()
-	defer d.file.mu.Unlock()
-	return len(d.file.log)
+func (d *Device) Len() (n int) {
+	d.disk.call("Len", struct{}{}, &n)
+	return n
 }
 
 // Events are the events since Load.
 func (d *Device) Events() []Event {
-	d.file.mu.Lock()
-	defer d.file.mu.Unlock()
-	return d.file.log[:len(d.file.log):len(d.file.log)]
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var more []Event
+	d.disk.call("Events", len(d.events), &more)
+	d.events = append(d.events, more...)
+	return d.events[:len(d.events):len(d.events)]
 }
 
-// Fail makes writes fail of which bad is true, until it is called with nil.
-func (d *Device) Fail(bad func(Event) bool) {
-	d.file.mu.Lock()
-	defer d.file.mu.Unlock()
-	d.file.bad = bad
-}
+// Fail makes writes fail that contain some bytes, until it is called with nil.
+func (d *Device) Fail(bad []byte) { d.disk.call("Fail", bad, nil) }
 
 // Cut takes the power away after n more events, and has something done at that
 // moment, which has to kill whoever would notice: what comes later fails, until
 // Load.
 func (d *Device) Cut(n int, then func()) {
-	d.file.mu.Lock()
-	defer d.file.mu.Unlock()
-	d.file.cut = &cut{n, then}
+	var number int
+	d.disk.call("Cut", n, &number)
+	go func() {
+		var gone bool
+		err := d.disk.calls.Call("disk.Await", number, &gone)
+		if err == nil && gone { // and the process has not ended instead
+			then()
+			_ = d.disk.calls.Call("disk.Seen", number, nil)
+		}
+	}()
 }
 
 // Mount mounts the ext4 on the device.
@@ -163,7 +166,7 @@ func (d *Device) warm() {
 			_, _ = d.loop.ReadAt(run[:(last+1-start)*blockSize], start*blockSize)
 		}
 	}
-	for _, b := range slices.Sorted(maps.Keys(d.Image())) {
+	for _, b := range slices.Sorted(maps.Keys(d.loaded)) {
 		if start < 0 || b > last+apart {
 			flush()
 			start = b
@@ -173,15 +176,10 @@ func (d *Device) warm() {
 	flush()
 }
 
-// Crowd gives the runtime more threads than there are processors, until what it
-// returns is called: who waits for the disk may not keep the disk from answering.
-func Crowd() (end func()) {
-	before := runtime.GOMAXPROCS(4 * runtime.NumCPU())
-	return func() { runtime.GOMAXPROCS(before) }
-}
-
 // Close takes the device away; it must not be mounted. The kernel lets go of the
 // file a moment after the loop device is closed, which nobody has to wait for.
 func (d *Device) Close() error {
-	return errors.Join(d.loop.Close(), unix.Unmount(d.dir, unix.MNT_DETACH))
+	err := errors.Join(d.loop.Close(), unix.Unmount(d.dir, unix.MNT_DETACH))
+	d.disk.end()
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,11 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+func TestMain(m *testing.M) {
+	Main()
+	os.Exit(m.Run())
+}
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -132,8 +138,9 @@ func TestStays(t *testing.T) {
 // leave, set to a directory, has TestKilled leave a device there.
 const leave = "SKEP_TEST_LEAVE"
 
-// TestKilled: of a test that was killed while its device was mounted, no mount
-// stays and no loop device once somebody makes another.
+// TestKilled: of a test that is killed while its device is mounted, no mount stays and
+// no loop device: not though it waits for its disk, which waits for it; and if what
+// answers for the disk is killed, too, not once somebody makes another.
 func TestKilled(t *testing.T) {
 	if dir := os.Getenv(leave); dir != "" {
 		leaveBehind(t, dir)
@@ -141,26 +148,42 @@ func TestKilled(t *testing.T) {
 	if err := Usable(); err != nil {
 		t.Skip(err)
 	}
-	dir := t.TempDir()
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilled$")
-	cmd.Env = append(os.Environ(), leave+"="+dir)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	loop, err := bufio.NewReader(out).ReadString('\n')
-	must(t, cmd.Process.Kill())
-	_ = cmd.Wait()
-	must(t, err)
-	if left := mountedBelow(t, dir); len(left) != 2 {
-		t.Fatalf("there was nothing to take away but %v", left)
+	for name, withServer := range map[string]bool{"test": false, "test and server": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilled$")
+			cmd.Env = append(os.Environ(), leave+"="+dir)
+			out, err := cmd.StdoutPipe()
+			must(t, err)
+			must(t, cmd.Start())
+			lines := bufio.NewScanner(out)
+			said := func() string { lines.Scan(); return lines.Text() }
+			loop, server := said(), said()
+			if left := mountedBelow(t, dir); len(left) != 2 {
+				t.Errorf("there is nothing to take away but %v", left)
+			}
+			if withServer {
+				pid, err := strconv.Atoi(server)
+				must(t, err)
+				must(t, unix.Kill(pid, unix.SIGKILL))
+			}
+			must(t, cmd.Process.Kill())
+			_ = cmd.Wait()
+			if withServer {
+				newDevice(t)
+			}
+			until(t, "nothing of it is mounted", func() bool { return len(mountedBelow(t, dir)) == 0 })
+			until(t, loop+" is gone", func() bool { return !usesFileOf(loop, dir) })
+		})
 	}
-	newDevice(t)
-	if left := mountedBelow(t, dir); len(left) != 0 {
-		t.Errorf("still mounted: %v", left)
-	}
-	for end := time.Now().Add(time.Minute); usesFileOf(loop, dir); time.Sleep(time.Millisecond) {
+}
+
+// until waits until something is so.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s is still there", loop)
+			t.Fatalf("after a minute it is not so that %s", what)
 		}
 	}
 }
@@ -184,7 +207,8 @@ func usesFileOf(loop, dir string) bool {
 	return err == nil && (strings.HasPrefix(path, "/disk") || strings.HasPrefix(path, dir))
 }
 
-// leaveBehind makes a device, mounts it, and waits to be killed.
+// leaveBehind makes a device, mounts it, and waits for it, to be killed: the moment at
+// which the power goes lasts for ever.
 func leaveBehind(t *testing.T, dir string) {
 	must(t, os.Mkdir(filepath.Join(dir, "dev"), 0o700))
 	must(t, os.Mkdir(filepath.Join(dir, "mnt"), 0o700))
@@ -192,7 +216,11 @@ func leaveBehind(t *testing.T, dir string) {
 	must(t, err)
 	must(t, d.Format())
 	must(t, d.Mount(filepath.Join(dir, "mnt")))
-	must(t, os.WriteFile(filepath.Join(dir, "mnt", "file"), []byte("not flushed"), 0o600))
-	fmt.Println(d.Path())
-	select {}
+	d.Cut(1, func() {
+		fmt.Printf("%s\n%d\n", d.Path(), d.disk.pid)
+		select {}
+	})
+	f, err := os.Create(filepath.Join(dir, "mnt", "file"))
+	must(t, err)
+	t.Fatal(f.Sync())
 }

@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"sync"
@@ -20,22 +21,47 @@ type file struct {
 	fuse.RawFileSystem
 	size int64
 
-	mu   sync.Mutex // guards all below
-	node uint64
-	now  Image
-	log  []Event
-	bad  func(Event) bool // writes that fail; nil: none
-	cut  *cut             // nil: the power stays
+	mu     sync.Mutex // guards all below
+	node   uint64
+	loaded Image // by the last load
+	now    Image
+	log    []Event
+	bad    []byte // writes that contain it fail; empty: none
+	cut    *cut   // nil: the power stays
 }
 
 // cut is when the power goes.
 type cut struct {
-	left int // events until then
-	then func()
+	left int           // events until then
+	gone chan struct{} // closed at that moment,
+	seen chan struct{} // which lasts until this is closed
+	over chan struct{} // closed when something else is planned
 }
 
 func newFile(size int64) *file {
-	return &file{RawFileSystem: fuse.NewDefaultRawFileSystem(), size: size, node: rootNode + 1, now: Image{}}
+	return &file{RawFileSystem: fuse.NewDefaultRawFileSystem(), size: size, node: rootNode + 1, loaded: Image{}, now: Image{}}
+}
+
+// load has the file hold what it held after the last load, but for blocks that
+// changed, and forget its events. It has another node then.
+func (f *file) load(changed Image) (node uint64) {
+	f.plan(nil)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.node++
+	f.loaded.apply(changed)
+	f.now, f.log = f.loaded.Clone(), nil
+	return f.node
+}
+
+// plan has the power go by a cut, or, without one, stay.
+func (f *file) plan(c *cut) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cut != nil {
+		close(f.cut.over)
+	}
+	f.cut = c
 }
 
 // String names the filesystem in go-fuse's messages.
@@ -98,14 +124,15 @@ func (f *file) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 func (f *file) do(node uint64, e Event) fuse.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if node != f.node || f.cut != nil && f.cut.left == 0 || f.bad != nil && !e.IsFlush() && f.bad(e) {
+	if node != f.node || f.cut != nil && f.cut.left == 0 || len(f.bad) > 0 && bytes.Contains(e.Data, f.bad) {
 		return fuse.EIO
 	}
 	f.now.write(e.Data, e.Off)
 	f.log = append(f.log, e)
 	if f.cut != nil {
 		if f.cut.left--; f.cut.left == 0 {
-			f.cut.then()
+			close(f.cut.gone)
+			<-f.cut.seen
 		}
 	}
 	return fuse.OK

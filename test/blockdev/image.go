@@ -22,6 +22,32 @@ var zeros [blockSize]byte
 // Clone returns an image that goes its own way.
 func (m Image) Clone() Image { return maps.Clone(m) }
 
+// changes are the blocks that differ in another image; those that are not there are
+// empty.
+func (m Image) changes(to Image) Image {
+	out := Image{}
+	for i, b := range to {
+		if old := m[i]; old == nil || &old[0] != &b[0] && !bytes.Equal(old, b) {
+			out[i] = b
+		}
+	}
+	for i := range m {
+		if to[i] == nil {
+			out[i] = nil
+		}
+	}
+	return out
+}
+
+// apply makes the image the one that has these changes.
+func (m Image) apply(changes Image) {
+	for i, b := range changes {
+		if m[i] = b; len(b) == 0 {
+			delete(m, i)
+		}
+	}
+}
+
 // write puts bytes at an offset.
 func (m Image) write(p []byte, off int64) {
 	for len(p) > 0 {
@@ -61,6 +87,15 @@ type Event struct {
 
 // IsFlush reports whether the event is a flush.
 func (e Event) IsFlush() bool { return e.Data == nil }
+
+// after is the image after some events.
+func (m Image) after(events []Event) Image {
+	m = m.Clone()
+	for _, e := range events {
+		m.write(e.Data, e.Off)
+	}
+	return m
+}
 
 // Loss says what becomes of writes that no flush followed.
 type Loss struct {
@@ -106,16 +141,13 @@ func Losses(r *rand.Rand, random int) []Loss {
 // PowerLoss returns what is on a device that held an image when the power goes
 // after some events.
 func PowerLoss(before Image, events []Event, loss Loss) Image {
-	m := before.Clone()
 	flushed := 0
 	for i, e := range events {
 		if e.IsFlush() {
 			flushed = i
 		}
 	}
-	for _, e := range events[:flushed] {
-		m.write(e.Data, e.Off)
-	}
+	m := before.after(events[:flushed])
 	left := events[flushed:]
 	for i, e := range left {
 		switch loss.keep(i, len(left)) {

@@ -12,25 +12,30 @@ import (
 // name is that of the filesystem that a loop device lies on.
 const name = "blockdev"
 
-// sweep takes away the devices of processes that were killed, and whatever else
-// is mounted in the directory that has the device's: it belongs to the same test.
-// It is done before the next device is made and not by a mount namespace that
-// ends with its process, for that would wait for ever: the kernel would unmount
-// what lies on the device before it closes what answers for the device.
+// sweep takes away the devices that nobody serves any more, as whatever should have
+// taken them away was killed, too. It is done before the next device is made and not
+// by a mount namespace that ends with its process, for that would wait for ever: the
+// kernel would unmount what lies on the device before it closes what answers for the
+// device.
 func sweep() error {
 	all, err := mounts()
 	for _, m := range all {
-		if m.kind != "fuse."+name || !dead(m.dir) {
-			continue
-		}
-		test := filepath.Dir(m.dir) + "/"
-		for _, below := range slices.Backward(all) {
-			if strings.HasPrefix(below.dir, test) {
-				_ = unix.Unmount(below.dir, unix.MNT_DETACH) // of two that sweep, one comes late
-			}
+		if m.kind == "fuse."+name && dead(m.dir) {
+			takeAway(all, m.dir)
 		}
 	}
 	return err
+}
+
+// takeAway detaches whatever is mounted in the directory that has a device's: it
+// belongs to the same test. Nobody may answer for the device any more.
+func takeAway(all []mounted, dir string) {
+	test := filepath.Dir(dir) + "/"
+	for _, m := range slices.Backward(all) {
+		if strings.HasPrefix(m.dir, test) {
+			_ = unix.Unmount(m.dir, unix.MNT_DETACH) // of two that do it, one comes late
+		}
+	}
 }
 
 // dead reports whether nobody answers for a filesystem any more.

@@ -11,12 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"skep/test/blockdev"
 	"skep/test/model"
 	"skep/test/seed"
 	"skep/test/served"
 )
 
 func TestMain(m *testing.M) {
+	blockdev.Main()
 	if c, yes := served.Asked(); yes {
 		Serve(c)
 	}

@@ -7,12 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"skep/test/blockdev"
 	"skep/test/harness"
 	"skep/test/liar"
 )
 
 func TestMain(m *testing.M) {
 	liar.Main()
+	blockdev.Main()
 	os.Exit(harness.Main(m))
 }
 
