@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -120,8 +121,10 @@ func (k *desktop) open(folder string) {
 	k.t.Helper()
 	cmd := exec.Command("dbus-run-session", "--", "pcmanfm", "--new-win", k.d.path(folder))
 	cmd.Env = k.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stdout, cmd.WaitDelay = new(bytes.Buffer), time.Minute // a buffer has Wait wait for all that write to it
 	must(k.t, cmd.Start())
-	k.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	k.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); _ = cmd.Wait() })
 	k.until("a window shows "+folder, func() bool { return k.tool("search", "--name", "^"+folder+"$") == nil })
 	must(k.t, k.tool("search", "--sync", "--name", "^"+folder+"$", "windowfocus", "--sync"))
 }
