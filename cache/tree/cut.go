@@ -15,6 +15,7 @@ type Cut struct {
 	t     *Tree
 	epoch uint64 // marks of this epoch and before are the commit's
 	snap  *state.Snapshot
+	last  uint64 // the number of the newest backing file that the commit can want to read
 
 	cleared int // marks, by ClearMarks
 
@@ -65,6 +66,7 @@ func (c *Cut) begin() (*state.Cut, error) {
 		t.cutMu.Unlock()
 		return nil, ErrBusy
 	}
+	c.last = t.files.Last()
 	t.cutting = c
 	t.cutMu.Unlock()
 	c.epoch = t.epoch.Load()

@@ -27,7 +27,8 @@ func (t *Tree) dropContent(in *inode) {
 }
 
 // removeBacking deletes a backing file as soon as the batch seq is on the disk
-// and no commit reads from it.
+// and no commit can want to read it: one that is under way knows what there was at
+// its cut, and opens what the kernel was writing alone while it has a number.
 func (t *Tree) removeBacking(number, seq uint64) {
 	t.removeMu.Lock()
 	t.removals = append(t.removals, removal{number: number, seq: seq})
@@ -39,13 +40,11 @@ func (t *Tree) runRemovals() {
 	if err := t.removeLeft(); err != nil {
 		t.log.Warn("content of removed files stays for now", "err", err)
 	}
-	t.cutMu.Lock()
-	busy := t.cutting != nil
-	t.cutMu.Unlock()
+	cut := t.currentCut()
 	t.removeMu.Lock()
 	var keep, gone []removal
 	for _, r := range t.removals {
-		if t.st.Durable(r.seq) && (r.unread || !busy) {
+		if t.st.Durable(r.seq) && (r.unread || cut == nil || r.number > cut.last) {
 			gone = append(gone, r)
 		} else {
 			keep = append(keep, r)
