@@ -1,10 +1,14 @@
 package posix
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // These tests run other people's programs whose only aim is to find faults in
@@ -58,10 +62,31 @@ func TestStress(t *testing.T) {
 				if err != nil {
 					t.Errorf("%v\n%s", err, out)
 				}
+				d.empties(t)
 			})
 		}
 		must(t, os.WriteFile(d.path("alive"), []byte("yes"), 0o644))
 	})
+}
+
+// empties waits until all content is gone, after whoever made it deleted it.
+func (d *drive) empties(t *testing.T) {
+	t.Helper()
+	var left int64
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		left = 0
+		must(t, filepath.WalkDir(filepath.Join(d.conf.Home, "files"), func(_ string, e fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) || err == nil && e.IsDir() {
+				return nil
+			}
+			left++
+			return err
+		}))
+		if left == 0 {
+			return
+		}
+	}
+	t.Fatalf("%d backing files are left of what was deleted", left)
 }
 
 // TestKilledDatabase: what a program was told is committed, is there after the

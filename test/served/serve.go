@@ -112,10 +112,10 @@ func serve(c Config) error {
 	defer p.st.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- p.tree.Run(ctx) }()
+	defer func() { stop(); <-ended; p.tree.Close() }()
 	if c.Command != nil {
-		ended := make(chan error, 1)
-		go func() { ended <- p.tree.Run(ctx) }()
-		defer func() { stop(); <-ended; p.tree.Close() }()
 		go p.obey(c.Command, os.Stdin)
 	}
 	srv, err := mount.Mount(c.Dir, adapter.New(p.tree, adapter.Options{UID: opt.UID, GID: opt.GID, Log: log}), opt)
