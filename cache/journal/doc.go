@@ -7,6 +7,8 @@
 // torn tail, which is the normal end after power loss, from damage: if a record
 // cannot be read although a later one says that it was on the disk, the log is
 // damaged, and Open refuses it rather than silently dropping what was promised.
+// It does so, too, when the log ends before a record that its caller knows to have been
+// on the disk.
 //
 // The format is in docs/formats.md.
 package journal

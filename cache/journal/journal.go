@@ -17,8 +17,8 @@ type Options struct {
 	// SegmentSize is the size of a segment, 0 for the usual 16 MiB. Another
 	// one makes a test rotate sooner.
 	SegmentSize int64
-	// After is up to which record the caller has everything: segments without
-	// a later one are not read.
+	// After is up to which record the caller has everything, that was on the
+	// disk: segments without a later one are not read, but it has to be there.
 	After uint64
 	// Yield gives up room that is held on the disk, for a record that frees
 	// space, and reports whether there was any; nil is allowed.

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +16,7 @@ import (
 
 // Open reads the log in dir, hands the records to replay in order, all or those
 // from one at opt.After+1 or before, and opens it for appending. The payload is
-// only valid during the call.
+// only valid during the call. A log that ends before opt.After is damaged.
 func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error) (*Journal, error) {
 	j := &Journal{fs: opt.Disk, dir: dir, size: opt.SegmentSize, next: 1, yield: opt.Yield}
 	if j.fs == nil {
@@ -24,24 +25,23 @@ func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error
 	if j.size == 0 {
 		j.size = segmentSize
 	}
-	if err := j.makeDir(); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	segs, err := j.list()
-	if err == nil {
-		segs, err = j.dropUnborn(segs)
-	}
+	unborn, err := j.loadAll(opt.After, opt.After, replay)
 	if err != nil {
 		return nil, err
 	}
-	if err := j.loadAll(segs, opt.After, replay); err != nil {
-		return nil, err
+	if err := j.makeDir(); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if unborn != "" {
+		if err := j.fs.Remove(unborn); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
 	}
 	j.durable = j.next // what was read back is synced before anything is promised
-	if len(segs) == 0 {
+	if len(j.segments) == 0 {
 		return j, j.addSegment()
 	}
-	last := segs[len(segs)-1]
+	last := j.segments[len(j.segments)-1]
 	if j.file, err = j.fs.Open(last.path, os.O_RDWR); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -52,24 +52,42 @@ func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error
 	return j, nil
 }
 
-// Check reads the log in dir, which nobody has open, and changes nothing. It fails
-// with ErrDamaged where Open would.
-func Check(dir string) error {
+// Check reads all of the log in dir, which nobody has open, and changes nothing. It
+// fails with ErrDamaged where Open would that is told as much in opt.After.
+func Check(dir string, after uint64) error {
 	j := &Journal{fs: disk.Local, dir: dir, next: 1}
-	segs, err := j.list()
-	if err != nil {
-		return err
-	}
-	if n := len(segs); n > 0 {
-		if born, err := j.isBorn(segs[n-1]); err != nil || !born {
-			return errors.Join(err, j.loadAll(segs[:n-1], 0, func(uint64, []byte) error { return nil }))
-		}
-	}
-	return j.loadAll(segs, 0, func(uint64, []byte) error { return nil })
+	_, err := j.loadAll(0, after, func(uint64, []byte) error { return nil })
+	return err
 }
 
-// loadAll replays the segments, but for those of which nobody wants a record.
-func (j *Journal) loadAll(segs []segment, after uint64, replay func(uint64, []byte) error) error {
+// loadAll replays the segments that have a record after the one at after, and sees
+// that the log goes up to known. It returns the path of a last segment that was not
+// born, if there is one.
+func (j *Journal) loadAll(after, known uint64, replay func(uint64, []byte) error) (unborn string, err error) {
+	segs, err := j.list()
+	if err != nil {
+		return "", err
+	}
+	if n := len(segs); n > 0 {
+		born, err := j.isBorn(segs[n-1])
+		if err != nil {
+			return "", err
+		}
+		if !born {
+			unborn, segs = segs[n-1].path, segs[:n-1]
+		}
+	}
+	if err := j.replayAll(segs, after, replay); err != nil {
+		return "", err
+	}
+	if j.next <= known {
+		return "", fmt.Errorf("%w: it ends before record %d, and had %d", ErrDamaged, j.next, known)
+	}
+	return unborn, nil
+}
+
+// replayAll replays the segments, but for those of which nobody wants a record.
+func (j *Journal) replayAll(segs []segment, after uint64, replay func(uint64, []byte) error) error {
 	for i, s := range segs {
 		if i == 0 {
 			j.next = s.first
@@ -98,6 +116,9 @@ func (j *Journal) makeDir() error {
 
 func (j *Journal) list() ([]segment, error) {
 	names, err := j.fs.Names(j.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -121,23 +142,8 @@ func (j *Journal) list() ([]segment, error) {
 	return segs, nil
 }
 
-// dropUnborn removes a last segment that got no header: the process or the
-// power went while it was being made, and nothing was written to it.
-func (j *Journal) dropUnborn(segs []segment) ([]segment, error) {
-	if len(segs) == 0 {
-		return segs, nil
-	}
-	last := segs[len(segs)-1]
-	if born, err := j.isBorn(last); err != nil || born {
-		return segs, err
-	}
-	if err := j.fs.Remove(last.path); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	return segs[:len(segs)-1], nil
-}
-
-// isBorn reports whether a segment has a header.
+// isBorn reports whether a segment has a header. Where it has not, the process or
+// the power went while it was being made, and nothing was written to it.
 func (j *Journal) isBorn(s segment) (bool, error) {
 	var head [headerSize]byte
 	f, err := j.fs.Open(s.path, os.O_RDONLY)

@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/filter"
 	"github.com/syndtr/goleveldb/leveldb/opt"
+	"github.com/syndtr/goleveldb/leveldb/storage"
 
 	"skep/cache/disk"
 	"skep/cache/journal"
@@ -106,7 +108,7 @@ func (s *Store) openIndex() (*index, uint64, error) {
 	}
 }
 
-func readSeq(db *index) (uint64, error) {
+func readSeq(db leveldb.Reader) (uint64, error) {
 	b, err := db.Get(seqKey, nil)
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return 0, nil
@@ -155,17 +157,12 @@ func (s *Store) replay(n uint64, payload []byte) error {
 	return nil // what a full disk keeps from leveldb waits, as it did before
 }
 
-// join checks that leveldb, which held all up to record had, and the journal,
-// which begins with record first, join on. If not, the index is made anew from
-// all that the journal holds.
+// join checks that the journal, which begins with record first, joins on to
+// leveldb, which held all up to record had. If not, the index is made anew from all
+// that the journal holds.
 func (s *Store) join(had, first uint64) error {
-	lagging := first > had+1
-	leading := had >= s.journal.Next()
-	if had == 0 || !lagging && !leading {
+	if had == 0 || first <= had+1 {
 		return nil
-	}
-	if s.journal.Next() == 1 {
-		return fmt.Errorf("%w: it is empty, and the index knows of %d records", journal.ErrDamaged, had)
 	}
 	if err := s.db.Close(); err != nil {
 		return err
@@ -183,6 +180,33 @@ func (s *Store) join(had, first uint64) error {
 	s.db, s.journal, s.inDB, s.seq = fresh.db, fresh.journal, fresh.inDB, fresh.seq
 	s.active, s.frozen, s.full, s.rebuilt = fresh.active, fresh.frozen, fresh.full, fresh.rebuilt
 	return nil
+}
+
+// Check looks whether the journal of the tables in dir, which nobody has open, is all
+// there, and changes nothing. It fails with journal.ErrDamaged where Open would.
+func Check(dir string) error {
+	return journal.Check(filepath.Join(dir, "journal"), indexed(dir))
+}
+
+// indexed is up to which record the index of the tables in dir has everything; 0 if
+// it would be made anew.
+func indexed(dir string) uint64 {
+	s := &Store{dir: dir}
+	if _, err := os.Stat(s.damagedMark()); err == nil {
+		return 0
+	}
+	stor, err := storage.OpenFile(s.indexDir(), true)
+	if err != nil {
+		return 0
+	}
+	defer stor.Close()
+	db, err := leveldb.Open(stor, &opt.Options{ReadOnly: true, ErrorIfMissing: true})
+	if err != nil {
+		return 0
+	}
+	defer db.Close()
+	seq, _ := readSeq(db) // what cannot be read is made anew
+	return seq
 }
 
 // Rebuilt reports whether the index had to be made anew from a journal that

@@ -228,24 +228,58 @@ func TestIndexWithoutJournalIsRefused(t *testing.T) {
 	}
 }
 
-// leveldb never gets ahead of what is on the disk of the journal; if it is all
-// the same, it is thrown away.
-func TestLeadingIndexIsThrownAway(t *testing.T) {
+// leveldb never gets ahead of what is on the disk of the journal. If it is, the end
+// of the journal is lost, with one of its files or in it: that is refused, not rolled
+// back, and comes right when the file is put back.
+func TestJournalWithoutItsEndIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	put(t, s, "a", "1")
-	segs, _ := filepath.Glob(filepath.Join(dir, "journal", "*.journal"))
-	before, _ := os.ReadFile(segs[0])
+	var big Batch
+	big.Put([]byte("big"), bytes.Repeat([]byte{1}, 10<<20))
+	for range 2 {
+		if _, err := s.Apply(&big); err != nil {
+			t.Fatal(err)
+		}
+	}
 	put(t, s, "b", "2")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_ = os.WriteFile(segs[0], before, 0o600)
-	s = open(t, dir)
-	defer s.Close()
-	if got := dump(t, s); got != "a=1 " {
-		t.Fatalf("the tables say %q, the journal a=1", got)
+	segs, _ := filepath.Glob(filepath.Join(dir, "journal", "*.journal"))
+	if len(segs) != 2 {
+		t.Fatalf("the journal is in %q", segs)
 	}
+	refused := func(what string, harm func(name string) error) {
+		t.Helper()
+		name := segs[len(segs)-1]
+		good, _ := os.ReadFile(name)
+		if err := harm(name); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := Check(dir); !errors.Is(err, journal.ErrDamaged) {
+				t.Errorf("%s: checked: %v", what, err)
+			}
+			if _, err := Open(dir); !errors.Is(err, journal.ErrDamaged) {
+				t.Fatalf("%s: opened: %v", what, err)
+			}
+		}
+		if err := os.WriteFile(name, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(dir); err != nil {
+			t.Errorf("%s, put back: checked: %v", what, err)
+		}
+		s = open(t, dir)
+		if v, ok, err := s.Get([]byte("b")); err != nil || !ok || string(v) != "2" || s.Rebuilt() {
+			t.Errorf("%s, put back: %q, %v, %v", what, v, ok, err)
+		}
+		_ = s.Close()
+	}
+	refused("the last segment is gone", os.Remove)
+	refused("it was never begun", func(name string) error { return os.Truncate(name, 0) })
+	refused("it lacks its end", func(name string) error { return os.Truncate(name, 100) })
 }
 
 func FuzzDecode(f *testing.F) {

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +41,17 @@ func TestHomeBeyondUse(t *testing.T) {
 		"journal damaged": {func(h string) error {
 			flip(t, matching(t, h, "state/journal/*"), "content")
 			return nil
+		}, "journal is damaged", true},
+		"journal cut": {func(h string) error {
+			for _, name := range matching(t, h, "state/journal/*") {
+				b, err := os.ReadFile(name)
+				must(t, err)
+				if at := bytes.Index(b, []byte("its record tells")); at > 0 {
+					clear(b[at:])
+					return os.WriteFile(name, b, 0o600)
+				}
+			}
+			return errors.New("the journal does not have it")
 		}, "journal is damaged", true},
 		"keys gone":    {func(h string) error { return os.Remove(h + "/keys") }, "keys is gone", false},
 		"keys damaged": {func(h string) error { return os.WriteFile(h+"/keys", []byte("x"), 0o600) }, "/keys: key file", true},

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skep/cache/journal"
+	"skep/cache/state"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
 	"skep/cmd/skep/say"
@@ -100,7 +101,7 @@ func whole(h home.Dir) error {
 		return nil // a daemon has opened it, or somebody else's home
 	}
 	defer release()
-	if err = journal.Check(h.Path("state", "journal")); errors.Is(err, journal.ErrDamaged) {
+	if err = state.Check(h.Path("state")); errors.Is(err, journal.ErrDamaged) {
 		err = home.Gone(err)
 	}
 	return err
