@@ -159,16 +159,23 @@ func (t *Table) Groups() ([]group.Group, error) {
 // Carry writes again what could not be had from elsewhere if the index were
 // lost and the journal began now.
 func (t *Table) Carry() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	all, err := t.Groups()
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	gone, err := t.LetGoOf()
+	if err != nil {
+		return err
+	}
 	var b state.Batch
 	b.Freeing()
 	for _, g := range all {
 		b.Put(groupKey(g.ID), record.Encode(g))
+	}
+	for _, l := range gone {
+		b.Put(letGoKey(l.Group.ID), l.encode())
 	}
 	if b.Len() == 0 {
 		return nil

@@ -10,7 +10,7 @@ import (
 
 // tableLetGo lists the groups that were let go of, as long as some of their
 // holders have not been told: group → slots that have, record. It is kept on this
-// device alone. Where it is lost, what these hold goes when their leases end.
+// device alone. Where that is lost, what these hold goes when their leases end.
 const tableLetGo = 'f'
 
 // LetGo is a group that is not in the account any more, and which slots have been

@@ -178,6 +178,43 @@ func TestHolderThatWasAwayIsTold(t *testing.T) {
 	i.audit()
 }
 
+// Who has not heard of a group's end is known still after the index was lost, and the
+// journal had been cut.
+func TestUntoldHoldersSurviveALostIndex(t *testing.T) {
+	i := newIdle(t)
+	i.swarm.Set(2, func(h *memswarm.Holder) { h.Down = true })
+	i.endGroups()
+	before := must(i.table.LetGoOf())
+	if len(before) == 0 {
+		t.Fatal("nobody was away")
+	}
+	i.forgetJournal()
+	i.loseIndex()
+	i.open(nil)
+	i.counted()
+	if !i.lost {
+		t.Fatal("the test did not lose anything")
+	}
+	known := map[group.ID]group.SlotSet{}
+	for _, l := range must(i.table.LetGoOf()) {
+		known[l.Group.ID] = l.Told
+	}
+	for _, l := range before {
+		if told, ok := known[l.Group.ID]; !ok || told != l.Told {
+			t.Errorf("of group %v, %d holders are known to have heard, %d had: %v", l.Group.ID, told.Count(), l.Told.Count(), ok)
+		}
+	}
+	i.swarm.Set(2, func(h *memswarm.Holder) { h.Down = false })
+	for range 4 {
+		must(i.engine.RenewLeases(ctx))
+	}
+	if left := must(i.table.LetGoOf()); len(left) > 0 {
+		t.Errorf("of %d groups somebody has not heard when all are back", len(left))
+	}
+	check(t, i.committed(), i.want)
+	i.audit()
+}
+
 // failing takes leases and no packs.
 type failing struct {
 	*memswarm.Swarm
