@@ -43,6 +43,12 @@ func (c *Cut) MarksOf(dir Ino, fn func(name string)) error {
 	})
 }
 
+// IsMarked reports whether an entry changed up to the cut.
+func (c *Cut) IsMarked(m Mark) (bool, error) {
+	v, ok, err := c.snap.Get(markKey(m.Dir, m.Name))
+	return ok && valueUint64(v) <= c.epoch, err
+}
+
 func parseMark(k []byte) (Mark, error) {
 	if len(k) < 9 {
 		return Mark{}, errors.New("malformed mark row")

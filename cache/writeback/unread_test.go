@@ -3,6 +3,7 @@ package writeback_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -80,6 +81,81 @@ func TestUnreadableDirectoryHoldsNothingElseBack(t *testing.T) {
 		t.Errorf("%d of %d bytes are still there", left, full)
 	}
 	check(t, d.committed(), map[string]string{"tick": "\x02"})
+}
+
+// Nodes of the table of linked inodes that cannot be read keep back what they may have,
+// and nothing else; when they can, all follows.
+func TestUnreadableTableOfLinks(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	source := &partly{Swarm: swarm}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	want := map[string]string{"a/": "", "b/": ""}
+	put := d.putting(want)
+	link := func(from, to string) {
+		t.Helper()
+		dir, name := d.parent(to)
+		if _, err := d.tree.Link(ctx, must(d.tree.Find(ctx, from)).Ino, dir, name); err != nil {
+			t.Fatal(err)
+		}
+		want[to] = want[from]
+	}
+	for i := range 1000 { // in more nodes than one
+		put(fmt.Sprintf("a/%d", i), fmt.Appendf(nil, "file %d", i))
+		link(fmt.Sprintf("a/%d", i), fmt.Sprintf("b/%d", i))
+	}
+	d.sync()
+	old := map[group.ID]uint16{} // of metadata, up to which number
+	for _, g := range must(d.table.Groups()) {
+		if g.Kind == group.Metadata {
+			old[g.ID] = g.Packs
+		}
+	}
+	put("a/5", []byte("which has new nodes"))
+	want["b/5"] = want["a/5"]
+	d.sync()
+	d.close() // what it has in memory is gone
+	for id, packs := range old {
+		for n := range packs {
+			if err := must(packfiles.Open(filepath.Join(d.dir, "packs"))).Remove(id, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	refuse := func(ref group.PackRef) bool { return ref.Number < old[ref.Group] }
+	source.refuse.Store(&refuse)
+	d.open(nil)
+	before := maps.Clone(want)
+	put("a/5", []byte("changed"))
+	put("a/6", []byte("changed, too"))
+	link("a/7", "third")
+	want["b/5"], want["b/6"] = want["a/5"], want["a/6"]
+	put("plain", []byte("plain"))
+	put("new", []byte("new"))
+	link("new", "new, too")
+	dir, _ := d.parent("b/x")
+	if err := d.tree.Unlink(ctx, dir, "8"); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "b/8")
+	for range 2 {
+		var unread *writeback.UnreadError
+		if err := d.engine.Sync(ctx); !errors.As(err, &unread) || len(unread.Paths) != 4 || !errors.Is(err, readerr.ErrUnreachable) {
+			t.Fatalf("sync: %v", err)
+		}
+	}
+	delete(before, "b/8")
+	before["plain"], before["a/5"], before["b/5"] = "plain", "changed", "changed"
+	check(t, d.committed(), before)
+	never := func(group.PackRef) bool { return false }
+	source.refuse.Store(&never)
+	for range 3 {
+		_ = d.engine.Sync(ctx)
+	}
+	d.sync()
+	check(t, d.committed(), want)
+	d.audit()
 }
 
 // A file that changed in part, and of which what is not here cannot be read, keeps

@@ -106,7 +106,7 @@ func (w *work) run(ctx context.Context, oldLinks link.Link) (root dag.Inode, lin
 	}
 	links = oldLinks
 	if hasLinks {
-		if links, err = w.rebuild(ctx, tree.Links, oldLinks, nil); err != nil {
+		if links, err = w.rebuildLinks(ctx, oldLinks); err != nil {
 			return root, links, err
 		}
 	}
@@ -238,6 +238,12 @@ func (w *work) rebuild(ctx context.Context, dir tree.Ino, old link.Link, below [
 	if err != nil {
 		return link.Link{}, err
 	}
+	return w.edit(ctx, dir, old, names)
+}
+
+// edit makes the new version of a directory from the old one and the names that may
+// have changed.
+func (w *work) edit(ctx context.Context, dir tree.Ino, old link.Link, names []string) (link.Link, error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if len(names) > editsAtOnce {
@@ -271,7 +277,9 @@ func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) ([]dag
 		}
 		at := tree.Mark{Dir: dir, Name: name}
 		if in == nil || !in.Dirty {
-			found[i] = w.cleanChange(at, in, special)
+			if found[i], err = w.cleanChange(at, in, special); err != nil {
+				return nil, errors.Join(err, g.Wait())
+			}
 			continue
 		}
 		g.Go(func() (err error) {
@@ -296,16 +304,19 @@ func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) ([]dag
 
 // cleanChange is the change of a name whose content is committed, or that has
 // none, or nothing any more.
-func (w *work) cleanChange(at tree.Mark, in *tree.Inode, special *dag.Inode) *dag.Change {
+func (w *work) cleanChange(at tree.Mark, in *tree.Inode, special *dag.Inode) (*dag.Change, error) {
 	if in != nil {
 		rec := w.withLink(in.Record)
-		return &dag.Change{Name: at.Name, Record: &rec}
+		return &dag.Change{Name: at.Name, Record: &rec}, nil
 	}
-	if special != nil && w.isLeftOut(tree.Ino(special.ID)) { // the table of links has nothing of it
-		w.keepMark(at)
-		return nil
+	if special != nil && w.isLeftOut(tree.Ino(special.ID)) {
+		// The table of links may have nothing of it, unless an older commit has the name.
+		if marked, err := w.cut.IsMarked(at); marked || err != nil {
+			w.keepMark(at)
+			return nil, err
+		}
 	}
-	return &dag.Change{Name: at.Name, Record: special}
+	return &dag.Change{Name: at.Name, Record: special}, nil
 }
 
 // fileChange stores the content of a file that changed.

@@ -299,6 +299,19 @@ func LookupDir(ctx context.Context, g Getter, names secret.Key, root link.Link, 
 	return rec, true, nil
 }
 
+// ReachEntry reads the nodes of a directory on the way to an entry, whether or not it
+// is there: a change of it needs no others.
+func ReachEntry(ctx context.Context, g Getter, names secret.Key, root link.Link, name string) error {
+	err := checkName(name)
+	if err == nil {
+		_, err = findEntry(ctx, g, root, newNamer(names).stored(name))
+	}
+	if err != nil {
+		return fmt.Errorf("reach in directory: %w", err)
+	}
+	return nil
+}
+
 // findEntry returns the entry with a stored name, or nil.
 func findEntry(ctx context.Context, g Getter, root link.Link, stored string) (*entry, error) {
 	d, err := loadDir(ctx, g, root)
