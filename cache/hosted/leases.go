@@ -175,8 +175,8 @@ func (s *Store) removeFiles(files []string) error {
 	return errors.Join(errs...)
 }
 
-// Release removes the shards of a group that is held by leases of lower numbers
-// alone, and keeps its lease. When it returns, they are gone for good. It gives
+// Release removes the shards that it names of a group that is held by leases of lower
+// numbers alone, and keeps its lease. When it returns, they are gone for good. It gives
 // fs.ErrNotExist for a group that the store does not have, group.ErrInvalid for one
 // of which it has a newer lease, or none.
 func (s *Store) Release(r group.Release) (group.Holding, error) {
@@ -190,16 +190,20 @@ func (s *Store) Release(r group.Release) (group.Holding, error) {
 	if !h.Releases(r) { // under turn, nothing else changes leases
 		return group.Holding{}, fmt.Errorf("release of group %v: below its lease: %w", r.Group, group.ErrInvalid)
 	}
-	err := s.removeShards(h)
+	err := s.removeShards(h, r.Packs)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return h.Holding, err
 }
 
-// removeShards removes the shards of a group, for good. The caller has its leaseTurn.
-func (s *Store) removeShards(h *holding) error {
+// removeShards removes the shards of some packs of a group, for good. The caller has
+// its leaseTurn.
+func (s *Store) removeShards(h *holding, packs group.Bitmap) error {
 	var errs []error
 	for number := range uint16(group.MaxPacks) {
+		if !packs.Has(number) {
+			continue
+		}
 		s.mu.Lock()
 		errs = append(errs, s.delete(h, number))
 		s.mu.Unlock()

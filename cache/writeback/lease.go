@@ -124,7 +124,7 @@ func (e *Engine) LeaseOf(g group.Group) []byte {
 	return leaseOf(g).Sign(group.KeyOf(e.cfg.Root, g.Nonce))
 }
 
-// Release returns a release of a group for a former holder of it. It has the number
+// Release returns a release of packs of a group for a former holder of it. It has the number
 // of a new lease of the group: who is given a slot after this has a lease that
 // counts as much at least, so that the release does nothing to it.
 //
@@ -133,7 +133,7 @@ func (e *Engine) LeaseOf(g group.Group) []byte {
 //
 // Nobody is released as long as there may be another device, which may have given
 // the slot to that very peer.
-func (e *Engine) Release(ctx context.Context, id group.ID, p group.PeerKey) ([]byte, error) {
+func (e *Engine) Release(ctx context.Context, id group.ID, p group.PeerKey, packs group.Bitmap) ([]byte, error) {
 	if !e.aloneLately() {
 		return nil, errNotAlone
 	}
@@ -148,5 +148,5 @@ func (e *Engine) Release(ctx context.Context, id group.ID, p group.PeerKey) ([]b
 	if slices.Contains(g.Slots, p) {
 		return nil, fmt.Errorf("release of %v: it has a slot of group %v", p, id)
 	}
-	return group.Release{Holder: p, Number: g.Lease}.Sign(group.KeyOf(e.cfg.Root, g.Nonce)), nil
+	return group.Release{Holder: p, Number: g.Lease, Packs: packs}.Sign(group.KeyOf(e.cfg.Root, g.Nonce)), nil
 }

@@ -383,11 +383,11 @@ func TestOwnersClockThatWasWrong(t *testing.T) {
 // which was let go of, the last.
 func TestReleaseIsNewest(t *testing.T) {
 	i := newIdle(t)
-	out := group.PeerKey{77}
+	out, seen := group.PeerKey{77}, group.Bitmap{3}
 	parse := func(id group.ID) group.Release {
 		t.Helper()
-		r, err := group.ParseRelease(must(i.engine.Release(ctx, id, out)))
-		if err != nil || r.Holder != out || r.Group != id {
+		r, err := group.ParseRelease(must(i.engine.Release(ctx, id, out, seen)))
+		if err != nil || r.Holder != out || r.Group != id || r.Packs != seen {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		return r
@@ -401,7 +401,7 @@ func TestReleaseIsNewest(t *testing.T) {
 	if again := parse(g.ID); again.Number <= first.Number {
 		t.Errorf("release %d after %d", again.Number, first.Number)
 	}
-	if _, err := i.engine.Release(ctx, g.ID, g.Slots[0]); err == nil {
+	if _, err := i.engine.Release(ctx, g.ID, g.Slots[0], seen); err == nil {
 		t.Error("a holder is released")
 	}
 

@@ -51,7 +51,10 @@ func goldenStatement() group.Statement {
 }
 
 func goldenRelease() group.Release {
-	return group.Release{Holder: peer(2), Number: 1 << 33}
+	r := group.Release{Holder: peer(2), Number: 1 << 33}
+	r.Packs.Add(1)
+	r.Packs.Add(255)
+	return r
 }
 
 func goldenSlotRecord() group.SlotRecord {

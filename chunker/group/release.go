@@ -13,15 +13,18 @@ const MaxRelease = 256
 
 const releaseContext = "skep release v1"
 
-// Release says that what a peer holds of a group is not wanted from it: it has no
-// slot by any lease of a lower number. Where it was given a slot since, it has seen
-// a lease of this number or a higher one, and the release says nothing to it.
+// Release says that some of what a peer holds of a group is not wanted from it: it
+// has no slot by any lease of a lower number. Where it was given a slot since, it has
+// seen a lease of this number or a higher one, and the release says nothing to it.
+// Of packs that it does not name it says nothing either: they may have come since its
+// signer looked.
 type Release struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint8
 	Group   ID
 	Holder  PeerKey // whom it is for
 	Number  uint64  // of a lease
+	Packs   Bitmap  // whose shards are not wanted
 }
 
 // Sign returns the signed release. key must be the group's.
@@ -47,7 +50,7 @@ func ParseRelease(b []byte) (Release, error) {
 }
 
 // Releases reports whether a holder of the group, who is the one that r is for,
-// is to give up what it holds.
+// is to give up what it holds of the packs.
 func (h *Holding) Releases(r Release) bool { return h.Word != nil && h.Lease.Number < r.Number }
 
 // MaxFormer is of how many former holders of a group the owner keeps account.

@@ -26,14 +26,14 @@ func TestRelease(t *testing.T) {
 		return err
 	}
 	other := storetest.NewOwner(2, 18, 2, 3)
-	forged := group.Release{Holder: hold.Key, Number: 100}.Sign(other.Key)
+	forged := group.Release{Holder: hold.Key, Number: 100, Packs: group.AllPacks}.Sign(other.Key)
 	for name, c := range map[string]struct {
 		word []byte
 		want wire.Status
 	}{
-		"for somebody else":      {group.Release{Holder: ask.Key, Number: 100}.Sign(o.Key), wire.Refused},
-		"of an older lease":      {group.Release{Holder: hold.Key, Number: 6}.Sign(o.Key), wire.Refused},
-		"of the lease it has":    {group.Release{Holder: hold.Key, Number: 7}.Sign(o.Key), wire.Refused},
+		"for somebody else":      {group.Release{Holder: ask.Key, Number: 100, Packs: group.AllPacks}.Sign(o.Key), wire.Refused},
+		"of an older lease":      {group.Release{Holder: hold.Key, Number: 6, Packs: group.AllPacks}.Sign(o.Key), wire.Refused},
+		"of the lease it has":    {group.Release{Holder: hold.Key, Number: 7, Packs: group.AllPacks}.Sign(o.Key), wire.Refused},
 		"of another group":       {forged, wire.Absent},
 		"that another key signs": {bytes.Replace(forged, other.ID[:], o.ID[:], 1), wire.Malformed},
 	} {
@@ -47,8 +47,13 @@ func TestRelease(t *testing.T) {
 		}
 	}
 
-	good := group.Release{Holder: hold.Key, Number: 8}.Sign(o.Key)
-	st, err := ask.Client.Release(ctx, hold.Key, good)
+	// Of what came since the release was made, it says nothing.
+	st, err := ask.Client.Release(ctx, hold.Key, group.Release{Holder: hold.Key, Number: 8}.Sign(o.Key))
+	if err != nil || st.Held.Count() != 1 || there() != nil {
+		t.Errorf("a release that does not name the pack: %+v, %v, %v", st, err, there())
+	}
+	good := group.Release{Holder: hold.Key, Number: 8, Packs: group.AllPacks}.Sign(o.Key)
+	st, err = ask.Client.Release(ctx, hold.Key, good)
 	if err != nil || st.Held.Count() != 0 || st.Lease != 7 {
 		t.Errorf("release: %+v, %v", st, err)
 	}

@@ -449,7 +449,7 @@ func (h *Holder) lease(x *exchange, m *wire.LeaseRequest) error {
 	return x.done(g.Word)
 }
 
-// release has the shards of a group deleted, if its owner says so to this holder.
+// release has shards of a group deleted, if its owner says so to this holder.
 func (h *Holder) release(x *exchange, m *wire.ReleaseRequest) error {
 	r, err := group.ParseRelease(m.Release)
 	if err != nil {
@@ -462,7 +462,9 @@ func (h *Holder) release(x *exchange, m *wire.ReleaseRequest) error {
 	if err != nil {
 		return h.refuseStored(x, err)
 	}
-	h.conf.Directory.StopProviding(r.Group)
+	if g.Held == (group.Bitmap{}) {
+		h.conf.Directory.StopProviding(r.Group)
+	}
 	return h.state(x, &g)
 }
 

@@ -42,8 +42,8 @@ type Leases interface {
 	// VerifyLease makes sure that the account of a group is on the disk as it
 	// is in memory.
 	VerifyLease(id group.ID) error
-	// Release deletes the shards of a group that is held by leases of lower numbers
-	// alone, and keeps its account, which it returns. It gives fs.ErrNotExist when
+	// Release deletes the shards that it names of a group that is held by leases of
+	// lower numbers alone, and keeps the account, which it returns. It gives fs.ErrNotExist when
 	// the store is not in the group, group.ErrInvalid when it has a newer lease, or
 	// none.
 	Release(r group.Release) (group.Holding, error)

@@ -30,13 +30,13 @@ func exchanges(t *testing.T) []exchangeVector {
 	p := o.Pack(t, 3)
 	shard := p.Shards[1]
 	_, lease := o.Lease(5, storetest.Until, storetest.Dead(7))
-	release := group.Release{Holder: group.PeerKey(group.IDOf(storetest.Key(8))), Number: 6}.Sign(o.Key)
 	_, record := storetest.Record(2, 9, storetest.Until, 64)
 	r, _ := storetest.Record(2, 9, storetest.Until, 64)
 	var held, wanted group.Bitmap
 	held.Add(3)
 	wanted.Add(3)
 	wanted.Add(200)
+	release := group.Release{Holder: group.PeerKey(group.IDOf(storetest.Key(8))), Number: 6, Packs: held}.Sign(o.Key)
 	statement := group.Statement{Group: o.ID, Slot: 1, Held: held, Lease: 5, Time: 1_800_000_000}.Sign(storetest.Key(8))
 	outboard, root := erasure.Outboard(shard)
 	var slice, samples bytes.Buffer

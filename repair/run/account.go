@@ -38,10 +38,10 @@ type Account interface {
 	Moved(id group.ID, slot uint8, holder group.PeerKey) error
 	// Left takes note that a peer holds shards of a slot that is not its own.
 	Left(id group.ID, slot uint8, p group.PeerKey) error
-	// Release returns a release of the group for a former holder, signed, with the
+	// Release returns a release of packs of the group for a former holder, signed, with the
 	// number of a lease that is newer than any that was given to anybody before.
 	// It fails for a holder.
-	Release(ctx context.Context, id group.ID, p group.PeerKey) (word []byte, err error)
+	Release(ctx context.Context, id group.ID, p group.PeerKey, packs group.Bitmap) (word []byte, err error)
 	// Released takes note that a former holder has nothing any more.
 	Released(id group.ID, p group.PeerKey) error
 	// Acked takes note of packs of which Groups did not know that their shards

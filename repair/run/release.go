@@ -53,7 +53,7 @@ func (l *Loop) giveBack(ctx context.Context, a health.Action) error {
 	if err := l.replaced(ctx, st); err != nil {
 		return fmt.Errorf("slot %d: %w", st.Slot, err)
 	}
-	word, err := l.c.Account.Release(ctx, a.Group, a.Peer)
+	word, err := l.c.Account.Release(ctx, a.Group, a.Peer, st.Held)
 	if err != nil {
 		return err
 	}

@@ -144,6 +144,27 @@ func TestFormerHolderIsKeptWhenItsSuccessorHasLess(t *testing.T) {
 	})
 }
 
+// A release has nothing deleted that came after its owner looked.
+func TestPackThatComesDuringARelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		h := w.leave(0)
+		w.account.onRelease = func() {
+			lease, _, _ := w.account.Lease(w.owner.ID)
+			h.Fill(lease, w.owner.Pack(t, 9), 0)
+		}
+		w.comeBack(h)
+		w.pass(24 * time.Hour)
+		if g, _ := h.Store.Holding(w.owner.ID); g.Held.Count() != 1 || !g.Held.Has(9) || h.Calls(wire.KindRelease) == 0 {
+			t.Errorf("%d shards are left after %d releases", g.Held.Count(), h.Calls(wire.KindRelease))
+		}
+		w.account.with(func(a *account) { a.group.Dead.Add(9) })
+		w.pass(24 * time.Hour)
+		w.tidy(nil)
+	})
+}
+
 // Of packs that the account knows nothing of, as another device has added them, a
 // former holder is asked to delete nothing.
 func TestFormerHolderHasUnknownPacks(t *testing.T) {
@@ -181,7 +202,7 @@ func TestFormerHolderTakesAnotherSlot(t *testing.T) {
 		// An old release says nothing to it: it was given a slot since.
 		var old []byte
 		w.account.with(func(a *account) {
-			old = group.Release{Holder: h.Key, Number: a.number}.Sign(a.owner.Key)
+			old = group.Release{Holder: h.Key, Number: a.number, Packs: group.AllPacks}.Sign(a.owner.Key)
 		})
 		if _, err := w.set.Release(t.Context(), h.Key, old); !errors.Is(err, client.ErrRefused) {
 			t.Errorf("a release from before it was given the slot: %v", err)

@@ -38,9 +38,11 @@ type account struct {
 	number  uint64
 	changes []func(*group.Lease) // of the newest lease
 	moves   int
-	broken  error          // what every call fails with
-	onMove  func()         // called when a move is to be noted; set before it may be
-	onRead  func(*account) // called once, after the next Groups has looked
+	broken  error  // what every call fails with
+	onMove  func() // called when a move is to be noted; set before it may be
+	// onRelease is called when a release is asked for; set before it may be.
+	onRelease func()
+	onRead    func(*account) // called once, after the next Groups has looked
 }
 
 var errNotHere = errors.New("not kept here")
@@ -105,7 +107,10 @@ func (a *account) Left(_ group.ID, slot uint8, p group.PeerKey) error {
 	return a.broken
 }
 
-func (a *account) Release(_ context.Context, _ group.ID, p group.PeerKey) ([]byte, error) {
+func (a *account) Release(_ context.Context, _ group.ID, p group.PeerKey, packs group.Bitmap) ([]byte, error) {
+	if a.onRelease != nil {
+		a.onRelease()
+	}
 	a.mu.Lock()
 	number, slots, changes, broken := a.number+1, a.group.Slots, a.changes, a.broken
 	a.mu.Unlock()
@@ -113,7 +118,7 @@ func (a *account) Release(_ context.Context, _ group.ID, p group.PeerKey) ([]byt
 		return nil, errors.New("release of a holder")
 	}
 	a.give(number, changes...)
-	return group.Release{Holder: p, Number: number}.Sign(a.owner.Key), broken
+	return group.Release{Holder: p, Number: number, Packs: packs}.Sign(a.owner.Key), broken
 }
 
 func (a *account) Released(_ group.ID, p group.PeerKey) error {

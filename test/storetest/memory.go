@@ -111,13 +111,15 @@ func (s *Memory) Release(r group.Release) (group.Holding, error) {
 	case !g.Releases(r):
 		return group.Holding{}, group.ErrInvalid
 	}
-	s.empty(g)
+	s.empty(g, r.Packs)
 	return g.Holding, nil
 }
 
-func (s *Memory) empty(g *memoryGroup) {
+func (s *Memory) empty(g *memoryGroup, packs group.Bitmap) {
 	for number := range g.shards {
-		s.remove(g, number)
+		if packs.Has(number) {
+			s.remove(g, number)
+		}
 	}
 }
 
@@ -126,7 +128,7 @@ func (s *Memory) Drop(id group.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g, ok := s.groups[id]; ok {
-		s.empty(g)
+		s.empty(g, group.AllPacks)
 	}
 	delete(s.groups, id)
 	return nil

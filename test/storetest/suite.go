@@ -254,7 +254,7 @@ func testSlots(t *testing.T, s holder.Store) {
 
 // Clear has a store delete what it has of a group, and keep the account.
 func Clear(s holder.Store, id group.ID) error {
-	_, err := s.Release(group.Release{Group: id, Number: math.MaxUint64})
+	_, err := s.Release(group.Release{Group: id, Number: math.MaxUint64, Packs: group.AllPacks})
 	return err
 }
 
@@ -265,12 +265,20 @@ func testRelease(t *testing.T, s holder.Store) {
 	put(t, s, o.Pack(t, 0), 0)
 	put(t, s, o.Pack(t, 1), 0)
 	for _, number := range []uint64{0, 4, 5} {
-		if _, err := s.Release(group.Release{Group: o.ID, Number: number}); !errors.Is(err, group.ErrInvalid) {
+		if _, err := s.Release(group.Release{Group: o.ID, Number: number, Packs: group.AllPacks}); !errors.Is(err, group.ErrInvalid) {
 			t.Errorf("release %d of who has lease 5: %v", number, err)
 		}
 	}
 	Check(t, s, o.Pack(t, 1), 0)
-	h, err := s.Release(group.Release{Group: o.ID, Number: 6})
+	seen := group.Bitmap{}
+	seen.Add(0)
+	seen.Add(200)
+	h, err := s.Release(group.Release{Group: o.ID, Number: 6, Packs: seen})
+	if err != nil || h.Held.Count() != 1 || !h.Held.Has(1) {
+		t.Errorf("release of one of two: %+v, %v", h, err)
+	}
+	Check(t, s, o.Pack(t, 1), 0)
+	h, err = s.Release(group.Release{Group: o.ID, Number: 6, Packs: group.AllPacks})
 	if err != nil || h.Held.Count() != 0 {
 		t.Errorf("release: %+v, %v", h, err)
 	}
@@ -285,7 +293,7 @@ func testRelease(t *testing.T, s holder.Store) {
 	// It is given another slot; the old release says nothing to it any more.
 	admit(t, s, o, 1, 6)
 	put(t, s, o.Pack(t, 0), 1)
-	if _, err := s.Release(group.Release{Group: o.ID, Number: 6}); !errors.Is(err, group.ErrInvalid) {
+	if _, err := s.Release(group.Release{Group: o.ID, Number: 6, Packs: group.AllPacks}); !errors.Is(err, group.ErrInvalid) {
 		t.Errorf("an old release: %v", err)
 	}
 	Check(t, s, o.Pack(t, 0), 1)

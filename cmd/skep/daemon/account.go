@@ -123,9 +123,9 @@ func (a account) Left(id group.ID, slot uint8, p group.PeerKey) error {
 	return a.d.table.Left(id, slot, p)
 }
 
-// Release returns a release for a former holder.
-func (a account) Release(ctx context.Context, id group.ID, p group.PeerKey) ([]byte, error) {
-	return a.d.engine.Release(ctx, id, p)
+// Release returns a release of some packs for a former holder.
+func (a account) Release(ctx context.Context, id group.ID, p group.PeerKey, packs group.Bitmap) ([]byte, error) {
+	return a.d.engine.Release(ctx, id, p, packs)
 }
 
 // Released takes note that a former holder has nothing any more.
