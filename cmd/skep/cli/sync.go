@@ -33,16 +33,24 @@ out again, if it is here. Else it says what is missing, and exits with 1.`,
 	return cmd
 }
 
-// sync waits until everything is out.
+// sync waits until everything is out. It fails with a lostError if that is so, but
+// holders have lost some of it since.
 func (a *app) sync(ctx context.Context, timeout time.Duration) error {
+	var out control.Synced
 	err := a.waiting(ctx, func() error {
-		return a.call(ctx, "/v1/sync", control.Sync{Timeout: timeout}, nil)
+		return a.call(ctx, "/v1/sync", control.Sync{Timeout: timeout}, &out)
 	}, uploading)
-	if errors.Is(err, context.Canceled) {
-		err = errInterruptedSync
+	switch {
+	case errors.Is(err, context.Canceled):
+		return errInterruptedSync
+	case err == nil && out.Lost != "":
+		return lostError{errors.New(out.Lost)}
 	}
 	return err
 }
+
+// lostError says that all is out, but that something is lost that was out before.
+type lostError struct{ error }
 
 var errInterruptedSync = errors.New("interrupted: not everything is known to be out; the daemon goes on uploading")
 

@@ -21,8 +21,9 @@ func (a *app) umountCommand() *cobra.Command {
 		Short:   "Take the folder away",
 		Long: `Unmounts the drive. What is not with its holders yet stays on this device and goes
 on being uploaded by the daemon; umount says how much that is. With --wait, the
-drive is unmounted when everything is safely out, and not if that fails. With
---force, programs that use the folder lose it at once.`,
+drive is unmounted when everything is safely out, and not if that fails; if all is
+out and holders have lost some of it for good, it is unmounted, and umount says so
+and exits with 1. With --force, programs that use the folder lose it at once.`,
 		Example: `  skep umount ~/drive
   skep umount --wait ~/drive && poweroff
   skep umount --force ~/drive`,
@@ -32,31 +33,40 @@ drive is unmounted when everything is safely out, and not if that fails. With
 			if err != nil {
 				return err
 			}
+			var lost error // no reason to stay: no waiting brings it back
 			if wait {
-				if err := a.sync(cmd.Context(), 0); err != nil {
-					return err
+				lost = a.sync(cmd.Context(), 0)
+				if _, ok := errors.AsType[lostError](lost); lost != nil && !ok {
+					return lost
 				}
 			}
-			var left control.Unmounted
-			err = a.call(cmd.Context(), "/v1/umount", control.Unmount{Dir: dir, Force: force}, &left)
-			if err != nil && takeDeadMount(cmd.Context(), dir, force) {
-				return nil
-			}
-			if err != nil {
+			if err := a.umount(cmd.Context(), dir, force); err != nil {
 				return err
 			}
-			if left.Ends {
-				a.tellLeft(left.Pending)
-			} else if left.Files > 0 {
-				fmt.Fprintf(a.errOut, "Unmounted. On this device only: %s (%s); the daemon goes on uploading. skep sync waits for it.\n",
-					say.Count(left.Files, "change"), say.Bytes(left.Bytes))
-			}
-			return nil
+			return lost
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "even if programs use it")
 	cmd.Flags().BoolVar(&wait, "wait", false, "first until everything is safely out")
 	return cmd
+}
+
+// umount takes a mount away, and says what it leaves on this device only.
+func (a *app) umount(ctx context.Context, dir string, force bool) error {
+	var left control.Unmounted
+	err := a.call(ctx, "/v1/umount", control.Unmount{Dir: dir, Force: force}, &left)
+	switch {
+	case err != nil && takeDeadMount(ctx, dir, force):
+		return nil
+	case err != nil:
+		return err
+	case left.Ends:
+		a.tellLeft(left.Pending)
+	case left.Files > 0:
+		fmt.Fprintf(a.errOut, "Unmounted. On this device only: %s (%s); the daemon goes on uploading. skep sync waits for it.\n",
+			say.Count(left.Files, "change"), say.Bytes(left.Bytes))
+	}
+	return nil
 }
 
 // takeDeadMount takes away a mount that a crash left, also one elsewhere than where

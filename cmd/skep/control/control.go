@@ -42,6 +42,13 @@ type Sync struct {
 	Timeout time.Duration `json:"timeout,omitempty"` // 0: none
 }
 
+// Synced says that all that was done before is out.
+type Synced struct {
+	// Lost says what of it holders have lost since, though, that is not here either;
+	// empty: nothing. No waiting brings that back.
+	Lost string `json:"lost,omitempty"`
+}
+
 // Pending is what is on this device only.
 type Pending struct {
 	Files int64 `json:"files"`

@@ -12,41 +12,45 @@ import (
 )
 
 // sync waits until everything that was done before is out.
-func (d *Daemon) sync(ctx context.Context, in control.Sync) (struct{}, error) {
+func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced, err error) {
 	if d.drive == nil {
-		return struct{}{}, errNoDrive
+		return out, errNoDrive
 	}
 	if in.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, in.Timeout)
 		defer cancel()
 	}
+	defer d.repair.Refresh()
 	all := func() error { return d.syncPatiently(ctx, in.Timeout > 0) }
-	err := all()
-	if err == nil {
+	if err = all(); err == nil {
 		err = d.syncLost(ctx, all)
 	}
+	if lost, ok := errors.AsType[*LostError](err); ok {
+		out.Lost, err = lost.Error(), nil
+	}
 	if back := d.drive.setBack.Load(); back != nil {
-		err = back
+		return out, back
 	}
-	_, lost := errors.AsType[*LostError](err)
 	switch {
-	case err == nil || lost || writeback.Partly(err):
+	case err == nil:
+		return out, d.comesBack(ctx)
+	case writeback.Partly(err):
+		return out, err
 	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("not everything is out yet: %s", d.missing())
-	default:
-		err = fmt.Errorf("not everything is out: %w", err)
+		return out, fmt.Errorf("not everything is out yet: %s", d.missing())
 	}
-	if err == nil && !d.drive.recoveryOut.Load() {
-		if err = d.drive.publishRecovery(ctx); err != nil {
-			err = fmt.Errorf("the content is out, but the recovery record is not: the words would not bring it back yet: %w", err)
+	return out, fmt.Errorf("not everything is out: %w", err)
+}
+
+// comesBack returns why the words would not bring back what is out; nil if they would.
+func (d *Daemon) comesBack(ctx context.Context) error {
+	if !d.drive.recoveryOut.Load() {
+		if err := d.drive.publishRecovery(ctx); err != nil {
+			return fmt.Errorf("the content is out, but the recovery record is not: the words would not bring it back yet: %w", err)
 		}
 	}
-	if err == nil {
-		err = d.drive.overtaken()
-	}
-	d.repair.Refresh()
-	return struct{}{}, err
+	return d.drive.overtaken()
 }
 
 // syncPatience is how long a sync without a timeout goes on trying when too few
