@@ -99,7 +99,10 @@ func (d *drive) watchOthers(ctx context.Context) error {
 func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duration {
 	now := outlook{began: time.Now()}
 	now.err = d.look(ctx)
-	if was := d.outlook.Swap(&now); now.err != nil && ctx.Err() == nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
+	if _, back := errors.AsType[*setBackError](now.err); now.err != nil && !back && ctx.Err() != nil {
+		return d.lookEvery // it was cut short
+	}
+	if was := d.outlook.Swap(&now); now.err != nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
 		d.log.Info("what was deleted is kept at the peers as yet", "why", now.err)
 	}
 	var others *othersError
@@ -114,6 +117,17 @@ func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duratio
 		return min(max(2*waited, d.lookEvery/60), d.lookEvery)
 	}
 	return d.lookEvery
+}
+
+// briefly is the longest that a look takes for which somebody waits.
+const briefly = 5 * time.Second
+
+// lookBriefly looks around for somebody who waits for it. Of what is not heard in time,
+// the last look counts.
+func (d *drive) lookBriefly(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, briefly)
+	defer cancel()
+	d.lookOnce(ctx, 0)
 }
 
 // isAlone reports whether a look that began after since found nobody else. It is the
