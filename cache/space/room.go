@@ -33,29 +33,3 @@ func RoomOf(used int64, u Use, m Marks, s Swarm, full bool) Room {
 	used = max(0, used)
 	return Room{Total: used + free, Free: free}
 }
-
-// mostFreeOf is the most that is believed of one peer's word about its room.
-const mostFreeOf = 64 << 40
-
-// Storable is how many bytes of content fit into the free room of some peers,
-// coded k of n. The n shards of a pack lie with n peers, so that the room of one
-// that has much more than the others is of no use beyond theirs.
-func Storable(free []int64, k, n int) int64 {
-	if k <= 0 || n < k || len(free) < n {
-		return 0
-	}
-	lo, hi := int64(0), int64(mostFreeOf) // the most that each slot can take, over all packs
-	for lo < hi {
-		mid := lo + (hi-lo+1)/2
-		var sum int64
-		for _, f := range free {
-			sum += min(max(0, f), mid, mostFreeOf)
-		}
-		if sum/int64(n) >= mid {
-			lo = mid
-		} else {
-			hi = mid - 1
-		}
-	}
-	return lo * int64(k)
-}

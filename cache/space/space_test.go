@@ -215,26 +215,6 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-func TestStorable(t *testing.T) {
-	const g = 1 << 30
-	for _, c := range []struct {
-		free []int64
-		k, n int
-		want int64
-	}{
-		{[]int64{7 * g, 7 * g, 7 * g, 7 * g, 7 * g, 7 * g, 7 * g}, 4, 7, 28 * g},
-		{[]int64{math.MaxInt64, g, g}, 1, 3, g},            // one large peer is of no use alone
-		{[]int64{4 * g, 2 * g, 2 * g, 2 * g}, 1, 3, 3 * g}, // 3 slots, spread over 4 peers
-		{[]int64{g, g}, 1, 3, 0},
-		{nil, 0, 0, 0},
-		{[]int64{-g, g, g}, 1, 2, g},
-	} {
-		if got := Storable(c.free, c.k, c.n); got != c.want {
-			t.Errorf("%d of %d in %v: %d, want %d", c.k, c.n, c.free, got, c.want)
-		}
-	}
-}
-
 func TestPassThrough(t *testing.T) {
 	u, d := Use{}, Disk{Size: 100 << 30, Free: 50 << 30}
 	if !MarksOf(0, u, d).PassThrough(u, d) {

@@ -21,5 +21,8 @@
 // scatter less around their mean (Hoeffding 1956). Loss gives the exact figure
 // for the holders that a group really has.
 //
+// Slots goes on from there to the holders of one pack, and Storable to what a swarm
+// could take, given the room that its peers have.
+//
 // Everything here is a pure function.
 package plan

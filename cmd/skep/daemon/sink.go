@@ -66,13 +66,14 @@ func (s *sink) current() plan.Plan {
 		return s.plan
 	}
 	s.seen = revision
-	s.plan, s.made = planOf(withRoom(s.n.candidates(), erasure.MinShard)), time.Now()
+	s.plan, s.made = plan.Of(plan.WithRoom(s.n.candidates(), erasure.MinShard)), time.Now()
 	return s.plan
 }
 
 // Plan implements writeback.Sink.
 func (s *sink) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
-	return coded(class, s.n.candidates(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	coding, holders, err := plan.Slots(class, s.n.candidates(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	return coding, holders, tooFew(err)
 }
 
 // Lease implements writeback.Sink.
@@ -97,7 +98,7 @@ func (s *sink) enough(g group.Group) int {
 }
 
 func tooFew(err error) error {
-	if errors.Is(err, swarm.ErrTooFew) {
+	if errors.Is(err, swarm.ErrTooFew) || errors.Is(err, place.ErrTooFew) {
 		return fmt.Errorf("%w: %w", writeback.ErrTooFew, err)
 	}
 	return err

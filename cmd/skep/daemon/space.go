@@ -17,6 +17,7 @@ import (
 	"skep/cmd/skep/home"
 	"skep/net/peers"
 	"skep/net/place"
+	"skep/repair/plan"
 )
 
 // newKeeper makes what keeps the drive's local use within bounds.
@@ -121,7 +122,7 @@ func (s *sink) storable(known []place.Candidate) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if rev := s.n.peers.Revision(); rev != s.freeSeen || len(known) != s.freePeers {
-		s.free, s.freeSeen, s.freePeers = storable(known), rev, len(known)
+		s.free, s.freeSeen, s.freePeers = plan.Storable(contentClass, known), rev, len(known)
 	}
 	return s.free
 }

@@ -1,18 +1,21 @@
-package daemon
+package plan
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
-	"skep/cache/writeback"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/net/place"
 )
+
+// contentClass is that of most packs.
+const contentClass = 24
 
 // swarmOf are peers with so much free room each.
 func swarmOf(free ...int64) []place.Candidate {
@@ -29,10 +32,10 @@ func TestFullPeersHoldNothingUp(t *testing.T) {
 	const packSize = 1 << contentClass
 	peers := swarmOf(2<<30, 2<<30, 2<<30, 2<<30, 2<<30, 2<<30, 9<<20, 9<<20, 0)
 	rnd := rand.New(rand.NewPCG(1, 2))
-	could, stored := storable(peers), int64(0)
+	could, stored := Storable(contentClass, peers), int64(0)
 	for {
-		coding, holders, err := coded(contentClass, peers, rnd)
-		if errors.Is(err, writeback.ErrTooFew) {
+		coding, holders, err := Slots(contentClass, peers, rnd)
+		if errors.Is(err, place.ErrTooFew) {
 			break
 		}
 		if err != nil {
@@ -58,10 +61,10 @@ func TestFullPeersHoldNothingUp(t *testing.T) {
 func TestCodedByClass(t *testing.T) {
 	peers := swarmOf(slices.Repeat([]int64{1 << 20}, 9)...)
 	rnd := rand.New(rand.NewPCG(1, 2))
-	if _, _, err := coded(contentClass, peers, rnd); !errors.Is(err, writeback.ErrTooFew) {
+	if _, _, err := Slots(contentClass, peers, rnd); !errors.Is(err, place.ErrTooFew) {
 		t.Errorf("16 MiB with nine peers that have room for 1 MiB: %v", err)
 	}
-	if _, holders, err := coded(erasure.MinClass, peers, rnd); err != nil || len(holders) < 2 {
+	if _, holders, err := Slots(erasure.MinClass, peers, rnd); err != nil || len(holders) < 2 {
 		t.Errorf("64 KiB: %d holders, %v", len(holders), err)
 	}
 }
@@ -74,9 +77,29 @@ func TestStorableGrows(t *testing.T) {
 		if len(free) > 0 {
 			least = slices.Min(free)
 		}
-		before := storable(swarmOf(free...))
-		if after := storable(swarmOf(append(free, least/4)...)); after < before {
+		before := Storable(contentClass, swarmOf(free...))
+		if after := Storable(contentClass, swarmOf(append(free, least/4)...)); after < before {
 			t.Fatalf("%d bytes, and %d with one more peer that has little room", before, after)
 		}
 	})
+}
+
+func TestFits(t *testing.T) {
+	const g = 1 << 30
+	for _, c := range []struct {
+		free []int64
+		k, n int
+		want int64
+	}{
+		{[]int64{7 * g, 7 * g, 7 * g, 7 * g, 7 * g, 7 * g, 7 * g}, 4, 7, 28 * g},
+		{[]int64{math.MaxInt64, g, g}, 1, 3, g},            // one large peer is of no use alone
+		{[]int64{4 * g, 2 * g, 2 * g, 2 * g}, 1, 3, 3 * g}, // 3 slots, spread over 4 peers
+		{[]int64{g, g}, 1, 3, 0},
+		{nil, 0, 0, 0},
+		{[]int64{-g, g, g}, 1, 2, g},
+	} {
+		if got := fits(c.free, c.k, c.n); got != c.want {
+			t.Errorf("%d of %d in %v: %d, want %d", c.k, c.n, c.free, got, c.want)
+		}
+	}
 }

@@ -1,0 +1,100 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"skep/chunker/erasure"
+	"skep/chunker/group"
+	"skep/net/place"
+)
+
+// Of is the plan for some peers, all of whom are there to take something.
+func Of(of []place.Candidate) Plan {
+	ps := make([]Peer, len(of))
+	for i, c := range of {
+		ps[i] = Peer{Availability: c.Availability, Domain: c.Domain[place.Household]}
+	}
+	return New(Requirement{}, ps)
+}
+
+// Slots returns how a pack of a class is coded, and the holders of its slots. Only
+// peers that have room for a shard of it count, or those that are full would keep
+// the others from taking anything. It fails with place.ErrTooFew.
+func Slots(class erasure.Class, from []place.Candidate, rnd *rand.Rand) (erasure.Coding, []group.PeerKey, error) {
+	for {
+		coding := Of(from).For(class).Coding
+		if coding.N == 0 {
+			return coding, nil, fmt.Errorf("%w: no peer with room is known", place.ErrTooFew)
+		}
+		bytes := int64(coding.ShardSize(class))
+		if roomy := WithRoom(from, bytes); len(roomy) < len(from) {
+			from = roomy
+			continue
+		}
+		placed, err := place.Choose(place.Request{Slots: int(coding.N), Bytes: bytes}, from, rnd)
+		if err != nil {
+			return coding, nil, err
+		}
+		return coding, placed.Peers, nil
+	}
+}
+
+// WithRoom returns those peers that have so much room.
+func WithRoom(from []place.Candidate, bytes int64) []place.Candidate {
+	var out []place.Candidate
+	for _, c := range from {
+		if c.Free >= bytes {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Storable is how many bytes of content some peers could take in packs of a class: the
+// most of what those could, coded for them alone, that have the most room. The others
+// are left out by halves of the room that they have, the smallest first.
+func Storable(class erasure.Class, in []place.Candidate) (most int64) {
+	in = slices.Clone(in)
+	slices.SortFunc(in, func(a, b place.Candidate) int { return cmp.Compare(b.Free, a.Free) })
+	free := make([]int64, len(in))
+	for i, c := range in {
+		free[i] = c.Free
+	}
+	for n := len(in); n > 0; {
+		c := Of(in[:n]).For(class).Coding
+		most = max(most, fits(free[:n], int(c.K), int(c.N)))
+		for least := free[n-1]; n > 0 && free[n-1] < max(least+1, 2*least); {
+			n--
+		}
+	}
+	return most
+}
+
+// mostFreeOf is the most that is believed of one peer's word about its room.
+const mostFreeOf = 64 << 40
+
+// fits is how many bytes of content fit into the free room of some peers, coded k of
+// n. The n shards of a pack lie with n peers, so that the room of one that has much
+// more than the others is of no use beyond theirs.
+func fits(free []int64, k, n int) int64 {
+	if k <= 0 || n < k || len(free) < n {
+		return 0
+	}
+	lo, hi := int64(0), int64(mostFreeOf) // the most that each slot can take, over all packs
+	for lo < hi {
+		mid := lo + (hi-lo+1)/2
+		var sum int64
+		for _, f := range free {
+			sum += min(max(0, f), mid, mostFreeOf)
+		}
+		if sum/int64(n) >= mid {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo * int64(k)
+}
