@@ -112,9 +112,12 @@ type Status struct {
 	AsOf          time.Time `json:"as_of"`        // since when all holders that were ever asked were asked again
 	Repairing     int       `json:"repairing"`
 	RepairPaused  bool      `json:"repair_paused"`
-	Codings       []Coding  `json:"codings"`
-	Plan          string    `json:"plan,omitempty"`
-	Shortfall     []string  `json:"shortfall,omitempty"`
+	// FormerHolders counts, over all groups, the holders that lost their slot and have
+	// not been asked yet to delete what they have of it.
+	FormerHolders int      `json:"former_holders"`
+	Codings       []Coding `json:"codings"`
+	Plan          string   `json:"plan,omitempty"`
+	Shortfall     []string `json:"shortfall,omitempty"`
 	// The recovery record is with its keepers, and this device in the keyring.
 	RecoveryOut bool `json:"recovery_out"`
 	// SetBack says that keepers have a commit of this device that it does not know, so

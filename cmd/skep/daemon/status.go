@@ -127,6 +127,14 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 	c := codings{groups: map[group.ID]group.Group{}, used: map[group.ID]bool{}, by: map[coding]*control.Coding{}}
 	for _, g := range groups {
 		c.groups[g.ID] = g
+		s.FormerHolders += len(g.Former)
+	}
+	gone, err := d.drive.table.LetGoOf()
+	if err != nil {
+		return err
+	}
+	for _, l := range gone {
+		s.FormerHolders += len(l.Group.Former)
 	}
 	err = d.drive.table.Packs(func(p blocks.Pack) bool {
 		g := c.count(p)
