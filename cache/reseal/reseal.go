@@ -132,7 +132,7 @@ func (l *look) dir(ctx context.Context, ino tree.Ino, path string) error {
 		return err
 	}
 	var below []tree.DirEntry
-	err := l.Tree.ReadDir(ctx, ino, 0, func(e tree.DirEntry) bool {
+	err := l.Tree.EachEntry(ctx, ino, func(e tree.DirEntry) bool {
 		below = append(below, e)
 		return ctx.Err() == nil
 	})

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -94,5 +95,28 @@ func TestAccessTimesOfPassedFiles(t *testing.T) {
 		if got := open(tt.flags); got != tt.want {
 			t.Errorf("at %d, flags %x: %d, want %d", tt.at, tt.flags, got, tt.want)
 		}
+	}
+}
+
+// Listing a directory moves its access time; looking at it for our own ends does not.
+func TestAccessTimesOfDirectories(t *testing.T) {
+	var clock atomic.Int64
+	clock.Store(1000)
+	d := newDevice(t, Options{Now: func() time.Time { return time.Unix(clock.Load(), 0) }})
+	d.write(Root, "file", []byte("x"))
+	clock.Store(1010)
+	names := func(list func(fn func(DirEntry) bool) error) (names []string, atime int64) {
+		must(t, list(func(e DirEntry) bool { names = append(names, e.Name); return true }))
+		a, err := d.Attr(ctx, Root)
+		must(t, err)
+		return names, a.Atime.Sec
+	}
+	got, atime := names(func(fn func(DirEntry) bool) error { return d.EachEntry(ctx, Root, fn) })
+	if !slices.Equal(got, []string{"file"}) || atime != 1000 {
+		t.Errorf("looking: %q, accessed at %d", got, atime)
+	}
+	got, atime = names(func(fn func(DirEntry) bool) error { return d.ReadDir(ctx, Root, 0, fn) })
+	if !slices.Equal(got, []string{"file"}) || atime != 1010 {
+		t.Errorf("listing: %q, accessed at %d", got, atime)
 	}
 }

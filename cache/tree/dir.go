@@ -17,6 +17,21 @@ func (t *Tree) ReadDir(ctx context.Context, dir Ino, cookie uint64, fn func(DirE
 	d.mu.Lock()
 	t.touchAtime(d)
 	d.mu.Unlock()
+	return t.entries(ctx, d, cookie, fn)
+}
+
+// EachEntry is ReadDir, of all entries, for who looks at a directory without that a
+// program reads it: its access time stays.
+func (t *Tree) EachEntry(ctx context.Context, dir Ino, fn func(DirEntry) bool) error {
+	d, err := t.directory(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer t.release(d)
+	return t.entries(ctx, d, 0, fn)
+}
+
+func (t *Tree) entries(ctx context.Context, d *inode, cookie uint64, fn func(DirEntry) bool) error {
 	for {
 		part, err := t.listed(d, cookie)
 		if err != nil || len(part) == 0 {

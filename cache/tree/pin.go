@@ -147,7 +147,7 @@ func (t *Tree) EachFile(ctx context.Context, ino Ino, fn func(Attr) error) error
 		return nil
 	}
 	var below []Ino
-	err = t.ReadDir(ctx, ino, 0, func(e DirEntry) bool {
+	err = t.EachEntry(ctx, ino, func(e DirEntry) bool {
 		switch e.Attr.Mode & modeType {
 		case modeReg, modeDir:
 			below = append(below, e.Attr.Ino)

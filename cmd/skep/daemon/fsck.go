@@ -200,7 +200,7 @@ func (c *checker) dir(ctx context.Context, ino tree.Ino, path string) error {
 	c.r.Directories++
 	c.committed(ino, path)
 	var subs []tree.DirEntry
-	err = c.d.drive.tree.ReadDir(ctx, ino, 0, func(e tree.DirEntry) bool {
+	err = c.d.drive.tree.EachEntry(ctx, ino, func(e tree.DirEntry) bool {
 		switch e.Attr.Mode & 0o170000 {
 		case 0o040000:
 			subs = append(subs, e)
