@@ -64,6 +64,9 @@ type Keeper struct {
 	level atomic.Pointer[level] // as measured last
 	dead  atomic.Int64          // bytes of rows that were deleted, and still take room
 
+	letting sync.Mutex // held while content is let go of
+	going   int64      // guarded by letting: let go of, and still on the disk
+
 	// Used by Run alone.
 	large      hand
 	small      hand
@@ -157,12 +160,19 @@ func (k *Keeper) useWith(tables int64) space.Use {
 // writer would be refused for good.
 func (k *Keeper) measure() {
 	passed := k.cfg.Tree.CountPassed()
-	before := k.useWith(0)
+	before := k.onDisk()
 	tables, d := k.cfg.Measure()
 	tables = max(0, tables-k.cfg.Tree.Small()-k.dead.Load())
 	u := k.useWith(tables)
-	u.Content = max(u.Content, before.Content)
+	u.Content = max(u.Content, before)
 	k.level.Store(&level{tables, passed, d, space.MarksOf(k.limit.Load(), u, d)})
+}
+
+// onDisk is how much content the disk has, or a little more.
+func (k *Keeper) onDisk() int64 {
+	k.letting.Lock()
+	defer k.letting.Unlock()
+	return k.useWith(0).Content + k.going
 }
 
 // watchUplink measures the uplink, and asks it to hurry when writers wait.
