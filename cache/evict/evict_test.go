@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,6 +49,7 @@ type device struct {
 	swarm  *memswarm.Swarm
 	uplink *uplink    // to the swarm
 	disk   *takenDisk // nil: one that is never full
+	rows   int64      // size of the journal's segments, which lie on disk, too; 0: they do not
 	limit  int64
 	wait   time.Duration // patience of writers
 	st     *state.Store
@@ -83,7 +85,11 @@ func must[T any](v T, err error) T {
 }
 
 func (d *device) open() {
-	d.st = must(state.Open(filepath.Join(d.dir, "state")))
+	rows := state.Options{SegmentSize: d.rows}
+	if d.rows > 0 {
+		rows.Disk = d.disk
+	}
+	d.st = must(state.OpenWith(filepath.Join(d.dir, "state"), rows))
 	var b state.Batch
 	blocks.SetCounted(&b)
 	must(d.st.Apply(&b))
@@ -501,8 +507,16 @@ type takenFile struct {
 	d *takenDisk
 }
 
+func (f takenFile) Allocate(mode uint32, off, n int64) error {
+	if mode == 0 && f.d.free() < n {
+		return unix.ENOSPC
+	}
+	return f.File.Allocate(mode, off, n)
+}
+
 func (f takenFile) WriteAt(p []byte, off int64) (int, error) {
-	if f.d.free() < int64(len(p)) {
+	st, err := f.File.Stat()
+	if err == nil && st.Blocks*512 < off+int64(len(p)) && f.d.free() < int64(len(p)) {
 		return 0, unix.ENOSPC
 	}
 	return f.File.WriteAt(p, off)
@@ -554,5 +568,78 @@ func testOthersFillTheDisk(t *testing.T, quota bool) {
 	time.Sleep(5 * time.Second)
 	if err := d.write(ctx, "again", 8); err != nil {
 		t.Errorf("when others have given the room back: %v; %+v", err, d.keeper.Report())
+	}
+}
+
+// Who makes files waits as a writer does while there is no room for their rows, and
+// content that is out may go; and no longer than that.
+func TestRowsWaitForRoom(t *testing.T) { synctest.Test(t, testRowsWaitForRoom) }
+
+func testRowsWaitForRoom(t *testing.T) {
+	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(6, 2, 4), limit: 96 << 20, wait: 15 * time.Second, rows: 1 << 20}
+	d.uplink = &uplink{Swarm: d.swarm}
+	d.disk = &takenDisk{FS: disk.Local, size: 96 << 20}
+	var journal atomic.Int64
+	d.disk.used = func() int64 { n, _ := d.onDisk(); return n + journal.Load() }
+	d.files = must(backing.Open(filepath.Join(d.dir, "files")))
+	d.open()
+	defer func() {
+		d.close()
+		time.Sleep(time.Minute)
+	}()
+	target, made := strings.Repeat("x", 4000), 0
+	fill := func(ctx context.Context) error { // until the journal has grown
+		for size := d.st.JournalSize(); d.st.JournalSize() == size; made++ {
+			if _, err := d.tree.Symlink(ctx, tree.Root, fmt.Sprint(made), target, tree.Owner{}); err != nil {
+				return err
+			}
+		}
+		journal.Store(d.st.JournalSize())
+		return nil
+	}
+	must(0, d.write(ctx, "out", 24))
+	must(0, d.engine.Sync(ctx))
+	time.Sleep(10 * time.Second)
+	journal.Store(d.st.JournalSize())
+	d.disk.taken.Store(d.disk.size - d.disk.used())
+	begin := time.Now()
+	if err := fill(ctx); err != nil {
+		t.Fatalf("while 24 MiB could go: %v; %+v", err, d.keeper.Report())
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if _, err := d.tree.Lookup(ctx, tree.Root, fmt.Sprint(made-1)); err != nil {
+		t.Errorf("what was made: %v", err)
+	}
+
+	for i := range 6 {
+		d.swarm.Set(i, func(h *memswarm.Holder) { h.Down = true })
+	}
+	out := must(d.tree.Lookup(ctx, tree.Root, "out"))
+	must(0, d.tree.Unlink(ctx, tree.Root, "out"))
+	d.tree.Forget(out.Ino)
+	d.disk.taken.Store(0)
+	time.Sleep(5 * time.Second)
+	must(0, d.write(ctx, "pending", 8)) // which cannot go
+	time.Sleep(5 * time.Second)
+	d.disk.taken.Store(d.disk.free())
+	killed, kill := context.WithTimeout(ctx, time.Second)
+	defer kill()
+	if err := fill(killed); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one that is killed: %v", err)
+	}
+	begin = time.Now()
+	if err := fill(ctx); !errors.Is(err, tree.ErrNoSpace) || time.Since(begin) > time.Minute {
+		t.Errorf("when nothing can go, in %v: %v", time.Since(begin), err)
+	}
+	begin = time.Now()
+	if err := fill(ctx); !errors.Is(err, tree.ErrNoSpace) || time.Since(begin) > 5*time.Second {
+		t.Errorf("after somebody was refused, in %v: %v", time.Since(begin), err)
+	}
+	d.disk.taken.Store(0)
+	time.Sleep(5 * time.Second)
+	if err := fill(ctx); err != nil {
+		t.Errorf("when there is room again: %v", err)
 	}
 }

@@ -145,6 +145,9 @@ func (j *Journal) DropBefore(seq uint64) error {
 	return nil
 }
 
+// Step is how much room the log takes more when what it has does not do.
+func (j *Journal) Step() int64 { return j.size }
+
 // Size is the room that the log takes on the disk, in bytes.
 func (j *Journal) Size() int64 {
 	j.mu.Lock()

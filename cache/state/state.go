@@ -135,6 +135,9 @@ func (s *Store) Seq() uint64 {
 // JournalSize is the room that the journal takes on the disk, in bytes.
 func (s *Store) JournalSize() int64 { return s.journal.Size() }
 
+// Step is how much room on the disk the journal asks for when it grows.
+func (s *Store) Step() int64 { return s.journal.Step() }
+
 // Reads is how many rows were asked for, or come by in a scan, since Open: what
 // an operation costs here, whatever the machine.
 func (s *Store) Reads() int64 { return s.reads.Load() }

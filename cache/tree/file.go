@@ -50,6 +50,10 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 	var bf disk.File
 	fill := func(c *change, e *edit) {
 		in := e.in
+		if bf != nil { // of a try for which there was no room
+			_ = bf.Close()
+			bf = nil
+		}
 		if !t.mayPass(flags, e.row.mode) {
 			return
 		}

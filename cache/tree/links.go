@@ -6,7 +6,15 @@ import "context"
 const maxLinks = 65000
 
 // Link gives an inode another name.
-func (t *Tree) Link(ctx context.Context, ino, dir Ino, name string) (Attr, error) {
+func (t *Tree) Link(ctx context.Context, ino, dir Ino, name string) (a Attr, err error) {
+	err = t.patiently(ctx, func() (err error) {
+		a, err = t.tryLink(ctx, ino, dir, name)
+		return err
+	})
+	return a, err
+}
+
+func (t *Tree) tryLink(ctx context.Context, ino, dir Ino, name string) (Attr, error) {
 	if err := checkName(name); err != nil {
 		return Attr{}, err
 	}

@@ -28,9 +28,17 @@ func (c *change) newInode(e, dir *edit, name string, mode, rdev uint32, o Owner)
 	return err
 }
 
-// make adds a new inode under a name. fill may complete its row and the batch;
-// the inode comes back with a reference.
-func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32, o Owner, fill func(*change, *edit)) (*inode, Attr, error) {
+// make adds a new inode under a name. fill may complete its row and the batch, also
+// more than once; the inode comes back with a reference.
+func (t *Tree) make(ctx context.Context, dir Ino, name string, mode, rdev uint32, o Owner, fill func(*change, *edit)) (in *inode, a Attr, err error) {
+	err = t.patiently(ctx, func() (err error) {
+		in, a, err = t.tryMake(ctx, dir, name, mode, rdev, o, fill)
+		return err
+	})
+	return in, a, err
+}
+
+func (t *Tree) tryMake(ctx context.Context, dir Ino, name string, mode, rdev uint32, o Owner, fill func(*change, *edit)) (*inode, Attr, error) {
 	if err := checkName(name); err != nil {
 		return nil, Attr{}, err
 	}

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"skep/cache/state"
@@ -189,9 +190,9 @@ type Room interface {
 	// Write returns when n bytes may be written. It may make the caller wait,
 	// and refuses with ErrNoSpace.
 	Write(ctx context.Context, n int64) error
-	// Again calls try, which writes n bytes, as the disk refused them although Write
-	// had let them pass: when there may be room for them, and until try does not end
-	// with ErrNoSpace any more, or Write would refuse.
+	// Again calls try, which takes n bytes, as the disk refused them although Write
+	// had let them pass, or would: when there may be room for them, and until try does
+	// not end with ErrNoSpace any more, or Write would refuse.
 	Again(ctx context.Context, n int64, try func() error) error
 	// Keep reports whether n bytes that are fetched may be kept.
 	Keep(n int64) bool
@@ -202,6 +203,16 @@ type Room interface {
 // SetRoom makes r say what may be written and kept. It is called before
 // anybody uses the tree; without it, all may be.
 func (t *Tree) SetRoom(r Room) { t.room = r }
+
+// patiently calls try, which adds rows, and again, as Room says, while there is no room
+// for these. No locks are held.
+func (t *Tree) patiently(ctx context.Context, try func() error) error {
+	err := try()
+	if errors.Is(err, ErrNoSpace) {
+		err = t.room.Again(ctx, t.st.Step(), try)
+	}
+	return err
+}
 
 // boundless is the Room of a tree that was given none.
 type boundless struct{}

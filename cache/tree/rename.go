@@ -25,12 +25,14 @@ func (t *Tree) Rename(ctx context.Context, dir Ino, name string, newDir Ino, new
 		return err
 	}
 	defer t.release(nd)
-	for {
-		done, err := t.tryRename(ctx, rename{from: d, to: nd, name: name, newName: newName, flags: flags})
-		if done || err != nil {
-			return err
+	return t.patiently(ctx, func() error {
+		for {
+			done, err := t.tryRename(ctx, rename{from: d, to: nd, name: name, newName: newName, flags: flags})
+			if done || err != nil {
+				return err
+			}
 		}
-	}
+	})
 }
 
 func firstOf(errs ...error) error {
