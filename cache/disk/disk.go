@@ -29,6 +29,9 @@ type File interface {
 	// Unseen does something to the file and leaves its modification time as it
 	// was. Should the process end in the midst of it, the time may have changed.
 	Unseen(do func() error) error
+	// Shared reports whether somebody else has the file open or mapped, also the
+	// same program by another descriptor. An error says that nobody can tell.
+	Shared() (bool, error)
 	// Fd is what the kernel knows the file by.
 	Fd() uintptr
 }
@@ -175,6 +178,19 @@ func (f localFile) Unseen(do func() error) error {
 	err = do()
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, before.Mtim}
 	return errors.Join(err, unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), times, 0))
+}
+
+// Shared asks for a lease to write, which the kernel gives only on a file that nobody
+// else has.
+func (f localFile) Shared() (bool, error) {
+	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+	if err == unix.EAGAIN {
+		return true, nil
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	}
+	return false, err
 }
 
 func (f localFile) Reread() error {

@@ -28,7 +28,7 @@ func (t *Tree) readAhead(in *inode, i int64) {
 	for j := max(i, in.ahead) + 1; j <= i+aheadChunks && j < last; j++ {
 		in.ahead = j
 		in.hold()
-		t.aheads.Go(func() {
+		t.background.Go(func() {
 			defer t.release(in)
 			in.mu.Lock()
 			defer in.mu.Unlock()
@@ -49,7 +49,7 @@ func (t *Tree) closeGaps(in *inode, i int64) {
 	}
 	in.closing = true
 	in.hold()
-	t.aheads.Go(func() {
+	t.background.Go(func() {
 		defer t.release(in)
 		in.mu.Lock()
 		defer in.mu.Unlock()
@@ -70,7 +70,7 @@ func (t *Tree) fetchMissing(in *inode, i int64) {
 // open.
 func (t *Tree) Close() {
 	t.cancel()
-	t.aheads.Wait()
+	t.background.Wait()
 	t.recordFetched() // and what was written beside it
 	if err := t.FinishEvictions(context.Background()); err != nil {
 		t.log.Info("what was let go of still takes room", "err", err)

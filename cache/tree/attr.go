@@ -9,7 +9,11 @@ import (
 )
 
 // attr is what stat tells; in.mu is held, or nobody else knows in yet.
-func (in *inode) attr() Attr { return attrOfRow(in.ino, &in.row) }
+func (in *inode) attr() Attr {
+	a := attrOfRow(in.ino, &in.row)
+	a.Mapped = in.held != nil && in.held.writable
+	return a
+}
 
 func attrOfRow(ino Ino, r *row) Attr {
 	a := Attr{Ino: ino, Mode: r.mode, Nlink: r.nlink, UID: r.uid, GID: r.gid, Rdev: r.rdev, Size: r.size,

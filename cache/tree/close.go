@@ -2,8 +2,8 @@ package tree
 
 import "fmt"
 
-// Release ends the handle. The last one of an inode brings its row up to date.
-func (f *File) Release() {
+// release ends the handle at once. The last one of an inode brings its row up to date.
+func (f *File) release() {
 	t, in := f.t, f.in
 	t.gate.RLock()
 	in.mu.Lock()
@@ -25,8 +25,12 @@ func (f *File) Release() {
 	if in.writers == 0 && (!in.soft || in.orphan) {
 		t.inodes.noWriter(in)
 	}
+	forgotten := in.opens == 0 && in.forgotten
 	in.mu.Unlock()
 	t.gate.RUnlock()
+	if forgotten { // nobody else will say so
+		t.Forget(in.ino)
+	}
 	t.release(in)
 }
 

@@ -607,7 +607,7 @@ func TestManyRangesBecomeFewer(t *testing.T) {
 		_, err := f.WriteAt(ctx, []byte{9}, at, false)
 		must(t, err)
 		want[at] = 9
-		d.aheads.Wait()
+		d.background.Wait()
 	}
 	f.in.mu.Lock()
 	n := len(f.in.valid.List())

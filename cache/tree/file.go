@@ -116,6 +116,7 @@ func (t *Tree) handle(in *inode, flags int) *File {
 	f := &File{t: t, in: in, readable: flags&accessModes != os.O_WRONLY, writable: isWritable(flags),
 		sync: flags&(os.O_SYNC|unix.O_DSYNC) != 0, noAtime: flags&unix.O_NOATIME != 0}
 	in.opens++
+	in.forgotten = false
 	in.used = t.now()
 	if f.writable {
 		in.writers++

@@ -200,7 +200,7 @@ func (t *Tree) acquire(ctx context.Context, ino Ino) (*inode, error) {
 func (t *Tree) release(in *inode) { t.inodes.release(in) }
 
 // Forget tells that the kernel dropped the inode: an unlinked one that is not
-// open ends now.
+// open ends now, one that is held for a mapping with that.
 func (t *Tree) Forget(ino Ino) {
 	in, _ := t.inodes.find(ino)
 	if in == nil {
@@ -208,6 +208,7 @@ func (t *Tree) Forget(ino Ino) {
 	}
 	in.mu.Lock()
 	end := in.orphan && in.opens == 0 && !in.stale
+	in.forgotten = in.orphan && in.opens > 0
 	if end {
 		in.stale = true
 		t.dropContent(in)

@@ -58,13 +58,12 @@ func (t *Tree) endedWell() (bool, error) {
 
 // recoverWriting looks after the files that were written and not flushed when
 // the process or the power went: their backing files are the authority for
-// content, size and times, and a commit has to look at all of them.
-func (t *Tree) recoverWriting() error {
+// content, size and times, and a commit has to look at all of them. It tells which.
+func (t *Tree) recoverWriting() (inos []Ino, err error) {
 	if well, err := t.endedWell(); well || err != nil {
-		return err
+		return nil, err
 	}
-	var inos []Ino
-	err := t.st.Scan([]byte{tableWriting}, []byte{tableWriting + 1}, func(k, _ []byte) bool {
+	err = t.st.Scan([]byte{tableWriting}, []byte{tableWriting + 1}, func(k, _ []byte) bool {
 		m, err := parseMark(k)
 		if err == nil {
 			inos = append(inos, m.Dir)
@@ -72,14 +71,14 @@ func (t *Tree) recoverWriting() error {
 		return true
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, ino := range inos {
 		if err := t.recoverFile(ino); err != nil {
-			return fmt.Errorf("inode %d: %w", ino, err)
+			return nil, fmt.Errorf("inode %d: %w", ino, err)
 		}
 	}
-	return nil
+	return inos, nil
 }
 
 func (t *Tree) recoverFile(ino Ino) error {

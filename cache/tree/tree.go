@@ -124,9 +124,9 @@ type Tree struct {
 	small64                  atomic.Int64 // bytes of small files that may be let go of
 	recharges                atomic.Int64 // how often unsynced64 or small64 changed
 
-	ctx    context.Context // of what runs in the background; ended by Close
-	cancel context.CancelFunc
-	aheads sync.WaitGroup
+	ctx        context.Context // of what runs in the background; ended by Close
+	cancel     context.CancelFunc
+	background sync.WaitGroup
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.
@@ -150,6 +150,8 @@ type inode struct {
 	names       uint64     // of a directory: the state of its names, 0 until somebody asks
 
 	opens, writers int
+	held           *File         // released, and open for the sake of mappings; nil for none
+	forgotten      bool          // by the kernel, an orphan that is open
 	writing        bool          // the mark "open for writing" stands
 	marking        bool          // … in the tables, and is not known to be on the disk
 	cutShort       bool          // of a partial file: a truncation is not in the tables
@@ -218,12 +220,14 @@ func Open(opt Options) (*Tree, error) {
 	if err := t.ensureRoot(); err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
-	if err := t.recoverWriting(); err != nil {
+	written, err := t.recoverWriting()
+	if err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
 	if err := t.findLeft(); err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
+	t.holdMapped(written)
 	return t, nil
 }
 

@@ -45,6 +45,8 @@ type Attr struct {
 	Nlink, UID, GID, Rdev      uint32
 	Size, Blocks               int64 // bytes; units of 512 bytes
 	Atime, Mtime, Ctime, Btime Time
+	// Mapped says that nobody has the file open and somebody may store into it.
+	Mapped bool
 }
 
 // Owner is whom a new inode belongs to. Umask are the permissions that its maker

@@ -82,7 +82,6 @@ func (f *FS) OnUnmount() {
 		f.leave(h)
 		f.tree.Forget(ino)
 	}
-	f.endKept()
 }
 
 // Passthrough reports whether the kernel still is offered backing files: false

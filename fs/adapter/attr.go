@@ -35,7 +35,7 @@ func (f *FS) show(a tree.Attr) fuse.Attr {
 // content has no pages to store into: whatever gives it some makes the kernel
 // ask again.
 func (f *FS) attrPatience(a tree.Attr) time.Duration {
-	if a.Size > 0 && f.modes.changesUnseen(a.Ino) {
+	if a.Size > 0 && (a.Mapped || f.modes.changesUnseen(a.Ino)) {
 		return 0
 	}
 	return remember

@@ -90,8 +90,7 @@ func (f *FS) open(ctx call, ino tree.Ino, flags int, how uint32) (*tree.File, er
 // admit makes an open file known under a number and says how the kernel is to
 // read and write it.
 func (f *FS) admit(h *tree.File, flags uint32, direct bool, out *fuse.OpenOut) {
-	how := flags & unix.O_ACCMODE
-	e := &openFile{File: h, readable: how != unix.O_WRONLY, writable: how != unix.O_RDONLY, direct: direct}
+	e := &openFile{File: h, writable: flags&unix.O_ACCMODE != unix.O_RDONLY, direct: direct}
 	f.enter(e, out)
 	out.Fh = f.files.add(e)
 	if !e.writable {

@@ -1,12 +1,10 @@
 package adapter
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
 	"skep/cache/tree"
 )
@@ -18,20 +16,12 @@ type mode struct {
 	writers int
 	passed  bool  // straight from and to the backing file
 	backing int32 // the kernel's id of that, if passed
-
-	kept      *openFile // closed, and open for the sake of mappings; nil for none
-	watched   bool      // somebody looks whether mappings are left
-	forgotten bool      // by the kernel
 }
 
 // modeTable holds the mode of each open inode.
 type modeTable struct {
 	refused atomic.Bool  // the kernel refused a backing file
 	unseen  atomic.Int64 // inodes that are passed and open for writing
-	kept    atomic.Int64 // inodes of which a handle is kept open
-	watches sync.WaitGroup
-	ended   context.Context // ends watches
-	end     context.CancelFunc
 	shards  [shardCount]modeShard
 }
 
@@ -41,7 +31,6 @@ type modeShard struct {
 }
 
 func (t *modeTable) init() {
-	t.ended, t.end = context.WithCancel(context.Background())
 	for i := range t.shards {
 		t.shards[i].m = map[tree.Ino]*mode{}
 	}
@@ -74,7 +63,6 @@ func (f *FS) enter(e *openFile, out *fuse.OpenOut) {
 		s.m[ino] = m
 	}
 	m.opens++
-	m.forgotten = false
 	if e.writable {
 		m.writers++
 	}
@@ -107,8 +95,8 @@ func (f *FS) firstMode(h *tree.File) *mode {
 		return &mode{}
 	}
 	var id int32
-	err := lease(fd) // without leases nobody could tell whether it is mapped
-	if err == nil || err == unix.EAGAIN {
+	_, err := h.Shared() // where nobody can tell whether it is mapped, nothing is passed
+	if err == nil {
 		id, err = f.kernel.RegisterBacking(fd)
 	}
 	if err != nil {
@@ -120,50 +108,20 @@ func (f *FS) firstMode(h *tree.File) *mode {
 	return &mode{passed: true, backing: id}
 }
 
-// leave ends a handle that was closed, or keeps it open as long as the file is mapped.
-// The kernel has ended its own use of the backing file by then, or is about to.
+// leave counts a handle out that was closed, and releases it. The kernel has ended its
+// use of the backing file by then, or is about to.
 func (f *FS) leave(e *openFile) {
+	f.countOut(e)
+	e.Release()
+}
+
+func (f *FS) countOut(e *openFile) {
 	ino := e.Ino()
 	s := f.modes.shard(ino)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	m := s.m[ino]
-	had := m.kept != nil
-	e = m.keep(e)
-	if e != nil {
-		f.countOut(ino, m, e)
-	}
-	if !had && m.kept != nil {
-		f.modes.kept.Add(1)
-	}
-	kept := m.kept
-	switch {
-	case !m.isKept():
-		kept = nil
-	case !isMapped(kept):
-		f.countOut(ino, m, kept)
-	case !m.watched:
-		m.watched = true
-		f.modes.watches.Go(func() { f.watch(ino) })
-		fallthrough
-	default:
-		kept = nil
-	}
-	s.mu.Unlock()
-	for _, e := range []*openFile{e, kept} {
-		if e != nil {
-			f.end(ino, m, e)
-		}
-	}
-}
-
-// countOut counts a handle out; the shard's lock is held. The kernel has ended its use
-// of the backing file.
-func (f *FS) countOut(ino tree.Ino, m *mode, e *openFile) {
 	m.opens--
-	if e == m.kept {
-		m.kept = nil
-		f.modes.kept.Add(-1)
-	}
 	if e.writable {
 		m.writers--
 		if m.passed && m.writers == 0 {
@@ -173,7 +131,7 @@ func (f *FS) countOut(ino tree.Ino, m *mode, e *openFile) {
 	if m.opens > 0 {
 		return
 	}
-	delete(f.modes.shard(ino).m, ino)
+	delete(s.m, ino)
 	if m.passed {
 		if err := f.kernel.UnregisterBacking(m.backing); err != nil {
 			f.log.Debug("ending a backing file", "err", err)

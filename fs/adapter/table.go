@@ -10,7 +10,6 @@ import (
 // openFile is an open file as the kernel knows it.
 type openFile struct {
 	*tree.File
-	readable bool
 	writable bool
 	direct   bool // the kernel reads and writes past its page cache
 }

@@ -72,6 +72,9 @@ var changes = []model.Op{
 	{Kind: model.Exchange, Path: "A", To: "B"},
 	{Kind: model.SetXattr, Path: "A/f", Name: "user.x", Len: 10, Fill: 15},
 	{Kind: model.SetXattr, Path: "A/g", Name: "user.x", Len: 3000, Fill: 16},
+	{Kind: model.Map, Path: "A/g"},
+	stored,
+	{Kind: model.Unmap, Path: "A/g"},
 	{Kind: model.Chmod, Path: "A/g", Mode: 0o600},
 	{Kind: model.Touch, Path: "A/g", Len: 12345},
 	{Kind: model.Read, Path: "A/g", Len: 20000},
@@ -83,8 +86,16 @@ var changes = []model.Op{
 	{Kind: model.Forget},
 }
 
+// stored is a store into a mapping of A/g, whatever its path is by then.
+var stored = model.Op{Kind: model.StoreMapped, Path: "A/g", Off: 200, Len: 300, Fill: 18, Flags: os.O_SYNC}
+
+// mapped leaves a mapping of A/g, which the kernel alone may write, and no handle.
+var mapped = []model.Op{{Kind: model.Open, Path: "A/g", Flags: os.O_RDWR | os.O_TRUNC}, {Kind: model.WriteTo, Len: 18000, Fill: 19},
+	{Kind: model.Map}, {Kind: model.Close}}
+
 // pairsOf returns all pairs that an operation begins, with and without a flush
-// between and after them, and with a new small file that nobody flushed.
+// between and after them, and with a new small file that nobody flushed; and those
+// that a mapping begins, with a store into it at the end.
 func pairsOf(a model.Op) func(yield func(Case) bool) {
 	return func(yield func(Case) bool) {
 		for _, b := range changes {
@@ -98,7 +109,11 @@ func pairsOf(a model.Op) func(yield func(Case) bool) {
 func pair(a, b model.Op, yield func(Case) bool) bool {
 	a2, b2 := flushOf(a), flushOf(b)
 	fresh := []model.Op{{Kind: model.Create, Path: "n"}, {Kind: model.Write, Path: "n", Len: 5000, Fill: 17}}
-	for _, ops := range [][]model.Op{{a, b, b2}, {a, a2, b}, {a, {Kind: model.Sync}, b, b2}, append(fresh, a, b)} {
+	all := [][]model.Op{{a, b, b2}, {a, a2, b}, {a, {Kind: model.Sync}, b, b2}, append(fresh, a, b)}
+	if a.Kind == model.Map {
+		all = append(all, []model.Op{a, b, stored, a2}, append(slices.Clip(mapped), b, stored), append(slices.Clip(mapped), a2, b, stored))
+	}
+	for _, ops := range all {
 		for _, before := range [][]model.Op{setup, committed, evicted} {
 			for _, pass := range []bool{false, true} {
 				if !yield(Case{Passthrough: pass, Setup: before, Ops: ops}) {
@@ -129,7 +144,7 @@ func flushOf(op model.Op) model.Op {
 // and a journal that is cut short.
 func Random(r *rand.Rand) Case {
 	g := &model.Generator{Rand: r, Dirs: []string{"", "A", "B", "A/f"}, Names: []string{"f", "g", "n"},
-		Sizes: []int64{100, 5000, 16384, 20000, 40000}, Handles: 3,
+		Sizes: []int64{100, 5000, 16384, 20000, 40000}, Handles: 3, Flush: true,
 		Maintenance: map[model.Kind]int{model.Commit: 10, model.Evict: 12, model.Forget: 20}}
 	c := Case{Passthrough: r.IntN(2) == 0, Setup: [][]model.Op{setup, committed, evicted}[r.IntN(3)]}
 	for range 3 + r.IntN(12) {

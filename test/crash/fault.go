@@ -103,6 +103,9 @@ func (x *Tester) faulty(run *drive, m *model.Tree, h *History, op model.Op) (*mo
 		if op.Kind == model.Open || op.Kind == model.Tmpfile {
 			now.Do(model.Op{Kind: model.Close, Handle: op.Handle}) // there is none
 		}
+		if op.Kind == model.Map {
+			now.Do(model.Op{Kind: model.Unmap, Handle: op.Handle})
+		}
 		if now.Adopt(l, before.Listing(), m.Listing()) {
 			h.Add(op, got, file, now)
 			return now, nil

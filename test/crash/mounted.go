@@ -125,11 +125,15 @@ func gone(op model.Op, r model.Result) bool {
 	case unix.ENOTCONN, unix.ECONNABORTED:
 		return true
 	case unix.EFAULT: // the kernel did not get what it was to store into
-		return op.Kind == model.Store || op.Kind == model.StoreTo
+		return stores(op) || op.Kind == model.LoadMapped
 	case unix.EIO, unix.EPIPE: // it was told, or would have been, and did not answer
-		return op.Kind == model.Sync || op.Kind >= model.Commit || op.Kind == model.Store || op.Kind == model.StoreTo
+		return op.Kind == model.Sync || op.Kind >= model.Commit || stores(op)
 	}
 	return false
+}
+
+func stores(op model.Op) bool {
+	return op.Kind == model.Store || op.Kind == model.StoreTo || op.Kind == model.StoreMapped
 }
 
 // Kill says when a server is killed: at the n-th thing that it does to its disk,

@@ -178,7 +178,7 @@ func (c Nested) reads(before, a, b []act) reads {
 			m.Do(op)
 		}
 		for _, x := range slices.Concat(before, b[:i], a, b[i:]) {
-			if r := m.Do(x.op); x.op.Kind == model.Read || x.op.Kind == model.ReadFrom {
+			if r := m.Do(x.op); x.op.Kind == model.Read || x.op.Kind == model.ReadFrom || x.op.Kind == model.LoadMapped {
 				out[x.op] = append(out[x.op], r.Data)
 			}
 		}

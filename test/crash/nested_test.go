@@ -57,6 +57,8 @@ var states = []named{
 	{"nameless", []model.Op{{Kind: model.Tmpfile, Handle: 1}, {Kind: model.WriteTo, Handle: 1, Len: 5000, Fill: 26}}},
 	{"not taken", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_WRONLY | os.O_TRUNC},
 		{Kind: model.WriteTo, Handle: 1, Len: 1200000, Fill: 27}, {Kind: model.Commit, Name: fails}}},
+	{"mapped", append(slices.Clip(mapped), stored)},
+	{"mapped through the daemon", []model.Op{{Kind: model.Map, Path: "A/g"}, stored}},
 	{"two names", []model.Op{{Kind: model.Link, Path: "A/g", To: "B/l"}, {Kind: model.Open, Path: "B/l", Handle: 1, Flags: os.O_RDWR}}},
 }
 
@@ -78,6 +80,9 @@ var within = []model.Op{
 	{Kind: model.WriteTo, Handle: 1, Off: 10, Len: 300, Fill: 11},
 	{Kind: model.WriteTo, Handle: 1, Off: 4000, Len: 20000, Fill: 12},
 	{Kind: model.StoreTo, Handle: 1, Off: 20, Len: 40, Fill: 13},
+	{Kind: model.StoreMapped, Off: 250, Len: 100, Fill: 51},
+	{Kind: model.LoadMapped, Off: 50, Len: 1 << 22},
+	{Kind: model.Unmap},
 	{Kind: model.TruncateOpen, Handle: 1, Len: 90},
 	{Kind: model.PunchOpen, Handle: 1, Off: 4096, Len: 4096},
 	{Kind: model.Truncate, Path: "A/f", Len: 30000},
@@ -134,6 +139,8 @@ var afters = []named{
 	{"fsync", []model.Op{{Kind: model.FsyncOpen, Handle: 1}}},
 	{"sync", []model.Op{{Kind: model.Sync}}},
 	{"evict", away},
+	{"store", []model.Op{{Kind: model.StoreMapped, Off: 150, Len: 100, Fill: 52}, {Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though},
+		{Kind: model.LoadMapped, Len: 1 << 22}, {Kind: model.Unmap}, {Kind: model.Evict, Path: "A/g"}}},
 	{"fail", append([]model.Op{{Kind: model.Commit, Name: fails}}, away...)},
 	{"stay", []model.Op{{Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though}, {Kind: model.ReadFrom, Handle: 1, Len: 1 << 22},
 		{Kind: model.WriteTo, Handle: 1, Off: 60, Len: 10, Fill: 30}, {Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though}}},
@@ -203,21 +210,33 @@ func families(r *rand.Rand, part string) func(yield func(family) bool) {
 	}
 }
 
-// makesSense leaves out what needs a handle that is not there, or closes one that is
-// in use.
+// makesSense leaves out what needs a handle or a mapping that is not there, or ends one
+// that is in use.
 func (f family) makesSense() bool {
 	uses := func(op model.Op) bool { return op.Handle == 1 }
 	if f.state.ops == nil && (uses(f.a) || slices.ContainsFunc(f.b, uses) || f.after.name == "fsync" || f.after.name == "stay") {
 		return false
 	}
+	ofMapping := func(op model.Op) bool {
+		return op.Kind == model.StoreMapped || op.Kind == model.LoadMapped || op.Kind == model.Unmap
+	}
+	if !strings.HasPrefix(f.state.name, "mapped") && (ofMapping(f.a) || slices.ContainsFunc(f.b, ofMapping) || f.after.name == "store") {
+		return false
+	}
 	if f.a.Kind == model.Copy { // it reads, and then it writes
 		return false
 	}
-	closes := func(op model.Op) bool { return op.Kind == model.Close }
-	if closes(f.a) {
+	return f.mayEnd(model.Close, uses) && f.mayEnd(model.Unmap, ofMapping)
+}
+
+// mayEnd reports whether an operation that ends something comes beside none that
+// uses it.
+func (f family) mayEnd(kind model.Kind, uses func(model.Op) bool) bool {
+	ends := func(op model.Op) bool { return op.Kind == kind }
+	if ends(f.a) {
 		return !slices.ContainsFunc(f.b, uses)
 	}
-	return !uses(f.a) || !slices.ContainsFunc(f.b, closes)
+	return !uses(f.a) || !slices.ContainsFunc(f.b, ends)
 }
 
 // nester does families of cases.

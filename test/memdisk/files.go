@@ -281,6 +281,7 @@ func (f *file) Sync() error               { return f.event(Event{Kind: Flush}) }
 func (f *file) Datasync() error           { return f.event(Event{Kind: Flush}) }
 func (f *file) Truncate(size int64) error { return f.event(Event{Kind: Resize, Size: size}) }
 func (f *file) Fd() uintptr               { return f.fd }
+func (f *file) Shared() (bool, error)     { return false, nil }
 
 // Allocate implements disk.File.
 func (f *file) Allocate(mode uint32, off, n int64) error {

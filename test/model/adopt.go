@@ -5,7 +5,10 @@ import "bytes"
 // FileOf is the number of the file that an operation is about; 0 if there is
 // none.
 func (t *Tree) FileOf(op Op) uint64 {
-	if op.Kind >= Open && op.Kind <= LinkOpen {
+	if op.Kind > Map && op.Kind <= Unmap {
+		op = op.mapped()
+	}
+	if op.Kind.hasHandle() && (op.Kind != Map || op.Path == "") {
 		if h, open := t.handles[op.Handle]; open {
 			return h.node.ID
 		}

@@ -143,6 +143,10 @@ func (d *Drive) do(op Op) ([]byte, error) {
 		return nil, d.Tree.SyncDir(ctx, a.Ino)
 	case Open, Close, WriteTo, ReadFrom, TruncateOpen, PunchOpen, StoreTo, FsyncOpen, Tmpfile, LinkOpen:
 		return d.onHandle(op)
+	case Map:
+		return nil, d.mapFile(op)
+	case StoreMapped, LoadMapped, Unmap:
+		return d.onHandle(op.mapped())
 	}
 	a, err := d.file(op.Path)
 	if err != nil {

@@ -102,6 +102,36 @@ func (d *Drive) open(op Op) error {
 	return err
 }
 
+// mapFile keeps a handle of its own for a mapping, as the daemon does for as long as
+// there is one.
+func (d *Drive) mapFile(op Op) error {
+	var ino tree.Ino
+	if op.Path != "" {
+		a, err := d.file(op.Path)
+		if err != nil {
+			return err
+		}
+		ino = a.Ino
+	} else {
+		h, open := d.handle(op.Handle)
+		if !open {
+			return unix.EBADF
+		}
+		if err := mayUse(h.flags, StoreTo); err != nil {
+			return err
+		}
+		ino = h.f.Ino()
+	}
+	if _, there := d.handle(op.Handle + mappings); there {
+		return nil
+	}
+	f, err := d.Tree.Open(ctx, ino, os.O_RDWR)
+	if err == nil {
+		d.keep(op.Handle+mappings, &openFile{f: f, flags: os.O_RDWR})
+	}
+	return err
+}
+
 func (d *Drive) close(i int, h *openFile) error {
 	ino := h.f.Ino()
 	h.f.Release()

@@ -17,6 +17,9 @@ type Generator struct {
 	Sizes []int64
 	// Handles is how many files may be open at once.
 	Handles int
+	// Flush has every store into a mapping flushed: others need not be there when the
+	// server is killed.
+	Flush bool
 	// Maintenance is what programs do not see and how often it happens: one in
 	// so many operations, of each.
 	Maintenance map[Kind]int
@@ -30,6 +33,7 @@ var weights = map[Kind]int{
 	Write: 12, Append: 6, Truncate: 6, Empty: 3, Punch: 4, Zero: 3, Allocate: 2, Store: 3, Chmod: 2, Touch: 2, SetXattr: 3,
 	RemoveXattr: 1, Read: 6, Copy: 3, Fsync: 6, Fdatasync: 2, SyncDir: 3, Sync: 2,
 	Open: 8, Close: 5, WriteTo: 8, ReadFrom: 4, TruncateOpen: 3, PunchOpen: 2, StoreTo: 3, FsyncOpen: 3, Tmpfile: 1, LinkOpen: 1,
+	Map: 5, StoreMapped: 8, LoadMapped: 4, Unmap: 2,
 }
 
 var order, total = func() (out []Kind, n int) {
@@ -80,7 +84,11 @@ func (g *Generator) make(k Kind) Op {
 		}
 	case Symlink:
 		op.To = "nowhere"
-	case Write, Append, Store, WriteTo, StoreTo, Punch, Zero, PunchOpen, Allocate, Read, ReadFrom:
+	case Map:
+		if g.Rand.IntN(2) == 0 {
+			op.Path = "" // that of a handle
+		}
+	case Write, Append, Store, WriteTo, StoreTo, StoreMapped, LoadMapped, Punch, Zero, PunchOpen, Allocate, Read, ReadFrom:
 		op.Off, op.Len = g.size(), max(1, g.size())
 		g.fill++
 		op.Fill = g.fill
@@ -108,7 +116,7 @@ func (g *Generator) make(k Kind) Op {
 // page cache, which takes whole blocks.
 func (g *Generator) flag(op *Op) {
 	switch {
-	case op.Kind == Write && g.Rand.IntN(6) == 0:
+	case op.Kind == Write && g.Rand.IntN(6) == 0, op.Kind == StoreMapped && (g.Flush || g.Rand.IntN(2) == 0):
 		op.Flags = os.O_SYNC
 	case (op.Kind == Write || op.Kind == Read) && g.Rand.IntN(6) == 0:
 		op.Flags = unix.O_DIRECT

@@ -92,6 +92,37 @@ func (t *Tree) open(op Op) unix.Errno {
 	return 0
 }
 
+// mapFile maps a file; a mapping of the same number stays.
+func (t *Tree) mapFile(op Op) unix.Errno {
+	if op.Path != "" {
+		n, err := t.file(op.Path)
+		if _, there := t.handles[op.Handle+mappings]; err == 0 && !there {
+			t.handles[op.Handle+mappings] = &handle{node: n, flags: os.O_RDWR}
+		}
+		return err
+	}
+	h, open := t.handles[op.Handle]
+	switch {
+	case !open:
+		return unix.EBADF
+	case h.flags&3 != os.O_RDWR:
+		return unix.EACCES
+	}
+	if _, there := t.handles[op.Handle+mappings]; !there {
+		t.handles[op.Handle+mappings] = &handle{node: h.node, flags: os.O_RDWR}
+	}
+	return 0
+}
+
+func (t *Tree) isMapped(n *Node) bool {
+	for i, h := range t.handles {
+		if i >= mappings && h.node == n {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *Tree) linkOpen(op Op, h *handle) unix.Errno {
 	d, name, err := t.parent(op.To)
 	switch {

@@ -19,10 +19,11 @@ type Mount struct {
 	handles map[int]mounted
 }
 
-// mounted is an open file.
+// mounted is an open file, or a mapping.
 type mounted struct {
-	fd    int
+	fd    int // of a mapping, only to look at it
 	flags int
+	pages []byte // that are mapped; nil: a file
 }
 
 func (m *Mount) path(p string) string { return filepath.Join(m.Root, p) }
@@ -75,6 +76,10 @@ func (m *Mount) do(op Op) ([]byte, error) {
 		return nil, m.Maintain(op)
 	case Open, Close, WriteTo, ReadFrom, TruncateOpen, PunchOpen, StoreTo, FsyncOpen, Tmpfile, LinkOpen:
 		return m.onHandle(op)
+	case Map:
+		return nil, m.mapFile(op)
+	case StoreMapped, LoadMapped, Unmap:
+		return m.onMapping(op)
 	}
 	return m.onFile(op)
 }
@@ -130,7 +135,7 @@ func (m *Mount) onFile(op Op) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := m.content(mounted{fd, flags}, op)
+	data, err := m.content(mounted{fd: fd, flags: flags}, op)
 	if cerr := unix.Close(fd); err == nil {
 		err = cerr
 	}
@@ -200,8 +205,7 @@ func aligned(p []byte) []byte {
 }
 
 // store writes through a shared mapping, and unmaps it, which hands over what was
-// written. The kernel copies the bytes there: so
-// a server that is gone is an error, and nobody waits in a page fault.
+// written.
 func store(fd int, op Op) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -211,20 +215,12 @@ func store(fd int, op Op) error {
 	if op.Off >= end {
 		return nil
 	}
-	from, err := unix.MemfdCreate("stored", unix.MFD_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(from)
-	if _, err := unix.Pwrite(from, op.Bytes(), 0); err != nil {
-		return err
-	}
 	start := op.Off &^ (block - 1)
 	mapping, err := unix.Mmap(fd, start, int(end-start), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return err
 	}
-	_, err = unix.Pread(from, mapping[op.Off-start:], 0)
+	err = put(mapping[op.Off-start:], op.Bytes())
 	if err == nil && op.Kind == StoreTo {
 		err = unix.Msync(mapping, unix.MS_SYNC)
 	}
@@ -285,11 +281,11 @@ func (m *Mount) onHandle(op Op) ([]byte, error) {
 	return m.content(h, op)
 }
 
-func (m *Mount) keep(i, fd, flags int) {
+func (m *Mount) keep(i int, h mounted) {
 	if m.handles == nil {
 		m.handles = map[int]mounted{}
 	}
-	m.handles[i] = mounted{fd, flags}
+	m.handles[i] = h
 }
 
 func (m *Mount) open(op Op) error {
@@ -298,7 +294,7 @@ func (m *Mount) open(op Op) error {
 	}
 	fd, err := unix.Open(m.path(op.Path), op.Flags|unix.O_CLOEXEC, 0o644)
 	if err == nil {
-		m.keep(op.Handle, fd, op.Flags)
+		m.keep(op.Handle, mounted{fd: fd, flags: op.Flags})
 	}
 	return err
 }
@@ -316,7 +312,7 @@ func (m *Mount) tmpfile(op Op, open bool) error {
 	}
 	fd, err := unix.Open(m.path(op.Path), os.O_RDWR|unix.O_TMPFILE|unix.O_CLOEXEC, 0o644)
 	if err == nil {
-		m.keep(op.Handle, fd, os.O_RDWR)
+		m.keep(op.Handle, mounted{fd: fd, flags: os.O_RDWR})
 	}
 	return err
 }
@@ -324,6 +320,9 @@ func (m *Mount) tmpfile(op Op, open bool) error {
 // CloseAll closes what is open.
 func (m *Mount) CloseAll() {
 	for _, h := range m.handles {
+		if h.pages != nil {
+			_ = unix.Munmap(h.pages)
+		}
 		_ = unix.Close(h.fd)
 	}
 	clear(m.handles)

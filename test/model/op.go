@@ -51,6 +51,10 @@ const (
 	FsyncOpen
 	Tmpfile // as Handle
 	LinkOpen
+	Map // the file at Path, which is closed at once, or that of the Handle, as a mapping of that number
+	StoreMapped
+	LoadMapped
+	Unmap
 	// What programs do not see; a test says what it is.
 	Commit // everything
 	Evict  // Path
@@ -62,9 +66,24 @@ const (
 var kindNames = [kinds]string{"create", "mkdir", "symlink", "mkfifo", "link", "unlink", "rmdir", "rename", "noreplace",
 	"exchange", "write", "append", "truncate", "empty", "punch", "zero", "allocate", "store", "chmod", "touch", "setxattr",
 	"removexattr", "read", "copy", "fsync", "fdatasync", "syncdir", "sync", "open", "close", "write-to", "read-from",
-	"truncate-open", "punch-open", "store-to", "fsync-open", "tmpfile", "link-open", "commit", "evict", "forget", "restart"}
+	"truncate-open", "punch-open", "store-to", "fsync-open", "tmpfile", "link-open", "map",
+	"store-mapped", "load-mapped", "unmap", "commit", "evict", "forget", "restart"}
 
 func (k Kind) String() string { return kindNames[k] }
+
+// hasHandle reports whether an operation is on a handle or a mapping.
+func (k Kind) hasHandle() bool { return k >= Open && k <= Unmap }
+
+// mappings is added to the number of a mapping: it counts as a handle, for reading and
+// writing, that a descriptor is not needed for.
+const mappings = 1 << 20
+
+// mapped is what an operation on a mapping does to the handle that it is.
+func (o Op) mapped() Op {
+	o.Kind = map[Kind]Kind{StoreMapped: StoreTo, LoadMapped: ReadFrom, Unmap: Close}[o.Kind]
+	o.Handle += mappings
+	return o
+}
 
 // Op is one operation.
 type Op struct {
@@ -94,7 +113,7 @@ func (o Op) String() string {
 	field("mode ", fmt.Sprintf("%o", o.Mode), o.Mode == 0)
 	field("", o.Name, o.Name == "")
 	field("flags ", fmt.Sprintf("%#x", o.Flags), o.Flags == 0)
-	field("#", o.Handle, o.Kind < Open || o.Kind > LinkOpen)
+	field("#", o.Handle, !o.Kind.hasHandle())
 	return b.String()
 }
 

@@ -126,6 +126,10 @@ func (t *Tree) Do(op Op) Result {
 		return Result{Errno: err}
 	case Open, Close, WriteTo, ReadFrom, TruncateOpen, PunchOpen, StoreTo, FsyncOpen, Tmpfile, LinkOpen:
 		return t.onHandle(op)
+	case Map:
+		return Result{Errno: t.mapFile(op)}
+	case StoreMapped, LoadMapped, Unmap:
+		return t.onHandle(op.mapped())
 	}
 	n, err := t.file(op.Path)
 	if err != 0 {
@@ -157,7 +161,9 @@ func (t *Tree) setAttr(op Op) unix.Errno {
 	case op.Kind == Chmod:
 		n.Mode = n.Mode&unix.S_IFMT | op.Mode&0o7777
 	case op.Kind == Touch:
-		n.Mtime = op.Len
+		if n.Mtime = op.Len; t.isMapped(n) { // what was stored before may count as written later
+			n.Mtime = 0
+		}
 	case !n.IsFile() && !n.IsDir():
 		return unix.EPERM // user attributes are for these
 	case op.Kind == SetXattr:

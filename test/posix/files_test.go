@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -195,25 +196,24 @@ func TestMapped(t *testing.T) {
 // with. What is stored through it is read at once, and stays.
 func TestMappedAndClosed(t *testing.T) {
 	variants(t, func(t *testing.T, d *drive) {
+		d.unmount()
+		d.conf.Trace = filepath.Join(t.TempDir(), "trace")
+		d.start()
 		for name, flags := range map[string]int{
 			"emptied": os.O_RDWR | os.O_CREATE | os.O_TRUNC, "new": os.O_RDWR | os.O_CREATE | os.O_EXCL, "plain": os.O_RDWR | os.O_CREATE,
 		} {
 			for _, size := range []int{9000, 4 << 20} {
 				path := d.path(fmt.Sprint(name, size))
-				f, err := os.OpenFile(path, flags, 0o644)
-				must(t, err)
-				_, err = f.Write(bytes.Repeat([]byte{'A'}, size))
-				must(t, err)
-				m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-				must(t, err)
-				must(t, f.Close())
-				time.Sleep(50 * time.Millisecond) // the server hears of the close, and may do as it likes
+				var m []byte
+				d.requests(func() { // returns when the server has heard of the close, or will not as long as it is mapped
+					m = d.mapped(path, flags, bytes.Repeat([]byte{'A'}, size))
+				})
 				want := bytes.Repeat([]byte{'B'}, size)
 				copy(m, want)
 				if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, want) {
 					t.Errorf("%s, %d bytes: what was stored is not read: %v", name, size, err)
 				}
-				f, err = os.OpenFile(path, os.O_RDWR, 0)
+				f, err := os.OpenFile(path, os.O_RDWR, 0)
 				must(t, err)
 				_, err = f.WriteAt([]byte{'C'}, 5)
 				must(t, err)
@@ -225,11 +225,7 @@ func TestMappedAndClosed(t *testing.T) {
 				must(t, unix.Munmap(m))
 
 				must(t, os.WriteFile(path, make([]byte, size), 0o644))
-				f, err = os.OpenFile(path, flags&^(os.O_EXCL|os.O_TRUNC), 0)
-				must(t, err)
-				m, err = unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-				must(t, err)
-				must(t, f.Close())
+				m = d.mapped(path, flags&^(os.O_EXCL|os.O_TRUNC), make([]byte, size))
 				copy(m, want)
 				must(t, unix.Munmap(m))
 				if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, want) {
@@ -244,6 +240,19 @@ func TestMappedAndClosed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// mapped writes a file, maps it, and closes it.
+func (d *drive) mapped(path string, flags int, content []byte) []byte {
+	d.t.Helper()
+	f, err := os.OpenFile(path, flags, 0o644)
+	must(d.t, err)
+	_, err = f.Write(content)
+	must(d.t, err)
+	m, err := unix.Mmap(int(f.Fd()), 0, len(content), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(d.t, err)
+	must(d.t, f.Close())
+	return m
 }
 
 // TestTimes: times are kept to the nanosecond, also those before 1970, and
