@@ -137,6 +137,13 @@ func TestFormerHoldersOfTheAccount(t *testing.T) {
 		if !slices.Equal(former, want) || !slices.Equal(holders, slots) {
 			t.Errorf("former holders %v, holders %v", former, holders)
 		}
+		groups, err := table.Groups()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := formerHolders(table, groups); n != len(want) || err != nil {
+			t.Errorf("the status says %d former holders of %d, %v", n, len(want), err)
+		}
 	}
 	check([]group.PeerKey{one, {3}}, []group.PeerKey{{}, {}, two})
 	if err := a.Released(g.ID, one); err != nil {

@@ -127,14 +127,9 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 	c := codings{groups: map[group.ID]group.Group{}, used: map[group.ID]bool{}, by: map[coding]*control.Coding{}}
 	for _, g := range groups {
 		c.groups[g.ID] = g
-		s.FormerHolders += len(g.Former)
 	}
-	gone, err := d.drive.table.LetGoOf()
-	if err != nil {
+	if s.FormerHolders, err = formerHolders(d.drive.table, groups); err != nil {
 		return err
-	}
-	for _, l := range gone {
-		s.FormerHolders += len(l.Group.Former)
 	}
 	err = d.drive.table.Packs(func(p blocks.Pack) bool {
 		g := c.count(p)
@@ -157,6 +152,19 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 	s.PacksUnasked, s.AsOf = r.Unasked, r.AsOf
 	s.ShardsMissing, s.Repairing, s.RepairPaused = r.Missing, r.Repairs, r.Paused
 	return err
+}
+
+// formerHolders is how many holders are still to delete what they have of a slot that
+// they lost, over these groups of a table and those that were let go of.
+func formerHolders(table *blocks.Table, groups []group.Group) (n int, err error) {
+	for _, g := range groups {
+		n += len(g.Former)
+	}
+	gone, err := table.LetGoOf()
+	for _, l := range gone {
+		n += len(l.Group.Former)
+	}
+	return n, err
 }
 
 // codings counts packs and groups by how they are coded.
