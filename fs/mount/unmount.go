@@ -53,10 +53,15 @@ func ForceUnmount(dir string) error {
 	if err != nil {
 		return err
 	}
-	if p, ok, err := topAt(dir); err == nil && ok {
+	p, ok, err := topAt(dir)
+	if err == nil && ok {
 		abort(p.dev)
 	}
-	return detach(dir)
+	err = detach(dir)
+	if now, still, terr := topAt(dir); err != nil && ok && terr == nil && (!still || now.dev != p.dev) {
+		return nil // whoever served it took it away, as it was aborted
+	}
+	return err
 }
 
 // find resolves dir and makes sure that a mount of ours is there.
