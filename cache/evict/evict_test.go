@@ -44,20 +44,22 @@ var ctx = context.Background()
 // It lives in a bubble of testing/synctest, where time passes only while all
 // wait for it.
 type device struct {
-	t      testing.TB
-	dir    string
-	swarm  *memswarm.Swarm
-	uplink *uplink    // to the swarm
-	disk   *takenDisk // nil: one that is never full
-	rows   int64      // size of the journal's segments, which lie on disk, too; 0: they do not
-	limit  int64
-	wait   time.Duration // patience of writers
-	st     *state.Store
-	files  *backing.Store
-	tree   *tree.Tree
-	engine *writeback.Engine
-	keeper *evict.Keeper
-	stop   func()
+	t        testing.TB
+	dir      string
+	swarm    *memswarm.Swarm
+	uplink   *uplink           // to the swarm
+	disk     *takenDisk        // nil: one that is never full
+	measured func() space.Disk // what the disk says; nil: how it is
+	rows     int64             // size of the journal's segments, which lie on disk, too; 0: they do not
+	limit    int64
+	wait     time.Duration // patience of writers
+	looks    atomic.Int64  // how often the use of the disk was measured
+	st       *state.Store
+	files    *backing.Store
+	tree     *tree.Tree
+	engine   *writeback.Engine
+	keeper   *evict.Keeper
+	stop     func()
 }
 
 func newDevice(t testing.TB, limit int64) *device {
@@ -108,7 +110,7 @@ func (d *device) open() {
 	}))
 	d.keeper = evict.New(evict.Config{
 		Tree: d.tree, Limit: d.limit, Urge: d.engine.Urge, Compact: d.tree.CompactSmall, Patience: d.wait, Now: time.Now, Log: log,
-		Measure: func() (int64, space.Disk) { return 0, d.disk.measure() },
+		Measure: func() (int64, space.Disk) { d.looks.Add(1); return 0, d.measure() },
 		Uplink: func() evict.Uplink {
 			p := d.engine.Progress()
 			sent, busy := d.engine.Uplink()
@@ -123,6 +125,13 @@ func (d *device) open() {
 	services.Go(func() { _ = d.tree.Run(run) })
 	services.Go(func() { _ = d.tree.Sweep(run) })
 	d.stop = func() { cancel(); services.Wait() }
+}
+
+func (d *device) measure() space.Disk {
+	if d.measured != nil {
+		return d.measured()
+	}
+	return d.disk.measure()
 }
 
 func (d *device) backingDisk() disk.FS {
@@ -533,20 +542,27 @@ func TestOthersFillTheDisk(t *testing.T) {
 	}
 }
 
-func testOthersFillTheDisk(t *testing.T, quota bool) {
+// newFullDevice returns a device on a disk that others have just filled, with 24 MiB
+// that may go.
+func newFullDevice(t *testing.T, quota bool) *device {
 	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(6, 2, 4), limit: 96 << 20, wait: 15 * time.Second}
 	d.uplink = &uplink{Swarm: d.swarm}
 	d.disk = &takenDisk{FS: disk.Local, size: 96 << 20, quota: quota}
 	d.disk.used = func() int64 { n, _ := d.onDisk(); return n }
 	d.open()
-	defer func() {
+	t.Cleanup(func() {
 		d.close()
 		time.Sleep(time.Minute)
-	}()
+	})
 	must(0, d.write(ctx, "out", 24))
 	must(0, d.engine.Sync(ctx))
 	time.Sleep(10 * time.Second)
 	d.disk.taken.Store(d.disk.size - d.disk.used())
+	return d
+}
+
+func testOthersFillTheDisk(t *testing.T, quota bool) {
+	d := newFullDevice(t, quota)
 	begin := time.Now()
 	if err := d.write(ctx, "new", 6); err != nil {
 		t.Fatalf("while 24 MiB could go: %v; %+v", err, d.keeper.Report())

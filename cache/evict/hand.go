@@ -18,7 +18,7 @@ const (
 )
 
 // mostBackOff is the longest that nobody looks for content to let go of after
-// none was found. A commit ends it.
+// none was found. A commit ends it, and another limit.
 const mostBackOff = time.Minute
 
 // makeRoom lets go of content until the use is below the mark, or nothing can
@@ -27,6 +27,9 @@ func (k *Keeper) makeRoom(ctx context.Context) error {
 	need := k.excess()
 	if need == 0 {
 		return nil
+	}
+	if limit := k.limit.Load(); limit != k.looked {
+		k.looked, k.stuckUntil, k.backOff = limit, time.Time{}, 0
 	}
 	if k.cfg.Now().Before(k.stuckUntil) {
 		return nil

@@ -70,6 +70,7 @@ type Keeper struct {
 	// Used by Run alone.
 	large      hand
 	small      hand
+	looked     int64 // the limit when content was looked for last
 	stuckUntil time.Time
 	backOff    time.Duration
 	woke       time.Time // when writers were told of room last, though nothing moved
