@@ -565,7 +565,7 @@ func testOthersFillTheDisk(t *testing.T, quota bool) {
 	d := newFullDevice(t, quota)
 	begin := time.Now()
 	if err := d.write(ctx, "new", 6); err != nil {
-		t.Fatalf("while 24 MiB could go: %v; %+v", err, d.keeper.Report())
+		t.Fatalf("while 24 MiB could go, in %v: %v; %+v", time.Since(begin), err, d.keeper.Report())
 	}
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("it took %v", took)
@@ -620,7 +620,7 @@ func testRowsWaitForRoom(t *testing.T) {
 	d.disk.taken.Store(d.disk.size - d.disk.used())
 	begin := time.Now()
 	if err := fill(ctx); err != nil {
-		t.Fatalf("while 24 MiB could go: %v; %+v", err, d.keeper.Report())
+		t.Fatalf("while 24 MiB could go, in %v: %v; %+v", time.Since(begin), err, d.keeper.Report())
 	}
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("it took %v", took)

@@ -45,6 +45,12 @@ func (k *Keeper) Again(ctx context.Context, n int64, try func() error) error {
 	k.join(n)
 	defer k.leave()
 	for refused := 0; ; refused++ {
+		if refused > 0 { // what was let go of may not be off the disk yet
+			if err := k.awaitRoom(ctx); err != nil {
+				k.giveUp()
+				return err
+			}
+		}
 		k.measure()
 		if l := k.level.Load(); n > l.marks.Limit-l.tables {
 			return tree.ErrNoSpace
