@@ -20,9 +20,10 @@ var (
 	ErrMoving = errors.New("file is being written")
 	// ErrGone says that it was deleted since the cut.
 	ErrGone = errors.New("file was deleted")
-	// ErrUnread says of any file that a part of its content which is not here, and
-	// which a commit needs because the chunk around it changed, cannot be read.
-	ErrUnread = errors.New("a part that is not here cannot be read")
+	// ErrUnread says of any file that a part of its content cannot be read, on the
+	// local disk or with holders, that a commit needs because the chunk around it
+	// changed.
+	ErrUnread = errors.New("a part of it cannot be read")
 )
 
 // CutFile is the content of a dirty file as of the cut.
@@ -86,7 +87,7 @@ func (c *Cut) OpenFile(ctx context.Context, in Inode) (*CutFile, error) {
 func (f *CutFile) openBacking(r row) error {
 	file, err := f.c.t.files.Open(r.backing)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	f.file = file
 	if f.in != nil {
@@ -214,8 +215,11 @@ func (f *CutFile) ReadAt(ctx context.Context, p []byte, off int64) error {
 // readHere fills p from this device. It holds nobody up who writes the file: what
 // is overwritten meanwhile was set aside before.
 func (f *CutFile) readHere(p []byte, off int64) error {
-	if err := readFull(f.file, p, off); err != nil || f.in == nil || f.passed {
-		return err
+	if err := readFull(f.file, p, off); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnread, err)
+	}
+	if f.in == nil || f.passed {
+		return nil
 	}
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()

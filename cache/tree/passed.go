@@ -66,7 +66,7 @@ func (f *CutFile) openPassed() error {
 		return ErrMoving
 	}
 	if flushed != nil { // the kernel may tell nobody else
-		return fmt.Errorf("flush before reading: %w", f.c.t.lost(f.in, flushed))
+		return fmt.Errorf("%w: flush before reading: %w", ErrUnread, f.c.t.lost(f.in, flushed))
 	}
 	f.in.noteBacking(f.before, f.c.t)
 	r := &f.in.row

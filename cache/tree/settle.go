@@ -15,13 +15,15 @@ type Settled struct {
 
 // Settle makes the commit's content the committed content of these inodes:
 // what did not change since the cut is clean. It is called when the commit is
-// published, for some inodes at a time.
+// published, for some inodes at a time. A file that the local disk does not take
+// counts as changed since.
 func (c *Cut) Settle(ctx context.Context, done []Settled) error {
-	if err := c.flush(ctx, done); err != nil {
+	lost, err := c.flush(ctx, done)
+	if err != nil {
 		return err
 	}
 	for _, s := range done {
-		if err := c.settle(ctx, s); err != nil && !isStale(err) {
+		if err := c.settle(ctx, s, lost[s.Ino]); err != nil && !isStale(err) {
 			return err
 		}
 	}
@@ -33,8 +35,8 @@ func (c *Cut) Settle(ctx context.Context, done []Settled) error {
 const flushedAlone = 8
 
 // flush makes the backing files of these inodes survive power loss, so that
-// they need no longer be looked at after one.
-func (c *Cut) flush(ctx context.Context, done []Settled) error {
+// they need no longer be looked at after one. It tells of which it could not.
+func (c *Cut) flush(ctx context.Context, done []Settled) (lost map[Ino]bool, err error) {
 	t := c.t
 	var todo []*inode
 	defer func() {
@@ -48,7 +50,7 @@ func (c *Cut) flush(ctx context.Context, done []Settled) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if in.needsFlush() {
 			todo = append(todo, in)
@@ -56,15 +58,25 @@ func (c *Cut) flush(ctx context.Context, done []Settled) error {
 			t.release(in)
 		}
 	}
-	if len(todo) > flushedAlone {
-		return t.files.SyncAll()
-	}
+	all := len(todo) > flushedAlone && t.files.SyncAll() == nil // else it is asked which it was
+	lost = map[Ino]bool{}
 	for _, in := range todo {
+		if all && !in.hasLost() {
+			continue
+		}
 		if err := t.flushContent(in); err != nil {
-			return err
+			t.log.Warn("a commit has it, and the disk does not take it", "err", err)
+			lost[in.ino] = true
 		}
 	}
-	return nil
+	return lost, nil
+}
+
+// hasLost reports whether a flush of the inode failed.
+func (in *inode) hasLost() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.flushErr != nil
 }
 
 func (in *inode) needsFlush() bool {
@@ -73,7 +85,7 @@ func (in *inode) needsFlush() bool {
 	return in.row.has(flagBacking) && in.row.has(flagDirty) && !(in.flushed && in.named)
 }
 
-func (c *Cut) settle(ctx context.Context, s Settled) error {
+func (c *Cut) settle(ctx context.Context, s Settled, lost bool) error {
 	t := c.t
 	in, err := t.acquire(ctx, s.Ino)
 	if err != nil {
@@ -96,7 +108,11 @@ func (c *Cut) settle(ctx context.Context, s Settled) error {
 	if r.isFile() {
 		r.flags |= flagCommitted
 	}
-	clean := r.isFile() && r.dirtyEpoch <= c.epoch && !(in.passthrough && in.writers > 0)
+	clean := r.isFile() && r.dirtyEpoch <= c.epoch && !(in.passthrough && in.writers > 0) && !lost
+	if lost {
+		r.flags |= flagDirty
+		r.dirtyEpoch, e.mark = ch.epoch, true
+	}
 	if clean {
 		r.flags &^= flagDirty
 		if r.has(flagBacking) {

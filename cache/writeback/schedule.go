@@ -28,9 +28,9 @@ func (m *MovingError) Error() string {
 	return fmt.Sprintf("being written, and not taken whole: %q", m.Paths)
 }
 
-// UnreadError says that all was published but these files: a part of them that is
-// not here, and that changed in part, cannot be read. Their newest whole versions
-// stand, and they are tried again. Err tells why the first of them cannot.
+// UnreadError says that all was published but these files: a part of them cannot be
+// read, here or with holders. Their newest whole versions stand, and they are tried
+// again. Err tells why the first of them cannot.
 type UnreadError struct {
 	Paths []string
 	Err   error

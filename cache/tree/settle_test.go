@@ -1,0 +1,148 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"skep/cache/disk"
+	"skep/chunker/link"
+)
+
+// spoiltDisk takes no flush of one backing file, and reads nothing of another.
+type spoiltDisk struct {
+	disk.FS
+	unflushed, unread atomic.Uint64 // their numbers; 0: none
+}
+
+func (s *spoiltDisk) Open(name string, flags int) (disk.File, error) {
+	f, err := s.FS.Open(name, flags)
+	return spoiltFile{f, s, name}, err
+}
+
+func (s *spoiltDisk) SyncAll(dir string) error {
+	if s.unflushed.Load() != 0 {
+		return unix.EIO
+	}
+	return s.FS.SyncAll(dir)
+}
+
+type spoiltFile struct {
+	disk.File
+	s    *spoiltDisk
+	name string
+}
+
+func (f spoiltFile) is(number uint64) bool {
+	return number != 0 && strings.HasSuffix(f.name, fmt.Sprintf("/%x", number))
+}
+
+func (f spoiltFile) flush(do func() error) error {
+	if f.is(f.s.unflushed.Load()) {
+		return unix.EIO
+	}
+	return do()
+}
+
+func (f spoiltFile) Sync() error     { return f.flush(f.File.Sync) }
+func (f spoiltFile) Datasync() error { return f.flush(f.File.Datasync) }
+
+func (f spoiltFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.is(f.s.unread.Load()) {
+		return 0, unix.EIO
+	}
+	return f.File.ReadAt(p, off)
+}
+
+func newSpoilt(t *testing.T, opt Options) (*device, *committed, *spoiltDisk) {
+	c, s := &committed{files: map[link.Link][]byte{}}, &spoiltDisk{FS: disk.Local}
+	opt.Content = c
+	d := &device{t: t, dir: t.TempDir(), opt: opt, fs: s}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	return d, c, s
+}
+
+func (d *device) numberOf(ino Ino) uint64 {
+	d.t.Helper()
+	r, err := d.rowNow(ino)
+	must(d.t, err)
+	return r.backing
+}
+
+func (d *device) isDirty(ino Ino) bool {
+	d.t.Helper()
+	s, err := d.ContentState(ctx, ino)
+	must(d.t, err)
+	pending, err := d.IsPending(ino)
+	must(d.t, err)
+	if s.Dirty != pending {
+		d.t.Errorf("dirty %v, and a commit looks at it: %v", s.Dirty, pending)
+	}
+	return s.Dirty
+}
+
+// A file that the disk does not take keeps no other from being clean. It stays dirty
+// itself, in every commit, until it is emptied.
+func TestOneFileThatCannotBeFlushed(t *testing.T) {
+	for _, n := range []int{2, 2 * flushedAlone} {
+		d, c, s := newSpoilt(t, Options{})
+		var inos []Ino
+		for i := range n {
+			inos = append(inos, d.write(Root, fmt.Sprint(i), pattern(100_000, byte(i))))
+		}
+		bad := inos[n/2]
+		s.unflushed.Store(d.numberOf(bad))
+		for range 2 {
+			c.take(t, d, inos...)
+			for _, ino := range inos {
+				if dirty := d.isDirty(ino); dirty != (ino == bad) {
+					t.Errorf("of %d files, %d cannot be flushed, and is %d dirty: %v", n, bad, ino, dirty)
+				}
+			}
+			s.unflushed.Store(0) // what was lost stays lost
+		}
+		if n := evict(t, d, bad); n != 0 {
+			t.Errorf("%d bytes are gone of what is dirty", n)
+		}
+		f, err := d.Open(ctx, bad, os.O_RDWR|os.O_TRUNC)
+		must(t, err)
+		_, err = f.WriteAt(ctx, pattern(100_000, 99), 0, false)
+		must(t, errors.Join(err, f.Sync(ctx, false)))
+		f.Release()
+		c.take(t, d, bad)
+		if d.isDirty(bad) {
+			t.Error("still dirty after it was emptied")
+		}
+	}
+}
+
+// What a commit cannot read on the local disk, or cannot flush though the kernel may
+// be writing it, it can say of that file alone.
+func TestOneFileThatCannotBeRead(t *testing.T) {
+	d, _, s := newSpoilt(t, Options{Passthrough: true})
+	ino := d.write(Root, "f", pattern(100_000, 1))
+	s.unread.Store(d.numberOf(ino))
+	cf := d.openCut(ino)
+	if err := cf.ReadAt(ctx, make([]byte, 1000), 0); !errors.Is(err, ErrUnread) {
+		t.Errorf("read: %v", err)
+	}
+	cf.c.Close()
+
+	w := d.passed("passed", os.O_RDWR)
+	defer w.Release()
+	s.unflushed.Store(d.numberOf(w.Ino()))
+	cut, err := d.Cut()
+	must(t, err)
+	defer cut.Close()
+	in, _, err := cut.Inode(w.Ino())
+	must(t, err)
+	if _, err := cut.OpenFile(ctx, in); !errors.Is(err, ErrUnread) {
+		t.Errorf("flushed before reading: %v", err)
+	}
+}
