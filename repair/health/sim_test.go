@@ -18,10 +18,10 @@ import (
 // world is a swarm as it really is, driven from a seed. The State under test
 // sees only what peers answer.
 type world struct {
-	t   *testing.T
-	rnd *rand.Rand
-	cfg simConfig
-	now time.Time
+	t          *testing.T
+	rnd        *rand.Rand
+	cfg        simConfig
+	start, now time.Time
 
 	state  *State
 	peers  map[group.PeerKey]*simPeer
@@ -48,7 +48,7 @@ type simConfig struct {
 type tally struct {
 	ended, moves, refills, cancels, failed, rotted, found, released int
 	slotsOfEnded, slotsOfAbsent                                     int
-	leastLive                                                       int
+	leastLive, leastUsually                                         int // shards of a pack; the second, but for the catastrophe
 }
 
 type simPeer struct {
@@ -82,7 +82,7 @@ func newWorld(t *testing.T, c simConfig) *world {
 		byID:  map[group.ID]*simGroup{},
 		state: New(Config{Repairs: 64, Asks: 1 << 20, Proofs: 1 << 20, Leaves: 24, Pace: 1 << 16, Seed: [32]byte{byte(c.seed)}}),
 	}
-	w.tally.leastLive = c.n
+	w.tally.leastLive, w.tally.leastUsually = c.n, c.n
 	for i := range c.peers {
 		w.addPeer(i < c.liars)
 	}
@@ -150,8 +150,8 @@ func (w *world) deadline() time.Duration { return w.state.cfg.DeadAfter - 3*w.ti
 func (w *world) run() {
 	tick := w.tick()
 	end := w.now.Add(time.Duration(w.cfg.days) * day)
-	for start := w.now; w.now.Before(end); w.now = w.now.Add(tick) {
-		w.churn(w.cfg.catastropheDay > 0 && w.now.Sub(start)/day == time.Duration(w.cfg.catastropheDay) && w.now.Add(-tick).Sub(start)/day < time.Duration(w.cfg.catastropheDay))
+	for w.start = w.now; w.now.Before(end); w.now = w.now.Add(tick) {
+		w.churn(w.cfg.catastropheDay > 0 && w.now.Sub(w.start)/day == time.Duration(w.cfg.catastropheDay) && w.now.Add(-tick).Sub(w.start)/day < time.Duration(w.cfg.catastropheDay))
 		w.finishMoves()
 		for _, a := range w.state.Decide(w.now, w.candidates(), w.rnd) {
 			w.do(a)
@@ -236,11 +236,21 @@ func (w *world) check() {
 				}
 			}
 			w.tally.leastLive = min(w.tally.leastLive, live)
+			if !w.recovering() {
+				w.tally.leastUsually = min(w.tally.leastUsually, live)
+			}
 			if live < w.cfg.k {
 				w.t.Fatalf("seed %d, %v: pack %d of group %v has %d of %d shards left", w.cfg.seed, w.now, n, g.ID, live, w.cfg.k)
 			}
 		}
 	}
+}
+
+// recovering reports whether the catastrophe may show yet: whoever ended in it is dead
+// after some days alone, as silence is no loss, and what it had is rebuilt then.
+func (w *world) recovering() bool {
+	begin := w.start.Add(time.Duration(w.cfg.catastropheDay) * day)
+	return w.cfg.catastropheDay > 0 && !w.now.Before(begin) && w.now.Sub(begin) < w.state.cfg.DeadAfter+2*day
 }
 
 // do carries out an action; repairs take until the next tick.
@@ -473,6 +483,9 @@ func (w *world) judge() {
 	}
 	if n.released < n.slotsOfAbsent/10 {
 		w.t.Errorf("%d slots of peers that were away for long, %d released", n.slotsOfAbsent, n.released)
+	}
+	if spare := w.cfg.n - w.cfg.k; n.leastUsually < w.cfg.k+spare*3/8 {
+		w.t.Errorf("on usual days, a pack had %d of %d shards left", n.leastUsually, w.cfg.n)
 	}
 	w.leftovers()
 	r := w.state.Report(w.now)
