@@ -12,6 +12,9 @@ import (
 func (in *inode) attr() Attr {
 	a := attrOfRow(in.ino, &in.row)
 	a.Mapped = in.held != nil && in.held.writable
+	if a.Blocks == 0 && a.Size > 0 && in.storers > 0 {
+		a.Blocks, a.Mapped = 8, true // 0 would say that it is all a hole
+	}
 	return a
 }
 

@@ -13,6 +13,9 @@ func (f *File) release() {
 	if f.writable {
 		in.writers--
 	}
+	if f.mayStore() {
+		in.storers--
+	}
 	switch {
 	case in.opens == 0:
 		t.settleClosed(in)

@@ -122,6 +122,9 @@ func (t *Tree) handle(in *inode, flags int) *File {
 		in.writers++
 		t.inodes.writer(in)
 	}
+	if f.mayStore() {
+		in.storers++
+	}
 	f.touchPassed()
 	return f
 }

@@ -36,6 +36,18 @@ func (in *inode) shared() (bool, error) {
 	return in.file.Shared()
 }
 
+// mayStore reports whether the handle can be mapped to store by.
+func (f *File) mayStore() bool { return f.readable && f.writable }
+
+// Storable reports whether somebody may store into the file by a mapping. That of a
+// file that is not passed through keeps its handle open, and what it stores is not known
+// here before the kernel writes it.
+func (f *File) Storable() bool {
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
+	return f.in.storers > 0
+}
+
 // Release ends the handle; if the file may be mapped by it, not before that has ended.
 func (f *File) Release() {
 	for _, ends := range f.t.ending(f) {

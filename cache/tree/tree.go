@@ -150,6 +150,7 @@ type inode struct {
 	names       uint64     // of a directory: the state of its names, 0 until somebody asks
 
 	opens, writers int
+	storers        int           // handles for reading and writing: what has them may store by mappings
 	held           *File         // released, and open for the sake of mappings; nil for none
 	forgotten      bool          // by the kernel, an orphan that is open
 	writing        bool          // the mark "open for writing" stands

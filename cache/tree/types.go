@@ -45,7 +45,8 @@ type Attr struct {
 	Nlink, UID, GID, Rdev      uint32
 	Size, Blocks               int64 // bytes; units of 512 bytes
 	Atime, Mtime, Ctime, Btime Time
-	// Mapped says that nobody has the file open and somebody may store into it.
+	// Mapped says that somebody may store into the file by a mapping, unheard: what is
+	// said here is true of this moment only.
 	Mapped bool
 }
 

@@ -203,6 +203,8 @@ func TestAttributesOfUnseenWrites(t *testing.T) {
 	if a := size(100_000); a.Timeout() != 0 {
 		t.Errorf("open for writing: %v", a.Timeout())
 	}
+	_, st := f.Write(nil, &fuse.WriteIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Fh: out.Fh}, []byte("no hole"))
+	wantStatus(t, st, fuse.OK)
 	release(f, out.Fh)
 	var a fuse.AttrOut
 	get := fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: out.NodeId}}

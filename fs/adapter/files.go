@@ -202,12 +202,28 @@ func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut)
 	if in.Whence != unix.SEEK_DATA && in.Whence != unix.SEEK_HOLE {
 		return fuse.EINVAL
 	}
-	off, err := h.Seek(f.call(cancel), int64(in.Offset), int(in.Whence))
+	ctx := f.call(cancel)
+	if err := f.writeStores(ctx, h, int64(in.Offset)); err != nil {
+		return f.status("lseek", in.NodeId, err)
+	}
+	off, err := h.Seek(ctx, int64(in.Offset), int(in.Whence))
 	if err != nil {
 		return f.status("lseek", in.NodeId, err)
 	}
 	out.Offset = uint64(off)
 	return fuse.OK
+}
+
+// writeStores has the kernel write what was stored by mappings, from an offset on,
+// before it is told where data are: the tree knows of it only then. The kernel does so
+// when it is to forget the content. It is the one request that waits for others, for
+// writes of the same file: the kernel holds nothing meanwhile that these wait for.
+func (f *FS) writeStores(ctx call, h *openFile, off int64) error {
+	if f.modes.passed(h.Ino()) || !h.Storable() {
+		return nil
+	}
+	ctx.Done() // others are to be handled meanwhile
+	return f.kernel.InvalidateInode(nodeOf(h.Ino()), off, 0)
 }
 
 // Ioctl says that a drive's files have no controls of their own.

@@ -51,6 +51,15 @@ func (t *modeTable) changesUnseen(ino tree.Ino) bool {
 	return ok && m.passed && m.writers > 0
 }
 
+// passed reports whether an inode that is open is passed through.
+func (t *modeTable) passed(ino tree.Ino) bool {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.m[ino]
+	return ok && m.passed
+}
+
 // enter counts an open of an inode in and says how the kernel is to go about it.
 func (f *FS) enter(e *openFile, out *fuse.OpenOut) {
 	ino := e.Ino()

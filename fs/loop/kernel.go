@@ -35,8 +35,9 @@ const (
 )
 
 // InvalidateInode has the kernel forget attributes and, if off is not negative,
-// n bytes of content from off on (all if n is 0). It must not be called from
-// within a request: it may wait for one. What the kernel does not know is no
+// n bytes of content from off on (all if n is 0), and first write what was stored
+// into it by mappings. It must not be called from within a request, but for one during
+// which nothing is held that others need: it may wait for one. What the kernel does not know is no
 // error.
 func (l *Loop) InvalidateInode(node uint64, off, n int64) error {
 	b := make([]byte, headerSize+int(unsafe.Sizeof(fuse.NotifyInvalInodeOut{})))

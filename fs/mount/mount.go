@@ -43,12 +43,14 @@ type Backer interface {
 }
 
 // Invalidator tells the kernel that what it remembers changed behind its back.
-// It must not be called from within a request, nor while holding a lock that a
+// It must not be called from within a request (but for one that finds data and holes,
+// for which the kernel holds nothing that others need), nor while holding a lock that a
 // request may want: the kernel may first want an answer to one. What the kernel
 // does not remember is no error.
 type Invalidator interface {
 	// InvalidateInode drops attributes and, if off is not negative, n bytes of
-	// content from off on (all that follow if n is 0).
+	// content from off on (all that follow if n is 0), having written first what was
+	// stored into them by mappings.
 	InvalidateInode(node uint64, off, n int64) error
 	// InvalidateEntry drops a name of a directory.
 	InvalidateEntry(dir uint64, name string) error

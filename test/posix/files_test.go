@@ -242,6 +242,68 @@ func TestMappedAndClosed(t *testing.T) {
 	})
 }
 
+// TestMappedHole: what is stored into a hole through a mapping counts as data at once,
+// so that whoever copies only what is no hole copies it.
+func TestMappedHole(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		needs(t, "cp", "tar")
+		const size, place = 4 << 20, 3 << 20
+		before, err := os.Create(d.path("before"))
+		must(t, err)
+		must(t, before.Truncate(size))
+		must(t, before.Close())
+		d.remount()
+		_, err = os.ReadFile(d.path("before")) // its pages are there: to store into them asks nothing
+		must(t, err)
+		d.run("du", "before")
+		for name, flags := range map[string]int{"before": os.O_RDWR, "plain": os.O_RDWR | os.O_CREATE, "new": os.O_RDWR | os.O_CREATE | os.O_EXCL} {
+			f, err := os.OpenFile(d.path(name), flags, 0o644)
+			must(t, err)
+			if name != "before" { // of which the kernel knows already that it is all a hole
+				must(t, f.Truncate(size))
+			}
+			m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+			must(t, err)
+			must(t, f.Close())
+			m[place] = 'x'
+			var st unix.Stat_t
+			must(t, unix.Stat(d.path(name), &st))
+			if st.Blocks == 0 {
+				t.Errorf("%s: no blocks", name)
+			}
+			d.wantData(name, place)
+			m[place+1] = 'y'
+			d.run("cp", "--sparse=always", name, "copy")
+			m[place+2] = 'z'
+			_, _ = d.try("tar", "-Scf", "archive", name) // it may say that the file changed, as it is written then
+			if got, err := os.ReadFile(d.path("copy")); err != nil || !bytes.Equal(got[place:place+2], []byte("xy")) {
+				t.Errorf("%s: a copy has %q, %v", name, got[place:place+2], err)
+			}
+			if got := d.run("tar", "-xOf", "archive"); len(got) != size || got[place:place+3] != "xyz" {
+				t.Errorf("%s: an archive has %d bytes, and not what was stored", name, len(got))
+			}
+			must(t, unix.Munmap(m))
+		}
+	})
+	asUser(t)
+}
+
+// wantData checks that the first data of a file are around a place in it.
+func (d *drive) wantData(name string, place int64) {
+	d.t.Helper()
+	f, err := os.Open(d.path(name))
+	must(d.t, err)
+	defer f.Close()
+	off, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_DATA)
+	if err != nil || off > place || off < place-1<<20 {
+		d.t.Errorf("%s: the first data are at %d, not at %d: %v", name, off, place, err)
+	}
+	end, err := unix.Seek(int(f.Fd()), off, unix.SEEK_HOLE)
+	if err != nil || end <= place {
+		d.t.Errorf("%s: the data end at %d, before %d: %v", name, end, place, err)
+	}
+}
+
 // mapped writes a file, maps it, and closes it.
 func (d *drive) mapped(path string, flags int, content []byte) []byte {
 	d.t.Helper()
