@@ -105,12 +105,13 @@ func (a *auditor) leadsTo(path string, dir Ino, name string, e entry) error {
 	case !ok:
 		a.found(path, fmt.Sprintf("leads to inode %d, which is not there", uint64(e.ino)))
 		return nil
-	case in.mode&modeType != e.typ:
-		a.found(path, fmt.Sprintf("is of type %o in its directory, and of %o itself", e.typ>>12, in.mode>>12))
 	case in.has(flagMulti):
 		a.names[e.ino]++
 	case in.parent != dir || in.name != name:
 		a.found(path, fmt.Sprintf("leads to inode %d, which has one name, and another", uint64(e.ino)))
+	}
+	if in.mode&modeType != e.typ {
+		a.found(path, fmt.Sprintf("is of type %o in its directory, and of %o itself", e.typ>>12, in.mode>>12))
 	}
 	a.unknown = a.unknown || in.isDir() && !in.has(flagLoaded)
 	return nil

@@ -76,6 +76,31 @@ func TestDuplicatesAreFoundAfterRecovery(t *testing.T) {
 	bare.audit()
 }
 
+// The names of a file with several are what they were after a recovery, whether its
+// record was looked at or only its names: of its type, and counted.
+func TestHardLinksAfterRecovery(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	d.put("d/a", []byte("content"))
+	a, dir := must(d.tree.Find(ctx, "d/a")), must(d.tree.Find(ctx, "d"))
+	must(d.tree.Link(ctx, a.Ino, dir.Ino, "b"))
+	d.sync()
+	bare := recovered(t, swarm)
+	audit := func(when string) {
+		if err := bare.tree.Audit(ctx, func(path, what string) { t.Errorf("%s: %s: %s", when, path, what) }, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := bare.tree.Find(ctx, "d/nothing"); !errors.Is(err, tree.ErrNotFound) {
+		t.Fatal(err)
+	}
+	audit("by their names")
+	if b := must(bare.tree.Find(ctx, "d/b")); b.Nlink != 2 {
+		t.Errorf("%d links", b.Nlink)
+	}
+	audit("looked at")
+}
+
 // refusing has too few holders for one pack, the one with this number among those
 // that are stored.
 type refusing struct {

@@ -362,7 +362,7 @@ func (w *work) lookup(dir tree.Ino, name string) (*tree.Inode, *dag.Inode, error
 		return nil, nil, err
 	}
 	if dir != tree.Links && in.Multi {
-		return nil, &dag.Inode{ID: uint64(ino), Linked: true}, nil
+		return nil, &dag.Inode{ID: uint64(ino), Mode: in.Record.Mode & dag.ModeType, Linked: true}, nil
 	}
 	return &in, nil, nil
 }

@@ -352,7 +352,7 @@ func TestInodeTable(t *testing.T) {
 	const id = 0xabc0000000000123
 	rec := smallInode(4)
 	rec.ID, rec.Nlink = id, 2
-	entry := Inode{ID: id, Linked: true}
+	entry := Inode{ID: id, Mode: ModeRegular, Linked: true}
 	table, err := EditDir(ctx, s, testNames, link.Link{}, []Change{{InodeName(id), &rec}})
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ var goldenInodes = map[string]Inode{
 	"directory": {ID: 4, Mode: ModeDirectory | 0o1777, Nlink: 7, Size: 4096, Content: goldenLink(link.DagPB, 9)},
 	"symlink":   {ID: 5, Mode: ModeSymlink | 0o777, Nlink: 1, Size: 9, Inline: []byte("../target")},
 	"device":    {ID: 6, Mode: ModeBlock | 0o660, Nlink: 1, Rdev: 0x0801, GID: 6},
-	"linked":    {ID: 7, Linked: true},
+	"linked":    {ID: 7, Mode: ModeRegular, Linked: true},
 	"xattrs": {
 		ID: 8, Mode: ModeRegular, Nlink: 1, Size: 1, Content: goldenLink(link.Raw, 3),
 		Xattrs: map[string][]byte{"user.\xff": []byte("bytes"), "user.empty": {}, "security.capability": {1, 0, 0, 2}},

@@ -74,8 +74,8 @@ type Inode struct {
 	Inline  []byte            // content of a tiny file, target of a symlink
 	Xattrs  map[string][]byte // names are bytes, never empty
 
-	// Linked says that this entry is one of several hard links: it has the ID
-	// alone, and the record is in the drive's table of inodes.
+	// Linked says that this entry is one of several hard links: it has the ID and
+	// the type bits of Mode alone, and the record is in the drive's table of inodes.
 	Linked bool
 }
 
@@ -215,10 +215,11 @@ func (n *Inode) check() error {
 }
 
 func (n *Inode) checkLinked() error {
-	if n.ID == 0 || n.Mode|n.UID|n.GID|n.Nlink != 0 || n.Size != 0 || n.Rdev != 0 ||
+	typ := n.Mode & ModeType
+	if n.ID == 0 || typ == 0 || typ == ModeDirectory || n.Mode != typ || n.UID|n.GID|n.Nlink != 0 || n.Size != 0 || n.Rdev != 0 ||
 		n.Mtime != (Time{}) || n.Ctime != (Time{}) || n.Btime != (Time{}) ||
 		!n.Content.IsZero() || len(n.Inline) != 0 || len(n.Xattrs) != 0 {
-		return fmt.Errorf("a linked entry has the inode id alone")
+		return fmt.Errorf("a linked entry has the inode id and the type of a file alone")
 	}
 	return nil
 }
