@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"skep/cache/state"
 	"skep/chunker/dag"
 	"skep/chunker/link"
@@ -58,5 +60,34 @@ func TestCommitWhileADirectoryIsLoaded(t *testing.T) {
 	}
 	if _, err := d.Lookup(ctx, Root, "removed"); !errors.Is(err, ErrNotFound) {
 		t.Error("what was removed:", err)
+	}
+}
+
+// A directory whose entries nobody can have now is moved all the same; only one whose
+// place is taken must be known to be empty.
+func TestRenameWithoutEntries(t *testing.T) {
+	d := newDevice(t, Options{})
+	for _, name := range []string{"a", "b", "c"} {
+		made, err := d.Mkdir(ctx, Root, name, 0o755, Owner{})
+		must(t, err)
+		in, err := d.acquire(ctx, made.Ino)
+		must(t, err)
+		in.mu.Lock()
+		in.row.content, in.row.flags = link.Link{Codec: link.DagPB, Hash: link.Hash{1}}, in.row.flags&^flagLoaded
+		in.mu.Unlock()
+		d.release(in)
+	}
+	must(t, d.Rename(ctx, Root, "a", Root, "new", 0))
+	must(t, d.Rename(ctx, Root, "new", Root, "b", unix.RENAME_EXCHANGE))
+	if err := d.Rename(ctx, Root, "b", Root, "c", unix.RENAME_NOREPLACE); !errors.Is(err, ErrExists) {
+		t.Error("what is there:", err)
+	}
+	if err := d.Rename(ctx, Root, "b", Root, "c", 0); !errors.Is(err, ErrUnreachable) {
+		t.Error("in the place of what may have entries:", err)
+	}
+	for _, name := range []string{"b", "c", "new"} {
+		if _, err := d.Lookup(ctx, Root, name); err != nil {
+			t.Error(name, err)
+		}
 	}
 }

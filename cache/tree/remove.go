@@ -34,6 +34,15 @@ func (t *Tree) remove(ctx context.Context, dir Ino, name string, wantDir bool) e
 	}
 }
 
+// named returns the inode that a name leads to, with a reference.
+func (t *Tree) named(ctx context.Context, d *inode, name string) (*inode, error) {
+	e, err := t.lockedEntry(d, name)
+	if err != nil {
+		return nil, err
+	}
+	return t.acquire(ctx, e.ino)
+}
+
 // victim returns the inode that a name leads to, loaded if it is a directory,
 // so that it can be told whether it is empty.
 func (t *Tree) victim(ctx context.Context, d *inode, name string) (*inode, error) {

@@ -60,11 +60,15 @@ func (r *rename) replaces() bool {
 // tryRename acquires what the names lead to, without locks, and moves if they
 // still do afterwards; else done is false.
 func (t *Tree) tryRename(ctx context.Context, r rename) (done bool, err error) {
-	if r.moved, err = t.victim(ctx, r.from, r.name); err != nil {
+	if r.moved, err = t.named(ctx, r.from, r.name); err != nil {
 		return false, err
 	}
 	defer t.release(r.moved)
-	r.victim, err = t.victim(ctx, r.to, r.newName)
+	find := t.victim
+	if r.flags != 0 { // nothing is replaced
+		find = t.named
+	}
+	r.victim, err = find(ctx, r.to, r.newName)
 	if err == nil {
 		defer t.release(r.victim)
 	} else if err != ErrNotFound {

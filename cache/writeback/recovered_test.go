@@ -101,6 +101,33 @@ func TestHardLinksAfterRecovery(t *testing.T) {
 	audit("looked at")
 }
 
+// A directory is moved on a recovered device that has not read its entries, and the
+// next commit has all of them at the new place.
+func TestDirectoryIsMovedUnread(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	d.put("old/f", random(1, 70_000))
+	d.put("old/below/g", []byte("g"))
+	d.sync()
+	bare := recovered(t, swarm)
+	must(bare.tree.Lookup(ctx, tree.Root, "old"))
+	down := func(yes bool) {
+		for i := range 9 {
+			swarm.Set(i, func(h *memswarm.Holder) { h.Down = yes })
+		}
+	}
+	down(true)
+	if err := bare.tree.Rename(ctx, tree.Root, "old", tree.Root, "new", 0); err != nil {
+		t.Fatal("while nobody answers:", err)
+	}
+	down(false)
+	bare.sync()
+	want := map[string]string{"new/": "", "new/f": string(random(1, 70_000)), "new/below/": "", "new/below/g": "g"}
+	check(t, bare.committed(), want)
+	check(t, bare.listTree(), want)
+	bare.audit()
+}
+
 // refusing has too few holders for one pack, the one with this number among those
 // that are stored.
 type refusing struct {
