@@ -3,11 +3,14 @@ package reseal
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"skep/cache/blocks"
 	"skep/cache/readerr"
 	"skep/cache/tree"
+	"skep/chunker/block"
 	"skep/chunker/blockindex"
 	"skep/chunker/dag"
 	"skep/chunker/group"
@@ -27,10 +30,8 @@ func (l Lost) has(p blockindex.Place) bool {
 type Drive struct {
 	Tree   *tree.Tree
 	Table  *blocks.Table
-	Blocks dag.Getter // nodes of files and directories
-	// Same reports whether plain is the content of a block; if the link is zero,
-	// because nobody knows it, of any block of the drive.
-	Same func(ctx context.Context, l link.Link, plain []byte) (bool, error)
+	Blocks dag.Getter    // nodes of files and directories
+	Sealer *block.Sealer // of the drive's secret: what is here is told by its links
 	// Anew has the next commit that looks at the directory with this root make it
 	// from its entries.
 	Anew func(root link.Link)
@@ -191,11 +192,18 @@ func (l *look) file(ctx context.Context, ino tree.Ino, path string) error {
 	if err != nil {
 		return err
 	}
-	taken, err := l.Tree.Again(ctx, ino, whole)
+	taken, left, err := l.Tree.Again(ctx, ino, slices.Collect(maps.Keys(lost)), whole)
+	if err != nil {
+		return err
+	}
+	now, err := l.Tree.Committed(ino)
+	if err == nil && now != s.Content { // a commit came between, and has some of it
+		return l.file(ctx, ino, path)
+	}
 	if taken > 0 {
 		l.found.Again++
 	}
-	if taken < len(lost) && !s.Dirty { // else the rest may have changed, and go out
+	if left > 0 {
 		l.found.Gone = append(l.found.Gone, path)
 	}
 	return err
@@ -230,11 +238,22 @@ func (l *look) whole(ctx context.Context, ino tree.Ino, of dag.File, chunks map[
 		if !wanted || f != of {
 			return ctx.Err()
 		}
-		same, err := l.Same(ctx, b, plain)
+		same, err := l.isContent(b, plain)
 		if same {
 			whole = append(whole, i)
 		}
 		return err
 	})
 	return whole, err
+}
+
+// isContent reports whether plain is the content of a block; if the link is zero,
+// because nobody knows it, of any block of the drive.
+func (d *Drive) isContent(l link.Link, plain []byte) (bool, error) {
+	if l.IsZero() {
+		_, known, err := d.Table.Find(d.Sealer.Tag(link.Raw, plain))
+		return known, err
+	}
+	s, err := d.Sealer.Seal(link.Raw, plain, nil)
+	return s.Link == l, err
 }

@@ -7,23 +7,22 @@ import (
 )
 
 // Again has the next commit take chunks of a file as if they had been written, for
-// nobody else has them any more. It takes those that are here as the newest commit
-// has them, and returns how many that are; content and times stay as they are.
-func (t *Tree) Again(ctx context.Context, ino Ino, chunks []int64) (n int, err error) {
-	if len(chunks) == 0 {
-		return 0, nil
-	}
+// nobody else has them any more; content and times stay as they are. Of the chunks that
+// are lost it takes those that are whole, if they are here as the newest commit has them,
+// and all of a file that the kernel writes alone. It returns how many it takes; and how
+// many are left that no commit will bring: what changed since, or was cut off, is not.
+func (t *Tree) Again(ctx context.Context, ino Ino, lost, whole []int64) (taken, left int, err error) {
 	in, err := t.acquire(ctx, ino)
 	if err != nil {
-		return 0, ignoreStale(err)
+		return 0, 0, ignoreStale(err)
 	}
 	defer t.release(in)
 	in.mu.Lock()
 	first := in.opens == 0
 	in.mu.Unlock()
-	if first {
+	if first && len(whole) > 0 {
 		if err := t.settleDoubt(ctx, in); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	defer t.changed()
@@ -31,16 +30,49 @@ func (t *Tree) Again(ctx context.Context, ino Ino, chunks []int64) (n int, err e
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	switch {
-	case in.orphan || in.stale || !in.row.isFile() || in.row.content.IsZero():
-		return 0, nil
-	case in.row.has(flagInline):
-		return len(chunks), t.rowAgain(in)
+	if in.orphan || in.stale || !in.row.isFile() || in.row.content.IsZero() {
+		return 0, 0, nil
 	}
-	return t.rangesAgain(in, chunks)
+	if taken, err = t.takeAgain(in, lost, whole); err == nil {
+		left, err = t.unchanged(in, lost)
+	}
+	return taken, left, err
 }
 
-// rangesAgain is Again for content in a backing file; the gate and in.mu are held.
+// takeAgain has the next commit take what Again says; the gate and in.mu are held.
+func (t *Tree) takeAgain(in *inode, lost, whole []int64) (int, error) {
+	switch {
+	case in.passthrough && in.writers > 0:
+		in.taken = nil // it counts as changed, and is read as a whole
+		return len(lost), nil
+	case len(whole) == 0:
+		return 0, nil
+	case in.row.has(flagInline):
+		return len(whole), t.rowAgain(in)
+	}
+	return t.rangesAgain(in, whole)
+}
+
+// unchanged counts the chunks that the file has still as the newest commit has them, and
+// that the next one will not take; in.mu is held.
+func (t *Tree) unchanged(in *inode, chunks []int64) (n int, err error) {
+	if err := t.readRanges(in); err != nil {
+		return 0, err
+	}
+	dirty, all := in.unpublished()
+	if in.row.has(flagDirty) && (all || in.row.has(flagInline)) {
+		return 0, nil
+	}
+	for _, i := range chunks {
+		from, to := i*dag.ChunkSize, min((i+1)*dag.ChunkSize, in.row.size)
+		if !dirty.Contains(from, to) { // of what was cut off, nothing is left to contain
+			n++
+		}
+	}
+	return n, nil
+}
+
+// rangesAgain is takeAgain for content in a backing file; the gate and in.mu are held.
 func (t *Tree) rangesAgain(in *inode, chunks []int64) (n int, err error) {
 	_, clean, err := t.cleanWithTail(in)
 	if err != nil {

@@ -2,7 +2,6 @@ package writeback_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"skep/chunker/block"
 	"skep/chunker/dag"
 	"skep/chunker/group"
-	"skep/chunker/link"
 	"skep/test/memswarm"
 )
 
@@ -23,6 +21,16 @@ import (
 type losing struct {
 	*device
 	lost reseal.Lost
+}
+
+// newLosing returns a new drive; pass says whether the kernel may write alone.
+func newLosing(t *testing.T, pass bool) *losing {
+	t.Helper()
+	d := &losing{device: &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), pass: pass}}
+	d.gone = d.isLost
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	return d
 }
 
 func (d *losing) isLost(id group.ID, n uint16) bool {
@@ -48,16 +56,8 @@ func (d *losing) lose(kind group.Kind) {
 
 func (d *losing) look() reseal.Found {
 	d.t.Helper()
-	sealer := block.NewSealer(convergence)
 	found, err := reseal.Drive{
-		Tree: d.tree, Table: d.table, Blocks: d.reader, Anew: d.engine.Anew,
-		Same: func(_ context.Context, l link.Link, plain []byte) (bool, error) {
-			if l.IsZero() {
-				_, known, err := d.table.Find(sealer.Tag(link.Raw, plain))
-				return known, err
-			}
-			return must(sealer.Seal(link.Raw, plain, nil)).Link == l, nil
-		},
+		Tree: d.tree, Table: d.table, Blocks: d.reader, Anew: d.engine.Anew, Sealer: block.NewSealer(convergence),
 	}.Look(ctx, d.lost)
 	if err != nil {
 		d.t.Fatal(err)
@@ -86,11 +86,7 @@ func (d *losing) inode(path string) tree.Ino { return must(d.tree.Find(ctx, path
 // What holders have lost of the content, and what is here, goes out again by itself,
 // of files in every form; what is not here, or not as it was, is named.
 func TestLostContentGoesOutAgain(t *testing.T) {
-	swarm := memswarm.New(9, 4, 7)
-	d := &losing{device: &device{t: t, dir: t.TempDir(), swarm: swarm}}
-	d.gone = d.isLost
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d := newLosing(t, false)
 	want := map[string]string{"dir/": ""}
 	put := d.putting(want)
 	put("dir/large", random(1, 5<<20+17))
@@ -114,14 +110,14 @@ func TestLostContentGoesOutAgain(t *testing.T) {
 	}
 	f.Release()
 
-	before := swarm.Stored()
+	before := d.swarm.Stored()
 	d.lose(group.Content)
 	found := d.look()
 	if found.Again < 3 || !slices.Equal(found.Gone, []string{"/away", "/partly"}) || found.Elsewhere != 0 {
 		t.Fatalf("found %+v", found)
 	}
 	d.sync()
-	if sent := swarm.Stored() - before; sent > 3*(10<<20) {
+	if sent := d.swarm.Stored() - before; sent > 3*(10<<20) {
 		t.Errorf("%d bytes went out for some 8 MiB", sent)
 	}
 	if found = d.look(); found.Again != 0 || !slices.Equal(found.Gone, []string{"/away", "/partly"}) {
@@ -147,11 +143,7 @@ func TestLostContentGoesOutAgain(t *testing.T) {
 
 // What differs here from what was committed does not take its place.
 func TestDamagedContentDoesNotGoOutAgain(t *testing.T) {
-	swarm := memswarm.New(9, 4, 7)
-	d := &losing{device: &device{t: t, dir: t.TempDir(), swarm: swarm, pass: true}}
-	d.gone = d.isLost
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d := newLosing(t, true)
 	want := random(1, 3<<20)
 	d.put("f", want)
 	d.sync()
@@ -174,6 +166,74 @@ func TestDamagedContentDoesNotGoOutAgain(t *testing.T) {
 	if found := d.look(); found.Again != 0 || !slices.Equal(found.Gone, []string{"/f"}) {
 		t.Fatalf("%+v", found)
 	}
+}
+
+// Of a file that changes all the time, as a log, what is lost and did not change is
+// named as well; what was cut off is missed by nobody.
+func TestLostContentOfAChangingFile(t *testing.T) {
+	d := newLosing(t, false)
+	d.put("f", random(5, 3<<20))
+	d.sync()
+	if n, err := d.tree.Evict(ctx, d.inode("f"), false); err != nil || n == 0 {
+		t.Fatal(n, err)
+	}
+	if err := d.tree.FinishEvictions(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d.lose(group.Content)
+	f := must(d.tree.Open(ctx, d.inode("f"), os.O_RDWR))
+	defer f.Release()
+	for i, want := range [][]string{{"/f"}, {"/f"}, nil} { // as its chunks are written, one by one
+		must(f.WriteAt(ctx, random(6, 1<<20), int64(i)<<20, false))
+		if found := d.look(); found.Again != 0 || !slices.Equal(found.Gone, want) {
+			t.Errorf("when %d chunks have changed: %+v", i+1, found)
+		}
+	}
+	d.sync()
+	if found := d.look(); found.Again != 0 || found.Gone != nil {
+		t.Errorf("when all are out: %+v", found)
+	}
+}
+
+// What is cut off a file is not missed.
+func TestLostContentThatIsCutOff(t *testing.T) {
+	d := newLosing(t, false)
+	d.put("f", random(5, 3<<20))
+	d.sync()
+	for i := range int64(2) { // the first chunk stays
+		if err := d.tree.DropChunk(ctx, d.inode("f"), i+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.lose(group.Content)
+	size := int64(1 << 20)
+	must(d.tree.SetAttr(ctx, d.inode("f"), tree.SetAttr{Size: &size}))
+	if found := d.look(); found.Again != 1 || found.Gone != nil {
+		t.Errorf("%+v", found)
+	}
+}
+
+// A file that the kernel writes alone, and that is open for long, goes out again as a
+// whole.
+func TestLostContentOfAPassedFile(t *testing.T) {
+	d := newLosing(t, true)
+	f, _, err := d.tree.Create(ctx, tree.Root, "f", 0o644, os.O_WRONLY, tree.Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	content := string(random(1, 2<<20+5))
+	passed(t, f, content)
+	d.sync()
+	d.lose(group.Content)
+	if found := d.look(); found.Again != 1 || found.Gone != nil {
+		t.Errorf("%+v", found)
+	}
+	d.sync()
+	if found := d.look(); found.Again != 0 || found.Gone != nil {
+		t.Errorf("when it is out: %+v", found)
+	}
+	check(t, d.committed(), map[string]string{"f": content})
 }
 
 // Folders, nodes of files and the index of a recovered device come back, too.

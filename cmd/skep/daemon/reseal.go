@@ -2,13 +2,13 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"strings"
 	"time"
 
 	"skep/cache/reseal"
 	"skep/chunker/block"
-	"skep/chunker/link"
 	"skep/cmd/skep/say"
 	"skep/repair/health"
 )
@@ -54,7 +54,8 @@ func (d *Daemon) lookForLost(ctx context.Context) (reseal.Found, error) {
 	d.looking.Lock()
 	defer d.looking.Unlock()
 	dr := d.drive
-	found, err := reseal.Drive{Tree: dr.tree, Table: dr.table, Blocks: dr.reader, Same: dr.isContent, Anew: dr.engine.Anew}.Look(ctx, d.repair.Lost())
+	found, err := reseal.Drive{Tree: dr.tree, Table: dr.table, Blocks: dr.reader,
+		Sealer: block.NewSealer(dr.epoch.Convergence), Anew: dr.engine.Anew}.Look(ctx, d.repair.Lost())
 	if err != nil {
 		return found, err
 	}
@@ -63,18 +64,6 @@ func (d *Daemon) lookForLost(ctx context.Context) (reseal.Found, error) {
 	}
 	d.lost.Store(&found)
 	return found, nil
-}
-
-// isContent reports whether plain is the content of a block; if the link is zero, of
-// any that the drive has.
-func (d *drive) isContent(_ context.Context, l link.Link, plain []byte) (bool, error) {
-	sealer := block.NewSealer(d.epoch.Convergence)
-	if l.IsZero() {
-		_, known, err := d.table.Find(sealer.Tag(link.Raw, plain))
-		return known, err
-	}
-	s, err := sealer.Seal(link.Raw, plain, nil)
-	return s.Link == l, err
 }
 
 // LostError says that all was published, but that holders have lost some of what was
@@ -111,16 +100,25 @@ func (d *Daemon) syncLost(ctx context.Context, sync func() error) error {
 		d.lost.Store(&reseal.Found{})
 		return nil
 	}
-	for rounds := 1; ; rounds++ {
-		found, err := d.lookForLost(ctx)
+	return allAgain(func() (reseal.Found, error) { return d.lookForLost(ctx) }, sync)
+}
+
+// errComesUp is what ends a sync that has found more with each look.
+var errComesUp = errors.New("content that holders have lost goes out again, but more of it comes up as files change")
+
+// allAgain syncs as long as a look finds what has to go out again.
+func allAgain(look func() (reseal.Found, error), sync func() error) error {
+	for range mostRounds {
+		found, err := look()
 		if err != nil {
 			return err
 		}
-		if found.Again == 0 || rounds == mostRounds {
+		if found.Again == 0 {
 			return lostError(found)
 		}
 		if err := sync(); err != nil {
 			return err
 		}
 	}
+	return errComesUp
 }
