@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -178,22 +179,31 @@ func (d *DHT) Bootstrap(ctx context.Context, peers []peer.AddrInfo) error {
 	return nil
 }
 
-// connectAny connects to all peers and returns nil when one answered.
+// connectAny connects to all peers, and returns nil as soon as one answers; the others
+// go on until ctx ends. It fails when none answered in time.
 func (d *DHT) connectAny(ctx context.Context, peers []peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, d.conf.Timeout)
-	defer cancel()
-	errs := make([]error, len(peers))
-	var wg sync.WaitGroup
-	for i, p := range peers {
-		wg.Go(func() { errs[i] = d.host.Connect(ctx, p) })
+	answers := make(chan error, len(peers))
+	var all sync.WaitGroup
+	for _, p := range peers {
+		all.Go(func() { answers <- d.host.Connect(ctx, p) })
 	}
-	wg.Wait()
-	for _, err := range errs {
+	go func() {
+		all.Wait()
+		cancel()
+	}()
+	var first error
+	for range peers {
+		err := <-answers
 		if err == nil {
 			return nil
 		}
+		first = cmp.Or(first, err)
 	}
-	return errors.Join(errs...)
+	if len(peers) > 1 {
+		return fmt.Errorf("none of %d known peers answers; of one of them: %w", len(peers), first)
+	}
+	return first
 }
 
 // waitForTable waits until identify has told the table of a first peer.

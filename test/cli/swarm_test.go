@@ -75,11 +75,15 @@ func TestBootstrapPeerIsAway(t *testing.T) {
 	first.Kill()
 	r := harness.Skep(t, "init", "--home", d.Home+"2", "--words-file", d.Home+"2.words", "--bootstrap", first.Addr)
 	r.OK(t)
-	says(t, r.Stderr, "no peer is there yet", at)
+	says(t, r.Stderr, "no peer answers yet", at)
 	r = d.Skep(t, "mount", d.Mnt)
 	r.OK(t)
-	says(t, r.Stderr, "no peer is there yet", at)
+	says(t, r.Stderr, "no peer answers yet", at)
+	d.Skep(t, "umount", d.Mnt).OK(t)
+	d.Skep(t, "mount", "--bootstrap", swarm.Peers[1].Addr, d.Mnt).OK(t) // the daemon is there already
+	d.WaitStatus(t, 60*time.Second, "the swarm is joined by another one", func(s control.Status) bool { return harness.Alive(s) == 4 })
 	d.Skep(t, "down").OK(t)
+	must(t, os.Remove(filepath.Join(d.Home, "peers")))
 	d.MountAlone(t)
 	harness.Until(t, 60*time.Second, "the log names the address", func() (bool, string) {
 		log, err := os.ReadFile(d.Log())

@@ -49,14 +49,14 @@ In /etc/fstab, with the home of the drive in front:
 			if _, err := skephost.ParseAddrs(bootstrap); err != nil {
 				return usageError{fmt.Errorf("--bootstrap: %w", err)}
 			}
-			m := control.Mount{Dir: dir, Options: options}
+			m := control.Mount{Dir: dir, Options: options, Bootstrap: bootstrap}
 			if cmd.Flags().Changed("cache") {
 				m.Cache = &cache.limit
 			}
 			if foreground {
-				return a.mountHere(cmd.Context(), m, bootstrap)
+				return a.mountHere(cmd.Context(), m)
 			}
-			return a.mountThere(cmd.Context(), m, bootstrap)
+			return a.mountThere(cmd.Context(), m)
 		},
 	}
 	f := cmd.Flags()
@@ -68,7 +68,7 @@ In /etc/fstab, with the home of the drive in front:
 }
 
 // mountHere is the daemon until the mount is gone.
-func (a *app) mountHere(ctx context.Context, m control.Mount, bootstrap []string) error {
+func (a *app) mountHere(ctx context.Context, m control.Mount) error {
 	h, err := a.home()
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (a *app) mountHere(ctx context.Context, m control.Mount, bootstrap []string
 	if err != nil {
 		return err
 	}
-	d, err := daemon.Open(h, keys, bootstrap, daemon.NewLog(os.Stderr, false))
+	d, err := daemon.Open(h, keys, m.Bootstrap, daemon.NewLog(os.Stderr, false))
 	if err != nil {
 		return err
 	}
@@ -112,13 +112,13 @@ func (a *app) mountHere(ctx context.Context, m control.Mount, bootstrap []string
 }
 
 // mountThere has the daemon in the background mount the drive.
-func (a *app) mountThere(ctx context.Context, m control.Mount, bootstrap []string) error {
+func (a *app) mountThere(ctx context.Context, m control.Mount) error {
 	h, err := a.home()
 	if err != nil {
 		return err
 	}
 	for {
-		if err := a.ensureDaemon(ctx, h, bootstrap, func(s home.Settings) error { return mountable(h, s, m) }); err != nil {
+		if err := a.ensureDaemon(ctx, h, m.Bootstrap, func(s home.Settings) error { return mountable(h, s, m) }); err != nil {
 			return err
 		}
 		var mounted control.Mounted
@@ -133,7 +133,7 @@ func (a *app) mountThere(ctx context.Context, m control.Mount, bootstrap []strin
 // tellAlone says why no peer is there, and what that means; nothing if it is empty.
 func (a *app) tellAlone(why string) {
 	if why != "" {
-		fmt.Fprintf(a.errOut, "skep: no peer is there yet, so what is written stays on this device until one answers: %s\n", oneLine(why))
+		fmt.Fprintf(a.errOut, "skep: no peer answers yet, so what is written stays on this device until one does: %s\n", oneLine(why))
 	}
 }
 

@@ -24,6 +24,8 @@ type Mount struct {
 	Dir     string `json:"dir"`
 	Options string `json:"options,omitempty"`
 	Cache   *int64 `json:"cache,omitempty"` // the cache's new limit; 0 is a share of the disk
+	// Bootstrap are full addresses of more peers to join the swarm by.
+	Bootstrap []string `json:"bootstrap,omitempty"`
 }
 
 // Mounted says that it is mounted.

@@ -15,6 +15,9 @@ func (d *Daemon) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/status", control.Handler(d.status))
 	mux.Handle("/v1/mount", control.Handler(func(ctx context.Context, in control.Mount) (out control.Mounted, err error) {
+		if err := d.net.joinBy(in.Bootstrap); err != nil {
+			return out, err
+		}
 		if _, err := d.MountAs(in); err != nil {
 			return out, err
 		}

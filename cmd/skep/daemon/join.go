@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +32,53 @@ func (n *network) knownAddrs() []peer.AddrInfo {
 	return out
 }
 
+// ways are the addresses of peers that the swarm is joined by first.
+type ways struct {
+	added chan struct{} // has one element when some were added since they were used
+
+	mu    sync.Mutex
+	addrs []peer.AddrInfo // guarded by mu
+}
+
+func newWays() ways { return ways{added: make(chan struct{}, 1)} }
+
+// add takes in full addresses of peers, and reports whether some are new.
+func (w *ways) add(lines []string) (isNew bool, err error) {
+	more, err := skephost.ParseAddrs(lines)
+	if err != nil {
+		return false, fmt.Errorf("bootstrap address: %w", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	more = slices.DeleteFunc(more, func(a peer.AddrInfo) bool {
+		return slices.ContainsFunc(w.addrs, func(b peer.AddrInfo) bool { return a.String() == b.String() })
+	})
+	w.addrs = append(more, w.addrs...)
+	return len(more) > 0, nil
+}
+
+func (w *ways) list() []peer.AddrInfo {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.addrs)
+}
+
+// joinBy has the swarm joined by more addresses, at once.
+func (n *network) joinBy(lines []string) error {
+	if isNew, err := n.ways.add(lines); err != nil || !isNew {
+		return err
+	}
+	n.first.expect()
+	select {
+	case n.ways.added <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// knowsNobody reports whether there is nobody to join the swarm by.
+func (n *network) knowsNobody() bool { return len(n.ways.list())+n.peers.Len() == 0 }
+
 // firstJoin lets those who need the swarm wait, after a start, until the first
 // try to join it has ended.
 type firstJoin struct {
@@ -42,7 +91,9 @@ type firstJoin struct {
 func (f *firstJoin) expect() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ended = make(chan struct{})
+	if f.ended == nil {
+		f.ended = make(chan struct{})
+	}
 }
 
 // end says that the try has ended, and how.
@@ -87,7 +138,7 @@ func (f *firstJoin) wait(ctx context.Context) {
 // ends, and returns what the first try gave.
 func (n *network) join(ctx context.Context) (err error) {
 	defer func() { n.first.end(err) }()
-	known := append(append([]peer.AddrInfo(nil), n.bootstrap...), n.knownAddrs()...)
+	known := append(n.ways.list(), n.knownAddrs()...)
 	first, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	err = n.dht.Bootstrap(first, known)
@@ -107,7 +158,7 @@ var errSilent = errors.New("none of the peers that it knows has answered yet")
 func (n *network) contact(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, contactPatience)
 	defer cancel()
-	for len(n.bootstrap)+n.peers.Len() > 0 && len(n.host.Network().Peers()) == 0 {
+	for !n.knowsNobody() && len(n.host.Network().Peers()) == 0 {
 		if ended, err := n.first.outcome(); ended && err != nil {
 			return err
 		}
@@ -120,16 +171,20 @@ func (n *network) contact(ctx context.Context) error {
 	return nil
 }
 
-// stayJoined joins again whenever the routing table has run empty.
+// stayJoined joins again whenever the routing table has run empty, and when there are
+// more addresses to join by.
 func (n *network) stayJoined(ctx context.Context) error {
 	wait := 2 * time.Second
 	for {
+		asked := false
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-n.ways.added:
+			asked, wait = true, 2*time.Second
 		case <-time.After(wait):
 		}
-		if n.dht.Size() > 0 || len(n.bootstrap)+n.peers.Len() == 0 {
+		if !asked && (n.dht.Size() > 0 || n.knowsNobody()) {
 			wait = 10 * time.Second
 			continue
 		}

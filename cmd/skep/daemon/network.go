@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
 	"skep/cache/hosted"
@@ -37,10 +36,10 @@ type network struct {
 	swarm   *swarm.Swarm
 	records *swarm.Records
 
-	home      home.Dir
-	bootstrap []peer.AddrInfo
-	first     firstJoin
-	log       *slog.Logger
+	home  home.Dir
+	ways  ways
+	first firstJoin
+	log   *slog.Logger
 }
 
 // peersFile keeps the directory of peers between runs.
@@ -57,14 +56,14 @@ func newNetwork(h home.Dir, s home.Settings, key ed25519.PrivateKey, log *slog.L
 // newNetworkOn is newNetwork with a host that is configured otherwise than the
 // settings say.
 func newNetworkOn(h home.Dir, s home.Settings, on skephost.Config, log *slog.Logger) (_ *network, err error) {
-	n := &network{home: h, log: log, self: group.PeerKey(on.Key.Public().(ed25519.PublicKey))}
+	n := &network{home: h, log: log, ways: newWays(), self: group.PeerKey(on.Key.Public().(ed25519.PublicKey))}
 	defer func() {
 		if err != nil {
 			n.close()
 		}
 	}()
-	if n.bootstrap, err = skephost.ParseAddrs(s.Bootstrap); err != nil {
-		return n, fmt.Errorf("bootstrap address: %w", err)
+	if _, err = n.ways.add(s.Bootstrap); err != nil {
+		return n, err
 	}
 	if n.hosted, err = hosted.Open(h.Path("hosted"), s.Offer); err != nil {
 		return n, err
