@@ -32,13 +32,11 @@ func (k Keyring) WithDevice(c Certificate) Keyring {
 func (k Keyring) Full() bool { return len(k.Devices) >= MaxDevices }
 
 // NextCreated is when a device that is certified at some time is said to be, so that k
-// with it names it: that time, or a later one if k is full and clocks do not agree.
-func (k Keyring) NextCreated(now int64) int64 {
-	if !k.Full() {
-		return now
-	}
+// with it names it, by this certificate: that time, or if clocks do not agree one that is
+// later than in the certificate that it has, and if k is full than in all others.
+func (k Keyring) NextCreated(device group.PeerKey, now int64) int64 {
 	for _, c := range k.Devices {
-		if d, err := c.parse(); err == nil {
+		if d, err := c.parse(); err == nil && (k.Full() || d.Key == device) {
 			now = max(now, d.Created+1)
 		}
 	}

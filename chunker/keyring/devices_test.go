@@ -17,7 +17,8 @@ func TestManyDevices(t *testing.T) {
 	k := Keyring{Number: 1}.WithDrive(NewDrive("drive"))
 	given := map[uint32]bool{}
 	for i := range 200 {
-		d := Device{Key: group.PeerKey(secret.New()), Prefix: k.FreePrefix(), Name: "a usual name", Created: k.NextCreated(int64(1_800_000_000 - i))}
+		key := group.PeerKey(secret.New())
+		d := Device{Key: key, Prefix: k.FreePrefix(), Name: "a usual name", Created: k.NextCreated(key, int64(1_800_000_000-i))}
 		if given[d.Prefix] {
 			t.Fatalf("prefix %d is given again to device %d", d.Prefix, i)
 		}
@@ -64,9 +65,9 @@ func TestCertifiedAnew(t *testing.T) {
 	k := Keyring{Number: 1}
 	for i := range 3 * MaxDevices {
 		if k.Full() {
-			k = k.Certified(root, peer(1), k.NextCreated(0))
+			k = k.Certified(root, peer(1), k.NextCreated(peer(1), 0))
 		}
-		k = k.WithDevice(Certify(root, Device{Key: group.PeerKey{byte(i + 1), 1}, Prefix: uint32(i + 2), Created: k.NextCreated(0)}))
+		k = k.WithDevice(Certify(root, Device{Key: group.PeerKey{byte(i + 1), 1}, Prefix: uint32(i + 2), Created: k.NextCreated(group.PeerKey{byte(i + 1), 1}, 0)}))
 		if i == 0 {
 			k = k.WithDevice(Certify(root, Device{Key: peer(1), Prefix: 1}))
 		}
@@ -115,6 +116,19 @@ func TestFullKeyringsJoin(t *testing.T) {
 	for i, p := range parts {
 		if !want.Has(p) {
 			t.Errorf("it lacks something of %d", i)
+		}
+	}
+}
+
+// A device that is certified anew is named by the new certificate, also if its clock was
+// set back.
+func TestCertifiedAnewByAnEarlierClock(t *testing.T) {
+	root := key(1)
+	k := Keyring{Number: 1}
+	for i, now := range []int64{1_800_000_000, 1_700_000_000, 1_700_000_005} {
+		k = k.WithDevice(Certify(root, Device{Key: peer(1), Prefix: 1, Created: k.NextCreated(peer(1), now)}))
+		if got := k.Known(root)[0].Created; got != 1_800_000_000+int64(i) {
+			t.Errorf("certificate %d is of %d", i, got)
 		}
 	}
 }

@@ -33,8 +33,8 @@ import (
 type drive struct {
 	id      keyring.DriveID
 	keys    keyring.Local
-	ring    keyring.Keyring        // as it was known when the drive was opened
-	began   map[group.PeerKey]bool // devices that this one knew of when it began
+	ring    keyring.Keyring         // as it was known when the drive was opened
+	began   map[group.PeerKey]int64 // when the devices were certified that this one knew of when it began
 	epoch   keyring.Epoch
 	prefix  uint32 // of the inode numbers that this device gives
 	net     *network
@@ -60,10 +60,12 @@ type drive struct {
 	once        sync.Once                             // closes it
 	lost        func(id group.ID, number uint16) bool // what repair thinks; set before anything runs
 
-	lookEvery time.Duration
-	outlook   atomic.Pointer[outlook]      // of the last look around; nil: none yet
-	setBack   atomic.Pointer[setBackError] // that this device was; nil: nobody has found that
-	rival     atomic.Pointer[foundHead]    // of another device, not followed when it was found; nil: none was
+	lookEvery  time.Duration
+	outlook    atomic.Pointer[outlook]      // of the last look around; nil: none yet
+	setBack    atomic.Pointer[setBackError] // that this device was; nil: nobody has found that
+	presence   presence                     // of other devices
+	presenceMu sync.Mutex                   // guards presence
+	rival      atomic.Pointer[foundHead]    // of another device, not followed when it was found; nil: none was
 }
 
 // openDrive opens the drive. An index that turns out damaged on the way is made
@@ -195,9 +197,12 @@ func (d *drive) openRing() error {
 	if d.ring, err = keyring.OpenKeyring(d.keys.Root, [][]byte{word}, 0); err != nil {
 		return err
 	}
-	d.began = map[group.PeerKey]bool{}
+	d.began = map[group.PeerKey]int64{}
 	for _, dev := range d.ring.Known(d.keys.Root) {
-		d.began[dev.Key] = true
+		d.began[dev.Key] = dev.Created
+	}
+	if d.presence, err = loadPresence(d.home); err != nil {
+		return err
 	}
 	if d.recover, err = loadRecovery(d.home); err != nil {
 		return err

@@ -69,7 +69,7 @@ func certifyAt(keys keyring.Local, prefix uint32, created int64) keyring.Certifi
 
 // withOwn returns the next keyring, with this device put into it.
 func withOwn(ring keyring.Keyring, keys keyring.Local, prefix uint32) keyring.Keyring {
-	ring = ring.WithDevice(certifyAt(keys, prefix, ring.NextCreated(time.Now().Unix())))
+	ring = ring.WithDevice(certifyAt(keys, prefix, ring.NextCreated(deviceKey(keys), time.Now().Unix())))
 	ring.Number++
 	return ring
 }

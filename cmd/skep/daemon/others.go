@@ -18,10 +18,6 @@ import (
 // scale.
 func lookEvery(s home.Settings) time.Duration { return greetEvery(s) }
 
-// othersHorizon is how long a device that publishes nothing any more is taken
-// into account.
-const othersHorizon = 60 * 24 * time.Hour
-
 // outlook is what a look around has found.
 type outlook struct {
 	began time.Time
@@ -160,7 +156,11 @@ func (d *drive) look(ctx context.Context) error {
 	if r := rivalIn(found, d.net.self, after.newest); r != nil {
 		d.rival.Store(r)
 	}
-	v := view{self: d.net.self, began: d.began, newest: after.newest, first: before.ownNewest(d.net.self), last: after.ownLast(d.net.self), now: time.Now()}
+	seen, err := d.sees(found, time.Now())
+	if err != nil {
+		return err
+	}
+	v := view{self: d.net.self, began: d.began, newest: after.newest, first: before.ownNewest(d.net.self), last: after.ownLast(d.net.self), seen: seen}
 	return v.judgeAll(found)
 }
 
@@ -258,11 +258,11 @@ func commitsIn(st state.Reader) (out commits, err error) {
 // view is what this device knows when it judges the heads that it found.
 type view struct {
 	self   group.PeerKey
-	began  map[group.PeerKey]bool // devices that it knew of when it began: it took their place
+	began  map[group.PeerKey]int64 // when those were certified that it knew of when it began: it took their place
 	newest *commit.Commit
 	// Its own last head, before and after it looked; of number 0 if there is none.
 	first, last commit.Head
-	now         time.Time
+	seen        presence
 }
 
 func (v view) judgeAll(found []foundHead) error {
@@ -297,18 +297,20 @@ func (v view) judgeOwn(f foundHead) error {
 }
 
 // judgeOther is about another device. One that is newer than this one did not know
-// how far it would come: it may make a commit at any time that follows an old one. Of
-// one whose place this one took, a head counts that is not followed.
+// how far it would come: it may make a commit at any time that follows an old one. So
+// may one that has renewed its certificate since: it is there. Of one whose place this
+// one took, a head counts that is not followed.
 func (v view) judgeOther(f foundHead) error {
-	horizon := v.now.Add(-othersHorizon)
 	absent := errors.Is(f.err, keyring.ErrAbsent)
-	lives := f.err == nil && f.until >= horizon.Add(headTime).Unix()
-	switch later := !v.began[f.device.Key]; {
+	created, known := v.began[f.device.Key]
+	switch later := !known || created != f.device.Created; {
 	case f.err != nil && !absent:
 		return fmt.Errorf("the head of another device: %w", f.err)
-	case later && (lives || f.device.Created >= horizon.Unix()):
+	case !v.seen.lives(f.device.Key):
+		return nil
+	case later:
 		return &othersError{f.device}
-	case !lives:
+	case absent:
 		return nil
 	case !follows(v.newest, f.head):
 		return &othersError{f.device}

@@ -1,16 +1,20 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
+	"skep/cmd/skep/home"
 )
 
 // out is a resting drive whose records are with keepers.
@@ -49,12 +53,18 @@ func (d *drive) publishAs(t *testing.T, h commit.Head) {
 func (d *drive) joins(t *testing.T) group.PeerKey {
 	t.Helper()
 	other := keyring.Local{Device: secret.New(), Root: d.keys.Root}
-	ring := d.shared.Load().WithDevice(certify(other, 9))
+	d.certifies(t, other, time.Now())
+	return deviceKey(other)
+}
+
+// certifies puts one into it by the certificate of a certain time.
+func (d *drive) certifies(t *testing.T, other keyring.Local, created time.Time) {
+	t.Helper()
+	ring := d.shared.Load().WithDevice(certifyAt(other, 9, created.Unix()))
 	ring.Number++
 	if _, err := d.net.shareRing(t.Context(), d.keys.Root, ring); err != nil {
 		t.Fatal(err)
 	}
-	return deviceKey(other)
 }
 
 func (d *drive) keepers() *keepers { return d.net.records.Keepers.(*keepers) }
@@ -116,10 +126,12 @@ func TestAlone(t *testing.T) {
 		"it went on from where this one was": {func(t *testing.T, d *drive) { d.publishAs(t, d.next(d.joins(t), 8, 1)) }, "others"},
 		"it had gone on from an earlier commit, and was not followed": {func(t *testing.T, d *drive) {
 			third := d.joins(t)
-			d.began[third] = true
+			d.began[third] = time.Now().Unix()
 			d.publishAs(t, d.next(third, 5, 1))
 		}, "others"},
-		"it joined long ago, and says nothing": {func(t *testing.T, d *drive) { d.joins(t); time.Sleep(othersHorizon + time.Hour) }, ""},
+		"it joined long ago, and says nothing": {func(t *testing.T, d *drive) { d.joins(t); d.days(t, 61, func() {}) }, ""},
+		"and the clock here jumps":             {func(t *testing.T, d *drive) { d.joins(t); _ = d.look(t.Context()); time.Sleep(61 * day) }, "others"},
+		"it joined long ago, and is forgotten": {func(t *testing.T, d *drive) { d.joins(t); d.days(t, 61, func() {}); d.presence = presence{} }, "others"},
 		"most peers are away": {func(_ *testing.T, d *drive) {
 			for i := range 6 {
 				d.keepers().away[group.PeerKey{byte(i + 1)}] = true
@@ -131,6 +143,132 @@ func TestAlone(t *testing.T) {
 			c.happens(t, d)
 			d.expect(t, c.want, name)
 		})
+	}
+}
+
+// days lets days go by, with a look on each.
+func (d *drive) days(t *testing.T, n int, each func()) {
+	t.Helper()
+	for range n {
+		each()
+		_ = d.look(t.Context())
+		time.Sleep(day)
+	}
+}
+
+// What others do counts, whatever their clocks say.
+func TestOthersWithOtherClocks(t *testing.T) {
+	for name, ahead := range map[string]time.Duration{"behind": -61 * day, "ahead": 61 * day} {
+		synctest.Test(t, func(t *testing.T) {
+			d := out(t)
+			other := keyring.Local{Device: secret.New(), Root: d.keys.Root}
+			d.certifies(t, other, time.Now().Add(ahead))
+			d.expect(t, "others", "a device joined a moment ago, its clock is "+name)
+			number := uint64(8)
+			d.days(t, 70, func() {
+				d.publishAs(t, d.next(deviceKey(other), number, byte(number)))
+				number++
+			})
+			d.expect(t, "others", "it published a commit yesterday, its clock is "+name)
+			d.days(t, 61, func() {})
+			d.expect(t, "", "it published nothing for sixty days, its clock is "+name)
+		})
+	}
+}
+
+// A device that is there, and has nothing to write, counts: for one that it knew nothing
+// of, and for one that took its place. When it is not there any more, it counts for a
+// while.
+func TestOthersThatOnlyRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		ahead        time.Duration // of the clock that certified it first
+		tookItsPlace bool
+	}{"joined": {}, "joined while its clock was ahead": {ahead: 100 * day}, "was there before": {tookItsPlace: true}} {
+		synctest.Test(t, func(t *testing.T) {
+			d := out(t)
+			other := keyring.Local{Device: secret.New(), Root: d.keys.Root}
+			created := time.Now().Add(c.ahead)
+			d.certifies(t, other, created)
+			if c.tookItsPlace {
+				d.began[deviceKey(other)] = created.Unix()
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() { _ = d.as(t, other).keepFindable(ctx) }()
+			d.days(t, 70, func() {})
+			d.expect(t, "others", "it "+name)
+			cancel()
+			d.days(t, 61, func() {})
+			d.expect(t, "", "it "+name+", and went")
+		})
+	}
+}
+
+// as is the same drive on another device that has no commit of its own.
+func (d *drive) as(t *testing.T, keys keyring.Local) *drive {
+	n := &network{self: deviceKey(keys), peers: d.net.peers, swarm: d.net.swarm, records: d.net.records}
+	other := &drive{id: d.id, keys: keys, prefix: 9, epoch: d.epoch, home: home.Dir(t.TempDir()), log: discard(), net: n, recover: d.recover,
+		publishing: semaphore.NewWeighted(1), announced: make(chan struct{}), commits: func() (commits, error) { return commits{}, nil }}
+	ring, _, err := d.net.readRing(t.Context(), d.keys.Root, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.setRing(ring)
+	return other
+}
+
+// What was seen of others outlives the daemon, and if it is damaged is begun anew.
+func TestPresenceIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := out(t)
+		third := d.joins(t)
+		d.days(t, 20, func() {})
+		kept, err := loadPresence(d.home)
+		if got, known := kept.of(third); err != nil || !known || got.Silent != int64(19*day/time.Second) {
+			t.Errorf("%v, %+v", err, kept)
+		}
+		if err := d.home.WriteFile(presenceFile, []byte("what is no record")); err != nil {
+			t.Fatal(err)
+		}
+		if kept, err := loadPresence(d.home); err != nil || kept.Looked != 0 || kept.Devices != nil {
+			t.Errorf("%v, %+v", err, kept)
+		}
+	})
+}
+
+// Silence is what keepers had a chance to break, of the steps between looks.
+func TestPresence(t *testing.T) {
+	at := foundHead{device: keyring.Device{Key: group.PeerKey{1}, Created: 100}, head: commit.Head{Number: 5}}
+	at.found.Heard = true
+	absent, unheard, older, newer, renewed := at, at, at, at, at
+	absent.err, unheard.err = keyring.ErrAbsent, errUnheard
+	older.head.Number, newer.head.Number, renewed.device.Created = 4, 6, 101
+	partly := at
+	partly.found.Heard = false
+	for name, c := range map[string]struct {
+		found  foundHead
+		passed time.Duration
+		want   time.Duration
+	}{
+		"nothing new":                 {at, hour, 11 * hour},
+		"no head any more":            {absent, hour, 11 * hour},
+		"keepers do not answer":       {unheard, hour, 10 * hour},
+		"most of them do not":         {partly, hour, 10 * hour},
+		"an older commit":             {older, hour, 11 * hour},
+		"a commit":                    {newer, hour, 0},
+		"a new certificate":           {renewed, hour, 0},
+		"the clock here jumped":       {at, 400 * day, 34 * hour},
+		"the clock here was set back": {at, -400 * day, 10 * hour},
+	} {
+		begin := time.Unix(1_800_000_000, 0)
+		p := presence{Looked: begin.Unix(), Devices: []seenDevice{{Device: group.PeerKey{1}, Created: 100, Number: 5, Silent: 36000}}}
+		next, changed := p.after([]foundHead{c.found}, begin.Add(c.passed))
+		if got := time.Duration(next.Devices[0].Silent) * time.Second; got != c.want || !changed {
+			t.Errorf("%s: silent for %v, not %v; changed %v", name, got, c.want, changed)
+		}
+		if _, changed := p.after([]foundHead{at}, begin.Add(time.Minute)); changed {
+			t.Errorf("a minute is taken note of")
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func (n *network) keepNewest(ctx context.Context, f *foundDrive) error {
 		return fmt.Errorf("the drive has as many devices as there is room for, and nothing is found of any of them: when more peers are there, try again (%w)", errUnheard)
 	}
 	if !f.empty {
-		f.ring = f.ring.Certified(f.root, f.head.Device, f.ring.NextCreated(time.Now().Unix()))
+		f.ring = f.ring.Certified(f.root, f.head.Device, f.ring.NextCreated(f.head.Device, time.Now().Unix()))
 	}
 	return nil
 }

@@ -31,23 +31,34 @@ const (
 // also while the drive rests, until ctx ends.
 func (d *drive) keepFindable(ctx context.Context) error {
 	wait := time.Duration(0)
-	for {
+	for due := true; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
-		err := d.publishRecovery(ctx)
-		if err == nil {
-			err = d.publishNewestHead(ctx)
-		}
-		if err != nil {
+		err := d.bringRecords(ctx, due)
+		if due = err == nil; err != nil {
 			d.log.Info("the recovery record is not out yet", "err", err)
 			wait = min(max(2*wait, time.Second), time.Minute)
 			continue
 		}
 		wait = recordsEvery
 	}
+}
+
+// bringRecords does once what keepFindable does. At each beginning of it, the device's
+// certificate is renewed.
+func (d *drive) bringRecords(ctx context.Context, begins bool) error {
+	if begins {
+		if err := d.renewCertificate(ctx); err != nil {
+			return err
+		}
+	}
+	if err := d.publishRecovery(ctx); err != nil {
+		return err
+	}
+	return d.publishNewestHead(ctx)
 }
 
 // publishRecovery brings the recovery record and the keyring to keepers, joined with
@@ -78,6 +89,23 @@ func (d *drive) publishRecovery(ctx context.Context) error {
 		return err
 	}
 	d.isOut()
+	return nil
+}
+
+// renewCertificate certifies this device anew, if its certificate is older than the other
+// records may be: so others see that it is there, also if it makes no commit.
+func (d *drive) renewCertificate(ctx context.Context) error {
+	if err := d.publishing.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer d.publishing.Release(1)
+	ring, now := *d.shared.Load(), time.Now()
+	for _, dev := range ring.Known(d.keys.Root) {
+		if age := now.Sub(time.Unix(dev.Created, 0)); dev.Key == d.net.self && (age < 0 || age >= recordsEvery) {
+			ring = withOwn(ring, d.keys, d.prefix)
+			d.shared.Store(&ring)
+		}
+	}
 	return nil
 }
 

@@ -99,7 +99,7 @@ func resting(t *testing.T) (*drive, words.Entropy) {
 	gone := keyring.Local{Device: secret.New(), Root: keys.Root}
 	own := keyring.NewDrive("drive")
 	d := &drive{id: own.ID, keys: keys, prefix: 2, epoch: own.Newest(), home: home.Dir(t.TempDir()), log: discard(), publishing: semaphore.NewWeighted(1), announced: make(chan struct{}),
-		began: map[group.PeerKey]bool{deviceKey(gone): true, deviceKey(keys): true}}
+		began: map[group.PeerKey]int64{deviceKey(gone): time.Now().Unix(), deviceKey(keys): time.Now().Unix()}}
 	d.setRing(keyring.Keyring{Number: 2}.WithDrive(own).WithDevice(certify(gone, 1)).WithDevice(certify(keys, 2)))
 	var err error
 	d.recover.Recovery, err = keyring.SealRecovery(entropy.Key(), keyring.Recovery{Root: keys.Root}, 1, time.Now().Add(recoveryTime).Unix())
