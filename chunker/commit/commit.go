@@ -2,6 +2,7 @@ package commit
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -171,7 +172,10 @@ func (c *Commit) After(device group.PeerKey, number uint64) bool {
 	return false
 }
 
-// FollowedBy returns what the next commit follows, which a device makes.
+// FollowedBy returns what the next commit follows, which a device makes: of more devices
+// than there is room for, those that made the last commits. Whoever goes by that takes a
+// commit for not followed that was made before all of these; never one that is not followed
+// for one that is.
 func (c *Commit) FollowedBy(device group.PeerKey) []Followed {
 	var out []Followed
 	for _, f := range append([]Followed{{Device: c.Device, Number: c.Number}}, c.Follows...) {
@@ -179,6 +183,8 @@ func (c *Commit) FollowedBy(device group.PeerKey) []Followed {
 			out = append(out, f)
 		}
 	}
+	slices.SortFunc(out, func(a, b Followed) int { return cmp.Compare(b.Number, a.Number) })
+	out = out[:min(len(out), maxFollowed)]
 	slices.SortFunc(out, func(a, b Followed) int { return bytes.Compare(a.Device[:], b.Device[:]) })
 	return out
 }

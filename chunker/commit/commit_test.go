@@ -2,6 +2,8 @@ package commit_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"testing"
@@ -94,6 +96,29 @@ func TestFollows(t *testing.T) {
 	}
 	if len(line.Follows) != 2 || line.Follows[0].Device != b || line.Follows[1].Device != a {
 		t.Errorf("it follows %+v", line.Follows)
+	}
+}
+
+// However many devices take turns, each can make a commit, and follows the last ones.
+func TestFollowsManyDevices(t *testing.T) {
+	c := commit.Commit{Root: rootRecord()}
+	var devices []group.PeerKey
+	for i := range 400 {
+		key := secret.Derive(secret.Key{}, "test", binary.BigEndian.AppendUint32(nil, uint32(i))).Signer()
+		next := commit.Commit{Number: uint64(i + 1), Root: rootRecord()}
+		devices = append(devices, group.PeerKey(key.Public().(ed25519.PublicKey)))
+		if i > 0 {
+			next.Follows = c.FollowedBy(devices[i])
+		}
+		var err error
+		if c, err = commit.Parse(next.Sign(key)); err != nil {
+			t.Fatalf("device %d can make no commit: %v", i+1, err)
+		}
+	}
+	for i, dev := range devices {
+		if last := i >= 400-257; c.After(dev, uint64(i+1)) != last || c.After(dev, uint64(i+2)) {
+			t.Errorf("device %d of 400 is followed: %v", i+1, !last)
+		}
 	}
 }
 
