@@ -80,20 +80,35 @@ func tryKilled(t *testing.T, cases func(yield func(killedCase) bool)) {
 // TestKilledPairs does pairs of operations on a mount and kills its server once
 // in each: some pairs, or all.
 func TestKilledPairs(t *testing.T) {
-	r := rand.New(rand.NewPCG(seed.For(t), 3))
-	every := 1
+	pairs(t, seed.For(t), 3, 12, tryKilled)
+}
+
+// pairs tries so many pairs, about; or, at length, all of them, apart for each
+// operation that comes first.
+func pairs(t *testing.T, from, stream uint64, n int, try func(*testing.T, func(yield func(killedCase) bool))) {
 	if long(t) == 0 {
-		every = len(changes) * len(changes) / 12
+		try(t, somePairs(rand.New(rand.NewPCG(from, stream)), changes, len(changes)*len(changes)/n))
+		return
 	}
-	tryKilled(t, func(yield func(killedCase) bool) {
-		for _, a := range changes {
+	for i, a := range changes {
+		t.Run(fmt.Sprintf("%d %v", i, a.Kind), func(t *testing.T) {
+			try(t, somePairs(rand.New(rand.NewPCG(from, stream+100*uint64(i+1))), changes[i:i+1], 1))
+		})
+	}
+}
+
+// somePairs is one in so many of the pairs that begin with one of some operations,
+// each as one of the cases that it makes.
+func somePairs(r *rand.Rand, first []model.Op, every int) func(yield func(killedCase) bool) {
+	return func(yield func(killedCase) bool) {
+		for _, a := range first {
 			for _, b := range changes {
 				if r.IntN(every) == 0 && !yield(somePair(r, a, b)) {
 					return
 				}
 			}
 		}
-	})
+	}
 }
 
 // TestKilledRandom does longer cases.

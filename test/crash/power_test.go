@@ -81,19 +81,10 @@ func tryPower(t *testing.T, from uint64, most int, cases func(yield func(Case) b
 // TestPowerPairs does pairs of operations.
 func TestPowerPairs(t *testing.T) {
 	from := seed.For(t)
-	r := rand.New(rand.NewPCG(from, 5))
-	every, most := 1, 12
-	if long(t) == 0 {
-		every = len(changes) * len(changes) / 6
-	}
-	tryPower(t, from, most, func(yield func(Case) bool) {
-		for _, a := range changes {
-			for _, b := range changes {
-				if r.IntN(every) == 0 && !yield(somePair(r, a, b).Case) {
-					return
-				}
-			}
-		}
+	pairs(t, from, 5, 6, func(t *testing.T, cases func(yield func(killedCase) bool)) {
+		tryPower(t, from, 12, func(yield func(Case) bool) {
+			cases(func(c killedCase) bool { return yield(c.Case) })
+		})
 	})
 }
 
