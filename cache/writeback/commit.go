@@ -240,7 +240,7 @@ func (e *Engine) settle(ctx context.Context, w *work, own []packID) error {
 	if err := e.table.Indexed(later); err != nil {
 		return err
 	}
-	if err := w.cut.Settle(ctx, w.done); err != nil {
+	if err := w.done.pieces(func(some []tree.Settled) error { return w.cut.Settle(ctx, some) }); err != nil {
 		return err
 	}
 	return w.cut.ClearMarks(w.keep)

@@ -30,7 +30,7 @@ type work struct {
 	zeroErr  error
 
 	mu       sync.Mutex // guards all below
-	done     []tree.Settled
+	done     settled
 	keep     map[tree.Mark]bool
 	moving   []tree.Ino
 	unread   []tree.Ino
@@ -57,7 +57,7 @@ func newWork(ctx context.Context, e *Engine, cut *tree.Cut) *work {
 func (w *work) settled(s tree.Settled) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.done = append(w.done, s)
+	w.done.add(s)
 }
 
 func (w *work) noteMoving(ino tree.Ino) {
