@@ -13,6 +13,12 @@
 // The estimate begins at Prior and is an average at first, then an exponentially
 // weighted one.
 //
+// A peer is judged by its silence, unless health does, of those that hold something.
+// Only time counts in which it was asked and anybody answered: a device that was
+// away for weeks finds its peers as it left them, until it has asked them again. Who
+// is silent for long is suspect, then dead, and in the end forgotten; one that comes
+// back counts again.
+//
 // The directory is bounded. When it is full, the worst entry goes, and a peer
 // that was only heard of never drives out one that has answered: otherwise
 // anybody could flush it with made-up peers. Encode and Decode carry it over a

@@ -19,6 +19,9 @@ const (
 	// DefaultWindow is the length of an observation window unless told
 	// otherwise.
 	DefaultWindow = time.Hour
+	// DefaultDeadAfter is how long a peer is silent that counts as dead, unless
+	// told otherwise.
+	DefaultDeadAfter = 72 * time.Hour
 	// DefaultMemory is how long lies are remembered unless told otherwise.
 	DefaultMemory = 365 * 24 * time.Hour
 	// MaxAddrs is how many addresses are kept of a peer.
@@ -37,10 +40,11 @@ const (
 // maxStrikes is where counting lies ends.
 const maxStrikes = 1 << 16
 
-// State is what health thinks of a peer.
+// State is what is thought of a peer.
 type State uint8
 
-// The states. A peer that is not yet judged is Unknown.
+// The states. Unknown is a peer that never answered, or of which it cannot be told
+// whether it is there, as we were away ourselves.
 const (
 	Unknown State = iota
 	Alive
@@ -72,6 +76,8 @@ type Peer struct {
 
 	FirstSeen time.Time     // zero if it was only heard of
 	LastSeen  time.Time     // zero if it was only heard of
+	Silent    time.Duration // since LastSeen, as far as it was asked and others answered
+	Misses    int           // questions in a row that it did not answer, in this run
 	RoundTrip time.Duration // smoothed; 0 is not measured
 
 	Availability float64   // 0 … 1; Prior at first
@@ -79,8 +85,8 @@ type Peer struct {
 	Strikes      int       // lies, until they are forgotten
 	StruckAt     time.Time // when it lied last; zero if it never did
 	Barred       bool      // because it lied, it is to be given nothing now
-	State        State
-	Pinned       bool // it holds something of ours and is never driven out
+	State        State     // by health, else by its silence
+	Pinned       bool      // it holds something of ours and is never driven out
 }
 
 // Options of a directory. The zero value is valid.
@@ -88,7 +94,9 @@ type Options struct {
 	Clock  func() time.Time // nil is time.Now
 	Max    int              // peers; 0 is DefaultMax
 	Window time.Duration    // of observation; 0 is DefaultWindow
-	Memory time.Duration    // for how long lies are remembered; 0 is DefaultMemory
+	// DeadAfter is after how long a silent peer is dead; 0 is DefaultDeadAfter.
+	DeadAfter time.Duration
+	Memory    time.Duration // for how long lies are remembered; 0 is DefaultMemory
 }
 
 func (o Options) withDefaults() Options {
@@ -100,6 +108,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Window <= 0 {
 		o.Window = DefaultWindow
+	}
+	if o.DeadAfter <= 0 {
+		o.DeadAfter = DefaultDeadAfter
 	}
 	if o.Memory <= 0 {
 		o.Memory = DefaultMemory
@@ -115,12 +126,16 @@ type Directory struct {
 	peers    map[group.PeerKey]*entry
 	window   int64 // number of the current observation window
 	answered bool  // somebody answered in it
+	watch    watch
 	revision uint64
 }
 
-// entry is a peer with its answers in the current window.
+// entry is a peer with its answers in the current window. What follows from others,
+// or from the time, is left out of Peer: view adds it.
 type entry struct {
 	Peer
+	judged       State         // by health
+	asked        time.Duration // the watch when it was asked last, or became known
 	hits, misses int
 }
 
@@ -154,13 +169,21 @@ func (d *Directory) seen(e *entry, now time.Time) {
 		e.FirstSeen = now
 	}
 	e.LastSeen = now
+	e.Misses, e.Silent = 0, 0
 	e.hits++
 	d.answered = true
+	d.watch.answer(now, d.opts.lately())
+	e.asked = d.watch.total
 }
 
 // Missed notes that a known peer did not answer.
 func (d *Directory) Missed(key group.PeerKey) {
-	d.updateKnown(key, func(e *entry, _ time.Time) { e.misses++ })
+	d.updateKnown(key, func(e *entry, _ time.Time) {
+		e.misses++
+		e.Misses++
+		e.Silent += min(d.watch.total-e.asked, d.opts.lately())
+		e.asked = d.watch.total
+	})
 }
 
 // Said notes what a peer said in its hello; like Seen, it counts as an answer.
@@ -227,12 +250,27 @@ func barred(strikes int, ago, memory time.Duration) bool {
 func (d *Directory) view(e *entry, now time.Time) Peer {
 	p := e.Peer
 	p.Barred = barred(p.Strikes, now.Sub(p.StruckAt), d.opts.Memory)
+	p.State = e.judged
+	if e.judged == Unknown && !p.LastSeen.IsZero() {
+		p.State = d.opts.stateOf(p.Silent, now.Sub(p.LastSeen))
+	}
 	return p
 }
 
-// Judge sets what health thinks of a peer.
+// Judge sets what health thinks of a peer: Unknown leaves it to the directory.
 func (d *Directory) Judge(key group.PeerKey, s State) {
-	d.updateKnown(key, func(e *entry, _ time.Time) { e.State = s })
+	if d.judged(key) != s {
+		d.updateKnown(key, func(e *entry, _ time.Time) { e.judged = s })
+	}
+}
+
+func (d *Directory) judged(key group.PeerKey) State {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if e, ok := d.peers[key]; ok {
+		return e.judged
+	}
+	return Unknown
 }
 
 // Pin says whether a peer holds something of ours. A pinned peer is never
@@ -301,12 +339,12 @@ func (d *Directory) update(key group.PeerKey, change func(*entry, time.Time)) {
 	d.roll(now)
 	e, ok := d.peers[key]
 	if !ok {
-		e = &entry{Peer: Peer{Key: key, Availability: Prior}}
+		e = &entry{Peer: Peer{Key: key, Availability: Prior}, asked: d.watch.total}
 		d.peers[key] = e
 	}
 	change(e, now)
 	d.revision++
-	d.evict(e)
+	d.evict(e, now)
 }
 
 // updateKnown changes the entry of a peer if there is one.
@@ -325,13 +363,15 @@ func (d *Directory) updateKnown(key group.PeerKey, change func(*entry, time.Time
 // ones stay even then: their number is bounded by the groups that we have. So
 // does latest, if it has answered: it had no time yet to show its worth.
 // Caller holds mu.
-func (d *Directory) evict(latest *entry) {
+func (d *Directory) evict(latest *entry, now time.Time) {
 	for len(d.peers) > d.opts.Max {
-		var worst *entry
+		var worst *Peer
 		for _, e := range d.peers {
-			stays := e.Pinned || e == latest && !e.FirstSeen.IsZero()
-			if !stays && (worst == nil || compareWorth(e.Peer, worst.Peer) < 0) {
-				worst = e
+			if e.Pinned || e == latest && !e.FirstSeen.IsZero() {
+				continue
+			}
+			if p := d.view(e, now); worst == nil || compareWorth(p, *worst) < 0 {
+				worst = &p
 			}
 		}
 		if worst == nil {
@@ -378,8 +418,8 @@ func (d *Directory) windowAt(now time.Time) int64 {
 	return now.UnixNano() / int64(d.opts.Window)
 }
 
-// roll closes the observation window if its time is over, and forgets old lies.
-// Caller holds mu.
+// roll closes the observation window if its time is over, and forgets old lies and
+// who is gone. Caller holds mu.
 func (d *Directory) roll(now time.Time) {
 	w := d.windowAt(now)
 	if w == d.window {
@@ -392,6 +432,9 @@ func (d *Directory) roll(now time.Time) {
 		e.hits, e.misses = 0, 0
 		if now.Sub(e.StruckAt) >= d.opts.Memory {
 			e.Strikes, e.StruckAt = 0, time.Time{}
+		}
+		if !e.Pinned && e.Strikes == 0 && e.Silent > forgottenAfter*d.opts.DeadAfter {
+			delete(d.peers, e.Key)
 		}
 	}
 	d.window, d.answered = w, false

@@ -1,9 +1,11 @@
 package peers
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"skep/chunker/group"
@@ -14,7 +16,7 @@ import (
 // MaxEncoded is the largest encoding that Decode reads, in bytes.
 const MaxEncoded = 64 << 20
 
-const storedVersion = 2
+const storedVersion = 3
 
 // ErrInvalid says that an encoded directory says what cannot be.
 var ErrInvalid = errors.New("invalid peer directory")
@@ -32,12 +34,13 @@ type stored struct {
 	HelloAt      int64
 	FirstSeen    int64
 	LastSeen     int64
+	Silent       int64 // ns
 	RoundTrip    int64 // ns
 	Availability float64
 	Windows      int
 	Strikes      int
 	StruckAt     int64
-	State        State
+	Judged       State // by health
 	Pinned       bool
 }
 
@@ -64,17 +67,24 @@ func fromMillis(ms int64) time.Time {
 // Encode returns the directory for Decode. The answers of the window that has
 // not ended yet are not in it.
 func (d *Directory) Encode() []byte {
-	s := storedDirectory{Version: storedVersion}
-	for _, p := range d.List() {
-		s.Peers = append(s.Peers, stored{
-			Key: p.Key, Addrs: p.Addrs,
-			Offered: p.Offered, Free: p.Free, Region: p.Region, Domain: p.Domain,
-			HelloAt: millis(p.HelloAt), FirstSeen: millis(p.FirstSeen), LastSeen: millis(p.LastSeen),
-			RoundTrip: int64(p.RoundTrip), Availability: p.Availability, Windows: p.Windows,
-			Strikes: p.Strikes, StruckAt: millis(p.StruckAt), State: p.State, Pinned: p.Pinned,
+	return record.Encode(storedDirectory{Version: storedVersion, Peers: d.stored()})
+}
+
+func (d *Directory) stored() []stored {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var out []stored
+	for _, e := range d.peers {
+		out = append(out, stored{
+			Key: e.Key, Addrs: e.Addrs,
+			Offered: e.Offered, Free: e.Free, Region: e.Region, Domain: e.Domain,
+			HelloAt: millis(e.HelloAt), FirstSeen: millis(e.FirstSeen), LastSeen: millis(e.LastSeen),
+			Silent: int64(e.Silent), RoundTrip: int64(e.RoundTrip), Availability: e.Availability, Windows: e.Windows,
+			Strikes: e.Strikes, StruckAt: millis(e.StruckAt), Judged: e.judged, Pinned: e.Pinned,
 		})
 	}
-	return record.Encode(s)
+	slices.SortFunc(out, func(a, b stored) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	return out
 }
 
 // Decode returns the directory that Encode wrote. It fails with
@@ -94,9 +104,9 @@ func Decode(b []byte, o Options) (*Directory, error) {
 		if _, twice := d.peers[p.Key]; twice || !p.valid() {
 			return nil, fmt.Errorf("%w: peer %v", ErrInvalid, p.Key)
 		}
-		d.peers[p.Key] = &entry{Peer: p.peer()}
+		d.peers[p.Key] = &entry{Peer: p.peer(), judged: p.Judged}
 	}
-	d.evict(nil)
+	d.evict(nil, d.opts.Clock())
 	return d, nil
 }
 
@@ -108,18 +118,18 @@ func (s *stored) valid() bool {
 	}
 	return !s.Key.IsZero() && len(s.Addrs) <= MaxAddrs &&
 		len(s.Region) <= wire.MaxRegion && len(s.Domain) <= wire.MaxDomain &&
-		s.Free >= 0 && s.Free <= s.Offered && s.RoundTrip >= 0 &&
+		s.Free >= 0 && s.Free <= s.Offered && s.Silent >= 0 && s.RoundTrip >= 0 &&
 		s.Availability >= 0 && s.Availability <= 1 && !math.IsNaN(s.Availability) &&
 		s.Windows >= 0 && s.Windows <= memoryWindows &&
-		s.Strikes >= 0 && s.Strikes <= maxStrikes && (s.Strikes == 0) == (s.StruckAt == 0) && s.State <= Dead
+		s.Strikes >= 0 && s.Strikes <= maxStrikes && (s.Strikes == 0) == (s.StruckAt == 0) && s.Judged <= Dead
 }
 
 func (s *stored) peer() Peer {
 	return Peer{
 		Key: s.Key, Addrs: joinAddrs(s.Addrs, nil),
 		Offered: s.Offered, Free: s.Free, Region: s.Region, Domain: s.Domain,
-		HelloAt: fromMillis(s.HelloAt), FirstSeen: fromMillis(s.FirstSeen), LastSeen: fromMillis(s.LastSeen),
+		HelloAt: fromMillis(s.HelloAt), FirstSeen: fromMillis(s.FirstSeen), LastSeen: fromMillis(s.LastSeen), Silent: time.Duration(s.Silent),
 		RoundTrip: time.Duration(s.RoundTrip), Availability: s.Availability, Windows: s.Windows,
-		Strikes: s.Strikes, StruckAt: fromMillis(s.StruckAt), State: s.State, Pinned: s.Pinned,
+		Strikes: s.Strikes, StruckAt: fromMillis(s.StruckAt), Pinned: s.Pinned,
 	}
 }

@@ -132,8 +132,13 @@ func (r *Records) putTo(ctx context.Context, p group.PeerKey, rec *group.SlotRec
 	return other, nil
 }
 
+// missesAway is after how many questions in a row without an answer a keeper comes
+// after others.
+const missesAway = 3
+
 // rank orders the peers for a slot key by rendezvous hashing (Thaler,
-// Ravishankar 1998), those that answer, as far as is known, first.
+// Ravishankar 1998), those that answer, as far as is known, first. Those that are
+// dead are none, unless all are.
 func (r *Records) rank(key group.SlotKey) []group.PeerKey {
 	order, _ := r.rankAll(key)
 	return order
@@ -143,6 +148,7 @@ func (r *Records) rank(key group.SlotKey) []group.PeerKey {
 func (r *Records) rankAll(key group.SlotKey) (out []group.PeerKey, likely []float64) {
 	type ranked struct {
 		peer   group.PeerKey
+		state  peers.State
 		away   bool
 		likely float64
 		score  [32]byte
@@ -152,8 +158,12 @@ func (r *Records) rankAll(key group.SlotKey) (out []group.PeerKey, likely []floa
 		if p.HelloAt.IsZero() || p.Barred {
 			continue
 		}
-		all = append(all, ranked{p.Key, p.State == peers.Dead || p.State == peers.Suspect, p.Availability,
-			blake3.Sum256(append(key[:], p.Key[:]...))})
+		away := p.State == peers.Suspect || p.Misses >= missesAway
+		all = append(all, ranked{p.Key, p.State, away, p.Availability, blake3.Sum256(append(key[:], p.Key[:]...))})
+	}
+	dead := func(a ranked) bool { return a.state == peers.Dead }
+	if there := slices.DeleteFunc(slices.Clone(all), dead); len(there) > 0 {
+		all = there
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
 		return cmp.Or(rank(a.away)-rank(b.away), bytes.Compare(a.score[:], b.score[:]))

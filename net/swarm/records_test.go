@@ -230,9 +230,68 @@ func TestRecordsRank(t *testing.T) {
 	l.Peers.Judge(all[2], peers.Dead)
 	l.Peers.Judge(all[3], peers.Alive)
 	l.Peers.Heard(peerKey(100))
-	want := []group.PeerKey{all[3], all[4], all[5], all[1], all[2]}
+	for range missesAway {
+		l.Peers.Missed(all[4])
+	}
+	l.Peers.Missed(all[5])
+	want := []group.PeerKey{all[3], all[5], all[1], all[4]}
 	if got := l.rank(keys[0]); !slices.Equal(got, want) {
 		t.Errorf("rank %v, want %v", got, want)
+	}
+	for _, p := range all {
+		l.Peers.Judge(p, peers.Dead)
+	}
+	want = []group.PeerKey{all[1], all[2], all[3], all[5], all[4]}
+	if got := l.rank(keys[0]); !slices.Equal(got, want) {
+		t.Errorf("all are dead: rank %v, want %v", got, want)
+	}
+}
+
+// Peers that are gone, and never held anything, are brought nothing and waited for by
+// nobody: not after days, and not after the first greetings without answer.
+func TestRecordsWithPeersThatAreGone(t *testing.T) {
+	for name, gone := range map[string]func(*library, []group.PeerKey){
+		"for days": func(l *library, away []group.PeerKey) {
+			for range 4 * 24 {
+				time.Sleep(time.Hour)
+				for i := range 8 {
+					l.Peers.Seen(peerKey(i), "")
+				}
+				for _, p := range away {
+					l.Peers.Missed(p)
+				}
+			}
+		},
+		"just now": func(l *library, away []group.PeerKey) {
+			for _, p := range away {
+				for range missesAway {
+					l.Peers.Missed(p)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLibrary(48)
+				var away []group.PeerKey
+				for i := 8; i < 48; i++ {
+					l.keepers.stuck[peerKey(i)] = true
+					away = append(away, peerKey(i))
+				}
+				gone(l, away)
+				words, keys := copies(20)
+				begin := time.Now()
+				if _, err := l.Put(t.Context(), words); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(begin); took > 0 {
+					t.Errorf("it took %v", took)
+				}
+				if f := l.Get(t.Context(), keys); name == "for days" && (!f.Heard || time.Since(begin) > 0) {
+					t.Errorf("heard is %v after %v", f.Heard, time.Since(begin))
+				}
+			})
+		})
 	}
 }
 

@@ -137,9 +137,7 @@ func (l *Loop) judge(known []peers.Peer) {
 		}
 	})
 	for i, p := range known {
-		if p.State != verdicts[i].state {
-			l.c.Peers.Judge(p.Key, verdicts[i].state)
-		}
+		l.c.Peers.Judge(p.Key, verdicts[i].state)
 		if p.Pinned != verdicts[i].holds {
 			l.c.Peers.Pin(p.Key, verdicts[i].holds)
 		}

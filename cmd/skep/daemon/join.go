@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,13 +13,16 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	skephost "skep/net/host"
+	"skep/net/peers"
 )
 
 // knownAddrs are addresses of peers of earlier runs, to join by when the
-// bootstrap peers are gone.
+// bootstrap peers are gone: of those that were silent for the shortest time.
 func (n *network) knownAddrs() []peer.AddrInfo {
 	var out []peer.AddrInfo
-	for _, p := range n.peers.List() {
+	known := n.peers.List()
+	slices.SortStableFunc(known, func(a, b peers.Peer) int { return cmp.Compare(a.Silent, b.Silent) })
+	for _, p := range known {
 		info := peer.AddrInfo{ID: skephost.ID(p.Key)}
 		for _, a := range p.Addrs {
 			if m, err := multiaddr.NewMultiaddr(a); err == nil {

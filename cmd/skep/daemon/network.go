@@ -137,7 +137,7 @@ func parseListen(lines []string) ([]multiaddr.Multiaddr, error) {
 // loadPeers reads the peers known from earlier runs; a directory it returns
 // either way.
 func loadPeers(h home.Dir, s home.Settings) (*peers.Directory, error) {
-	opt := peers.Options{Memory: health.Config{DeadAfter: time.Duration(s.DeadAfter)}.LieMemory()}
+	opt := peers.Options{DeadAfter: scale(s), Memory: health.Config{DeadAfter: time.Duration(s.DeadAfter)}.LieMemory()}
 	b, err := h.ReadFile(peersFile)
 	if err != nil || b == nil {
 		return peers.New(opt), err

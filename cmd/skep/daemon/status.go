@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"skep/cache/blocks"
 	"skep/chunker/group"
@@ -54,25 +53,15 @@ func (d *Daemon) peerStatus(shards map[group.PeerKey]int) (out []control.Peer) {
 	return out
 }
 
-// stateOf is what is thought of a peer, in a word. One that holds nothing of the drive
-// is greeted now and then, and counts as silent as soon as a holder would.
+// stateOf is what is thought of a peer, in a word.
 func (d *Daemon) stateOf(p peers.Peer, holds bool) peers.State {
-	silent := time.Since(p.LastSeen)
 	switch {
 	case d.repair != nil && holds:
 		return d.repair.PeerState(p.Key)
-	case p.State != peers.Unknown:
-		return p.State
-	case p.LastSeen.IsZero():
+	case p.State == peers.Alive && !d.net.swarm.Alive(p.Key):
 		return peers.Unknown
-	case silent > scale(d.settings):
-		return peers.Dead
-	case silent > max(scale(d.settings)/12, 3*greetEvery(d.settings)):
-		return peers.Suspect
-	case d.net.swarm.Alive(p.Key):
-		return peers.Alive
 	}
-	return peers.Unknown
+	return p.State
 }
 
 func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) error {
