@@ -211,6 +211,34 @@ func TestFormerHolderTakesAnotherSlot(t *testing.T) {
 	})
 }
 
+// A release that was made before a former holder got its slot back, and reaches it
+// after that, deletes nothing: it is given the newest lease before it counts as holder.
+func TestReleaseThatComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 47, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		h := w.leave(0)
+		w.account.give(w.account.number + 1)
+		late := group.Release{Holder: h.Key, Number: w.account.number, Packs: group.AllPacks}.Sign(w.owner.Key)
+		w.holder(0).Be(holders.Behaviour{Away: true})
+		w.pass(12 * time.Hour) // it is suspect: who comes back is not released
+		moved := 0
+		w.account.onMove = func() {
+			moved++
+			if _, err := w.set.Release(t.Context(), h.Key, late); !errors.Is(err, client.ErrRefused) {
+				t.Errorf("a release from before it was given the slot: %v", err)
+			}
+		}
+		puts := w.puts()
+		w.comeBack(h)
+		w.pass(deadAfter)
+		if w.holder(0) != h || moved != 1 || w.puts() != puts {
+			t.Errorf("%d slots moved, %d shards were brought", moved, w.puts()-puts)
+		}
+		w.whole()
+	})
+}
+
 // The only spare peer has shards of another slot, and nobody knows: that is found
 // out when it is to take one.
 func TestSpareHasAnotherSlot(t *testing.T) {
