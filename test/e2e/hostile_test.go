@@ -34,8 +34,12 @@ const (
 )
 
 // TestHostileSwarm has several peers do their worst to one at the same time,
-// while one honest peer stores and reads: the peer stays within its bounds, and
-// the honest one is served.
+// while one honest peer stores and reads. It measures the whole, as one process: it
+// lives, its memory and open files stay within bounds that leave room for all its
+// defences together, and the honest one is served within a minute. It does not tell
+// that any one defence works, for others step in: that each of the gates, the pace and
+// the patience does its part is for TestGreedyPeer, TestSlowPeersMakeRoom,
+// TestSlowPeers and their neighbours in net/holder.
 func TestHostileSwarm(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 1})
 	target := swarm.Peers[0]
