@@ -11,14 +11,20 @@ import (
 // maxNear is how many words are suggested.
 const maxNear = 3
 
-// uniquePrefix is how many letters tell any two words of the list apart.
-const uniquePrefix = 4
+// longest is how many bytes something has at most that may stand for a word.
+const longest = 12
 
-// near returns the words of the list that w may stand for, nearest first: the
-// one that it abbreviates, else those at the smallest edit distance.
+// leastPrefix is how many letters abbreviate a word, if few words begin with them.
+const leastPrefix = 3
+
+// near returns the words of the list that w may stand for, nearest first: those that
+// it abbreviates, else those at the smallest edit distance.
 func near(w string) []string {
-	if len(w) > 3*uniquePrefix { // no word is that long
+	if len(w) > longest {
 		return nil
+	}
+	if long := longer(w); len(w) >= leastPrefix && len(long) > 0 && len(long) <= maxNear {
+		return long
 	}
 	type candidate struct {
 		word         string
@@ -28,9 +34,6 @@ func near(w string) []string {
 	var found []candidate
 	best := maxDistance(w)
 	for _, word := range wordlists.English {
-		if len(w) >= uniquePrefix && strings.HasPrefix(word, w) {
-			return []string{word}
-		}
 		d := distance(w, word)
 		if d > best {
 			continue
@@ -43,6 +46,16 @@ func near(w string) []string {
 	var out []string
 	for _, c := range found[:min(maxNear, len(found))] {
 		out = append(out, c.word)
+	}
+	return out
+}
+
+// longer returns the words of the list that begin with w.
+func longer(w string) (out []string) {
+	for _, word := range wordlists.English {
+		if strings.HasPrefix(word, w) {
+			out = append(out, word)
+		}
 	}
 	return out
 }

@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/tyler-smith/go-bip39"
 
@@ -159,11 +161,20 @@ func quote(w string) string {
 	return fmt.Sprintf("%q", w)
 }
 
-// Parse reads recovery words, in any case, with any white space around and
-// between them. It fails with a *WordError for the first word that is not in
+// isBetween reports whether a character stands between words.
+func isBetween(r rune) bool { return unicode.IsSpace(r) || r == ',' }
+
+// isNumber reports whether a field is no word but the number of the next one.
+func isNumber(field string) bool {
+	digits := strings.TrimRight(field, ".):")
+	return digits != "" && strings.Trim(digits, "0123456789") == ""
+}
+
+// Parse reads recovery words, in any case, with any white space or commas around and
+// between them, and with numbers before them, as they are shown. It fails with a *WordError for the first word that is not in
 // the list, a *CountError, or ErrChecksum.
 func Parse(phrase string) (Entropy, error) {
-	given := strings.Fields(strings.ToLower(phrase))
+	given := slices.DeleteFunc(strings.FieldsFunc(strings.ToLower(phrase), isBetween), isNumber)
 	if len(given) == 0 || len(given) > MaxCount {
 		return Entropy{}, &CountError{Count: len(given)}
 	}

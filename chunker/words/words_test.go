@@ -73,11 +73,22 @@ func TestParseTolerates(t *testing.T) {
 		strings.ReplaceAll(apple, " ", "\n"),
 		strings.ReplaceAll(apple, " ", "\t \u00a0"),
 		"\r\n" + strings.ReplaceAll(apple, " ", "\r\n"),
+		strings.ReplaceAll(apple, " ", ", "),
+		numbered("  %2d  %s\n", apple), // as they are shown
+		numbered("%d. %s ", apple),
 	} {
 		if got, err := Parse(s); err != nil || got != want {
 			t.Errorf("Parse(%q): %v", s, err)
 		}
 	}
+}
+
+// numbered is a phrase with the number of each word before it.
+func numbered(format, phrase string) (out string) {
+	for i, w := range strings.Fields(phrase) {
+		out += fmt.Sprintf(format, i+1, w)
+	}
+	return out
 }
 
 func TestParseErrors(t *testing.T) {
@@ -95,6 +106,7 @@ func TestParseErrors(t *testing.T) {
 		{"misspelt", replace(7, "aple"), `word 7, "aple", is not in the list; did you mean "apple", "able" or "maple"?`},
 		{"exchanged letters", replace(1, "leagl"), `word 1, "leagl", is not in the list; did you mean "legal"?`},
 		{"abbreviated", replace(6, "saus"), `word 6, "saus", is not in the list; did you mean "sausage"?`},
+		{"abbreviated to three", replace(3, "isl"), `word 3, "isl", is not in the list; did you mean "island"?`},
 		{"several", replace(2, "winer"), `word 2, "winer", is not in the list; did you mean "wine", "winner" or "winter"?`},
 		{"nothing near", replace(3, "qqqqqq"), `word 3, "qqqqqq", is not in the list`},
 		{"binary", "\x7fELF\x02", `word 1, "\x7felf\x02", is not in the list`},

@@ -36,7 +36,7 @@ func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string, 
 	if err := check(s); err != nil {
 		return err
 	}
-	keys, err := a.unlock(h)
+	keys, err := a.unlock(ctx, h)
 	if err != nil {
 		return err
 	}

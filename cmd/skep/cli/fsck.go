@@ -65,7 +65,7 @@ func (a *app) fsck(ctx context.Context, opt daemon.FsckOptions) (daemon.FsckRepo
 	if err != nil {
 		return daemon.FsckReport{}, err
 	}
-	keys, err := a.unlock(h)
+	keys, err := a.unlock(ctx, h)
 	if err != nil {
 		return daemon.FsckReport{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,7 +64,9 @@ func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, word
 		return err
 	}
 	if file == nil {
-		a.showWords(entropy)
+		if err := a.showWords(entropy); err != nil {
+			return fmt.Errorf("the recovery words could not be shown: %w; they are lost: remove %s and make the drive again", err, h)
+		}
 	} else {
 		_, err := fmt.Fprintln(file, entropy.Phrase())
 		if err = errors.Join(err, file.Sync()); err != nil {
@@ -113,12 +116,16 @@ func (a *app) newHome(cmd *cobra.Command, flags peerFlags, cache cacheFlag) (hom
 	return h, s, err
 }
 
-func (a *app) showWords(e words.Entropy) {
-	fmt.Fprint(a.out, "The drive is made. These are its recovery words. Write them down, in this order:\n\n")
+// showWords shows the recovery words. An error says that nobody can have seen them all.
+func (a *app) showWords(e words.Entropy) error {
+	var b strings.Builder
+	b.WriteString("The drive is made. These are its recovery words. Write them down, in this order:\n\n")
 	for i, w := range e.Words() {
-		fmt.Fprintf(a.out, "  %2d  %s\n", i+1, w)
+		fmt.Fprintf(&b, "  %2d  %s\n", i+1, w)
 	}
-	fmt.Fprint(a.out, "\nWhoever has them has the drive. Without them it is gone when this computer is.\nThey are not shown again.\n\n")
+	b.WriteString("\nWhoever has them has the drive. Without them it is gone when this computer is.\nThey are not shown again.\n\n")
+	_, err := fmt.Fprint(a.out, b.String())
+	return err
 }
 
 // sameFlags are what later commands need to find the same home, and to open its keys.

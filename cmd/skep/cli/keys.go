@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -31,7 +32,7 @@ func (a *app) passphrase() ([]byte, error) {
 
 // unlock opens the keys of a home, asking for the passphrase on the terminal
 // if there is one and it is needed.
-func (a *app) unlock(h home.Dir) (keyring.Local, error) {
+func (a *app) unlock(ctx context.Context, h home.Dir) (keyring.Local, error) {
 	if err := h.Whole(); err != nil {
 		return keyring.Local{}, err
 	}
@@ -47,10 +48,35 @@ func (a *app) unlock(h home.Dir) (keyring.Local, error) {
 		return keys, fmt.Errorf("%w: give --passphrase-file", err)
 	}
 	fmt.Fprint(a.errOut, "Passphrase of the keys: ")
-	pass, err = term.ReadPassword(int(os.Stdin.Fd()))
+	pass, err = readPassphrase(ctx)
 	fmt.Fprintln(a.errOut)
 	if err != nil {
 		return keys, fmt.Errorf("passphrase: %w", err)
 	}
 	return h.Keys(pass)
+}
+
+// readPassphrase reads a line from the terminal that it does not show, until ctx ends.
+// What waits for the line then ends with the process.
+func readPassphrase(ctx context.Context) ([]byte, error) {
+	stdin := int(os.Stdin.Fd())
+	before, err := term.GetState(stdin)
+	if err != nil {
+		return nil, err
+	}
+	type line struct {
+		text []byte
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := term.ReadPassword(stdin)
+		read <- line{text, err}
+	}()
+	select {
+	case l := <-read:
+		return l.text, l.err
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), term.Restore(stdin, before))
+	}
 }

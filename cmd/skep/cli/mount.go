@@ -73,7 +73,7 @@ func (a *app) mountHere(ctx context.Context, m control.Mount) error {
 	if err != nil {
 		return err
 	}
-	keys, err := a.unlock(h)
+	keys, err := a.unlock(ctx, h)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ identity and settings, and take those flags that are given.`,
 			if err := a.preparePeer(cmd, h, flags); err != nil {
 				return err
 			}
-			keys, err := a.unlock(h)
+			keys, err := a.unlock(cmd.Context(), h)
 			if err != nil {
 				return err
 			}

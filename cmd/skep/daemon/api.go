@@ -24,6 +24,9 @@ func (d *Daemon) routes() http.Handler {
 		if err := d.net.contact(ctx); err != nil {
 			out.Alone = err.Error()
 		}
+		if err := ctx.Err(); err != nil { // who asked has been told that it is not mounted
+			return out, errors.Join(err, d.Unmount(context.WithoutCancel(ctx), in.Dir, false))
+		}
 		return out, nil
 	}))
 	mux.Handle("/v1/umount", control.Handler(func(ctx context.Context, in control.Unmount) (out control.Unmounted, err error) {
