@@ -66,10 +66,11 @@ func TestStatusAfterRecover(t *testing.T) {
 		file := pathStatus(t, d, "file")
 		return file.State == "out" && file.ShardsMissing > 0 && file.PacksBelowTarget > 0 && len(file.Groups) > 0, fmt.Sprintf("%+v %+v", file, d.Status(t))
 	})
-	for _, name := range []string{small, "dir", ""} {
-		if s := pathStatus(t, d, name); s.State != "out" || s.PacksBelowTarget == 0 {
-			t.Errorf("%q, when names have too few shards: %+v", name, s)
-		}
+	for _, name := range []string{small, "dir", ""} { // whose holders are others, in part, and are missed a little later
+		harness.Until(t, 90*time.Second, "names have too few shards", func() (bool, string) {
+			s := pathStatus(t, d, name)
+			return s.State == "out" && s.PacksBelowTarget > 0, fmt.Sprintf("%q: %+v", name, s)
+		})
 	}
 	for _, p := range swarm.Peers[3:] { // so that nothing goes out
 		p.Destroy(t)
