@@ -69,9 +69,12 @@ func newEngine(fd int, fs FileSystem, opt Options, log *slog.Logger) (engine, er
 	return l, nil
 }
 
-// maxBackground is how many reads ahead may be under way; each may wait for
-// peers.
-const maxBackground = 64
+// maxBackground is how many reads may be under way beside those of a single page, and
+// writes of what was stored by mappings. The kernel sends no more of them, for whatever
+// file, and each may wait for peers for as long as they may be silent, even if who
+// wanted it has ended. One that waits takes some 30 KiB; what is to be written the
+// kernel bounds itself, to some hundredths of the memory.
+const maxBackground = 1024
 
 // capabilities are what is asked of the kernel. It may remember content however
 // times move, because nothing changes behind its back without our telling it.
