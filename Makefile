@@ -71,9 +71,11 @@ bench: build
 # What one does on a drive of a thousand files to a million: how long it takes,
 # and how many rows of the tables it reads. And what commits of a file of 4 GiB cost
 # that is written at random, one of 50 GiB that is nearly all hole, and a directory
-# of a million entries.
-scale:
+# of a million entries. First without mount and peers, then with both, half an hour
+# and more.
+scale: build
 	SKEP_SCALE=1000000 $(GO) test -run 'TestScale|TestRandomWrites|TestLargeDirectory|TestHolesCostNothing' -v -timeout 2h ./cache/writeback
+	for part in files directory image; do $(GO) run ./test/bench -skep bin/skep -only $$part -size 4GiB || exit 1; done
 
 # Every test again and again, with new seeds, until one fails or SOAKTIME is over.
 soak: deps

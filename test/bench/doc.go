@@ -8,6 +8,10 @@
 // The part "foreground" measures what programs get of the mount while a file is
 // uploaded, as a share of what they get otherwise.
 //
+// Three parts are measured only if they are named: "files", a drive that grows to a
+// million of them; "directory", one with a million entries, listed while it changes;
+// "image", a large file with holes and one that is written at random.
+//
 // With -why it also prints what the processor's time of the daemon and of the
 // peers went to in each phase.
 //

@@ -21,6 +21,7 @@ import (
 type config struct {
 	skep  string // the binary
 	size  int64  // of the large file
+	files int    // of the drive of many files, and of the large directory
 	tree  string // the directory of many files
 	peers int
 	only  []string // parts to be measured; none for all
@@ -30,10 +31,16 @@ type config struct {
 
 // parts are what can be measured, in order. The way back brings what the parts
 // before it have stored.
-var parts = []string{"pipeline", "large", "tree", "foreground", "back"}
+var parts = []string{"pipeline", "large", "tree", "foreground", "back", "files", "directory", "image"}
+
+// asked are the parts that take many minutes: they are measured if they are named.
+var asked = []string{"files", "directory", "image"}
 
 func (c config) measures(part string) bool {
-	return len(c.only) == 0 || slices.Contains(c.only, part)
+	if len(c.only) == 0 {
+		return !slices.Contains(asked, part)
+	}
+	return slices.Contains(c.only, part)
 }
 
 func main() {
@@ -52,6 +59,7 @@ func parse() (c config, err error) {
 	var size, only string
 	flag.StringVar(&c.skep, "skep", "bin/skep", "the binary to measure")
 	flag.StringVar(&size, "size", "1GiB", "size of the large file")
+	flag.IntVar(&c.files, "files", 1_000_000, "files of the largest drive, entries of the largest directory")
 	flag.StringVar(&c.tree, "tree", "", "directory of many files (default: Go's source)")
 	flag.IntVar(&c.peers, "peers", 8, "peers of the swarm")
 	flag.StringVar(&only, "only", "", "measure only these of "+strings.Join(parts, ", "))
@@ -93,7 +101,7 @@ func run(c config) error {
 			return fmt.Errorf("pipeline: %w", err)
 		}
 	}
-	if !c.measures("large") && !c.measures("foreground") && !c.measures("tree") {
+	if !slices.ContainsFunc(append([]string{"large", "tree", "foreground"}, asked...), c.measures) {
 		return nil
 	}
 	if err := swarm(ctx, c, r); err != nil {

@@ -34,7 +34,8 @@ func swarm(ctx context.Context, c config, r *report) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"large", b.large}, {"tree", b.many}, {"foreground", b.foreground}, {"back", b.brought}} {
+	}{{"large", b.large}, {"tree", b.many}, {"foreground", b.foreground}, {"files", b.files}, {"directory", b.directory},
+		{"image", b.image}, {"back", b.brought}} {
 		if !c.measures(part.name) {
 			continue
 		}
@@ -65,6 +66,11 @@ func (b *bench) start(ctx context.Context) error {
 		return err
 	}
 	return b.waitForPeers(ctx, "home")
+}
+
+// sync brings all that was written out, and tells what that took.
+func (b *bench) sync(ctx context.Context) (cost, error) {
+	return b.timed("home", func() error { return b.skep(ctx, "home", "sync") })
 }
 
 func (b *bench) memory(home string) {
@@ -110,7 +116,7 @@ func (b *bench) writeAndSync(ctx context.Context) (in, out cost, err error) {
 	if err != nil {
 		return in, out, err
 	}
-	out, err = b.timed("home", func() error { return b.skep(ctx, "home", "sync") })
+	out, err = b.sync(ctx)
 	return in, out, err
 }
 
@@ -178,7 +184,7 @@ func (b *bench) many(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out, err := b.timed("home", func() error { return b.skep(ctx, "home", "sync") })
+	out, err := b.sync(ctx)
 	if err != nil {
 		return err
 	}
@@ -193,13 +199,30 @@ func (b *bench) many(ctx context.Context) error {
 	return nil
 }
 
-// brought measures the way back on a bare machine.
-func (b *bench) brought(ctx context.Context) error {
-	b.r.section("Brought back from words")
+// leave brings all out and ends the daemon.
+func (b *bench) leave(ctx context.Context) error {
 	for _, argv := range [][]string{{"sync"}, {"umount", b.drive}, {"down"}} {
 		if err := b.skep(ctx, "home", argv...); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// restart has another daemon serve the drive, and tells how long mounting took.
+func (b *bench) restart(ctx context.Context) (seconds float64, err error) {
+	if err := b.leave(ctx); err != nil {
+		return 0, err
+	}
+	seconds, err = timed(func() error { return b.skep(ctx, "home", "mount", b.drive) })
+	return seconds, errors.Join(err, b.waitForPeers(ctx, "home"))
+}
+
+// brought measures the way back on a bare machine.
+func (b *bench) brought(ctx context.Context) error {
+	b.r.section("Brought back from words")
+	if err := b.leave(ctx); err != nil {
+		return err
 	}
 	took, err := timed(func() error {
 		return b.skep(ctx, "again", "recover", "--words-file", b.path("words"), "--bootstrap", b.boot, "--offer", "0",
