@@ -31,7 +31,8 @@ type Options struct {
 	// 30 s a stretch and 15 min in all.
 	Patience wire.Patience
 	// Calls and PeerCalls bound the calls under way, in total and to one peer; 0
-	// stands for 128 and 8.
+	// stands for 128 and 8. A call that waits for a connection counts only for the
+	// peer: there are as many dials at once as calls, one to a peer.
 	Calls, PeerCalls int
 }
 
@@ -59,12 +60,14 @@ type Client struct {
 	host  host.Host
 	opts  Options
 	lanes lanes
+	calls places
+	dials dials
 }
 
 // New returns a client that asks through a host, which outlives it.
 func New(h host.Host, o Options) *Client {
 	o = o.withDefaults()
-	return &Client{host: h, opts: o, lanes: newLanes(o.Calls, o.PeerCalls)}
+	return &Client{host: h, opts: o, lanes: newLanes(o.PeerCalls), calls: make(places, o.Calls), dials: newDials(o.Calls)}
 }
 
 // busyRetries is how often a call is made again after the holder was busy, and
@@ -109,6 +112,14 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 func (c *Client) exchange(ctx context.Context, p group.PeerKey, m wire.Request, body []byte, read reader) error {
+	if err := c.reach(ctx, p); err != nil {
+		return err
+	}
+	leave, err := c.calls.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	s, err := c.open(ctx, p)
 	if err != nil {
 		return err
@@ -181,19 +192,24 @@ func (c *Client) send(s network.Stream, m wire.Request, body []byte) error {
 	return err
 }
 
-// open opens a stream to a peer, after connecting to it if need be.
+// open opens a stream to a peer that there is a connection to.
 func (c *Client) open(ctx context.Context, p group.PeerKey) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*c.opts.Dial)
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Dial)
 	defer cancel()
-	id := skephost.ID(p)
-	if err := c.connect(ctx, p, id); err != nil {
-		return nil, err
-	}
-	s, err := c.host.NewStream(network.WithNoDial(ctx, "connected"), id, wire.Protocol)
+	s, err := c.host.NewStream(network.WithNoDial(ctx, "connected"), skephost.ID(p), wire.Protocol)
 	if err != nil {
 		return nil, fmt.Errorf("open a stream: %w", err)
 	}
 	return s, nil
+}
+
+// reach makes sure of a connection to a peer.
+func (c *Client) reach(ctx context.Context, p group.PeerKey) error {
+	id := skephost.ID(p)
+	if c.host.Network().Connectedness(id) == network.Connected {
+		return nil
+	}
+	return c.dials.do(ctx, p, func(ctx context.Context) error { return c.connect(ctx, p, id) })
 }
 
 // connect makes sure of a connection, by the addresses that the host knows,

@@ -229,6 +229,83 @@ func TestCallsAreBounded(t *testing.T) {
 	})
 }
 
+// Peers that cannot be dialled keep no question to others from being asked, however
+// many wait for them; and one dial is made for all who want the same peer.
+func TestPeersOutOfReachKeepNobodyWaiting(t *testing.T) {
+	const gone, questions = 16, 40
+	var dialled, now, most atomic.Int32
+	find := func(ctx context.Context, _ group.PeerKey) (peer.AddrInfo, error) {
+		dialled.Add(1)
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		defer now.Add(-1)
+		<-ctx.Done() // as a dial to an address that swallows packets
+		return peer.AddrInfo{}, ctx.Err()
+	}
+	simnet.Simulate(t, 4, simnet.Config{}, simnet.Link{Latency: 30 * time.Millisecond}, func(t *testing.T, s *simnet.Swarm) {
+		c := client.New(s.Peers[3].Host, client.Options{Find: find, Calls: 12, Dial: 5 * time.Second})
+		var wg sync.WaitGroup
+		for i := range gone * questions {
+			wg.Go(func() {
+				_, err := c.Hello(t.Context(), group.PeerKey{200, byte(i % gone)})
+				if !errors.Is(err, client.ErrUnreachable) {
+					t.Errorf("a peer that is gone: %v", err)
+				}
+			})
+		}
+		time.Sleep(time.Millisecond) // they are all under way
+		begin := time.Now()
+		for _, p := range s.Peers[:3] {
+			if _, err := c.Hello(t.Context(), p.Key); err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("peers that are there answered after %v", took)
+		}
+		wg.Wait()
+		if most.Load() != 12 {
+			t.Errorf("%d dials at once, want 12", most.Load())
+		}
+		if n := dialled.Load(); n >= gone*questions/4 {
+			t.Errorf("%d dials for %d questions", n, gone*questions)
+		}
+	})
+}
+
+// Who gave up while it dialled for others leaves the dial to them.
+func TestDialOfOneThatGaveUp(t *testing.T) {
+	hold, info := scripted(t, func(s network.Stream, _ wire.Request) {
+		_, _ = s.Write(wire.AppendAnswer(nil, (&wire.Hello{Version: "1"}).Encode(), 0))
+	})
+	first := make(chan struct{})
+	var tries atomic.Int32
+	c := asker(t, client.Options{Find: func(ctx context.Context, _ group.PeerKey) (peer.AddrInfo, error) {
+		if tries.Add(1) > 1 {
+			return info, nil
+		}
+		close(first)
+		<-ctx.Done()
+		return peer.AddrInfo{}, ctx.Err()
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := c.Hello(ctx, hold); !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up: %v", err)
+		}
+	})
+	<-first
+	wg.Go(func() {
+		if _, err := c.Hello(t.Context(), hold); err != nil {
+			t.Errorf("who waited: %v", err)
+		}
+	})
+	cancel()
+	wg.Wait()
+}
+
 func TestRangesOutside(t *testing.T) {
 	c := asker(t, client.Options{})
 	m := storetest.NewOwner(1, 17, 1, 3).Pack(t, 1).Manifest

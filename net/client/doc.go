@@ -7,5 +7,6 @@
 //
 // Calls may be made from many goroutines. No more than a few go to one peer at
 // once, so that a client never makes a holder busy by itself; the others wait,
-// until their context ends.
+// until their context ends. Who waits for a connection keeps nobody else waiting:
+// it takes a place among all calls only when there is one.
 package client

@@ -7,9 +7,21 @@ import (
 	"skep/chunker/group"
 )
 
-// lanes lets so many calls go at once, in total and to each peer.
+// places are so many turns.
+type places chan struct{}
+
+// take waits for a turn, and returns what ends it, or the error of ctx.
+func (p places) take(ctx context.Context) (leave func(), err error) {
+	select {
+	case p <- struct{}{}:
+		return func() { <-p }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// lanes lets so many calls to each peer go at once.
 type lanes struct {
-	all  chan struct{}
 	each int
 
 	mu     sync.Mutex // guards byPeer
@@ -17,34 +29,24 @@ type lanes struct {
 }
 
 type lane struct {
-	slots chan struct{}
+	slots places
 	users int // who use or wait for it; guarded by lanes.mu
 }
 
-func newLanes(total, each int) lanes {
-	return lanes{all: make(chan struct{}, total), each: each, byPeer: map[group.PeerKey]*lane{}}
+func newLanes(each int) lanes {
+	return lanes{each: each, byPeer: map[group.PeerKey]*lane{}}
 }
 
-// enter waits for a turn, the peer's first, and returns what ends it, or the
-// error of ctx.
+// enter waits for a turn with a peer, and returns what ends it, or the error of ctx.
 func (l *lanes) enter(ctx context.Context, p group.PeerKey) (leave func(), err error) {
 	mine := l.join(p)
-	select {
-	case mine.slots <- struct{}{}:
-	case <-ctx.Done():
+	end, err := mine.slots.take(ctx)
+	if err != nil {
 		l.part(p, mine)
-		return nil, ctx.Err()
-	}
-	select {
-	case l.all <- struct{}{}:
-	case <-ctx.Done():
-		<-mine.slots
-		l.part(p, mine)
-		return nil, ctx.Err()
+		return nil, err
 	}
 	return func() {
-		<-l.all
-		<-mine.slots
+		end()
 		l.part(p, mine)
 	}, nil
 }
@@ -54,7 +56,7 @@ func (l *lanes) join(p group.PeerKey) *lane {
 	defer l.mu.Unlock()
 	mine, ok := l.byPeer[p]
 	if !ok {
-		mine = &lane{slots: make(chan struct{}, l.each)}
+		mine = &lane{slots: make(places, l.each)}
 		l.byPeer[p] = mine
 	}
 	mine.users++
