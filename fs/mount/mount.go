@@ -68,8 +68,12 @@ type Server interface {
 	// Run answers requests until the drive is unmounted, by whomever. When ctx
 	// ends first, it unmounts by force. It is called once.
 	Run(ctx context.Context) error
+	// Attached reports whether the drive is in its place. One that was detached goes on
+	// for programs that have files of it open, and where another mount namespace has a
+	// copy of the mount; Run returns when the last of them is gone.
+	Attached() bool
 	// Unmount takes the drive away if nobody uses it; else the error is a
-	// *BusyError that names who does. Run returns afterwards.
+	// *BusyError that names who does. Run returns afterwards, but for copies.
 	Unmount(ctx context.Context) error
 	// ForceUnmount takes the drive away at once. System calls that wait for it
 	// end with ENOTCONN or ECONNABORTED, and so do all later ones through files

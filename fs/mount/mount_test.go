@@ -183,6 +183,18 @@ func TestForceEndsWaitingCallers(t *testing.T) {
 	must(t, wait())
 }
 
+// Who serves a mount takes it away when its connection has ended, perhaps before who
+// ended it does.
+func TestForceIsOvertaken(t *testing.T) {
+	twice(t)
+	dir, _, _, wait := mounted(t, Options{})
+	p, _, err := topAt(dir)
+	must(t, err)
+	must(t, detachAborted(dir, p.dev))
+	must(t, detachAborted(dir, p.dev))
+	must(t, wait())
+}
+
 // TestInterruptedCaller: who waits for an answer can be stopped.
 func TestInterruptedCaller(t *testing.T) {
 	twice(t)

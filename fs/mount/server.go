@@ -132,21 +132,21 @@ func (s *served) Run(ctx context.Context) error {
 
 // clear removes the mount if it is still there though its connection ended.
 func (s *served) clear() error {
-	if !s.attached() {
+	if !s.Attached() {
 		return nil
 	}
-	return detach(s.dir)
+	return detachAborted(s.dir, s.dev)
 }
 
-// attached reports whether the mount at dir still is this one.
-func (s *served) attached() bool {
+// Attached implements Server: whether the mount at dir still is this one.
+func (s *served) Attached() bool {
 	p, ok, err := topAt(s.dir)
 	return err == nil && ok && p.ours() && (s.dev == "" || p.dev == s.dev)
 }
 
 // Unmount implements Server.
 func (s *served) Unmount(ctx context.Context) error {
-	if !s.attached() {
+	if !s.Attached() {
 		return nil
 	}
 	return Unmount(ctx, s.dir)
@@ -154,9 +154,9 @@ func (s *served) Unmount(ctx context.Context) error {
 
 // ForceUnmount implements Server.
 func (s *served) ForceUnmount() error {
-	if !s.attached() {
+	if !s.Attached() {
 		return nil
 	}
 	abort(s.dev)
-	return detach(s.dir)
+	return detachAborted(s.dir, s.dev)
 }

@@ -57,9 +57,18 @@ func ForceUnmount(dir string) error {
 	if err == nil && ok {
 		abort(p.dev)
 	}
-	err = detach(dir)
-	if now, still, terr := topAt(dir); err != nil && ok && terr == nil && (!still || now.dev != p.dev) {
-		return nil // whoever served it took it away, as it was aborted
+	return detachAborted(dir, p.dev)
+}
+
+// detachAborted detaches a mount whose connection was ended, of this device if that is
+// known. Who serves it does the same, and may have been faster: what is gone is no error.
+func detachAborted(dir, dev string) error {
+	err := detach(dir)
+	if err == nil {
+		return nil
+	}
+	if p, ok, lookErr := topAt(dir); lookErr == nil && (!ok || dev != "" && p.dev != dev) {
+		return nil
 	}
 	return err
 }
