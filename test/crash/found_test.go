@@ -115,7 +115,11 @@ var foundNested = map[string]Nested{
 		{Kind: model.Unlink, Path: "A/g"}, {Kind: model.WriteTo, Handle: 1, Off: 40, Len: 300, Fill: 48},
 		{Kind: model.WriteTo, Handle: 1, Off: 1<<20 + 200, Len: 300, Fill: 49}}},
 	"written when it had lost its name": {Setup: committed, Before: deleted, A: model.Op{Kind: model.WriteTo, Handle: 1, Off: 10, Len: 300, Fill: 40}},
-	"cut in a full cache":               {Setup: evicted, Full: true, A: model.Op{Kind: model.Truncate, Path: "A/g", Len: 100}},
+	"let go of while more of it was read": {Setup: large, Full: true, Before: wholeChunk, A: model.Op{Kind: model.ReadFrom, Handle: 1, Off: 50, Len: 1 << 22},
+		B: []model.Op{{Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though}}},
+	"closed before what was fetched was recorded": {Setup: large, Before: hereInPart, A: model.Op{Kind: model.Create, Path: "n"},
+		B: []model.Op{{Kind: model.Create, Path: "m"}}},
+	"cut in a full cache": {Setup: evicted, Full: true, A: model.Op{Kind: model.Truncate, Path: "A/g", Len: 100}},
 }
 
 func TestFoundNested(t *testing.T) {

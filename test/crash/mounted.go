@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -220,19 +219,17 @@ func (d *Served) untilKilled(c Case, m *model.Tree) (*History, int, error) {
 // ShrinkKilled leaves out operations as long as the case goes on failing at any
 // event.
 func ShrinkKilled(dir string, c Case, kill Kill, err error) (Case, Kill, error) {
-	for i := len(c.Ops) - 1; i >= 0; i-- {
-		shorter := c
-		shorter.Ops = slices.Delete(slices.Clone(c.Ops), i, i+1)
+	c.Ops = fewest(c.Ops, func(ops []model.Op) bool {
 		for at := 1; ; at++ {
-			met, serr := RunKilled(dir, shorter, Kill{At: at}, "")
+			met, serr := RunKilled(dir, Case{c.Passthrough, c.Setup, ops}, Kill{At: at}, "")
 			if serr != nil {
-				c, kill, err = shorter, Kill{At: at}, serr
+				kill, err = Kill{At: at}, serr
 			}
 			if serr != nil || !met {
-				break
+				return serr != nil
 			}
 		}
-	}
+	})
 	return c, kill, err
 }
 

@@ -15,13 +15,14 @@ import (
 // Nested is an operation within another. B happens at a moment of A, while handles
 // of Before are open, and After follows both.
 type Nested struct {
-	Passthrough   bool
-	Full          bool // what is fetched cannot be kept
-	Setup, Before []model.Op
-	A             model.Op
-	B             []model.Op
-	Moment        int
-	After         []model.Op
+	Passthrough bool       `json:",omitzero"`
+	Full        bool       `json:",omitzero"` // what is fetched cannot be kept
+	Setup       []model.Op `json:"-"`
+	Before      []model.Op `json:",omitempty"`
+	A           model.Op
+	B           []model.Op `json:",omitempty"`
+	Moment      int
+	After       []model.Op `json:",omitempty"`
 }
 
 func (c Nested) String() string {

@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,7 +15,8 @@ import (
 	"skep/test/seed"
 )
 
-// nestedEnv, set to a name or to a part of some, has just those families done.
+// nestedEnv, set to a name or to a part of some, has just those families done; set to a
+// case that was printed, that one.
 const nestedEnv = "SKEP_NESTED"
 
 // large is a drive with a file of several chunks, none of which is here.
@@ -41,8 +43,8 @@ var states = []named{
 	{"dirty", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
 		{Kind: model.WriteTo, Handle: 1, Off: 100, Len: 1500, Fill: 21}}},
 	{"dirty far", dirtyFar},
-	{"here in part", []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
-		{Kind: model.ReadFrom, Handle: 1, Off: 1 << 20, Len: 100}, {Kind: model.WriteTo, Handle: 1, Off: 1<<20 + 50, Len: 1500, Fill: 29}}},
+	{"here in part", hereInPart},
+	{"a whole chunk", wholeChunk},
 	{"small", []model.Op{{Kind: model.Open, Path: "A/f", Handle: 1, Flags: os.O_RDWR},
 		{Kind: model.WriteTo, Handle: 1, Len: 5000, Fill: 22}}},
 	{"append", []model.Op{{Kind: model.Open, Path: "A/f", Handle: 1, Flags: os.O_RDWR | os.O_APPEND}}},
@@ -65,6 +67,10 @@ var states = []named{
 var (
 	dirtyFar = []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
 		{Kind: model.WriteTo, Handle: 1, Off: 1<<20 + 100, Len: 1500, Fill: 28}}
+	hereInPart = []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
+		{Kind: model.ReadFrom, Handle: 1, Off: 1 << 20, Len: 100}, {Kind: model.WriteTo, Handle: 1, Off: 1<<20 + 50, Len: 1500, Fill: 29}}
+	wholeChunk = []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
+		{Kind: model.WriteTo, Handle: 1, Off: 2 << 20, Len: 1 << 20, Fill: 53}}
 	deleted = []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR}, {Kind: model.Unlink, Path: "A/g"}}
 )
 
@@ -156,6 +162,7 @@ type family struct {
 	way                 string
 	a                   model.Op
 	b                   []model.Op
+	seconds             string // of b: there are many families to be looked through
 }
 
 func (f family) at(moment int) Nested {
@@ -163,7 +170,7 @@ func (f family) at(moment int) Nested {
 }
 
 func (f family) String() string {
-	return strings.Join([]string{f.setup.name, f.way, f.state.name, f.a.String(), fmt.Sprint(f.b), f.after.name}, "|")
+	return strings.Join([]string{f.setup.name, f.way, f.state.name, f.a.String(), f.seconds, f.after.name}, "|")
 }
 
 // seconds are what is done within.
@@ -171,6 +178,13 @@ var seconds = func() [][]model.Op {
 	out := slices.Clone(both)
 	for _, op := range within {
 		out = append(out, []model.Op{op})
+	}
+	return out
+}()
+
+var secondNames = func() (out []string) {
+	for _, ops := range seconds {
+		out = append(out, fmt.Sprint(ops))
 	}
 	return out
 }()
@@ -184,8 +198,11 @@ func familyAt(i int) family {
 		i /= n
 		return x
 	}
-	return family{setups[next(len(setups))], states[next(len(states))], afters[next(len(afters))], ways[next(len(ways))],
-		within[next(len(within))], seconds[next(len(seconds))]}
+	f := family{setup: setups[next(len(setups))], state: states[next(len(states))], after: afters[next(len(afters))],
+		way: ways[next(len(ways))], a: within[next(len(within))]}
+	second := next(len(seconds))
+	f.b, f.seconds = seconds[second], secondNames[second]
+	return f
 }
 
 var allFamilies = len(setups) * len(states) * len(afters) * len(ways) * len(within) * len(seconds)
@@ -261,15 +278,77 @@ func newNester(t *testing.T, from uint64) *nester {
 	return x
 }
 
-// all does a family at every moment.
+// printed is a case as it is printed, to be done again.
+type printed struct {
+	Setup string // its name
+	Case  Nested
+}
+
+func (p printed) String() string {
+	b, err := json.Marshal(p)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: crash: %v", err))
+	}
+	return string(b)
+}
+
+// parsePrinted reads a case that was printed.
+func parsePrinted(s string) (p printed, err error) {
+	if err := json.Unmarshal([]byte(s), &p); err != nil {
+		return p, err
+	}
+	i := slices.IndexFunc(setups, func(n named) bool { return n.name == p.Setup })
+	if i < 0 {
+		return p, fmt.Errorf("nothing is called %q that is there before", p.Setup)
+	}
+	p.Case.Setup = setups[i].ops
+	return p, nil
+}
+
+// all does a family at every moment. A case that fails is made simpler.
 func (x *nester) all(f family) error {
-	for i := 0; ; i++ {
-		if there, err := x.RunNested(x.prepared[f.setup.name], f.at(i), x.quick); err != nil {
-			return fmt.Errorf("%s=%q\n%v\n%w", nestedEnv, f, f.at(i), err)
-		} else if !there {
-			return nil
+	c, err := x.everywhere(printed{f.setup.name, f.at(0)})
+	if err == nil {
+		return nil
+	}
+	small, smallErr := x.shrink(c, err)
+	return fmt.Errorf("%s=%q\n%v\n%w\nsimpler: %s='%v'\n%v\n%w", nestedEnv, f, c.Case, err, nestedEnv, small, small.Case, smallErr)
+}
+
+// everywhere does a case at every moment, and returns the first that fails.
+func (x *nester) everywhere(p printed) (printed, error) {
+	for p.Case.Moment = 0; ; p.Case.Moment++ {
+		there, err := x.RunNested(x.prepared[p.Setup], p.Case, x.quick)
+		if !there || err != nil {
+			return p, err
 		}
 	}
+}
+
+// shrinkTime is for how long a case is made simpler.
+const shrinkTime = 2 * time.Minute
+
+// shrink makes a case simpler that failed. If it needs no crash to fail again, quick
+// ones are enough; else each is crashed at every moment.
+func (x *nester) shrink(p printed, err error) (printed, error) {
+	quick, end := x.quick, time.Now().Add(shrinkTime)
+	defer func() { x.quick = quick }()
+	x.quick = true
+	q, qerr := x.everywhere(p)
+	if x.quick = qerr != nil; x.quick {
+		p, err = q, qerr
+	}
+	p.Case.Shrink(func(c Nested) bool {
+		if time.Now().After(end) {
+			return false
+		}
+		q, qerr := x.everywhere(printed{p.Setup, c})
+		if qerr != nil {
+			p, err = q, qerr
+		}
+		return qerr != nil
+	})
+	return p, err
 }
 
 // thorough is how many families come to one that is crashed at every moment, where
@@ -280,6 +359,16 @@ const thorough = 20
 func TestNested(t *testing.T) {
 	from, part := seed.For(t), os.Getenv(nestedEnv)
 	x := newNester(t, from)
+	if strings.HasPrefix(part, "{") {
+		p, err := parsePrinted(part)
+		if err == nil {
+			p, err = x.everywhere(p)
+		}
+		if err != nil {
+			t.Errorf("%v\n%v", p.Case, err)
+		}
+		return
+	}
 	end := time.Now().Add(long(t))
 	n, failed := 0, 0
 	for f := range families(x.Rand, part) {

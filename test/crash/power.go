@@ -293,13 +293,13 @@ func (x *Power) Shrink(c Case, err error) (Case, error) {
 	most := x.Most
 	x.Most *= 10
 	defer func() { x.Most = most }()
-	for i := len(c.Ops) - 1; i >= 0; i-- {
-		shorter := c
-		shorter.Ops = slices.Delete(slices.Clone(c.Ops), i, i+1)
-		if serr := x.Run(shorter); serr != nil {
-			c, err = shorter, serr
+	c.Ops = fewest(c.Ops, func(ops []model.Op) bool {
+		serr := x.Run(Case{c.Passthrough, c.Setup, ops})
+		if serr != nil {
+			err = serr
 		}
-	}
+		return serr != nil
+	})
 	return c, err
 }
 

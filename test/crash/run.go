@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 
 	"skep/cache/backing"
 	"skep/cache/disk"
@@ -170,13 +169,13 @@ func (x *Tester) add(o *Tester) {
 
 // Shrink leaves out operations as long as the case goes on failing.
 func (x *Tester) Shrink(c Case, err error) (Case, error) {
-	for i := len(c.Ops) - 1; i >= 0; i-- {
-		shorter := c
-		shorter.Ops = slices.Delete(slices.Clone(c.Ops), i, i+1)
-		if serr := x.Run(shorter); serr != nil {
-			c, err = shorter, serr
+	c.Ops = fewest(c.Ops, func(ops []model.Op) bool {
+		serr := x.Run(Case{c.Passthrough, c.Setup, ops})
+		if serr != nil {
+			err = serr
 		}
-	}
+		return serr != nil
+	})
 	return c, err
 }
 

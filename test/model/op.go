@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -71,6 +72,19 @@ var kindNames = [kinds]string{"create", "mkdir", "symlink", "mkfifo", "link", "u
 
 func (k Kind) String() string { return kindNames[k] }
 
+// MarshalText writes the name.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads it.
+func (k *Kind) UnmarshalText(b []byte) error {
+	i := slices.Index(kindNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("no operation is called %q", b)
+	}
+	*k = Kind(i)
+	return nil
+}
+
 // hasHandle reports whether an operation is on a handle or a mapping.
 func (k Kind) hasHandle() bool { return k >= Open && k <= Unmap }
 
@@ -87,14 +101,16 @@ func (o Op) mapped() Op {
 
 // Op is one operation.
 type Op struct {
-	Kind     Kind
-	Path, To string // below the root, without a slash at the beginning
-	Off, Len int64
-	Fill     byte // tells written bytes apart
-	Mode     uint32
-	Name     string // of an attribute
-	Handle   int
-	Flags    int // os.O_*
+	Kind   Kind
+	Path   string `json:",omitzero"` // below the root, without a slash at the beginning
+	To     string `json:",omitzero"` // likewise
+	Off    int64  `json:",omitzero"`
+	Len    int64  `json:",omitzero"`
+	Fill   byte   `json:",omitzero"` // tells written bytes apart
+	Mode   uint32 `json:",omitzero"`
+	Name   string `json:",omitzero"` // of an attribute
+	Handle int    `json:",omitzero"`
+	Flags  int    `json:",omitzero"` // os.O_*
 }
 
 func (o Op) String() string {
