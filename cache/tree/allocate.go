@@ -38,6 +38,9 @@ func (f *File) Allocate(ctx context.Context, off, n int64, mode uint32) error {
 
 func (f *File) allocate(off, n int64, mode uint32) error {
 	in, t := f.in, f.t
+	if isZeroing(mode) {
+		t.preserveAhead(in, off, off+n)
+	}
 	t.gate.RLock()
 	defer t.gate.RUnlock()
 	defer t.changed()
@@ -52,6 +55,10 @@ func (f *File) allocate(off, n int64, mode uint32) error {
 	return t.allocate(in, off, off+n, mode)
 }
 
+func isZeroing(mode uint32) bool {
+	return mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_ZERO_RANGE) != 0
+}
+
 func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 	if err := t.beginWriting(in); err != nil {
 		return err
@@ -59,7 +66,7 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 	if err := t.openBacking(in); err != nil {
 		return err
 	}
-	zeroes := mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_ZERO_RANGE) != 0
+	zeroes := isZeroing(mode)
 	if zeroes {
 		if err := t.preserve(in, from, min(to, in.row.size)); err != nil {
 			return err

@@ -79,6 +79,48 @@ func (t *Tree) preserve(in *inode, from, to int64) error {
 	return nil
 }
 
+// preserveStep is how much of a frozen file is copied aside at a time.
+const preserveStep = 8 << 20
+
+// preserveAhead copies [from, to) of a file aside, a step at a time, if that is much and
+// a commit is still to read it: who is about to overwrite it would hold up all others
+// that want the file. The caller holds no lock, and will meet what fails here.
+func (t *Tree) preserveAhead(in *inode, from, to int64) {
+	if to-from <= preserveStep || t.currentCut() == nil {
+		return
+	}
+	for {
+		if more, err := t.preserveSome(in, from, to); !more || err != nil {
+			return
+		}
+	}
+}
+
+// preserveSome is a step of preserveAhead. It reports whether there is another.
+func (t *Tree) preserveSome(in *inode, from, to int64) (more bool, err error) {
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.row.has(flagBacking) || in.stale {
+		return false, nil
+	}
+	if err := t.beginWriting(in); err != nil {
+		return false, err
+	}
+	fr := in.frozen
+	if fr == nil || !fr.shared || fr.file != in.file {
+		return false, nil
+	}
+	missing := fr.have.Missing(from, min(to, fr.size))
+	if len(missing) == 0 {
+		return false, nil
+	}
+	first := missing[0]
+	end := min(first.To, first.From+preserveStep)
+	return true, t.preserve(in, first.From, end)
+}
+
 func (t *Tree) preserveRange(fr *frozen, r backing.Range) error {
 	if fr.saved == nil {
 		f, err := t.files.Scratch()

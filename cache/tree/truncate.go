@@ -25,9 +25,21 @@ func (t *Tree) truncate(ctx context.Context, in *inode, size int64) error {
 		if err := t.keepHead(ctx, in, size); err != nil {
 			return err
 		}
+		t.preserveCut(in, size)
 		if done, err := t.tryTruncate(in, size); done || err != nil {
 			return err
 		}
+	}
+}
+
+// preserveCut is preserveAhead of what a truncation takes away; emptying a file takes
+// its backing file as a whole away.
+func (t *Tree) preserveCut(in *inode, size int64) {
+	in.mu.Lock()
+	old, emptied := in.row.size, size == 0 && !(in.passthrough && in.opens > 0)
+	in.mu.Unlock()
+	if !emptied {
+		t.preserveAhead(in, size, old)
 	}
 }
 
