@@ -8,12 +8,12 @@ import (
 
 // room is what is promised to shards that are still arriving.
 type room struct {
-	mu      sync.Mutex // guards the fields below
-	total   int64      // bytes on disk
-	byGroup map[group.ID]int64
+	mu       sync.Mutex                  // guards the fields below
+	total    int64                       // bytes on disk
+	arriving map[group.ID]map[uint16]int // how many shards of each pack
 }
 
-func newRoom() *room { return &room{byGroup: map[group.ID]int64{}} }
+func newRoom() *room { return &room{arriving: map[group.ID]map[uint16]int{}} }
 
 // footprint is at most what a shard takes on disk: its bytes, its tree and the
 // manifest, in whole pages.
@@ -29,31 +29,50 @@ const (
 	overBudget          // the group's lease does not leave as much
 )
 
-// reserve sets a shard's bytes aside. free is what is left of the offer, budget
-// what the group's lease leaves.
-func (r *room) reserve(id group.ID, shardSize int, free, budget int64) shortage {
+// reserve sets a shard's bytes aside. look tells what is left of the offer, and what
+// is held of the group: it is asked after those whose shards have come have given
+// back what was set aside for them, so that nothing is missed between.
+func (r *room) reserve(m *group.Manifest, look func() (free int64, g group.Holding)) shortage {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	need := footprint(shardSize)
+	free, g := look()
+	need := footprint(m.ShardSize())
 	switch {
 	case need > free:
 		return offerFull
-	case r.byGroup[id]+int64(shardSize) > budget:
+	case r.wouldHold(m, g.Held)*int64(m.ShardSize()) > g.Lease.Bytes:
 		return overBudget
 	case r.total+need > free:
 		return promised
 	}
 	r.total += need
-	r.byGroup[id] += int64(shardSize)
+	if r.arriving[m.Group] == nil {
+		r.arriving[m.Group] = map[uint16]int{}
+	}
+	r.arriving[m.Group][m.Number]++
 	return noShortage
 }
 
-func (r *room) release(id group.ID, shardSize int) {
+// wouldHold is how many shards of a group there will be with one more and those that
+// are arriving. Caller holds mu.
+func (r *room) wouldHold(m *group.Manifest, held group.Bitmap) int64 {
+	for n := range r.arriving[m.Group] {
+		held.Add(n)
+	}
+	held.Add(m.Number)
+	return int64(held.Count())
+}
+
+func (r *room) release(m *group.Manifest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.total -= footprint(shardSize)
-	if r.byGroup[id] -= int64(shardSize); r.byGroup[id] == 0 {
-		delete(r.byGroup, id)
+	r.total -= footprint(m.ShardSize())
+	of := r.arriving[m.Group]
+	if of[m.Number]--; of[m.Number] == 0 {
+		delete(of, m.Number)
+	}
+	if len(of) == 0 {
+		delete(r.arriving, m.Group)
 	}
 }
 

@@ -213,8 +213,12 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 	}
 	release := func() {}
 	if !g.Held.Has(word.Number) {
-		_, free := h.free()
-		switch h.room.reserve(word.Group, x.body, free, g.Lease.Bytes-g.Bytes()) {
+		look := func() (int64, group.Holding) {
+			_, free := h.free()
+			now, _ := h.store.Holding(word.Group)
+			return free, now
+		}
+		switch h.room.reserve(&word, look) {
 		case offerFull:
 			return x.refuse(wire.Full, "no room")
 		case promised:
@@ -223,7 +227,7 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 		case overBudget:
 			return x.refuse(wire.Refused, "beyond the budget of the lease")
 		}
-		release = sync.OnceFunc(func() { h.room.release(word.Group, x.body) })
+		release = sync.OnceFunc(func() { h.room.release(&word) })
 	}
 	defer release()
 	body := &faithful{r: x}
