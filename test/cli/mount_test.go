@@ -301,6 +301,49 @@ func TestUmountInUse(t *testing.T) {
 	has(t, d.Path("file"), "content")
 }
 
+// Where another mount namespace has a copy of the mount, or a program has it open that
+// was detached from its place, umount ends, and it is said what still goes on.
+func TestUmountHeldElsewhere(t *testing.T) {
+	needRoot(t)
+	d := alone(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	write(t, d.Path("file"), "content")
+	copied := exec.Command("sh", "-c", "echo there; exec sleep 1000")
+	copied.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := copied.StdoutPipe()
+	must(t, err)
+	must(t, copied.Start())
+	defer func() { _ = copied.Process.Kill(); _ = copied.Wait() }()
+	_, err = out.Read(make([]byte, 8))
+	must(t, err)
+	r := d.Skep(t, "umount", d.Mnt)
+	r.OK(t)
+	says(t, r.Stderr, "still held", "skep down")
+	detached := func() {
+		t.Helper()
+		absent(t, d.Path("file"))
+		says(t, d.Skep(t, "status").OK(t), "detached from "+d.Mnt)
+		d.Skep(t, "mount", d.Mnt).Fails(t, 1, "still held", "skep down")
+	}
+	detached()
+	must(t, copied.Process.Kill())
+	mountAgain := func() {
+		t.Helper()
+		harness.Until(t, 60*time.Second, "the drive can be mounted again", func() (bool, string) {
+			r := d.Skep(t, "mount", d.Mnt)
+			return r.Code == 0, r.Stderr
+		})
+		has(t, d.Path("file"), "content")
+	}
+	mountAgain()
+	f, err := os.Open(d.Path("file"))
+	must(t, err)
+	must(t, unix.Unmount(d.Mnt, unix.MNT_DETACH))
+	detached()
+	must(t, f.Close())
+	mountAgain()
+}
+
 // Ending the daemon takes its mount away, and loses nothing; it is said what nobody
 // else has yet.
 func TestDown(t *testing.T) {

@@ -135,6 +135,8 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	where := "not mounted"
 	if len(s.Mounts) > 0 {
 		where = "at " + strings.Join(s.Mounts, ", ")
+	} else if len(s.Held) > 0 {
+		where = "detached from " + strings.Join(s.Held, ", ") + ", still held by programs or in another mount namespace"
 	}
 	line("Drive", "%s; %s, %s", where, say.Count(s.Files, "file"), say.Bytes(s.Bytes))
 	if s.IndexDamage != "" {

@@ -55,6 +55,10 @@ and exits with 1. With --force, programs that use the folder lose it at once.`,
 func (a *app) umount(ctx context.Context, dir string, force bool) error {
 	var left control.Unmounted
 	err := a.call(ctx, "/v1/umount", control.Unmount{Dir: dir, Force: force}, &left)
+	if left.Held {
+		fmt.Fprintln(a.errOut, "Detached; still held in another mount namespace (a container, a service), or by a program that had it open.\n"+
+			"It ends with them, or with: skep down")
+	}
 	switch {
 	case err != nil && takeDeadMount(ctx, dir, force):
 		return nil

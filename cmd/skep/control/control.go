@@ -61,6 +61,7 @@ type Pending struct {
 type Unmounted struct {
 	Pending
 	Ends bool `json:"ends"` // the daemon ends with its mount
+	Held bool `json:"held"` // it is out of its place, but still held, by another mount namespace
 }
 
 // Repair asks to pause or resume repairs.
@@ -81,6 +82,7 @@ type Status struct {
 
 	Drive      string   `json:"drive,omitempty"`
 	Mounts     []string `json:"mounts,omitempty"`
+	Held       []string `json:"held,omitempty"` // where it was detached from, and is held elsewhere still
 	Files      int64    `json:"files"`
 	Bytes      int64    `json:"bytes"`
 	Read       bool     `json:"index_complete"` // all of the block index is on this device

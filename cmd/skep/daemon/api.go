@@ -25,12 +25,13 @@ func (d *Daemon) routes() http.Handler {
 			out.Alone = err.Error()
 		}
 		if err := ctx.Err(); err != nil { // who asked has been told that it is not mounted
-			return out, errors.Join(err, d.Unmount(context.WithoutCancel(ctx), in.Dir, false))
+			_, undone := d.Unmount(context.WithoutCancel(ctx), in.Dir, false)
+			return out, errors.Join(err, undone)
 		}
 		return out, nil
 	}))
 	mux.Handle("/v1/umount", control.Handler(func(ctx context.Context, in control.Unmount) (out control.Unmounted, err error) {
-		if err := d.Unmount(ctx, in.Dir, in.Force); err != nil {
+		if out.Held, err = d.Unmount(ctx, in.Dir, in.Force); err != nil {
 			return out, err
 		}
 		d.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"skep/cmd/skep/control"
@@ -57,15 +59,14 @@ func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 			return nil, err
 		}
 	}
+	d.awaitDetached()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ending {
 		return nil, control.ErrNotRunning
 	}
-	if len(d.mounts) > 0 {
-		for at := range d.mounts {
-			return nil, fmt.Errorf("the drive is mounted already, at %s", at)
-		}
+	for _, m := range d.mounts {
+		return nil, m.inTheWay()
 	}
 	d.drive.tree.SetNoAtime(opt.NoAtime)
 	fsys := adapter.New(d.drive.tree, adapter.Options{UID: opt.UID, GID: opt.GID, Log: d.log})
@@ -89,49 +90,89 @@ func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 	return m.done, nil
 }
 
-// Unmount takes the mount at dir away; an empty dir stands for the only one.
-func (d *Daemon) Unmount(ctx context.Context, dir string, force bool) error {
+// inTheWay is why nothing can be mounted beside this mount.
+func (m *mounted) inTheWay() error {
+	if m.server.Attached() {
+		return fmt.Errorf("the drive is mounted already, at %s", m.dir)
+	}
+	return fmt.Errorf("the drive was detached from %s, and is still held by programs that have files of it open, "+
+		"or in another mount namespace (a container, a service); end them, or the daemon with: skep down", m.dir)
+}
+
+// Unmount takes the mount at dir away; an empty dir stands for the only one. It reports
+// whether the drive is still held elsewhere, though it is not in its place any more.
+func (d *Daemon) Unmount(ctx context.Context, dir string, force bool) (held bool, err error) {
 	m, err := d.mountAt(dir)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if force {
 		err = m.server.ForceUnmount()
 	} else {
 		err = m.server.Unmount(ctx)
 	}
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return false, err
+	case m.ended(ctx, detachedPatience):
+		return false, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case force:
+		return false, &mount.PointError{Op: "unmount", Dir: m.dir, Reason: mount.ErrStillServing,
+			Do: "end them, or the daemon with: skep down"}
 	}
-	if force {
-		return m.ended(forcePatience)
-	}
+	return true, nil
+}
+
+// detachedPatience is how long a mount that was detached may go on answering programs
+// that still hold files of it, or another mount namespace that has a copy, before that
+// is said.
+const detachedPatience = 5 * time.Second
+
+// ended waits some time for the end of a mount that was detached. A daemon in the
+// foreground ends with its mount: that of ctx may be the same event.
+func (m *mounted) ended(ctx context.Context, patience time.Duration) bool {
 	select {
 	case <-m.done:
-		return nil
+		return true
+	case <-time.After(patience):
+		return false
 	case <-ctx.Done():
 	}
 	select {
-	case <-m.done: // a daemon in the foreground ends with its mount
-		return nil
+	case <-m.done:
+		return true
 	default:
-		return ctx.Err()
+		return false
 	}
 }
 
-// forcePatience is how long a mount that was detached by force may go on
-// answering programs that still hold files of it.
-const forcePatience = 3 * time.Second
-
-// ended waits some time for the end of a mount that was detached.
-func (m *mounted) ended(patience time.Duration) error {
-	select {
-	case <-m.done:
-		return nil
-	case <-time.After(patience):
-		return &mount.PointError{Op: "unmount", Dir: m.dir, Reason: mount.ErrStillServing,
-			Do: "end them, or the daemon with: skep down"}
+// awaitDetached waits some time for the end of mounts that were detached.
+func (d *Daemon) awaitDetached() {
+	d.mu.Lock()
+	all := slices.Collect(maps.Values(d.mounts))
+	d.mu.Unlock()
+	for _, m := range all {
+		if !m.server.Attached() {
+			m.ended(context.Background(), detachedPatience)
+		}
 	}
+}
+
+// places are where the drive is mounted, and from where it was detached that is still
+// held somewhere.
+func (d *Daemon) places() (at, held []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for dir, m := range d.mounts {
+		if m.server.Attached() {
+			at = append(at, dir)
+		} else {
+			held = append(held, dir)
+		}
+	}
+	return at, held
 }
 
 func (d *Daemon) mountAt(dir string) (*mounted, error) {

@@ -47,10 +47,8 @@ func (d *Daemon) relative(path string) (string, error) {
 
 // mountpoint is where the drive is mounted; "" if it is not.
 func (d *Daemon) mountpoint() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for dir := range d.mounts {
-		return dir
+	if at, _ := d.places(); len(at) > 0 {
+		return at[0]
 	}
 	return ""
 }

@@ -67,11 +67,7 @@ func (d *Daemon) stateOf(p peers.Peer, holds bool) peers.State {
 func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) error {
 	dr := d.drive
 	s.Drive = dr.id.String()
-	d.mu.Lock()
-	for dir := range d.mounts {
-		s.Mounts = append(s.Mounts, dir)
-	}
-	d.mu.Unlock()
+	s.Mounts, s.Held = d.places()
 	s.Files, s.Bytes = dr.tree.Usage()
 	var err error
 	if s.PendingFiles, s.PendingBytes, err = dr.engine.Pending(); err != nil {
