@@ -124,10 +124,11 @@ func (r *row) blocks() int64 {
 }
 
 // taken is how many bytes of content an inode stands for in the drive: its size,
-// holes apart as far as they are known.
+// holes apart as far as they are known. The target of a symbolic link lies with its
+// name, and is no content.
 func (r *row) taken() int64 {
 	switch {
-	case r.isDir():
+	case !r.isFile():
 		return 0
 	case r.has(flagBacking) && !r.has(flagPartial):
 		return min(r.size, r.local)

@@ -157,10 +157,14 @@ func helperProblem(dir, said string, err error) error {
 		err = fmt.Errorf("fusermount3: %s", said)
 	}
 	if strings.Contains(said, "user_allow_other") {
-		return &PointError{"mount", dir, ErrAllowOther,
-			"leave allow_other out, or have root add the line user_allow_other to /etc/fuse.conf", nil}
+		return allowsNoOther(dir)
 	}
 	return &PointError{"mount", dir, ErrRefused, "check that the directory belongs to you and that you may use FUSE", err}
+}
+
+func allowsNoOther(dir string) error {
+	return &PointError{"mount", dir, ErrAllowOther,
+		"leave allow_other out, or have root add the line user_allow_other to /etc/fuse.conf", nil}
 }
 
 // receive takes a descriptor from a socket.

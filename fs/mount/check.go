@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,7 +161,18 @@ func checkPoint(dir string, opt Options) error {
 	if err := unix.Access(dir, unix.W_OK); err != nil {
 		return &PointError{"mount", dir, ErrPermission, "choose a directory that belongs to you", nil}
 	}
+	if opt.AllowOther && !othersAllowed() {
+		return allowsNoOther(dir)
+	}
 	return nil
+}
+
+// othersAllowed reports whether an ordinary user may have others look into a mount, as
+// far as can be read.
+func othersAllowed() bool {
+	b, err := os.ReadFile("/etc/fuse.conf")
+	return err != nil && !errors.Is(err, os.ErrNotExist) ||
+		slices.ContainsFunc(strings.Split(string(b), "\n"), func(l string) bool { return strings.TrimSpace(l) == "user_allow_other" })
 }
 
 func checkEmpty(dir string) error {

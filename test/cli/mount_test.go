@@ -15,6 +15,7 @@ import (
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
 	"skep/test/harness"
+	"skep/test/posix/ordinary"
 )
 
 // Where a drive cannot be mounted, the message says why and what to do, and no daemon
@@ -41,7 +42,11 @@ func TestMountAtBadPlaces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d.Skep(t, "mount", tt.dir).Fails(t, 1, append(tt.says, tt.dir)...)
 			d.Skep(t, "mount", "-o", "frobnicate", tt.dir).Fails(t, 2, "frobnicate")
+			d.Skep(t, "mount", "-o", "uid=me", tt.dir).Fails(t, 2, "uid=NUMBER")
 		})
+	}
+	if conf, err := os.ReadFile("/etc/fuse.conf"); ordinary.Is() && (err != nil || !strings.Contains(string(conf), "\nuser_allow_other")) {
+		d.Skep(t, "mount", "-o", "allow_other", d.Mnt).Fails(t, 1, "user_allow_other")
 	}
 	if pid, running := harness.ServerPID(filepath.Join(d.Home, "control.sock")); running {
 		t.Errorf("daemon %d was started for nothing", pid)

@@ -16,6 +16,7 @@ import (
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
+	"skep/cmd/skep/say"
 	skephost "skep/net/host"
 )
 
@@ -141,6 +142,9 @@ Use it for real:
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
+			if strings.HasPrefix(err.Error(), "accepts ") { // cobra counts them, and does not say what they are
+				err = fmt.Errorf("%s given; use it as: %s", say.Count(len(args), "argument"), cmd.UseLine())
+			}
 			return usageError{fmt.Errorf("%w; see skep %s --help", err, cmd.Name())}
 		}
 		return nil

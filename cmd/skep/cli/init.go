@@ -13,6 +13,7 @@ import (
 	"skep/chunker/words"
 	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
+	"skep/cmd/skep/say"
 	"skep/fs/mount"
 )
 
@@ -75,8 +76,16 @@ func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, word
 		fmt.Fprintf(a.out, "The drive is made. Its recovery words are in %s: keep them safe, and off this computer.\n", wordsFile)
 	}
 	a.tellAlone(unreached(cmd.Context(), s.Bootstrap))
+	a.tellOffer(s.Offer)
 	fmt.Fprintf(a.out, "Now mount it:\n\n  skep%s mount DIR\n", a.sameFlags())
 	return nil
+}
+
+// tellOffer says what others may use of this disk.
+func (a *app) tellOffer(offer int64) {
+	if offer > 0 {
+		fmt.Fprintf(a.out, "While its daemon runs, others may keep up to %s on this disk (--offer says how much).\n\n", say.Bytes(offer))
+	}
 }
 
 // reachPatience is how long the peers that a new drive is to join by may take to

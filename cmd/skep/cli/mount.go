@@ -49,6 +49,9 @@ In /etc/fstab, with the home of the drive in front:
 			if _, err := skephost.ParseAddrs(bootstrap); err != nil {
 				return usageError{fmt.Errorf("--bootstrap: %w", err)}
 			}
+			if err := new(mount.Options).Parse(options); options != "" && err != nil {
+				return usageError{err}
+			}
 			m := control.Mount{Dir: dir, Options: options, Bootstrap: bootstrap}
 			if cmd.Flags().Changed("cache") {
 				m.Cache = &cache.limit

@@ -77,6 +77,7 @@ func (a *app) runRecover(ctx context.Context, cmd *cobra.Command, flags peerFlag
 	if err != nil {
 		return err
 	}
+	a.tellOffer(s.Offer)
 	a.tellRecovered(found)
 	return nil
 }

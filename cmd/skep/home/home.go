@@ -157,7 +157,8 @@ func (d Dir) Settings() (Settings, error) {
 		return s, fmt.Errorf("home: %w", err)
 	}
 	if err := json.Unmarshal(b, &s); err != nil {
-		return s, fmt.Errorf("home: %s: %w", d.Path("settings.json"), err)
+		return s, fmt.Errorf("home: %s is damaged: %w; put it right, or bring the drive back by its words in another home: skep recover --help",
+			d.Path("settings.json"), err)
 	}
 	if s.Version != settingsVersion {
 		return s, fmt.Errorf("home: %s is of version %d; this skep reads version %d", d, s.Version, settingsVersion)
