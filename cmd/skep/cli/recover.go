@@ -88,7 +88,7 @@ func (a *app) tellRecovered(found daemon.Recovered) {
 	case found.Empty:
 		fmt.Fprintln(a.errOut, "skep: no state of the drive was found: nothing of it was ever brought out, or its keepers are away. It begins empty.")
 	case found.Few:
-		fmt.Fprintln(a.errOut, "skep: few keepers of the drive's newest state answered: there may be a newer one, and what was saved last may be missing. When more peers are there, recover again, in another home (--home), to look for it.")
+		fmt.Fprintln(a.errOut, "skep: too few of those answered who keep where the drive's newest state is: there may be a newer one, and what was saved last may be missing. When more peers are there, recover again, in another home (--home), to look for it.")
 	}
 	if found.Unknown {
 		fmt.Fprintln(a.errOut, "skep: keepers could not be told of this computer yet, so that the words would not bring back what is written here. It is tried again while the drive is mounted; skep sync says when it is done.")

@@ -46,7 +46,7 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 	f.empty, f.few, f.unheard = true, true, false
 	var last error
 	for _, found := range n.readHeads(ctx, f) {
-		f.unheard = f.unheard || errors.Is(found.err, errUnheard)
+		f.unheard = f.unheard || errors.Is(found.err, errUnheard) || found.err == nil && !found.found.Heard
 		switch h := found.head; {
 		case found.err != nil:
 			if !errors.Is(found.err, keyring.ErrAbsent) && !errors.Is(found.err, errUnheard) {
@@ -59,6 +59,7 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 	if f.empty {
 		return last
 	}
+	f.few = f.few || f.unheard || last != nil // a newer one may be that of another device
 	return nil
 }
 

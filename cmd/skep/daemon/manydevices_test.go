@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,16 +21,12 @@ func (d *drive) recoveredAgain(t *testing.T, entropy words.Entropy) (foundDrive,
 		return f, err
 	}
 	keys := keyring.Local{Device: secret.New(), Root: f.root}
-	prefix := f.ring.FreePrefix()
-	if err := d.net.keepNewest(t.Context(), &f); err != nil {
-		return f, err
-	}
-	ring := withOwn(f.ring, keys, prefix)
-	if _, err := d.net.announce(t.Context(), f.root, ring); err != nil {
+	ring, _, err := d.net.begin(t.Context(), &f, keys, f.ring.FreePrefix())
+	if err != nil {
 		return f, err
 	}
 	_, err = sealRing(keys.Root, ring)
-	return f, errors.Join(err, d.net.findHead(t.Context(), &f))
+	return f, err
 }
 
 // After many recoveries that made no commit, the words bring back the commit that
@@ -66,6 +63,27 @@ func TestManyRecoveries(t *testing.T) {
 			t.Errorf("the device that is there is in the keyring under prefix %d", got)
 		}
 		d.expect(t, "others", "it is named again")
+	})
+}
+
+// Whoever goes on while a new device makes itself known, and does not know it yet, is
+// followed: the head is looked for after that.
+func TestHeadIsFoundAfterTheDeviceIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, entropy := resting(t)
+		if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		devices := len(d.shared.Load().Devices)
+		next, k, once := d.next(d.net.self, 8, 1), d.keepers(), sync.Once{}
+		k.hook = func(word []byte) {
+			if r, err := keyring.OpenKeyring(d.keys.Root, [][]byte{word}, 0); err == nil && len(r.Devices) > devices {
+				once.Do(func() { d.publishAs(t, next) })
+			}
+		}
+		if f, err := d.recoveredAgain(t, entropy); err != nil || f.head.Number != next.Number {
+			t.Errorf("%v, head %d", err, f.head.Number)
+		}
 	})
 }
 

@@ -206,10 +206,9 @@ func (d *drive) lookForRing(ctx context.Context) (keyring.Keyring, error) {
 		return ring, fmt.Errorf("the keyring: %w", errUnheard)
 	case err != nil && !lost:
 		return ring, err
-	case lacks() && d.recoveryOut.Swap(false):
+	case lacks():
+		d.recoveryOut.Store(false)
 		return ring, errors.Join(errUnnamed, d.publishRecovery(ctx))
-	case lacks(): // it is being brought to them
-		return ring, errUnnamed
 	case ring.Number > known.Number:
 		return ring, d.publishRecovery(ctx)
 	}

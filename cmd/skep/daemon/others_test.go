@@ -15,6 +15,8 @@ import (
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
 	"skep/cmd/skep/home"
+	"skep/net/client"
+	"skep/net/swarm"
 )
 
 // out is a resting drive whose records are with keepers.
@@ -39,8 +41,16 @@ func (d *drive) next(device group.PeerKey, number uint64, place byte) commit.Hea
 // publishAs brings a head to keepers as its device does.
 func (d *drive) publishAs(t *testing.T, h commit.Head) {
 	t.Helper()
-	slots := keyring.HeadSlots(d.keys.Root, d.id, h.Device, d.epoch)
-	words, err := keyring.SealHead(slots, h.Number, time.Now().Add(headTime).Unix(), h.Encode())
+	d.put(t, d.headOf(h.Device), h.Number, h.Encode())
+}
+
+func (d *drive) headOf(device group.PeerKey) []keyring.Slot {
+	return keyring.HeadSlots(d.keys.Root, d.id, device, d.epoch)
+}
+
+func (d *drive) put(t *testing.T, head []keyring.Slot, number uint64, value []byte) {
+	t.Helper()
+	words, err := keyring.SealHead(head, number, time.Now().Add(headTime).Unix(), value)
 	if err == nil {
 		_, err = d.net.records.Put(t.Context(), words)
 	}
@@ -74,7 +84,7 @@ func (d *drive) loses(device group.PeerKey, slots int) {
 	k := d.keepers()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, key := range slotKeys(keyring.HeadSlots(d.keys.Root, d.id, device, d.epoch))[:slots] {
+	for _, key := range slotKeys(d.headOf(device))[:slots] {
 		for _, kept := range k.kept {
 			delete(kept, key)
 		}
@@ -110,10 +120,16 @@ func TestAlone(t *testing.T) {
 		happens func(t *testing.T, d *drive)
 		want    string
 	}{
-		"nothing more":                  {func(*testing.T, *drive) {}, ""},
-		"the other one's head is lost":  {func(_ *testing.T, d *drive) { d.loses(gone(d), 5) }, ""},
-		"most copies of it are":         {func(_ *testing.T, d *drive) { d.loses(gone(d), 3) }, "unsure"},
-		"the other one goes on":         {func(t *testing.T, d *drive) { d.publishAs(t, d.next(gone(d), 8, 1)) }, "others"},
+		"nothing more":                 {func(*testing.T, *drive) {}, ""},
+		"the other one's head is lost": {func(_ *testing.T, d *drive) { d.loses(gone(d), 5) }, ""},
+		"most copies of it are":        {func(_ *testing.T, d *drive) { d.loses(gone(d), 3) }, "unsure"},
+		"the other one goes on":        {func(t *testing.T, d *drive) { d.publishAs(t, d.next(gone(d), 8, 1)) }, "others"},
+		"most copies of this one's are": {func(t *testing.T, d *drive) {
+			h := d.next(d.net.self, 8, 1)
+			d.publishAs(t, h)
+			d.knows(h)
+			d.loses(d.net.self, 3)
+		}, "unsure"},
 		"this one goes on":              {func(t *testing.T, d *drive) { h := d.next(d.net.self, 8, 1); d.publishAs(t, h); d.knows(h) }, ""},
 		"it does, and its head is lost": {func(_ *testing.T, d *drive) { d.knows(d.next(d.net.self, 8, 1)) }, "unsure"},
 		"this one is set back":          {func(t *testing.T, d *drive) { d.publishAs(t, d.next(d.net.self, 12, 1)) }, "back"},
@@ -276,23 +292,83 @@ func TestPresence(t *testing.T) {
 func TestNotAloneBeforeAnythingIsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _ := resting(t)
-		d.expect(t, "unsure", "nothing is out")
+		if _, err := d.lookForRing(t.Context()); !errors.Is(err, errUnnamed) {
+			t.Errorf("no keyring is out: %v", err)
+		}
+		d.expect(t, "", "it is now")
+		d.id = keyring.DriveID{1}
+		d.expect(t, "unsure", "a keyring without the drive is out")
 	})
 }
 
-// A keyring that does not have this device any more is brought to keepers again.
+// loseRing has all keepers lose the keyring.
+func (d *drive) loseRing() {
+	for _, key := range slotKeys(keyring.KeyringSlots(d.keys.Root)) {
+		for _, kept := range d.keepers().kept {
+			delete(kept, key)
+		}
+	}
+}
+
+// A keyring that does not have this device any more is brought to keepers again, also if
+// they took nothing when it was found to be lost.
 func TestLostKeyringIsBroughtAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := out(t)
-		k := d.keepers()
-		for _, key := range slotKeys(keyring.KeyringSlots(d.keys.Root)) {
-			for _, kept := range k.kept {
-				delete(kept, key)
+		for _, refused := range []bool{false, true} {
+			d.loseRing()
+			d.keepers().refuses = func() bool { return refused }
+			d.expect(t, "unsure", "the keyring is lost")
+			if d.recoveryOut.Load() == refused {
+				t.Errorf("it is out: %v, though keepers took it: %v", refused, !refused)
+			}
+			d.keepers().refuses = nil
+			if refused {
+				d.expect(t, "unsure", "keepers took nothing")
+			}
+			d.expect(t, "", "it was brought again")
+		}
+	})
+}
+
+// What few keepers say of the keyring is not taken for all there is.
+func TestKeyringOfWhichFewAreHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := out(t)
+		d.hearsOne(keyring.KeyringSlots(d.keys.Root))
+		if _, err := d.lookForRing(t.Context()); !errors.Is(err, errUnheard) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// hearsOne has all peers not answer any more about some records, but for one that has
+// such a record, if there is one.
+func (d *drive) hearsOne(slots []keyring.Slot) {
+	x := &deaf{Keepers: d.keepers(), keys: map[group.SlotKey]bool{}}
+	for _, key := range slotKeys(slots) {
+		x.keys[key] = true
+		for p, kept := range d.keepers().kept {
+			if _, has := kept[key]; has {
+				x.but = p
 			}
 		}
-		d.expect(t, "unsure", "the keyring is lost")
-		d.expect(t, "", "it was brought again")
-	})
+	}
+	d.net.records.Keepers = x
+}
+
+// deaf are keepers of whom all but one do not answer about some records.
+type deaf struct {
+	swarm.Keepers
+	keys map[group.SlotKey]bool
+	but  group.PeerKey
+}
+
+func (d *deaf) GetRecord(ctx context.Context, p group.PeerKey, key group.SlotKey) (group.SlotRecord, []byte, error) {
+	if d.keys[key] && p != d.but {
+		return group.SlotRecord{}, nil, client.ErrUnreachable
+	}
+	return d.Keepers.GetRecord(ctx, p, key)
 }
 
 // Two devices that were recovered from one keyring each write one of the same number,
@@ -408,6 +484,35 @@ func TestFewCopiesOfTheHead(t *testing.T) {
 			found, err := d.findAll(t.Context(), entropy)
 			if err != nil || found.few != few || found.empty != (forgotten == 5) {
 				t.Errorf("of 5 copies %d are lost: %v, few %v, empty %v", forgotten, err, found.few, found.empty)
+			}
+		})
+	}
+}
+
+// Who recovers learns that a newer head may be out of reach, too, when the head of one
+// device is found whole, and that of another one is not heard of, or cannot be read.
+func TestHeadOfAnotherDeviceUnheard(t *testing.T) {
+	for name, c := range map[string]struct {
+		says func(t *testing.T, d *drive, other group.PeerKey)
+		few  bool
+	}{
+		"it has none":    {func(*testing.T, *drive, group.PeerKey) {}, false},
+		"an older one":   {func(t *testing.T, d *drive, other group.PeerKey) { d.publishAs(t, d.next(other, 3, 1)) }, false},
+		"nobody answers": {func(t *testing.T, d *drive, other group.PeerKey) { d.hearsOne(d.headOf(other)) }, true},
+		"one has an older one": {func(t *testing.T, d *drive, other group.PeerKey) {
+			d.publishAs(t, d.next(other, 3, 1))
+			d.hearsOne(d.headOf(other))
+		}, true},
+		"what is there is not a head": {func(t *testing.T, d *drive, other group.PeerKey) { d.put(t, d.headOf(other), 9, []byte("something")) }, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := out(t)
+			c.says(t, d, d.joins(t))
+			found := foundDrive{root: d.keys.Root}
+			found.ring, _, _ = d.net.readRing(t.Context(), d.keys.Root, 0)
+			found.drive, _ = found.ring.Drive(d.id)
+			if err := d.net.findHead(t.Context(), &found); err != nil || found.head.Number != 7 || found.few != c.few {
+				t.Errorf("%s: %v, head %d, few %v", name, err, found.head.Number, found.few)
 			}
 		})
 	}

@@ -25,8 +25,8 @@ import (
 type Recovered struct {
 	// Empty says that no state of it was found: it begins with nothing in it.
 	Empty bool
-	// Few says that few copies of its newest head were found: there may be a newer
-	// one, whose keepers are away.
+	// Few says that few copies of its newest head were found, or that too few keepers
+	// of some device's head answered: there may be a newer one, whose keepers are away.
 	Few bool
 	// Unknown says that the keyring with the new device is not with keepers yet.
 	Unknown bool
@@ -62,20 +62,12 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 		return Recovered{}, err
 	}
 	keys.Root = found.root
-	prefix := found.ring.FreePrefix()
-	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), prefix
-	if err := n.keepNewest(ctx, &found); err != nil {
-		return Recovered{}, err
-	}
-	ring := withOwn(found.ring, keys, prefix)
-	rec, err := n.announce(ctx, found.root, ring)
+	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), found.ring.FreePrefix()
+	ring, rec, err := n.begin(ctx, &found, keys, s.Prefix)
 	if err != nil {
 		return Recovered{}, err
 	}
 	rec.Recovery = found.recovery
-	if err := n.findHead(ctx, &found); err != nil {
-		return Recovered{}, err
-	}
 	if !found.empty {
 		tell("reading the newest state of the drive")
 	}
@@ -83,6 +75,20 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 		return Recovered{}, err
 	}
 	return Recovered{Empty: found.empty, Few: found.few, Unknown: rec.Keyring == nil}, createDrive(n.home, s, keys, ring, rec, passphrase)
+}
+
+// begin makes a new device known, and only then finds the head that it begins with. It
+// returns the keyring with the device.
+func (n *network) begin(ctx context.Context, f *foundDrive, keys keyring.Local, prefix uint32) (keyring.Keyring, recoveryRecords, error) {
+	if err := n.keepNewest(ctx, f); err != nil {
+		return f.ring, recoveryRecords{}, err
+	}
+	ring := withOwn(f.ring, keys, prefix)
+	rec, err := n.announce(ctx, f.root, ring)
+	if err != nil {
+		return ring, rec, err
+	}
+	return ring, rec, n.findHead(ctx, f)
 }
 
 // keepNewest has the device of the newest head stay in the keyring, if another one has to
@@ -131,8 +137,8 @@ type foundDrive struct {
 	drive    keyring.Drive
 	head     commit.Head
 	empty    bool // nothing was ever published
-	few      bool // few copies of the head were found
-	unheard  bool // there are devices of which it is not known whether they have a head
+	few      bool // few copies of the head were found, or another device may have a newer one
+	unheard  bool // there are devices of which it is not known whether they have a head, or a newer one
 }
 
 // findDrive follows words → recovery record → root secret → keyring.
