@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"strings"
 
 	"skep/chunker/group"
 	"skep/chunker/record"
@@ -13,6 +14,10 @@ import (
 // MaxPrefix is the largest device prefix. An inode number is its device's
 // prefix and a counter of 40 bits; it stays positive as a signed number.
 const MaxPrefix = 1<<23 - 1
+
+// MaxDeviceName is the longest name of a device, in bytes: as long as a computer's may be.
+// So there is room for MaxDevices, however they are called.
+const MaxDeviceName = 64
 
 // MaxCertificate is the largest encoded certificate, in bytes.
 const MaxCertificate = 512
@@ -53,13 +58,13 @@ type Device struct {
 type Certificate []byte
 
 // Certify returns the certificate of d, signed by the member key of root. The
-// prefix must be 1 … MaxPrefix; a name is cut to MaxName bytes.
+// prefix must be 1 … MaxPrefix; a name is cut to MaxDeviceName bytes.
 func Certify(root secret.Key, d Device) Certificate {
 	if d.Prefix == 0 || d.Prefix > MaxPrefix {
 		panic(fmt.Sprintf("BUG: keyring: device prefix %d", d.Prefix))
 	}
 	d.Version, d.Member = certificateVersion, MemberOf(root)
-	d.Name = d.Name[:min(len(d.Name), MaxName)]
+	d.Name = strings.ToValidUTF8(d.Name[:min(len(d.Name), MaxDeviceName)], "")
 	return record.Sign(MemberKey(root), certificateContext, d)
 }
 
@@ -83,7 +88,7 @@ func (c Certificate) parse() (Device, error) {
 	if err != nil {
 		return Device{}, fmt.Errorf("certificate: %w", err)
 	}
-	if d.Version != certificateVersion || d.Prefix == 0 || d.Prefix > MaxPrefix || len(d.Name) > MaxName {
+	if d.Version != certificateVersion || d.Prefix == 0 || d.Prefix > MaxPrefix || len(d.Name) > MaxDeviceName {
 		return Device{}, fmt.Errorf("%w: device %v", ErrCertificate, d.Key)
 	}
 	if err := s.Verify(d.Member[:], certificateContext); err != nil {

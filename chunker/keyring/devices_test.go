@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"skep/chunker/group"
@@ -130,5 +131,38 @@ func TestCertifiedAnewByAnEarlierClock(t *testing.T) {
 		if got := k.Known(root)[0].Created; got != 1_800_000_000+int64(i) {
 			t.Errorf("certificate %d is of %d", i, got)
 		}
+	}
+}
+
+// There is room for as many devices as a keyring names, and prefixes as it keeps, with the
+// longest names that they may have, beside a dozen drives.
+func TestRoomForDevices(t *testing.T) {
+	root := key(1)
+	k := Keyring{Number: 1}
+	for range 12 {
+		k = k.WithDrive(NewDrive("a drive"))
+	}
+	long := strings.Repeat("ä", MaxName)
+	for i := range MaxDevices + 1 {
+		d := Device{Key: group.PeerKey(secret.New()), Prefix: MaxPrefix - uint32(i), Name: long, Created: 1_800_000_000 + int64(i)}
+		k = k.WithDevice(Certify(root, d))
+	}
+	if name := k.Known(root)[0].Name; name != long[:MaxDeviceName] {
+		t.Errorf("a name is %q", name)
+	}
+	for i := range uint32(MaxTaken) {
+		k.Taken = joinTaken(k.Taken, []uint32{1<<20 + i})
+	}
+	if len(k.Devices) != MaxDevices || len(k.Taken) != MaxTaken {
+		t.Fatalf("%d devices, %d prefixes", len(k.Devices), len(k.Taken))
+	}
+	mustSeal(t, root, k)
+}
+
+// A name is cut between letters.
+func TestLongNameIsCut(t *testing.T) {
+	c := Certify(key(1), Device{Key: peer(1), Prefix: 1, Name: "x" + strings.Repeat("ä", MaxDeviceName)})
+	if d, err := c.Device(MemberOf(key(1))); err != nil || d.Name != "x"+strings.Repeat("ä", (MaxDeviceName-1)/2) {
+		t.Errorf("%v, %q", err, d.Name)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"skep/chunker/secret"
 )
 
-// MaxName is the longest name of a drive or device, in bytes.
+// MaxName is the longest name of a drive, in bytes.
 const MaxName = 255
 
 const keyringVersion = 1
