@@ -218,6 +218,15 @@ func (f Found) Spread(number uint64) (slots, peers int) {
 	return len(under), len(from)
 }
 
+// lingerKey is where a context has how long Get lingers.
+type lingerKey struct{}
+
+// Linger returns a context in which Get gives all others d when so many have answered
+// as Heard asks for, for a caller whom the few that are silent shall not stop.
+func Linger(ctx context.Context, d time.Duration) context.Context {
+	return context.WithValue(ctx, lingerKey{}, d)
+}
+
 // Get returns all copies that are found under these keys, by the directory and
 // by asking the peers that would keep them.
 func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
@@ -236,16 +245,34 @@ func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
 		for _, l := range likely[:len(asked)] {
 			expected += l
 		}
+		ctx, enough := lingering(ctx)
 		wg.Go(func() { r.askDirectory(ctx, k, len(asked) == len(order), add) })
 		wg.Go(func() {
-			answered := r.askKeepers(ctx, k, asked, add)
+			heard := func(answered int64) bool { return 2*float64(answered) > expected }
+			answered := r.askKeepers(ctx, k, asked, add, func(answered int64) {
+				if heard(answered) {
+					enough()
+				}
+			})
 			mu.Lock()
 			defer mu.Unlock()
-			f.Heard = f.Heard && 2*float64(answered) > expected
+			f.Heard = f.Heard && heard(answered)
 		})
 	}
 	wg.Wait()
 	return f
+}
+
+// lingering returns a context that ends some time after enough was called, if Get is to
+// linger.
+func lingering(ctx context.Context) (_ context.Context, enough func()) {
+	d, ok := ctx.Value(lingerKey{}).(time.Duration)
+	if !ok {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var once sync.Once
+	return ctx, func() { once.Do(func() { time.AfterFunc(d, cancel) }) }
 }
 
 // askDirectory asks for the copy that the directory leads to. In a swarm in which
@@ -266,8 +293,8 @@ func (r *Records) askDirectory(ctx context.Context, k group.SlotKey, all bool, a
 }
 
 // askKeepers asks peers for the copy that each of them keeps, and returns how many
-// answered.
-func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, peers []group.PeerKey, add func(Copy)) int {
+// answered; it tells each time.
+func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, peers []group.PeerKey, add func(Copy), tell func(answered int64)) int64 {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
 	var answered atomic.Int64
@@ -281,10 +308,10 @@ func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, peers []group
 				add(Copy{From: p, Number: rec.Number, Word: word, key: k})
 			}
 			if err == nil || errors.Is(err, client.ErrAbsent) {
-				answered.Add(1)
+				tell(answered.Add(1))
 			}
 		})
 	}
 	wg.Wait()
-	return int(answered.Load())
+	return answered.Load()
 }

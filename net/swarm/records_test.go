@@ -369,6 +369,43 @@ func TestRecordsWithAStuckKeeper(t *testing.T) {
 	})
 }
 
+// Who lingers does not wait for the few that never answer, once most have; for too few it
+// waits as everybody does.
+func TestRecordsLinger(t *testing.T) {
+	const linger = 300 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		l := newLibrary(9)
+		words, keys := copies(3)
+		if _, err := l.Put(t.Context(), words); err != nil {
+			t.Fatal(err)
+		}
+		get := func(ctx context.Context) (Found, time.Duration) {
+			begin := time.Now()
+			f := l.Get(ctx, keys)
+			return f, time.Since(begin)
+		}
+		silent := func(n int) {
+			for i := range n {
+				l.keepers.stuck[peerKey(i)] = true
+			}
+		}
+		if f, took := get(Linger(t.Context(), linger)); !f.Heard || distinct(f.Words()) != 3 || took != 0 {
+			t.Errorf("when all answer: %v, %d copies, after %v", f.Heard, distinct(f.Words()), took)
+		}
+		silent(2)
+		if f, took := get(Linger(t.Context(), linger)); !f.Heard || distinct(f.Words()) != 3 || took != linger {
+			t.Errorf("when two are silent: %v, %d copies, after %v", f.Heard, distinct(f.Words()), took)
+		}
+		if _, took := get(t.Context()); took < time.Second {
+			t.Errorf("who does not linger has waited for %v", took)
+		}
+		silent(8)
+		if f, took := get(Linger(t.Context(), linger)); f.Heard || took < time.Second {
+			t.Errorf("when one answers: %v, after %v", f.Heard, took)
+		}
+	})
+}
+
 func TestRecordsEndWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLibrary(8)

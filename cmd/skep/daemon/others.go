@@ -12,6 +12,7 @@ import (
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/cmd/skep/home"
+	"skep/net/swarm"
 )
 
 // lookEvery is how often it is looked for commits of other devices, by the one time
@@ -95,10 +96,7 @@ func (d *drive) watchOthers(ctx context.Context) error {
 func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duration {
 	now := outlook{began: time.Now()}
 	now.err = d.look(ctx)
-	if _, back := errors.AsType[*setBackError](now.err); now.err != nil && !back && ctx.Err() != nil {
-		return d.lookEvery // it was cut short
-	}
-	if was := d.outlook.Swap(&now); now.err != nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
+	if was := d.outlook.Swap(&now); now.err != nil && ctx.Err() == nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
 		d.log.Info("what was deleted is kept at the peers as yet", "why", now.err)
 	}
 	var others *othersError
@@ -115,15 +113,24 @@ func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duratio
 	return d.lookEvery
 }
 
-// briefly is the longest that a look takes for which somebody waits.
-const briefly = 5 * time.Second
+// A look for which somebody waits takes briefly at most; silentFor is what it gives
+// those who are silent when most have answered.
+const (
+	briefly   = 5 * time.Second
+	silentFor = 300 * time.Millisecond
+)
 
 // lookBriefly looks around for somebody who waits for it. Of what is not heard in time,
-// the last look counts.
+// the last look counts; and that this device is alone, it is too brief to tell.
 func (d *drive) lookBriefly(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, briefly)
+	if len(d.net.host.Network().Peers()) == 0 {
+		return // nobody would answer
+	}
+	ctx, cancel := context.WithTimeout(swarm.Linger(ctx, silentFor), briefly)
 	defer cancel()
-	d.lookOnce(ctx, 0)
+	if back, ok := errors.AsType[*setBackError](d.look(ctx)); ok {
+		d.setBack.Store(back)
+	}
 }
 
 // isAlone reports whether a look that began after since found nobody else. It is the

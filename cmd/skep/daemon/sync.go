@@ -46,14 +46,14 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced,
 // comesBack returns why the words would not bring back what is out; nil if they would,
 // as far as that is known to whoever answers soon.
 func (d *Daemon) comesBack(ctx context.Context) error {
+	d.drive.lookBriefly(ctx)
+	if back := d.drive.setBack.Load(); back != nil {
+		return back
+	}
 	if !d.drive.recoveryOut.Load() {
 		if err := d.drive.publishRecovery(ctx); err != nil {
 			return fmt.Errorf("the content is out, but the recovery record is not: the words would not bring it back yet: %w", err)
 		}
-	}
-	d.drive.lookBriefly(ctx)
-	if back := d.drive.setBack.Load(); back != nil {
-		return back
 	}
 	return d.drive.overtaken()
 }
