@@ -298,8 +298,11 @@ func (t *Tree) openBacking(in *inode) error {
 	if absent(err) && t.isCommitted(in) {
 		return t.renewBacking(in)
 	}
-	if err != nil {
+	if absent(err) {
 		return fmt.Errorf("%s: %w: %w", t.Path(in.ino), ErrCorrupt, err)
+	}
+	if err != nil { // it says nothing against the file: there may be too many open
+		return fmt.Errorf("%s: %w", t.Path(in.ino), err)
 	}
 	in.file = f
 	return nil

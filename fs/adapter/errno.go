@@ -51,6 +51,10 @@ var errnos = []struct {
 	{unix.EFBIG, unix.EFBIG},
 	{unix.EROFS, unix.EROFS},
 	{unix.EOPNOTSUPP, unix.EOPNOTSUPP},
+
+	// The daemon, not the caller, has too many files open, or the machine has.
+	{unix.EMFILE, unix.ENFILE},
+	{unix.ENFILE, unix.ENFILE},
 }
 
 // errnoOf looks an error up; what is not known is EIO.
@@ -71,7 +75,7 @@ func (f *FS) status(op string, node uint64, err error) fuse.Status {
 		return fuse.OK
 	}
 	errno := errnoOf(err)
-	if errno == unix.EIO || errno == unix.ETIMEDOUT {
+	if errno == unix.EIO || errno == unix.ETIMEDOUT || errno == unix.ENFILE {
 		f.report(op, node, err)
 	}
 	return fuse.Status(errno)
