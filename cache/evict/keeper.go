@@ -133,9 +133,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-tick.C:
 		case <-k.kick:
 		}
-		k.measure()
-		k.watchUplink()
-		if err := k.makeRoom(ctx); err != nil && ctx.Err() == nil {
+		if err := k.Look(ctx); err != nil && ctx.Err() == nil {
 			k.cfg.Log.Warn("making room in the cache", "err", err)
 		}
 		k.urge()
@@ -145,6 +143,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.wake(false)
 		}
 	}
+}
+
+// Look looks after the use of the disk once. It must not be called beside Run.
+func (k *Keeper) Look(ctx context.Context) error {
+	k.measure()
+	k.watchUplink()
+	return k.makeRoom(ctx)
 }
 
 // use is what the drive takes now.

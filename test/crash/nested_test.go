@@ -119,6 +119,7 @@ var within = []model.Op{
 	{Kind: model.Commit, Name: fails},
 	{Kind: model.Evict, Path: "A/g"},
 	{Kind: model.Evict, Path: "A/g", Name: though},
+	{Kind: model.Evict, Name: all},
 	{Kind: model.Forget},
 }
 
@@ -132,6 +133,7 @@ var both = [][]model.Op{
 	{{Kind: model.Truncate, Path: "A/g", Len: 700}, {Kind: model.Truncate, Path: "A/g", Len: 20000}},
 	{{Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though}},
 	{{Kind: model.Evict, Path: "A/g", Name: though}, {Kind: model.Read, Path: "A/g", Len: 1 << 22}},
+	{{Kind: model.Commit}, {Kind: model.Evict, Name: all}},
 	{{Kind: model.Unlink, Path: "A/g"}, {Kind: model.Create, Path: "A/g"}},
 	{{Kind: model.Open, Path: "A/g", Handle: 3, Flags: os.O_WRONLY | os.O_TRUNC}, {Kind: model.WriteTo, Handle: 3, Len: 400, Fill: 45}},
 	{{Kind: model.Open, Path: "A/g", Handle: 3}},

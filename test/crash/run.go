@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"time"
 
 	"skep/cache/backing"
 	"skep/cache/disk"
+	"skep/cache/evict"
+	"skep/cache/space"
 	"skep/cache/state"
 	"skep/cache/tree"
 	"skep/test/memdisk"
@@ -50,6 +54,9 @@ const fails = "that fails"
 // though, as the name of an eviction, lets what is open go, too.
 const though = "though open"
 
+// all, as the name of an eviction, has the cache make as much room as it can.
+const all = "all of it"
+
 // maintain does what programs do not see.
 func maintain(t *tree.Tree, st *state.Store, h *holders, op model.Op) error {
 	switch op.Kind {
@@ -62,6 +69,9 @@ func maintain(t *tree.Tree, st *state.Store, h *holders, op model.Op) error {
 	case model.Forget:
 		return st.Forget(st.Seq() + 1)
 	case model.Evict:
+		if op.Name == all {
+			return makeRoom(t)
+		}
 		ino, err := (&model.Drive{Tree: t}).Find(op.Path)
 		if err != nil {
 			return nil // there is nothing to let go of
@@ -71,6 +81,14 @@ func maintain(t *tree.Tree, st *state.Store, h *holders, op model.Op) error {
 		return errors.Join(small, err, t.FinishEvictions(ctx))
 	}
 	return fmt.Errorf("cannot %v", op)
+}
+
+// makeRoom does what is done about a disk that others have filled.
+func makeRoom(t *tree.Tree) error {
+	content, _ := t.Local()
+	return evict.New(evict.Config{Tree: t, Compact: t.CompactSmall, Urge: func() {}, Uplink: func() evict.Uplink { return evict.Uplink{} },
+		Measure: func() (int64, space.Disk) { return 0, space.Disk{Size: 100 * (content + t.Small())} },
+		Now:     time.Now, Log: slog.New(slog.DiscardHandler)}).Look(ctx)
 }
 
 // stateOptions are those of tables whose journal rotates within a case.
