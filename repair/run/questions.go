@@ -79,14 +79,15 @@ func (l *Loop) statement(ctx context.Context, a health.Action) (group.Statement,
 	return st, nil
 }
 
-// prove audits a shard.
-func (l *Loop) prove(ctx context.Context, a health.Action, g group.Group) {
+// prove audits a shard, and tells the state what came of it.
+func (l *Loop) prove(ctx context.Context, a health.Action, g group.Group) audit.Outcome {
 	outcome := l.audit(ctx, a, g)
 	l.with(func(s *health.State, now time.Time) { s.Audited(a, outcome, now) })
 	if outcome.Missing() {
 		l.c.Log.Warn("an audit did not find a shard", "outcome", outcome, "peer", a.Peer, "group", a.Group, "pack", a.Challenge.Number)
 		l.Refresh()
 	}
+	return outcome
 }
 
 // patience is how many times longer than allowed an answer is waited for: what

@@ -8,6 +8,7 @@ import (
 
 	"skep/chunker/group"
 	"skep/net/client"
+	"skep/repair/audit"
 	"skep/repair/health"
 )
 
@@ -76,20 +77,31 @@ func (l *Loop) superfluous(st group.Statement) bool {
 }
 
 // replaced asks the holder of a slot whether it has all that is wanted of what a
-// former one has: what the account says of it may be of long ago.
+// former one has: what the account says of it may be of long ago. A few leaves of a
+// shard that the former one is to delete it has to prove at once.
 func (l *Loop) replaced(ctx context.Context, was group.Statement) error {
 	l.mu.Lock()
 	g, ok := l.state.Group(was.Group)
+	whole, counter := l.groups[was.Group], l.c.Rand.Uint64()
 	l.mu.Unlock()
 	if !ok || g.Wanted == (group.Bitmap{}) {
 		return nil
 	}
-	now, err := l.c.Holders.Statement(ctx, g.Slots[was.Slot].Holder, was.Group)
+	holder := g.Slots[was.Slot].Holder
+	now, err := l.c.Holders.Statement(ctx, holder, was.Group)
 	if err != nil {
 		return fmt.Errorf("%w: its holder does not say what it has: %v", errNeeded, err) // that is not the former one's fault
 	}
 	if now.Slot != was.Slot || !now.Held.Contains(g.Wanted) {
 		return fmt.Errorf("%w: its holder has less", errNeeded)
+	}
+	c, some := audit.Pick(l.c.Health.Seed, holder, counter, []audit.Holding{{
+		Group: was.Group, Slot: was.Slot, Packs: was.Held.Within(g.Wanted), ShardSize: whole.ShardSize()}})
+	if !some {
+		return nil // all that it has is dead
+	}
+	if o := l.prove(ctx, health.Action{Kind: health.Prove, Peer: holder, Group: was.Group, Slot: was.Slot, Challenge: c}, whole); o != audit.Proved {
+		return fmt.Errorf("%w: its holder was to prove that it has it: %v", errNeeded, o)
 	}
 	return nil
 }

@@ -144,6 +144,29 @@ func TestFormerHolderIsKeptWhenItsSuccessorHasLess(t *testing.T) {
 	})
 }
 
+// Nor is anybody released on its successor's word: that has to prove some of it.
+func TestFormerHolderIsKeptWhenItsSuccessorProvesNothing(t *testing.T) {
+	for name, how := range map[string]holders.Behaviour{"it flips bits": {Flips: true}, "it says nothing": {Mute: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shape{seed: 48, k: 2, n: 4, spares: 1, packs: 3, local: true})
+				w.pass(time.Hour)
+				h := w.leave(0)
+				w.holder(0).Be(how)
+				w.comeBack(h)
+				w.pass(10 * time.Minute)
+				if n := w.shards(h); n != 3 || h.Calls(wire.KindRelease) > 0 {
+					t.Errorf("%d shards are left after %d releases", n, h.Calls(wire.KindRelease))
+				}
+				w.holder(0).Be(holders.Behaviour{})
+				w.pass(2 * deadAfter)
+				w.whole()
+				w.tidy(nil)
+			})
+		})
+	}
+}
+
 // A release has nothing deleted that came after its owner looked.
 func TestPackThatComesDuringARelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
