@@ -20,7 +20,7 @@ type Cut struct {
 	cleared int // marks, by ClearMarks
 
 	mu     sync.Mutex // guards all below
-	taken  map[Ino]struct{}
+	taken  inoSet
 	frozen []*inode     // each with a reference
 	passed map[Ino]bool // files that the kernel was writing alone at the cut
 }
@@ -39,7 +39,7 @@ func (t *Tree) currentCut() *Cut {
 
 // Cut fixes the tree as it is now.
 func (t *Tree) Cut() (*Cut, error) {
-	c := &Cut{t: t, taken: map[Ino]struct{}{}, passed: map[Ino]bool{}}
+	c := &Cut{t: t, taken: inoSet{}, passed: map[Ino]bool{}}
 	t.st.PrepareCut()
 	sc, err := c.begin()
 	if errors.Is(err, ErrBusy) {
@@ -131,8 +131,7 @@ func (c *Cut) Reader() state.Reader { return c.snap }
 func (c *Cut) hasTaken(ino Ino) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, ok := c.taken[ino]
-	return ok
+	return c.taken.has(ino)
 }
 
 // Close ends the cut: the view is released, and what was set aside for it.

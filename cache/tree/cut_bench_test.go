@@ -25,7 +25,7 @@ func BenchmarkCut(b *testing.B) {
 				defer f.Release()
 			}
 			for b.Loop() {
-				c := &Cut{t: d.Tree, taken: map[Ino]struct{}{}, passed: map[Ino]bool{}}
+				c := &Cut{t: d.Tree, taken: inoSet{}, passed: map[Ino]bool{}}
 				sc, err := c.begin()
 				if err != nil {
 					b.Fatal(err)

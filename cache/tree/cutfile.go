@@ -284,7 +284,7 @@ func (f *CutFile) Taken() error {
 		}
 	}
 	f.c.mu.Lock()
-	f.c.taken[f.ino] = struct{}{}
+	f.c.taken.add(f.ino)
 	f.c.mu.Unlock()
 	if f.in != nil {
 		f.in.mu.Lock()
