@@ -4,8 +4,9 @@ package tree
 // and that is not all on this device, without fetching it: both refer to the same
 // blocks from now on. It returns how many bytes that are, most at most. Where it
 // cannot be done so, it is ErrUnsupported, and the caller reads and writes; so it
-// is with content that is here, for a copy of that is to be here as well. killPriv
-// is as for WriteAt.
+// is with content that is here, for a copy of that is to be here as well, and with a
+// file that the kernel writes alone, which it would go on doing beside the reference.
+// killPriv is as for WriteAt.
 func (f *File) CopyWhole(src *File, most int64, killPriv bool) (int64, error) {
 	if !f.writable {
 		return 0, ErrPerm

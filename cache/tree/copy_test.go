@@ -3,6 +3,7 @@ package tree
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 )
@@ -82,5 +83,38 @@ func TestCopyDuringACommit(t *testing.T) {
 	cut.Close()
 	if _, err := dst.CopyWhole(src, MaxSize, false); err != nil {
 		t.Error(err)
+	}
+}
+
+// Into a file that the kernel writes alone nothing is copied by reference: it would go
+// on reading and writing there, of what is not there.
+func TestCopyIntoAPassedFile(t *testing.T) {
+	d, c := evictingDevice(t, Options{Passthrough: true})
+	want := pattern(3<<20, 1)
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+	evict(t, d, ino)
+	src, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer src.Release()
+	for _, passed := range []bool{true, false} {
+		flags := os.O_WRONLY | os.O_EXCL // as cp makes it
+		if !passed {
+			flags |= os.O_APPEND
+		}
+		dst, _, err := d.Create(ctx, Root, fmt.Sprint(passed), 0o644, flags, Owner{})
+		must(t, err)
+		if _, ok := dst.Passthrough(); ok != passed {
+			t.Fatalf("passed through: %v", ok)
+		}
+		reads := c.hasRead()
+		n, err := dst.CopyWhole(src, MaxSize, false)
+		if passed != errors.Is(err, ErrUnsupported) || !passed && n != int64(len(want)) || c.hasRead() != reads {
+			t.Errorf("passed through: %v: copied %d bytes, with %d reads: %v", passed, n, c.hasRead()-reads, err)
+		}
+		dst.Release()
+		if got := d.read(dst.Ino()); passed != (len(got) == 0) || !passed && !bytes.Equal(got, want) {
+			t.Errorf("passed through: %v: it has %d bytes", passed, len(got))
+		}
 	}
 }
