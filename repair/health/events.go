@@ -22,7 +22,22 @@ func (s *State) Seen(key group.PeerKey, now time.Time) {
 		return
 	}
 	p.seen, p.seenWatch, p.heard = now, s.watch.total, true
+	s.Answers(key, true)
 	s.judge(p, now)
+}
+
+// Answers notes whether a peer answered the last question that anybody put to it. One
+// that did not is not judged for that: it may be there again in a moment. But what it
+// holds counts as silent until it answers.
+func (s *State) Answers(key group.PeerKey, does bool) {
+	p, ok := s.peers[key]
+	if !ok || p.silent == !does {
+		return
+	}
+	p.silent = !does
+	for _, r := range p.slots {
+		r.group.stale = true
+	}
 }
 
 // Missed notes that a peer could not be reached. Silence speaks for itself, so

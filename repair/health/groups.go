@@ -37,6 +37,7 @@ type count struct {
 	live      [group.MaxPacks]uint8 // slots whose shard is believed to be there
 	reachable [group.MaxPacks]uint8 // of these, with holders that answer
 	unasked   [group.MaxPacks]uint8 // of those live, presumed
+	silent    [group.MaxPacks]uint8 // of those live, with holders that were asked and do not answer
 	leastLive int                   // of all wanted packs
 	buildable group.Bitmap          // wanted packs that can be built now
 	leaving   bool                  // a slot shall leave its holder
@@ -206,11 +207,15 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 		if state == peers.Dead {
 			continue
 		}
+		silent := state == peers.Suspect || g.kept[i].holder.silent
 		held := g.believed(i)
 		each(held, func(n uint16) {
 			g.live[n]++
-			if state == peers.Alive {
+			if state == peers.Alive && !silent {
 				g.reachable[n]++
+			}
+			if silent {
+				g.silent[n]++
 			}
 		})
 		if g.kept[i].presumed == (group.Bitmap{}) {
@@ -219,6 +224,9 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 		each(g.presumed(i), func(n uint16) {
 			g.live[n]++
 			g.unasked[n]++
+			if silent {
+				g.silent[n]++
+			}
 		})
 	}
 	each(g.Wanted, func(n uint16) {

@@ -164,6 +164,7 @@ type peer struct {
 	seen      time.Time     // when it answered last, or became known
 	seenWatch time.Duration // the watch at that time
 	heard     bool          // it answered since it became known
+	silent    bool          // the last question that anybody put to it went without an answer
 	kept      bool          // restored, its groups may come yet
 	asked     time.Time
 	proved    time.Time // when it passed an audit last

@@ -118,7 +118,7 @@ func (b *bench) pack(want Health, live, reachable int, atRisk bool) {
 	b.Helper()
 	got, ok := b.Pack(testGroup, 0, b.now)
 	w := PackHealth{Health: want, Live: live, Reachable: reachable, AtRisk: atRisk}
-	if got.Proven = (time.Time{}); !ok || got != w {
+	if got.Proven, got.Away = (time.Time{}), false; !ok || got != w {
 		b.Errorf("pack 0 is %+v, want %+v", got, w)
 	}
 }
@@ -154,6 +154,35 @@ func TestSilenceIsNotLoss(t *testing.T) {
 	}
 	b.away = map[group.PeerKey]bool{}
 	b.none(b.run(day / 4))
+	b.pack(Healthy, 7, 7, false)
+}
+
+// Who did not answer just now is silent at once, though nobody is judged for that: what
+// too few others hold cannot be read now.
+func TestSilentAtOnce(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.none(b.run(day))
+	away := func() bool {
+		p, _ := b.Pack(testGroup, 0, b.now)
+		return p.Away
+	}
+	for n := 1; n <= 3; n++ {
+		b.Answers(key(n), false)
+	}
+	b.pack(Healthy, 7, 4, true)
+	if away() {
+		t.Error("four of seven answer, and it is called away")
+	}
+	b.Answers(key(4), false)
+	b.pack(Healthy, 7, 3, true)
+	if r := b.Report(b.now); !away() || r.Away != r.Packs || b.PeerState(key(4)) != peers.Alive {
+		t.Errorf("three of seven answer: away is %v, %+v, %v", away(), r, b.PeerState(key(4)))
+	}
+	b.Seen(key(1), b.now)
+	if away() {
+		t.Error("it is away after one came back")
+	}
+	b.none(b.run(day))
 	b.pack(Healthy, 7, 7, false)
 }
 

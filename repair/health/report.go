@@ -35,6 +35,7 @@ type PackHealth struct {
 	Reachable int       // of these, with holders that answer
 	Unasked   int       // of those live, with holders that were not asked yet
 	AtRisk    bool      // healthy, but not if the holders that are silent now stay away
+	Away      bool      // not lost, but fewer than k holders answer now, and this device has no copy
 	Proven    time.Time // since when k of its holders have passed an audit; zero if they have not
 }
 
@@ -55,6 +56,7 @@ func (g *keptGroup) pack(n uint16) PackHealth {
 	p := PackHealth{Live: int(g.live[n]), Reachable: int(g.reachable[n]), Unasked: int(g.unasked[n])}
 	p.Health = g.healthOf(p.Live, n)
 	p.AtRisk = p.Health == Healthy && g.healthOf(p.Reachable+p.Unasked, n) != Healthy
+	p.Away = p.Health != Lost && g.healthOf(p.Live-int(g.silent[n]), n) == Lost
 	return p
 }
 
@@ -91,6 +93,7 @@ type Report struct {
 	Injured int
 	Lost    int
 	AtRisk  int // of the healthy ones
+	Away    int // of those that are not lost: not to be read now
 	Missing int // shards to be rebuilt, of all packs
 	Unasked int // packs of which some holders were not asked yet
 
@@ -163,5 +166,8 @@ func (r *Report) add(p PackHealth, n int) {
 	}
 	if p.AtRisk {
 		r.AtRisk++
+	}
+	if p.Away {
+		r.Away++
 	}
 }

@@ -85,6 +85,7 @@ func (l *Loop) hear() []peers.Peer {
 		if p.LastSeen.After(last) {
 			l.state.Seen(p.Key, p.LastSeen)
 		}
+		l.state.Answers(p.Key, p.Misses == 0)
 		heard[p.Key] = p.LastSeen
 		if p.LastSeen.Before(last) {
 			heard[p.Key] = last

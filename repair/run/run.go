@@ -267,9 +267,15 @@ func (l *Loop) Pause(on bool) {
 	l.rouse()
 }
 
-// Report is the sum of everything, for status.
+// Report is the sum of everything, for status, with who is silent at this moment.
 func (l *Loop) Report() (r health.Report) {
-	l.with(func(s *health.State, now time.Time) { r = s.Report(now) })
+	known := l.c.Peers.List()
+	l.with(func(s *health.State, now time.Time) {
+		for _, p := range known {
+			s.Answers(p.Key, p.Misses == 0)
+		}
+		r = s.Report(now)
+	})
 	return r
 }
 

@@ -157,3 +157,42 @@ func pathStatus(t *testing.T, d *harness.Device, name string) control.PathStatus
 	}
 	return s.Paths[0]
 }
+
+// Peers that are gone are missed as soon as somebody needs them, long before they count
+// as dead: what cannot be read is not called safe.
+func TestStatusOfPeersThatAreGone(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 8, DeadAfter: 24 * time.Hour})
+	first := swarm.NewDevice(t)
+	first.Mount(t)
+	content := make([]byte, 3<<20) // that cannot be compressed
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
+	write(t, first.Path("file"), string(content))
+	first.Sync(t)
+	first.Destroy(t)
+	d := swarm.Recover(t, first.Words)
+	d.Mount(t)
+	d.WaitStatus(t, 60*time.Second, "all holders were asked", func(s control.Status) bool { return s.Packs > 0 && s.PacksUnasked == 0 })
+	for _, p := range swarm.Peers[1:] {
+		p.Kill()
+	}
+	harness.Until(t, 60*time.Second, "a file cannot be read", func() (bool, string) {
+		_, err := os.ReadFile(d.Path("file"))
+		return err != nil, fmt.Sprint(err)
+	})
+	harness.Until(t, 60*time.Second, "status says so", func() (bool, string) {
+		s, file := d.Status(t), pathStatus(t, d, "file")
+		return file.State == "lost" && file.PacksAway > 0 && s.PacksAway > 0 && s.PacksLost == 0 && harness.Alive(s) < 4, fmt.Sprintf("%+v %+v", file, s)
+	})
+	text := d.Skep(t, "status").OK(t)
+	if !strings.Contains(text, "cannot be read now: too few holders answer") {
+		t.Errorf("status says:\n%s", text)
+	}
+	for _, p := range swarm.Peers[1:] {
+		p.Start(t)
+	}
+	harness.Until(t, 60*time.Second, "it is safe again", func() (bool, string) {
+		_, err := os.ReadFile(d.Path("file"))
+		s, file := d.Status(t), pathStatus(t, d, "file")
+		return err == nil && file.State == "safe" && s.PacksAway == 0, fmt.Sprintf("%v %+v %+v", err, file, s)
+	})
+}

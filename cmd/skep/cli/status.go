@@ -114,8 +114,8 @@ func printPath(line func(string, string, ...any), p control.PathStatus, now time
 	default:
 		line("", "with holders in %s; last proved %s", say.Count(p.Packs, "pack"), humanize.RelTime(p.Proven, now, "ago", "from now"))
 	}
-	if p.PacksLost > 0 {
-		line("", "%d of %s cannot be read now: too few holders answer", p.PacksLost, say.If(p.Packs, "it", "them"))
+	if away := p.PacksLost + p.PacksAway; away > 0 {
+		line("", "%d of %s cannot be read now: too few holders answer", away, say.If(p.Packs, "it", "them"))
 	}
 	if p.ShardsMissing > 0 {
 		line("", "%s %s missing", say.Count(p.ShardsMissing, "shard"), say.If(p.ShardsMissing, "is", "are"))
@@ -196,8 +196,8 @@ func printPending(line func(string, string, ...any), s control.Status) {
 // printSafety tells how well what is out is kept.
 func printSafety(line func(string, string, ...any), s control.Status) {
 	switch {
-	case s.PacksLost > 0:
-		line("Safety", "%d of %s cannot be read now: too few holders answer", s.PacksLost, say.Count(s.Packs, "pack"))
+	case s.PacksLost+s.PacksAway > 0:
+		line("Safety", "%d of %s cannot be read now: too few holders answer", s.PacksLost+s.PacksAway, say.Count(s.Packs, "pack"))
 	case s.PacksBelowTarget > 0:
 		line("Safety", "%d of %s %s fewer shards than there should be (%d missing)", s.PacksBelowTarget, say.Count(s.Packs, "pack"), say.If(s.PacksBelowTarget, "has", "have"), s.ShardsMissing)
 	case s.Packs > 0:

@@ -105,6 +105,7 @@ type Status struct {
 	Packs            int `json:"packs"`
 	PacksBelowTarget int `json:"packs_below_target"`
 	PacksLost        int `json:"packs_lost"`
+	PacksAway        int `json:"packs_away"` // not lost, but too few holders answer now
 	// Lost are files of which something is in lost packs and not here;
 	// LostElsewhere counts such blocks of what this device has not looked at.
 	Lost          []string  `json:"lost,omitempty"`
@@ -173,6 +174,7 @@ type PathStatus struct {
 	Packs            int `json:"packs"`
 	PacksBelowTarget int `json:"packs_below_target"`
 	PacksLost        int `json:"packs_lost"`
+	PacksAway        int `json:"packs_away"` // not lost, but too few holders answer now
 	PacksAtRisk      int `json:"packs_at_risk"`
 	PacksUnasked     int `json:"packs_unasked"`
 	// ShardsMissing are those that their holders do not have, or that are with

@@ -67,7 +67,7 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	}
 	packs.judge(out)
 	switch {
-	case out.State == "safe" && out.PacksLost > 0:
+	case out.State == "safe" && out.PacksLost+out.PacksAway > 0:
 		out.State = "lost"
 	case out.State == "safe" && (out.PacksBelowTarget+out.PacksUnasked > 0 || d.drive.overtaken() != nil):
 		out.State = "out"
@@ -239,6 +239,9 @@ func count(out *control.PathStatus, h health.PackHealth) {
 		out.PacksBelowTarget++
 	case health.Injured:
 		out.PacksBelowTarget++
+	}
+	if h.Away {
+		out.PacksAway++
 	}
 	if h.AtRisk {
 		out.PacksAtRisk++

@@ -55,13 +55,14 @@ func (d *Daemon) peerStatus(shards map[group.PeerKey]int) (out []control.Peer) {
 
 // stateOf is what is thought of a peer, in a word.
 func (d *Daemon) stateOf(p peers.Peer, holds bool) peers.State {
-	switch {
-	case d.repair != nil && holds:
-		return d.repair.PeerState(p.Key)
-	case p.State == peers.Alive && !d.net.swarm.Alive(p.Key):
-		return peers.Unknown
+	state := p.State
+	if d.repair != nil && holds {
+		state = d.repair.PeerState(p.Key)
 	}
-	return p.State
+	if state == peers.Alive && (p.Misses > 0 || !d.net.swarm.Alive(p.Key)) {
+		return peers.Suspect // it did not answer just now
+	}
+	return state
 }
 
 func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) error {
@@ -130,7 +131,7 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 		s.Codings = append(s.Codings, *c.by[k])
 	}
 	r := d.repair.Report()
-	s.Packs, s.PacksBelowTarget, s.PacksLost, s.PacksAtRisk = r.Packs, r.BelowTarget(), r.Lost, r.AtRisk
+	s.Packs, s.PacksBelowTarget, s.PacksLost, s.PacksAway, s.PacksAtRisk = r.Packs, r.BelowTarget(), r.Lost, r.Away, r.AtRisk
 	if f := d.lost.Load(); f != nil {
 		s.Lost, s.LostElsewhere = f.Gone, f.Elsewhere
 	}
