@@ -30,7 +30,7 @@ import (
 // DHT. It returns when enough copies are kept that the head can be found.
 type Publisher func(ctx context.Context, h commit.Head) error
 
-// Config is what an Engine works with. All fields but Alone and Lost are
+// Config is what an Engine works with. All fields but Alone, Lost and Weak are
 // needed.
 type Config struct {
 	State   *state.Store
@@ -49,6 +49,9 @@ type Config struct {
 	// Lost reports whether too few shards of a pack are left to read it. It must
 	// not wait; nil says that none is lost.
 	Lost func(id group.ID, number uint16) bool
+	// Weak reports whether packs of a class in a coding are clearly less safe than
+	// they would be if they were stored now. It must not wait; nil says that none are.
+	Weak func(class erasure.Class, coding erasure.Coding) bool
 
 	Drive       [16]byte
 	Epoch       uint32
@@ -91,8 +94,10 @@ type Engine struct {
 
 	groups  *semaphore.Weighted // of one: held for current, and to found or change groups, also over the network
 	current map[groupKind]group.Group
-	freshAt time.Time    // when a group was founded last because another failed; guarded by groups
-	vain    atomic.Int32 // how many were so since a pack was stored
+	freshAt time.Time              // when a group was founded last because another failed; guarded by groups
+	vain    atomic.Int32           // how many were so since a pack was stored
+	shunned map[group.ID]time.Time // groups that were left again, until when; guarded by groups
+	strive  striving
 
 	shape indexShape
 
@@ -103,6 +108,8 @@ type Engine struct {
 	retryUnread time.Time
 	// Packs that could not be folded, and until when they rest.
 	unfolded map[packID]time.Time
+	// When weak packs are looked for again.
+	weakAfter time.Time
 	// Packs that are dead, and since when the commit is out that let them die, until
 	// it is known that nobody else may need them.
 	waiting  map[packID]time.Time
@@ -120,9 +127,10 @@ type Engine struct {
 	mu        sync.Mutex // guards all below
 	progress  Progress
 	anew      map[link.Link]bool // see Anew
-	commits   uint64             // that ended, well or not
-	published time.Time          // when this run published a commit last
-	turns     uint64             // commits that this run published
+	left      map[groupKind]leaving
+	commits   uint64    // that ended, well or not
+	published time.Time // when this run published a commit last
+	turns     uint64    // commits that this run published
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.
@@ -154,7 +162,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg:   cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
-		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, anew: map[link.Link]bool{}, unread: unreadFiles{tried: map[tree.Ino]time.Time{}}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
+		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, shunned: map[group.ID]time.Time{}, left: map[groupKind]leaving{}, anew: map[link.Link]bool{}, unread: unreadFiles{tried: map[tree.Ino]time.Time{}}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
 	}
 	if e.cfg.JournalMax == 0 {
 		e.cfg.JournalMax = 256 << 20

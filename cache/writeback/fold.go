@@ -14,20 +14,27 @@ import (
 // commit by itself, which takes some room, too.
 const foldWorth = 4 << 20
 
-// foldFirst folds what a commit takes along, or what is worth one by itself, and
+// foldFirst moves what a commit takes along, or what is worth one by itself, and
 // reports whether a commit is needed.
 func (e *Engine) foldFirst(ctx context.Context, cut *tree.Cut, needed bool) (bool, error) {
+	if !needed && e.pace.isHurried() {
+		e.strive.again()
+	}
+	if err := e.strengthen(ctx, needed && e.pace.isHurried()); err != nil {
+		return needed, err
+	}
 	if needed {
 		return true, e.foldSome(ctx, group.Content, group.Metadata)
 	}
 	if e.pace.isHurried() { // all is out that somebody waits for
 		e.foldLater()
-		return false, nil
+		return e.isNeeded(cut)
 	}
-	if pays, err := e.foldingPays(); err != nil || !pays {
-		return false, err
+	pays, err := e.foldingPays()
+	if err == nil && pays {
+		err = e.foldSome(ctx, group.Content)
 	}
-	if err := e.foldSome(ctx, group.Content); err != nil {
+	if err != nil {
 		return false, err
 	}
 	return e.isNeeded(cut)
@@ -70,24 +77,30 @@ func (e *Engine) foldSome(ctx context.Context, kinds ...group.Kind) error {
 	if err != nil || len(chosen) == 0 {
 		return err
 	}
-	p, unread := newPacker(ctx, e), 0
-	for _, pk := range chosen {
+	_, err = e.move(ctx, newPacker(ctx, e), chosen)
+	return err
+}
+
+// move moves the live blocks of packs into others, but for what cannot be read, and
+// returns how many packs that were. What was not moved rests for some time.
+func (e *Engine) move(ctx context.Context, p *packer, packs []blocks.Pack) (unread int, err error) {
+	for _, pk := range packs {
 		if unread >= mostUnread {
 			break
 		}
 		if err := e.fold(ctx, p, pk); err != nil {
-			e.cfg.Log.Info("a pack is folded another time", "group", pk.Group, "number", pk.Number, "err", err)
+			e.cfg.Log.Info("a pack is moved another time", "group", pk.Group, "number", pk.Number, "err", err)
 			e.rest(pk)
 			unread++
 		}
 	}
 	err = p.flush()
 	if err != nil { // the commit is tried again soon, and is not to read all this each time
-		for _, pk := range chosen {
+		for _, pk := range packs {
 			e.rest(pk)
 		}
 	}
-	return err
+	return unread, err
 }
 
 func (e *Engine) rest(p blocks.Pack) {

@@ -74,6 +74,7 @@ type schedule struct {
 	first, last time.Time     // of the changes that no commit has taken
 	look        look          // for changes
 	retry       time.Duration // since the commit failed that was tried last
+	review      time.Time     // when to look for packs that could be safer
 
 	counting   bool          // references are being counted anew
 	countAfter time.Time     // when to go on
@@ -131,7 +132,7 @@ func (s *schedule) commitDue() (at time.Time, ok bool) {
 
 // wait is how long nothing is due.
 func (s *schedule) wait(now time.Time) time.Duration {
-	wait := time.Hour
+	wait := s.review.Sub(now)
 	if !s.look.at.IsZero() {
 		wait = min(wait, s.look.at.Sub(now))
 	}
@@ -158,7 +159,7 @@ func (e *Engine) Urge() {
 // some time after the first, and at once for Sync. One that failed is tried
 // again. Between them, references are counted where they have to be.
 func (e *Engine) Run(ctx context.Context) error {
-	s := &schedule{t: e.cfg.Timing, counting: true}
+	s := &schedule{t: e.cfg.Timing, counting: true, review: e.now().Add(lookForWeak)}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	e.Changed() // what an earlier run left is taken soon
@@ -173,6 +174,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			r.done <- e.commitNow(ctx, s)
 		case <-timer.C:
 			e.lookForChanges(s)
+			e.lookForWeak(s)
 			if at, ok := s.commitDue(); ok && !e.now().Before(at) {
 				_ = e.commitNow(ctx, s) // the failure is in the schedule
 			} else if s.counting && !e.now().Before(s.countAfter) {
@@ -197,6 +199,14 @@ func (e *Engine) lookForChanges(s *schedule) {
 	}
 }
 
+// lookForWeak looks now and then whether peers have come with whom packs are safer.
+func (e *Engine) lookForWeak(s *schedule) {
+	if now := e.now(); !now.Before(s.review) {
+		s.review = now.Add(lookForWeak)
+		e.strengthenLater()
+	}
+}
+
 func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 	e.dirty.take() // what was told until now is in the cut
 	s.look.at = time.Time{}
@@ -205,6 +215,7 @@ func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 	s.committed(e.now(), err)
 	if err == nil && e.turned() != before {
 		e.foldLater()
+		e.strengthenLater()
 	}
 	if counted, cerr := e.table.Counted(); cerr == nil && !counted {
 		s.counting = true // a commit may have found something that was not counted

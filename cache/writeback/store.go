@@ -44,11 +44,13 @@ type groupKind struct {
 }
 
 // storePack codes a pack and hands it to the holders of a group with room for
-// one more; if too few of these answer, to those of a new group.
+// one more; if too few of these answer, to those of the group that was left for it, or
+// of a new one.
 func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.Class, bytes []byte) (placement, error) {
 	var firstErr error
-	for attempt := range 3 {
-		g, number, err := e.nextNumber(ctx, groupKind{class, kind}, attempt > 0)
+	k, fresh := groupKind{class, kind}, false
+	for range 3 {
+		g, number, err := e.nextNumber(ctx, k, fresh)
 		if err == nil {
 			err = e.cfg.State.Sync() // before anybody sees the number
 		}
@@ -58,12 +60,18 @@ func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.C
 		p, err := e.storeIn(ctx, g, number, kind, bytes)
 		if err == nil {
 			e.vain.Store(0)
+			e.tookOne(k, g.ID)
 			return p, nil
 		}
 		if ctx.Err() != nil || !errors.Is(err, ErrTooFew) {
 			return placement{}, err
 		}
 		firstErr = err
+		back, err := e.fallBack(ctx, k, g.ID)
+		if err != nil {
+			return placement{}, errors.Join(firstErr, err)
+		}
+		fresh = !back
 	}
 	return placement{}, firstErr
 }
@@ -99,7 +107,8 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 }
 
 // nextNumber reserves the next pack number in a group of this class and kind,
-// founding one if there is none with room, or if fresh says so. A number is
+// founding one if there is none with room, or if fresh says so, and leaving a weak one
+// for a better one. A number is
 // never given out twice, even if the process ends before it is used, or, once it
 // was flushed, the power: a holder takes one manifest a number.
 func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group.Group, uint16, error) {
@@ -116,6 +125,8 @@ func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group
 		if g, err = e.found(ctx, k); err != nil {
 			return group.Group{}, 0, err
 		}
+	} else {
+		g = e.improve(ctx, k, g)
 	}
 	g, number, err := e.table.NextPack(g.ID, func(row *group.Group) {
 		if leaseDue(*row, e.now()) {
@@ -152,13 +163,15 @@ func (e *Engine) mayFound() bool {
 	return true
 }
 
-// ensureGroup founds a group of this class and kind if there is none with room.
+// ensureGroup founds a group of this class and kind if there is none with room, or
+// only a weak one.
 func (e *Engine) ensureGroup(ctx context.Context, k groupKind) error {
 	if err := e.groups.Acquire(ctx, 1); err != nil {
 		return err
 	}
 	defer e.groups.Release(1)
 	if g, ok := e.current[k]; ok && g.Packs < group.MaxPacks {
+		e.current[k] = e.improve(ctx, k, g)
 		return nil
 	}
 	g, err := e.found(ctx, k)
@@ -190,20 +203,30 @@ func (e *Engine) self() group.PeerKey {
 	return group.PeerKey(e.cfg.Device.Public().(ed25519.PublicKey))
 }
 
-// loadGroups finds, after a start, the groups that packs can still be added to.
+// loadGroups finds, after a start, the groups that packs can still be added to: of
+// each class and kind the best.
 func (e *Engine) loadGroups() error {
 	all, err := e.table.Groups()
 	if err != nil {
 		return err
 	}
 	for _, g := range all {
-		if g.Founder != e.self() {
-			continue
-		}
 		k := groupKind{g.Class, g.Kind}
-		if cur, ok := e.current[k]; g.Packs < group.MaxPacks && (!ok || cur.Packs < g.Packs) {
+		if cur, ok := e.current[k]; e.takes(g) && (!ok || goesBefore(g, cur)) {
 			e.current[k] = g
 		}
 	}
 	return nil
+}
+
+// takes reports whether this device may add a pack to a group.
+func (e *Engine) takes(g group.Group) bool { return g.Founder == e.self() && g.Packs < group.MaxPacks }
+
+// goesBefore reports whether packs are rather added to one group than to another: it
+// survives more losses, or has more already.
+func goesBefore(a, b group.Group) bool {
+	if pa, pb := a.Coding.N-a.Coding.K, b.Coding.N-b.Coding.K; pa != pb {
+		return pa > pb
+	}
+	return a.Packs > b.Packs
 }

@@ -123,7 +123,7 @@ func (d *device) open(prepare func(*state.Store)) {
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: d.key(), Root: rootKey, Names: names, Read: read, Convergence: convergence,
-		ContentClass: class, Alone: d.alone, Lost: d.gone, JournalMax: 40 << 20, Timing: timing,
+		ContentClass: class, Alone: d.alone, Lost: d.gone, Weak: d.swarm.Weak, JournalMax: 40 << 20, Timing: timing,
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
 	run, cancel := context.WithCancel(ctx)

@@ -24,21 +24,31 @@ func Of(of []place.Candidate) Plan {
 // peers that have room for a shard of it count, or those that are full would keep
 // the others from taking anything. It fails with place.ErrTooFew.
 func Slots(class erasure.Class, from []place.Candidate, rnd *rand.Rand) (erasure.Coding, []group.PeerKey, error) {
+	best, from := Best(class, from)
+	coding := best.Coding
+	if coding.N == 0 {
+		return coding, nil, fmt.Errorf("%w: no peer with room is known", place.ErrTooFew)
+	}
+	placed, err := place.Choose(place.Request{Slots: int(coding.N), Bytes: int64(coding.ShardSize(class))}, from, rnd)
+	if err != nil {
+		return coding, nil, err
+	}
+	return coding, placed.Peers, nil
+}
+
+// Best returns the choice for a class with some peers, and those of them that have room
+// for a shard of it. Where none has, the choice is the zero Choice.
+func Best(class erasure.Class, from []place.Candidate) (Choice, []place.Candidate) {
 	for {
-		coding := Of(from).For(class).Coding
-		if coding.N == 0 {
-			return coding, nil, fmt.Errorf("%w: no peer with room is known", place.ErrTooFew)
+		best := Of(from).For(class)
+		if best.Coding.N == 0 {
+			return best, nil
 		}
-		bytes := int64(coding.ShardSize(class))
-		if roomy := WithRoom(from, bytes); len(roomy) < len(from) {
-			from = roomy
-			continue
+		roomy := WithRoom(from, int64(best.Coding.ShardSize(class)))
+		if len(roomy) == len(from) {
+			return best, from
 		}
-		placed, err := place.Choose(place.Request{Slots: int(coding.N), Bytes: bytes}, from, rnd)
-		if err != nil {
-			return coding, nil, err
-		}
-		return coding, placed.Peers, nil
+		from = roomy
 	}
 }
 

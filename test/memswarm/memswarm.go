@@ -19,7 +19,7 @@ import (
 // Swarm is a set of holders. It satisfies writeback.Sink and
 // readthrough.Source.
 type Swarm struct {
-	K, N int              // coding of classes that allow it
+	K, N int              // coding of classes that allow it; once it is used, Recode changes them
 	Now  func() time.Time // by which leases end; nil: they do not
 
 	mu      sync.Mutex // guards all below
@@ -194,6 +194,20 @@ func (s *Swarm) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []
 		return erasure.Coding{}, nil, fmt.Errorf("%w: %d of %d", writeback.ErrTooFew, len(slots), n)
 	}
 	return erasure.NewCoding(k, n), slots, nil
+}
+
+// Recode has new groups be coded k of n from now on.
+func (s *Swarm) Recode(k, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.K, s.N = k, n
+}
+
+// Weak reports whether a coding survives fewer losses than those of new groups, as
+// long as there are holders for these. It is a writeback.Config's.
+func (s *Swarm) Weak(class erasure.Class, c erasure.Coding) bool {
+	best, _, err := s.Plan(context.Background(), class)
+	return err == nil && c.N-c.K < best.N-best.K
 }
 
 func (s *Swarm) holder(k group.PeerKey) *Holder {

@@ -26,6 +26,8 @@ type sink struct {
 
 	mu   sync.Mutex // guards all below
 	plan plan.Plan
+	from []place.Candidate             // what it was made from
+	best map[erasure.Class]plan.Choice // with these, as far as anybody asked
 	made time.Time
 	seen uint64 // revision of the directory of peers that it was made from
 
@@ -61,13 +63,33 @@ func (n *network) anybody() bool { return slices.ContainsFunc(n.peers.List(), n.
 func (s *sink) current() plan.Plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.refresh()
+	return s.plan
+}
+
+// refresh makes the plan anew if it is not that of the swarm as it is now. s.mu is held.
+func (s *sink) refresh() {
 	revision := s.n.peers.Revision()
 	if revision == s.seen && !s.made.IsZero() && time.Since(s.made) < 10*planFor || time.Since(s.made) < planFor {
-		return s.plan
+		return
 	}
-	s.seen = revision
-	s.plan, s.made = plan.Of(plan.WithRoom(s.n.candidates(), erasure.MinShard)), time.Now()
-	return s.plan
+	s.seen, s.best = revision, map[erasure.Class]plan.Choice{}
+	s.from = plan.WithRoom(s.n.candidates(), erasure.MinShard)
+	s.plan, s.made = plan.Of(s.from), time.Now()
+}
+
+// weak reports whether packs of a class in a coding are clearly less safe than they
+// would be with the peers that are there now.
+func (s *sink) weak(class erasure.Class, coding erasure.Coding) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refresh()
+	best, known := s.best[class]
+	if !known {
+		best, _ = plan.Best(class, s.from)
+		s.best[class] = best
+	}
+	return plan.Weak(coding, best, s.plan.Availability)
 }
 
 // Plan implements writeback.Sink.
