@@ -69,7 +69,7 @@ func TestCodings(t *testing.T) {
 			big := p.For(erasure.MaxClass)
 			if big.Coding.String() != c.want || p.Met() != c.met || p.Fill.String() != c.fill || big.Enough != c.enough {
 				t.Errorf("got %v, met %v, fill %v, enough %d\nwant %s, met %v, fill %s, enough %d\n%s",
-					big.Coding, p.Met(), p.Fill, big.Enough, c.want, c.met, c.fill, c.enough, strings.Join(p.Shortfall(), "\n"))
+					big.Coding, p.Met(), p.Fill, big.Enough, c.want, c.met, c.fill, c.enough, strings.Join(p.Shortfall(0), "\n"))
 			}
 		})
 	}
@@ -121,8 +121,8 @@ func TestEveryPlanHolds(t *testing.T) {
 			t.Fatalf("packs of %v at %v", p.Fill, big.Coding)
 		}
 		whole := p.Met() && p.DomainSafe && p.Spares > 0
-		if whole != (len(p.Shortfall()) == 0) || p.Met() && p.Missing != 0 {
-			t.Fatalf("met %v, missing %d, %q", p.Met(), p.Missing, p.Shortfall())
+		if whole != (len(p.Shortfall(0)) == 0) || p.Met() && p.Missing != 0 {
+			t.Fatalf("met %v, missing %d, %q", p.Met(), p.Missing, p.Shortfall(0))
 		}
 	})
 }
@@ -294,11 +294,11 @@ func TestWords(t *testing.T) {
 		if p.Summary() != c.summary {
 			t.Errorf("got  %q\nwant %q", p.Summary(), c.summary)
 		}
-		if got, want := strings.Join(p.Shortfall(), "\n"), strings.Join(c.short, "\n"); got != want {
+		if got, want := strings.Join(p.Shortfall(0), "\n"), strings.Join(c.short, "\n"); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 	}
-	if s := strings.Join(New(Requirement{}, peersOf(200, 0.2)).Shortfall(), " "); !strings.Contains(s, "steadier") {
+	if s := strings.Join(New(Requirement{}, peersOf(200, 0.2)).Shortfall(0), " "); !strings.Contains(s, "steadier") {
 		t.Errorf("seldom there: %q", s)
 	}
 	for p, want := range map[float64]string{0: "less than 1 in 1e+300", 1: "1 in 1.0", 0.25: "1 in 4.0",

@@ -20,14 +20,15 @@ func (p Plan) Summary() string {
 
 // Shortfall says, in sentences for status, how the plan falls short of what it
 // should give and what is missing. It is empty for a plan that meets its
-// target, survives the loss of any one domain, and leaves spare peers.
-func (p Plan) Shortfall() []string {
+// target, survives the loss of any one domain, and leaves spare peers. Of what is
+// stored already, the worst is out of reach with a chance of kept.
+func (p Plan) Shortfall(kept float64) []string {
 	if p.Peers == 0 {
 		return []string{"No peer with room is known: nothing leaves this device until there is one."}
 	}
 	var out []string
-	if !p.Met() {
-		out = append(out, p.distance())
+	if !p.Met() || kept > p.Target {
+		out = append(out, p.distance(max(kept, p.Loss())))
 	}
 	if !p.DomainSafe {
 		out = append(out, p.domainWords())
@@ -38,9 +39,12 @@ func (p Plan) Shortfall() []string {
 	return out
 }
 
-func (p Plan) distance() string {
+func (p Plan) distance(loss float64) string {
 	s := fmt.Sprintf("At any moment the drive is out of the swarm's reach with a chance of %s; the target is %s.",
-		odds(p.Loss()), odds(p.Target))
+		odds(loss), odds(p.Target))
+	if p.Met() {
+		return s
+	}
 	if p.Missing > 0 {
 		return s + fmt.Sprintf(" About %s (there %.0f %% of the time) would meet it.",
 			count(p.Missing, "more peer"), 100*p.Availability)

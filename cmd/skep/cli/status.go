@@ -24,7 +24,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Tells how the drive is: what is on this device only, how many packs have all their
 shards, who holds them, and how much room there is. With paths, also for each of
 them: local (on this device only), lost (too few holders answer to read it now), out
-(with enough holders to bring it back), or safe (with all holders it should have), when that was last proved, and which
+(with enough holders to bring it back), or safe (with all holders it should have, of which some may be lost), when that was last proved, and which
 of its shards are missing; of a folder, how the worst of all that is in it is. Exits with 1 if a path is not there or nothing can be
 said of it.`,
 		Example: `  skep status
@@ -123,6 +123,12 @@ func printPath(line func(string, string, ...any), p control.PathStatus, now time
 	if p.PacksAtRisk > 0 {
 		line("", "%s would have too few, if the holders that are silent now stayed away", say.Count(p.PacksAtRisk, "pack"))
 	}
+	if p.PacksFrail > 0 {
+		line("", "%s", frailWords(p.PacksFrail))
+	}
+	if p.PacksWeak > 0 {
+		line("", "%s", weakWords(p.PacksWeak))
+	}
 	if p.PacksUnasked > 0 {
 		line("", "some holders of %s were not asked yet", say.Count(p.PacksUnasked, "pack"))
 	}
@@ -217,12 +223,28 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	if s.PacksAtRisk > 0 {
 		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)
 	}
+	if s.PacksFrail > 0 {
+		line("", "%s", frailWords(s.PacksFrail))
+	}
+	if s.PacksWeak > 0 {
+		line("", "%s", weakWords(s.PacksWeak))
+	}
 	if n := len(s.Lost); n > 0 {
 		line("", "%s %s parts that are in these packs alone: %s", say.Count(n, "file"), say.If(n, "has", "have"), say.Paths(s.Lost))
 	}
 	for _, f := range s.Shortfall {
 		line("", "%s", f)
 	}
+}
+
+// frailWords say of packs that they survive the loss of no holder.
+func frailWords(packs int) string {
+	return fmt.Sprintf("%s %s safe only as long as every holder of %s stays", say.Count(packs, "pack"), say.If(packs, "is", "are"), say.If(packs, "it", "them"))
+}
+
+// weakWords say of packs that they could be safer.
+func weakWords(packs int) string {
+	return fmt.Sprintf("%s could be safer with the peers there are now, and %s being stored again", say.Count(packs, "pack"), say.If(packs, "is", "are"))
 }
 
 // packsOf is how many packs the account has.

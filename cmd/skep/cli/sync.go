@@ -18,7 +18,8 @@ func (a *app) syncCommand() *cobra.Command {
 		Short: "Wait until everything is safely out",
 		Long: `Returns when all that was closed or fsynced before is with enough holders that it
 comes back even if this device is lost. Content that holders have lost since goes
-out again, if it is here. Else it says what is missing, and exits with 1.`,
+out again, if it is here, and so does what would be gone with one holder though there
+are more by now. Else it says what is missing, and exits with 1.`,
 		Example: `  skep sync
   skep sync --timeout 10m && poweroff`,
 		Args: args(cobra.NoArgs),
@@ -43,6 +44,10 @@ func (a *app) sync(ctx context.Context, timeout time.Duration) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errInterruptedSync
+	case err == nil && out.Frail != "":
+		fmt.Fprintln(a.errOut, out.Frail)
+	}
+	switch {
 	case err == nil && out.Lost != "":
 		return lostError{errors.New(out.Lost)}
 	}

@@ -49,6 +49,8 @@ type Synced struct {
 	// Lost says what of it holders have lost since, though, that is not here either;
 	// empty: nothing. No waiting brings that back.
 	Lost string `json:"lost,omitempty"`
+	// Frail says what of it is less safe than one may think; empty: nothing.
+	Frail string `json:"frail,omitempty"`
 }
 
 // Pending is what is on this device only.
@@ -108,9 +110,14 @@ type Status struct {
 	PacksAway        int `json:"packs_away"` // not lost, but too few holders answer now
 	// Lost are files of which something is in lost packs and not here;
 	// LostElsewhere counts such blocks of what this device has not looked at.
-	Lost          []string  `json:"lost,omitempty"`
-	LostElsewhere int       `json:"lost_elsewhere,omitempty"`
-	PacksAtRisk   int       `json:"packs_at_risk"`
+	Lost          []string `json:"lost,omitempty"`
+	LostElsewhere int      `json:"lost_elsewhere,omitempty"`
+	PacksAtRisk   int      `json:"packs_at_risk"`
+	// PacksWeak are in codings that are clearly less safe than those which the peers
+	// that are there now allow, and are being stored again; PacksFrail survive the loss
+	// of no holder.
+	PacksWeak     int       `json:"packs_weak"`
+	PacksFrail    int       `json:"packs_frail"`
 	PacksUnasked  int       `json:"packs_unasked"` // of which some holders were not asked yet: presumed well
 	ShardsMissing int       `json:"shards_missing"`
 	StoredBytes   int64     `json:"stored_bytes"` // at holders, parity included
@@ -169,7 +176,7 @@ type PathStatus struct {
 	State    string `json:"state"` // local, lost, out, safe
 	Size     int64  `json:"size"`
 	Resident int64  `json:"resident"` // bytes on this device
-	// Packs are those that content and names lie in, and the next four what is
+	// Packs are those that content and names lie in, and the next six what is
 	// the matter with them, as in Status.
 	Packs            int `json:"packs"`
 	PacksBelowTarget int `json:"packs_below_target"`
@@ -177,6 +184,8 @@ type PathStatus struct {
 	PacksAway        int `json:"packs_away"` // not lost, but too few holders answer now
 	PacksAtRisk      int `json:"packs_at_risk"`
 	PacksUnasked     int `json:"packs_unasked"`
+	PacksWeak        int `json:"packs_weak"`
+	PacksFrail       int `json:"packs_frail"`
 	// ShardsMissing are those that their holders do not have, or that are with
 	// holders that are gone, of all these packs.
 	ShardsMissing int `json:"shards_missing"`

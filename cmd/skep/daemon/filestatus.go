@@ -50,7 +50,7 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	if err != nil {
 		return err
 	}
-	packs := packsOf{d: d, all: map[packName]bool{}}
+	packs := packsOf{d: d, well: d.allWell(), all: map[packName]bool{}}
 	out.State = "local"
 	if !pending {
 		ctx, cancel := context.WithTimeout(ctx, filePatience)
@@ -69,7 +69,7 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	switch {
 	case out.State == "safe" && out.PacksLost+out.PacksAway > 0:
 		out.State = "lost"
-	case out.State == "safe" && (out.PacksBelowTarget+out.PacksUnasked > 0 || d.drive.overtaken() != nil):
+	case out.State == "safe" && (out.PacksBelowTarget+out.PacksUnasked+out.PacksWeak+out.PacksFrail > 0 || d.drive.overtaken() != nil):
 		out.State = "out"
 	}
 	return nil
@@ -95,7 +95,8 @@ func (d *Daemon) isPending(ctx context.Context, a tree.Attr, out *control.PathSt
 // come to it from the newest commit. It is a dag.Getter that notes where blocks are.
 // It may be used concurrently.
 type packsOf struct {
-	d *Daemon
+	d    *Daemon
+	well bool // nothing is the matter with any pack of the drive
 
 	mu  sync.Mutex // guards all
 	all map[packName]bool
@@ -154,7 +155,7 @@ func (p *packsOf) below(ctx context.Context, rec dag.Inode, links link.Link) err
 	if rec.Mode&dag.ModeType != dag.ModeDirectory {
 		return p.file(ctx, rec.File())
 	}
-	if err := p.block(ctx, rec.Content); err != nil || p.d.allWell() {
+	if err := p.block(ctx, rec.Content); err != nil || p.well {
 		return err // if all is well, so is all that is in it
 	}
 	return dag.WalkDir(ctx, p, rec.Content, func(_ string, rec dag.Inode) error { return p.below(ctx, rec, links) })
@@ -175,7 +176,8 @@ func (p *packsOf) file(ctx context.Context, f dag.File) error {
 // allWell reports whether nothing is the matter with any pack of the drive.
 func (d *Daemon) allWell() bool {
 	r := d.repair.Report()
-	return r.Injured == 0 && r.Lost == 0 && r.AtRisk == 0 && r.Unasked == 0
+	f, err := d.drive.frailty()
+	return err == nil && f.weak+f.frail+r.Injured+r.Lost+r.AtRisk+r.Unasked == 0
 }
 
 // Get implements dag.Getter.
@@ -201,10 +203,16 @@ func (p *packsOf) block(ctx context.Context, l link.Link) error {
 func (p *packsOf) judge(out *control.PathStatus) {
 	groups := map[group.ID]bool{}
 	var proven []time.Time
+	var f frailty
 	for name := range p.all {
 		out.Packs++
 		h, ok := p.d.repair.PackHealth(name.group, name.number)
 		g, found, err := p.d.drive.table.Group(name.group)
+		if found && err == nil {
+			if weak, frail := f.add(p.d.drive, g); weak || frail {
+				groups[name.group] = true
+			}
+		}
 		if !ok || !found || err != nil { // repair has not heard of it yet
 			if !p.isWhole(name, g) {
 				out.PacksUnasked++
@@ -218,6 +226,7 @@ func (p *packsOf) judge(out *control.PathStatus) {
 		}
 		proven = append(proven, h.Proven)
 	}
+	out.PacksWeak, out.PacksFrail = f.weak, f.frail
 	if len(proven) == out.Packs && len(proven) > 0 {
 		out.Proven = slices.MinFunc(proven, time.Time.Compare)
 	}

@@ -84,8 +84,13 @@ func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) er
 	s.Commit, s.CommitTime = p.Number, p.LastDone
 	s.RecoveryOut = dr.recoveryOut.Load()
 	dr.othersStatus(s)
+	f, err := dr.frailty()
+	if err != nil {
+		return err
+	}
 	plan := dr.sink.current()
-	s.Plan, s.Shortfall = plan.Summary(), plan.Shortfall()
+	s.Plan, s.Shortfall = plan.Summary(), plan.Shortfall(f.loss)
+	s.PacksWeak, s.PacksFrail = f.weak, f.frail
 	s.Cache = dr.cacheStatus()
 	return d.packStatus(s, shards)
 }

@@ -26,6 +26,9 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced,
 	if err = all(); err == nil {
 		err = d.syncLost(ctx, all)
 	}
+	if err == nil {
+		out.Frail, err = d.syncFrail(ctx, all)
+	}
 	if lost, ok := errors.AsType[*LostError](err); ok {
 		out.Lost, err = lost.Error(), nil
 	}
@@ -37,10 +40,17 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced,
 		return out, d.comesBack(ctx)
 	case writeback.Partly(err):
 		return out, err
+	case isFrail(err):
+		return out, err
 	case errors.Is(err, context.DeadlineExceeded):
 		return out, fmt.Errorf("not everything is out yet: %s", d.missing())
 	}
 	return out, fmt.Errorf("not everything is out: %w", err)
+}
+
+func isFrail(err error) bool {
+	_, ok := errors.AsType[*FrailError](err)
+	return ok
 }
 
 // comesBack returns why the words would not bring back what is out; nil if they would,
