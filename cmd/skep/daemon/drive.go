@@ -56,6 +56,7 @@ type drive struct {
 	publishing  *semaphore.Weighted                   // of one: held while recover and shared are brought to keepers
 	shared      atomic.Pointer[keyring.Keyring]       // the newest one known
 	recoveryOut atomic.Bool                           // keepers have the recovery record, and a keyring with this device
+	keptWith    atomic.Int64                          // peers that there were when all records were brought to them last
 	announced   chan struct{}                         // closed when that was so for the first time
 	once        sync.Once                             // closes it
 	lost        func(id group.ID, number uint16) bool // what repair thinks; set before anything runs

@@ -27,17 +27,17 @@ const (
 )
 
 // keepFindable brings the recovery record, the keyring and the newest head to
-// keepers, the first two at once after they changed, and all again every week,
-// also while the drive rests, until ctx ends.
+// keepers, the first two at once after they changed, and all again every week, and
+// when so many peers have come that others are to keep them, also while the drive
+// rests, until ctx ends.
 func (d *drive) keepFindable(ctx context.Context) error {
 	wait := time.Duration(0)
 	for due := true; ; {
-		select {
-		case <-ctx.Done():
+		grew := d.awaitPeers(ctx, wait)
+		if ctx.Err() != nil {
 			return nil
-		case <-time.After(wait):
 		}
-		err := d.bringRecords(ctx, due)
+		err := d.bringRecords(ctx, due && !grew)
 		if due = err == nil; err != nil {
 			d.log.Info("the recovery record is not out yet", "err", err)
 			wait = min(max(2*wait, time.Second), time.Minute)
@@ -47,9 +47,27 @@ func (d *drive) keepFindable(ctx context.Context) error {
 	}
 }
 
+// lookForPeers is how often it is looked whether the swarm grew.
+const lookForPeers = 10 * time.Minute
+
+// awaitPeers waits for some time, and reports whether it ended before, as the swarm grew.
+func (d *drive) awaitPeers(ctx context.Context, wait time.Duration) (grew bool) {
+	for due := time.Now().Add(wait); ctx.Err() == nil && time.Now().Before(due); {
+		if wait == recordsEvery && d.swarmGrew() {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(time.Until(due), lookForPeers)):
+		}
+	}
+	return false
+}
+
 // bringRecords does once what keepFindable does. At each beginning of it, the device's
 // certificate is renewed.
 func (d *drive) bringRecords(ctx context.Context, begins bool) error {
+	peers := d.net.usables()
 	if begins {
 		if err := d.renewCertificate(ctx); err != nil {
 			return err
@@ -58,7 +76,22 @@ func (d *drive) bringRecords(ctx context.Context, begins bool) error {
 	if err := d.publishRecovery(ctx); err != nil {
 		return err
 	}
-	return d.publishNewestHead(ctx)
+	if err := d.publishNewestHead(ctx); err != nil {
+		return err
+	}
+	d.keptWith.Store(int64(peers))
+	return nil
+}
+
+// fewKeepers is up to how many peers each of them may keep a good part of the copies
+// of a record.
+const fewKeepers = 32
+
+// swarmGrew reports whether there are twice as many peers as when the records were
+// brought to some last, and those were few: they alone have all copies.
+func (d *drive) swarmGrew() bool {
+	before := d.keptWith.Load()
+	return before <= fewKeepers && int64(d.net.usables()) >= max(1, 2*before)
 }
 
 // publishRecovery brings the recovery record and the keyring to keepers, joined with

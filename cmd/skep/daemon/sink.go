@@ -56,6 +56,16 @@ func (n *network) usable(p peers.Peer) bool {
 		p.State != peers.Dead && p.State != peers.Suspect && n.swarm.Alive(p.Key)
 }
 
+// usables is how many peers take leases and records.
+func (n *network) usables() (count int) {
+	for _, p := range n.peers.List() {
+		if n.usable(p) {
+			count++
+		}
+	}
+	return count
+}
+
 // anybody reports whether there is a peer that takes leases and records.
 func (n *network) anybody() bool { return slices.ContainsFunc(n.peers.List(), n.usable) }
 

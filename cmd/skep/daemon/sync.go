@@ -65,6 +65,11 @@ func (d *Daemon) comesBack(ctx context.Context) error {
 			return fmt.Errorf("the content is out, but the recovery record is not: the words would not bring it back yet: %w", err)
 		}
 	}
+	if d.drive.swarmGrew() {
+		if err := d.drive.bringRecords(ctx, false); err != nil {
+			d.log.Info("peers that have come do not keep the records of the drive yet", "err", err)
+		}
+	}
 	return d.drive.overtaken()
 }
 
