@@ -21,7 +21,7 @@ const soakEnv = "SKEP_SOAK"
 // middle commits are made, content is let go of and comes back, the journal is
 // cut, and the process ends, in order or killed.
 func TestModel(t *testing.T) {
-	n := soaked(1500)
+	n := max(6000, soaked(1500)) // fewer do not show a truncation that is lost
 	for _, passthrough := range []bool{false, true} {
 		t.Run(fmt.Sprintf("passthrough %v", passthrough), func(t *testing.T) {
 			s := newSide(t, seed.For(t), passthrough)
