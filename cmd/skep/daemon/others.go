@@ -163,7 +163,10 @@ func (d *drive) look(ctx context.Context) error {
 	if r := rivalIn(found, d.net.self, after.newest); r != nil {
 		d.rival.Store(r)
 	}
-	seen, err := d.sees(found, time.Now())
+	seen, joined, err := d.sees(found, time.Now())
+	if err == nil && joined { // it may think that it took this device's place
+		err = errors.Join(d.renewCertificate(ctx, time.Now()), d.publishRecovery(ctx))
+	}
 	if err != nil {
 		return err
 	}

@@ -220,6 +220,36 @@ func TestOthersThatOnlyRead(t *testing.T) {
 	}
 }
 
+// A device that was there before shows that it still is to one that took its place, as soon
+// as it looks; once.
+func TestOthersShowThemselvesToWhoJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := out(t)
+		other := keyring.Local{Device: secret.New(), Root: d.keys.Root}
+		d.certifies(t, other, time.Now())
+		d.began[deviceKey(other)] = time.Now().Unix()
+		d.expect(t, "", "it took the place of another one")
+		was := d.as(t, other)
+		was.began = map[group.PeerKey]int64{deviceKey(other): time.Now().Unix()}
+		time.Sleep(hour)
+		for range 3 {
+			was.expect(t, "others", "it was there before, and looks")
+			d.expect(t, "others", "the other one is there")
+			time.Sleep(hour)
+		}
+		created := map[group.PeerKey]int64{}
+		for _, dev := range d.shared.Load().Known(d.keys.Root) {
+			created[dev.Key] = dev.Created
+		}
+		if got := time.Since(time.Unix(created[deviceKey(other)], 0)); got != 3*hour {
+			t.Errorf("it was certified anew %v ago", got)
+		}
+		if created[d.net.self] != d.began[d.net.self] {
+			t.Error("the one that joined was certified anew")
+		}
+	})
+}
+
 // as is the same drive on another device that has no commit of its own.
 func (d *drive) as(t *testing.T, keys keyring.Local) *drive {
 	n := &network{self: deviceKey(keys), peers: d.net.peers, swarm: d.net.swarm, records: d.net.records}

@@ -100,17 +100,23 @@ func loadPresence(h home.Dir) (p presence, err error) {
 	return p, nil
 }
 
-// sees takes note of what a look has found, and returns all that is known then.
-func (d *drive) sees(found []foundHead, now time.Time) (presence, error) {
+// sees takes note of what a look has found, and returns all that is known then. Joined says
+// that a device was found for the first time that was not there when this one began.
+func (d *drive) sees(found []foundHead, now time.Time) (all presence, joined bool, err error) {
 	d.presenceMu.Lock()
 	defer d.presenceMu.Unlock()
 	next, changed := d.presence.after(found, now)
 	if !changed {
-		return d.presence, nil
+		return d.presence, false, nil
+	}
+	for _, s := range next.Devices {
+		_, known := d.presence.of(s.Device)
+		_, before := d.began[s.Device]
+		joined = joined || !known && !before
 	}
 	if err := d.home.WriteFile(presenceFile, record.Encode(next)); err != nil {
-		return next, err
+		return next, false, err
 	}
 	d.presence = next
-	return next, nil
+	return next, joined, nil
 }

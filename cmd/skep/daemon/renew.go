@@ -69,7 +69,7 @@ func (d *drive) awaitPeers(ctx context.Context, wait time.Duration) (grew bool) 
 func (d *drive) bringRecords(ctx context.Context, begins bool) error {
 	peers := d.net.usables()
 	if begins {
-		if err := d.renewCertificate(ctx); err != nil {
+		if err := d.renewCertificate(ctx, time.Now().Add(-recordsEvery)); err != nil {
 			return err
 		}
 	}
@@ -125,16 +125,16 @@ func (d *drive) publishRecovery(ctx context.Context) error {
 	return nil
 }
 
-// renewCertificate certifies this device anew, if its certificate is older than the other
-// records may be: so others see that it is there, also if it makes no commit.
-func (d *drive) renewCertificate(ctx context.Context) error {
+// renewCertificate certifies this device anew, if its certificate was made before a time,
+// or by a clock that was ahead: so others see that it is there, also if it makes no commit.
+func (d *drive) renewCertificate(ctx context.Context, before time.Time) error {
 	if err := d.publishing.Acquire(ctx, 1); err != nil {
 		return err
 	}
 	defer d.publishing.Release(1)
 	ring, now := *d.shared.Load(), time.Now()
 	for _, dev := range ring.Known(d.keys.Root) {
-		if age := now.Sub(time.Unix(dev.Created, 0)); dev.Key == d.net.self && (age < 0 || age >= recordsEvery) {
+		if made := time.Unix(dev.Created, 0); dev.Key == d.net.self && (made.After(now) || !made.After(before)) {
 			ring = withOwn(ring, d.keys, d.prefix)
 			d.shared.Store(&ring)
 		}
