@@ -80,17 +80,19 @@ func changedNames(a, b model.Listing, out map[uint64]struct{}) {
 // AfterKill says whether a tree may be found when the process ended after k
 // operations were acknowledged, while the next was under way: nil if so.
 func (h *History) AfterKill(got model.Listing, k int) error {
-	return h.killed(got, k, h.next(k))
+	return h.killed(got, k, k, h.next(k))
 }
 
 // next is the last moment that may be seen while the operation after k is under way.
 func (h *History) next(k int) int { return min(k+1, len(h.states)-1) }
 
-// killed is AfterKill while all operations after k up to last were under way.
-func (h *History) killed(got model.Listing, k, last int) error {
+// killed is AfterKill while all operations after k up to last were under way, and some
+// after from, of which one up to k showed that they had an effect: contents may be
+// changed in part.
+func (h *History) killed(got model.Listing, from, k, last int) error {
 	err := model.Differ(got, h.states[k])
-	for i := k + 1; i <= last && err != nil; i++ {
-		if model.Differ(got, h.states[i]) == nil || h.names(got, i) == nil && h.contents(got, i, func(uint64) int { return k }, last) == nil {
+	for i := max(k, from+1); i <= last && err != nil; i++ {
+		if model.Differ(got, h.states[i]) == nil || h.names(got, i) == nil && h.contents(got, i, func(uint64) int { return from }, last) == nil {
 			return nil
 		}
 	}
@@ -109,16 +111,23 @@ func (h *History) AfterPowerLoss(got model.Listing, k int) error {
 // Moment is the one that names and attributes are of in a tree that may be found
 // when the power went after k operations were acknowledged.
 func (h *History) Moment(got model.Listing, k int) (int, error) {
-	return h.moment(got, k, h.next(k))
+	return h.moment(got, k, k, h.next(k))
 }
 
-// moment is Moment while all operations after k up to last were under way.
-func (h *History) moment(got model.Listing, k, last int) (int, error) {
+// moment is Moment while all operations after k up to last were under way, and some
+// after from, as in killed.
+func (h *History) moment(got model.Listing, from, k, last int) (int, error) {
 	var errs []error
 	for i := last; i >= h.safeNames(k); i-- {
 		err := h.names(got, i)
 		if err == nil {
-			err = h.contents(got, i, func(file uint64) int { return h.safeContent(file, k, i) }, last)
+			err = h.contents(got, i, func(file uint64) int {
+				safe := h.safeContent(file, k, i)
+				if from < k {
+					safe = min(safe, from)
+				}
+				return safe
+			}, last)
 		}
 		if err == nil {
 			return i, nil

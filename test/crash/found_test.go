@@ -119,6 +119,8 @@ var foundNested = map[string]Nested{
 		B: []model.Op{{Kind: model.Commit}, {Kind: model.Evict, Path: "A/g", Name: though}}},
 	"closed before what was fetched was recorded": {Setup: large, Before: hereInPart, A: model.Op{Kind: model.Create, Path: "n"},
 		B: []model.Op{{Kind: model.Create, Path: "m"}}},
+	"renamed while it was cut": {Setup: evicted, Before: []model.Op{{Kind: model.Map, Path: "A/g"}, stored},
+		A: model.Op{Kind: model.Truncate, Path: "A/g", Len: 100}, B: []model.Op{{Kind: model.Rename, Path: "A/g", To: "A/f"}}, After: []model.Op{{Kind: model.Sync}}},
 	"cut in a full cache": {Setup: evicted, Full: true, A: model.Op{Kind: model.Truncate, Path: "A/g", Len: 100}},
 }
 

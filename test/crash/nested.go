@@ -107,14 +107,16 @@ func (c Nested) follow(acts []act, seen reads) (order, error) {
 	return o, nil
 }
 
-// at is how far the acts were when the disk had p events: all up to k were
-// acknowledged, or had an effect that one showed which was, and those up to last had
-// begun. The history promises nothing for what was not acknowledged.
-func (o order) at(p int) (h *History, k, last int) {
+// at is how far the acts were when the disk had p events: all up to from were
+// acknowledged, and all up to k, or had an effect that one showed which was; those up
+// to last had begun. The history promises nothing for what was not acknowledged.
+func (o order) at(p int) (h *History, from, k, last int) {
 	h = &History{states: o.h.states, gone: o.h.gone, notes: slices.Clone(o.h.notes), failed: o.h.failed}
 	for i, x := range o.acts {
 		if x.end <= p {
-			k = i + 1
+			if k = i + 1; from == i {
+				from = k
+			}
 		} else {
 			h.notes[i+1] = note{changed: h.notes[i+1].changed}
 		}
@@ -125,7 +127,7 @@ func (o order) at(p int) (h *History, k, last int) {
 	for i := k + 1; i <= last; i++ { // see safeContent
 		h.notes[i] = o.h.notes[i]
 	}
-	return h, k, max(k, last)
+	return h, from, k, max(k, last)
 }
 
 // RunNested does a case, and crashes at every moment from the beginning of A on, or,
@@ -316,23 +318,25 @@ func (x *Tester) loseNested(run *drive, orders []order, p int, loss memdisk.Loss
 	return nil
 }
 
-func killedAt(h *History, got model.Listing, k, last int) error { return h.killed(got, k, last) }
+func killedAt(h *History, got model.Listing, from, k, last int) error {
+	return h.killed(got, from, k, last)
+}
 
-func lostAt(h *History, got model.Listing, k, last int) error {
-	_, err := h.moment(got, k, last)
+func lostAt(h *History, got model.Listing, from, k, last int) error {
+	_, err := h.moment(got, from, k, last)
 	return err
 }
 
 // anyOf judges a tree by the order that allows most.
-func anyOf(orders []order, p int, judge func(h *History, got model.Listing, k, last int) error) func(model.Listing) error {
+func anyOf(orders []order, p int, judge func(h *History, got model.Listing, from, k, last int) error) func(model.Listing) error {
 	return func(got model.Listing) error {
 		var errs []error
 		for _, o := range orders {
 			if o.until > 0 && p >= o.until {
 				continue
 			}
-			h, k, last := o.at(p)
-			err := judge(h, got, k, last)
+			h, from, k, last := o.at(p)
+			err := judge(h, got, from, k, last)
 			if err == nil {
 				return nil
 			}
