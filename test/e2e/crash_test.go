@@ -121,9 +121,11 @@ func (w *writer) check(t *testing.T, path string) {
 	t.Helper()
 	got, err := os.ReadFile(path)
 	must(t, err)
+	st, err := os.Stat(path)
+	must(t, err)
 	n := int(w.acknowledged.Load())
-	if len(got) < n {
-		t.Errorf("%s: %d of %d written bytes are there", w.name, len(got), n)
+	if int(st.Size()) != len(got) || len(got) < n { // what is passed through reads on beyond its size
+		t.Errorf("%s: %d of %d written bytes are there, its size is %d", w.name, len(got), n, st.Size())
 		return
 	}
 	r := rand.New(rand.NewPCG(w.seed, 3))
