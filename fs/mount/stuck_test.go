@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,13 +66,15 @@ func TestReadersWait(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
+	var all sync.WaitGroup
 	defer func() {
 		close(fs.freed)
+		all.Wait() // a process cannot end that has files of its own mount open
 		cancel()
 		<-ended
 	}()
 	for i := range readers {
-		go readSome(filepath.Join(dir, fmt.Sprintf("%0*d", i+1, 0)))
+		all.Go(func() { _ = readSome(filepath.Join(dir, fmt.Sprintf("%0*d", i+1, 0))) })
 	}
 	for range readers {
 		select {
@@ -81,7 +84,7 @@ func TestReadersWait(t *testing.T) {
 		}
 	}
 	read := make(chan error, 1)
-	go func() { read <- readSome(filepath.Join(dir, "quick")) }()
+	all.Go(func() { read <- readSome(filepath.Join(dir, "quick")) })
 	select {
 	case err := <-read:
 		must(t, err)
