@@ -71,7 +71,7 @@ func Storable(class erasure.Class, in []place.Candidate) (most int64) {
 	slices.SortFunc(in, func(a, b place.Candidate) int { return cmp.Compare(b.Free, a.Free) })
 	free := make([]int64, len(in))
 	for i, c := range in {
-		free[i] = c.Free
+		free[i] = min(c.Free, mostFreeOf)
 	}
 	for n := len(in); n > 0; {
 		c := Of(in[:n]).For(class).Coding
@@ -98,7 +98,7 @@ func fits(free []int64, k, n int) int64 {
 		mid := lo + (hi-lo+1)/2
 		var sum int64
 		for _, f := range free {
-			sum += min(max(0, f), mid, mostFreeOf)
+			sum += min(max(0, f), mid)
 		}
 		if sum/int64(n) >= mid {
 			lo = mid

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -82,6 +83,20 @@ func TestStorableGrows(t *testing.T) {
 			t.Fatalf("%d bytes, and %d with one more peer that has little room", before, after)
 		}
 	})
+}
+
+// What can be stored is told also where peers claim more than there is.
+func TestStorableOfClaims(t *testing.T) {
+	told := make(chan int64, 1)
+	go func() { told <- Storable(contentClass, swarmOf(1<<40, math.MaxInt64, math.MaxInt64)) }()
+	select {
+	case got := <-told:
+		if got < 1<<40 {
+			t.Errorf("%d bytes", got)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it is never told")
+	}
 }
 
 func TestFits(t *testing.T) {
