@@ -160,9 +160,7 @@ func (d *drive) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r := rivalIn(found, d.net.self, after.newest); r != nil {
-		d.rival.Store(r)
-	}
+	d.takeRival(rivalIn(found, d.net.self, after.newest), after.newest)
 	seen, joined, err := d.sees(found, time.Now())
 	if err == nil && joined { // it may think that it took this device's place
 		err = errors.Join(d.renewCertificate(ctx, time.Now()), d.publishRecovery(ctx))
@@ -186,6 +184,18 @@ func (d *drive) overtaken() error {
 		return err
 	}
 	return &overtakenError{&othersError{r.device}, r.head.Number, here.head.Number}
+}
+
+// takeRival takes note of a rival that was found; nil is none. The one that is known
+// stays, if the newest commit does not follow it and this one does not replace it: it may
+// just not have been heard of this time.
+func (d *drive) takeRival(r *foundHead, newest *commit.Commit) {
+	for r != nil {
+		was := d.rival.Load()
+		if was != nil && !follows(newest, was.head) && !replaces(r.head, was.head) || d.rival.CompareAndSwap(was, r) {
+			return
+		}
+	}
 }
 
 // rivalIn is, of the heads that the newest commit of this device does not follow, the one

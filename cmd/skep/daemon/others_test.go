@@ -571,3 +571,27 @@ func TestOneKeeperOfAllCopies(t *testing.T) {
 		d.expect(t, "unsure", "one keeper has the head of the other device")
 	})
 }
+
+// A rival that is not heard of at one time is one all the same, until it is followed or
+// another has overtaken it.
+func TestRivalStays(t *testing.T) {
+	head := func(device byte, number uint64) *foundHead {
+		return &foundHead{head: commit.Head{Device: group.PeerKey{device}, Number: number}}
+	}
+	var d drive
+	newest := &commit.Commit{Device: group.PeerKey{1}, Number: 4}
+	for _, c := range []struct{ found, want *foundHead }{
+		{head(2, 9), head(2, 9)},
+		{head(3, 3), head(2, 9)},
+		{nil, head(2, 9)},
+		{head(3, 12), head(3, 12)},
+	} {
+		if d.takeRival(c.found, newest); d.rival.Load().head != c.want.head {
+			t.Errorf("%+v after %+v", d.rival.Load().head, c.found)
+		}
+	}
+	newest.Follows = []commit.Followed{{Device: group.PeerKey{3}, Number: 12}}
+	if d.takeRival(head(2, 9), newest); d.rival.Load().head.Number != 9 {
+		t.Error("one that is followed stays")
+	}
+}
