@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"skep/test/harness"
+)
+
+// A drive that was begun with one peer is not called safe. When others have come, all
+// of it is stored again with them, and its words are kept by them, too: then that peer
+// and the device may be lost.
+func TestDriveThatBeganWithOnePeer(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 1})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	content := make([]byte, 300_000) // that cannot be compressed
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
+	write(t, d.Path("file"), string(content))
+	write(t, d.Path("dir", "small"), "a few words")
+	synced := d.Skep(t, "sync", "--timeout", "80s")
+	synced.OK(t)
+	if !strings.Contains(synced.Stderr, "the loss of no holder") {
+		t.Errorf("sync says nothing of it: %q", synced.Stderr)
+	}
+	d.WaitSafe(t, 60*time.Second)
+	file := pathStatus(t, d, "file")
+	if file.State != "out" || file.PacksFrail == 0 || file.PacksWeak != 0 {
+		t.Errorf("the file: %+v", file)
+	}
+	text := d.Skep(t, "status", d.Path("file")).OK(t)
+	for _, part := range []string{"out (", "safe only as long as every holder"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("status lacks %q:\n%s", part, text)
+		}
+	}
+	for range 5 {
+		swarm.Add(t)
+	}
+	harness.Until(t, 90*time.Second, "all is stored again", func() (bool, string) {
+		d.Sync(t)
+		s, file := d.Status(t), pathStatus(t, d, "file")
+		return harness.Alive(s) == 6 && s.PacksFrail+s.PacksWeak == 0 && file.State == "safe", fmt.Sprintf("%+v %s %+v", file, harness.Brief(s), s.Codings)
+	})
+	d.Sync(t)
+	d.Destroy(t)
+	swarm.Peers[0].Destroy(t)
+	back := swarm.Recover(t, d.Words)
+	back.Mount(t)
+	for name, want := range map[string]string{"file": string(content), "dir/small": "a few words"} {
+		if got, err := os.ReadFile(back.Path(name)); err != nil || string(got) != want {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
