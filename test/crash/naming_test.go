@@ -35,7 +35,7 @@ func TestNamingFailsOnAFullDisk(t *testing.T) {
 				}
 				return nil
 			}
-			if _, err := drv.Tree.Link(ctx, f.Ino(), tree.Root, "n"); !errors.Is(err, unix.ENOSPC) {
+			if _, err := drv.Tree.Link(ctx, f.Ino(), tree.Root, "n"); !errors.Is(err, tree.ErrNoSpace) {
 				t.Fatalf("named on a full disk: %v", err)
 			}
 			d.Fail = nil
