@@ -315,10 +315,18 @@ func (v view) judgeOwn(f foundHead) error {
 	return nil
 }
 
+// followsSeen reports whether the newest commit follows the last head that was found of a
+// device, now or before.
+func (v view) followsSeen(device group.PeerKey) bool {
+	seen, _ := v.seen.of(device)
+	return seen.Number == 0 || v.newest != nil && v.newest.After(device, seen.Number)
+}
+
 // judgeOther is about another device. One that is newer than this one did not know
 // how far it would come: it may make a commit at any time that follows an old one. So
 // may one that has renewed its certificate since: it is there. Of one whose place this
-// one took, a head counts that is not followed.
+// one took, a head counts that is not followed, also if it was found by an earlier look
+// alone: it may come back with those who keep it.
 func (v view) judgeOther(f foundHead) error {
 	absent := errors.Is(f.err, keyring.ErrAbsent)
 	created, known := v.began[f.device.Key]
@@ -329,10 +337,10 @@ func (v view) judgeOther(f foundHead) error {
 		return nil
 	case later:
 		return &othersError{f.device}
+	case !v.followsSeen(f.device.Key):
+		return &othersError{f.device}
 	case absent:
 		return nil
-	case !follows(v.newest, f.head):
-		return &othersError{f.device}
 	case f.few(f.head.Number):
 		return fmt.Errorf("the head of another device: %w", errUnheard)
 	}

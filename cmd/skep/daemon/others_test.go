@@ -124,6 +124,14 @@ func TestAlone(t *testing.T) {
 		"the other one's head is lost": {func(_ *testing.T, d *drive) { d.loses(gone(d), 5) }, ""},
 		"most copies of it are":        {func(_ *testing.T, d *drive) { d.loses(gone(d), 3) }, "unsure"},
 		"the other one goes on":        {func(t *testing.T, d *drive) { d.publishAs(t, d.next(gone(d), 8, 1)) }, "others"},
+		"it had, and keepers have an earlier one": {func(t *testing.T, d *drive) {
+			d.publishAs(t, d.next(gone(d), 8, 1))
+			_ = d.look(t.Context())
+			d.loses(gone(d), 5)
+			if err := d.publishNewestHead(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}, "others"},
 		"most copies of this one's are": {func(t *testing.T, d *drive) {
 			h := d.next(d.net.self, 8, 1)
 			d.publishAs(t, h)
@@ -159,6 +167,20 @@ func TestAlone(t *testing.T) {
 			c.happens(t, d)
 			d.expect(t, c.want, name)
 		})
+	}
+}
+
+// What another device had made, and nobody keeps any more, may come back with its keepers.
+func TestOthersWhoseHeadIsLost(t *testing.T) {
+	other := group.PeerKey{2}
+	f := foundHead{device: keyring.Device{Key: other, Created: 5}, err: keyring.ErrAbsent}
+	newest := &commit.Commit{Device: group.PeerKey{1}, Number: 9, Follows: []commit.Followed{{Device: other, Number: 7}}}
+	for number, want := range map[uint64]bool{0: false, 7: false, 8: true} {
+		v := view{began: map[group.PeerKey]int64{other: 5}, newest: newest,
+			seen: presence{Devices: []seenDevice{{Device: other, Created: 5, Number: number}}}}
+		if _, is := errors.AsType[*othersError](v.judgeOther(f)); is != want {
+			t.Errorf("commit %d was seen: others is %v", number, is)
+		}
 	}
 }
 
