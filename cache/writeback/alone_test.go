@@ -2,6 +2,8 @@ package writeback_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,6 +57,42 @@ func TestNothingIsGivenUpBesideOthers(t *testing.T) {
 	}
 	if left, _ := swarm.Bytes(); left > full*3/4 {
 		t.Errorf("%d of %d bytes are still there", left, full)
+	}
+	d.audit()
+}
+
+// What only others may need is kept by its holders: its files here go, so that they do
+// not gather on a device that is not alone.
+func TestFilesOfPacksDoNotGather(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	var alone atomic.Bool
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, alone: func(time.Time) bool { return alone.Load() }}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	for i := range 20 {
+		d.put("tick", []byte{byte(i)})
+		d.sync()
+	}
+	needed, idle := 0, 0
+	if err := d.table.Packs(func(p blocks.Pack) bool {
+		if p.Live > 0 {
+			needed++
+		} else {
+			idle++
+		}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	here := len(must(os.ReadDir(filepath.Join(d.dir, "packs"))))
+	if idle < 10 || here > needed {
+		t.Errorf("%d packs are needed, %d are not; %d files are here", needed, idle, here)
+	}
+	check(t, d.committed(), map[string]string{"tick": "\x13"})
+	alone.Store(true)
+	for i := range 2 { // the first folds, and gives up what that left
+		d.put("tick", []byte{byte(i)})
+		d.sync()
 	}
 	d.audit()
 }

@@ -163,7 +163,13 @@ func (e *Engine) buryDead(ctx context.Context) error {
 	if err := e.table.Unwatch(well); err != nil {
 		return err
 	}
-	if dead = e.ripe(dead); len(dead) == 0 {
+	dead, unripe := e.ripe(dead)
+	for _, p := range unripe {
+		if err := e.packs.Remove(p.group, p.number); err != nil {
+			return err
+		}
+	}
+	if len(dead) == 0 {
 		return nil
 	}
 	// What holders delete no power loss may make needed again.
@@ -206,8 +212,10 @@ func (e *Engine) alone(since time.Time) bool { return e.cfg.Alone == nil || e.cf
 
 // ripe leaves out the packs that somebody may need who joined the drive. Who joins it
 // after a commit was published begins with that or a later one. So it is enough that
-// nobody else was there at some time after the commit that let a pack die.
-func (e *Engine) ripe(dead map[group.ID][]uint16) map[group.ID][]uint16 {
+// nobody else was there at some time after the commit that let a pack die. Those that
+// come to wait for that are named, too: holders have to keep them, and this device needs
+// no file of them.
+func (e *Engine) ripe(dead map[group.ID][]uint16) (out map[group.ID][]uint16, unripe []packID) {
 	e.mu.Lock()
 	published, turns := e.published, e.turns
 	e.mu.Unlock()
@@ -215,7 +223,8 @@ func (e *Engine) ripe(dead map[group.ID][]uint16) map[group.ID][]uint16 {
 		e.waiting = nil
 	}
 	e.reviewed = turns
-	waiting, out := map[packID]time.Time{}, map[group.ID][]uint16{}
+	out = map[group.ID][]uint16{}
+	waiting := map[packID]time.Time{}
 	for id, numbers := range dead {
 		for _, n := range numbers {
 			since, known := e.waiting[packID{id, n}]
@@ -224,14 +233,17 @@ func (e *Engine) ripe(dead map[group.ID][]uint16) map[group.ID][]uint16 {
 			}
 			if e.alone(since) {
 				out[id] = append(out[id], n)
-			} else {
-				waiting[packID{id, n}] = since
+				continue
+			}
+			waiting[packID{id, n}] = since
+			if !known {
+				unripe = append(unripe, packID{id, n})
 			}
 		}
 	}
 	e.waiting = waiting
 	e.waits.Store(len(waiting) > 0)
-	return out
+	return out, unripe
 }
 
 // lately is how old a look around may be that is taken to be still true, where a
