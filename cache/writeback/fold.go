@@ -18,7 +18,7 @@ const foldWorth = 4 << 20
 // reports whether a commit is needed.
 func (e *Engine) foldFirst(ctx context.Context, cut *tree.Cut, needed bool) (bool, error) {
 	if !needed && e.pace.isHurried() {
-		e.strive.again()
+		e.strengthenNow()
 	}
 	if err := e.strengthen(ctx, needed && e.pace.isHurried()); err != nil {
 		return needed, err
@@ -78,11 +78,16 @@ func (e *Engine) foldSome(ctx context.Context, kinds ...group.Kind) error {
 		return err
 	}
 	_, err = e.move(ctx, newPacker(ctx, e), chosen)
+	if err != nil { // the commit is tried again soon, and is not to read all this each time
+		for _, pk := range chosen {
+			e.rest(pk)
+		}
+	}
 	return err
 }
 
 // move moves the live blocks of packs into others, but for what cannot be read, and
-// returns how many packs that were. What was not moved rests for some time.
+// returns how many packs that were: they rest for some time.
 func (e *Engine) move(ctx context.Context, p *packer, packs []blocks.Pack) (unread int, err error) {
 	for _, pk := range packs {
 		if unread >= mostUnread {
@@ -94,13 +99,7 @@ func (e *Engine) move(ctx context.Context, p *packer, packs []blocks.Pack) (unre
 			unread++
 		}
 	}
-	err = p.flush()
-	if err != nil { // the commit is tried again soon, and is not to read all this each time
-		for _, pk := range packs {
-			e.rest(pk)
-		}
-	}
-	return unread, err
+	return unread, p.flush()
 }
 
 func (e *Engine) rest(p blocks.Pack) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -37,7 +36,7 @@ type packer struct {
 	sends  *errgroup.Group
 	flying chan struct{} // one token for each pack on its way
 	full   chan struct{} // a token for who waits to send a full pack
-	weakly atomic.Bool   // a pack came to lie in a group that is weak
+	strong bool          // no pack is stored in a group that is weak
 
 	mu    sync.Mutex // guards all below
 	open  map[group.Kind]*filling
@@ -346,12 +345,9 @@ func (p *packer) sendNow(f *filling) (commit.Locator, error) {
 	if err != nil {
 		return commit.Locator{}, err
 	}
-	placed, err := p.e.storePack(p.ctx, f.kind, class, bytes)
+	placed, err := p.e.storePack(p.ctx, f.kind, class, bytes, p.strong)
 	if err != nil {
 		return commit.Locator{}, err
-	}
-	if p.e.isWeak(placed.group) {
-		p.weakly.Store(true)
 	}
 	stored := make([]blocks.Stored, len(f.refs))
 	for i, e := range f.b.Entries() {

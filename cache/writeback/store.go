@@ -30,6 +30,8 @@ type Sink interface {
 // ErrTooFew says that too few holders took their shard.
 var ErrTooFew = errors.New("too few holders")
 
+var errWeak = errors.New("no holders with which it would be safer took it")
+
 // placement is where a pack came to lie.
 type placement struct {
 	group    group.Group
@@ -45,12 +47,15 @@ type groupKind struct {
 
 // storePack codes a pack and hands it to the holders of a group with room for
 // one more; if too few of these answer, to those of the group that was left for it, or
-// of a new one.
-func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.Class, bytes []byte) (placement, error) {
+// of a new one. Strong says that nothing is stored if only a weak group is to be had.
+func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.Class, bytes []byte, strong bool) (placement, error) {
 	var firstErr error
 	k, fresh := groupKind{class, kind}, false
 	for range 3 {
 		g, number, err := e.nextNumber(ctx, k, fresh)
+		if err == nil && strong && e.isWeak(g) {
+			err = errWeak
+		}
 		if err == nil {
 			err = e.cfg.State.Sync() // before anybody sees the number
 		}

@@ -32,11 +32,12 @@ func (e *Engine) strengthen(ctx context.Context, metadataAlone bool) error {
 		return err
 	}
 	p := newPacker(ctx, e)
-	unread, err := e.move(ctx, p, within(foldBudget, weak))
+	p.strong = true
+	unread, err := e.move(ctx, p, weak)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil || p.weakly.Load():
+	case err != nil:
 		e.cfg.Log.Info("packs that could be safer stay as they are for now", "err", err)
 		e.strive.failed(e.now())
 	default:
@@ -48,8 +49,9 @@ func (e *Engine) strengthen(ctx context.Context, metadataAlone bool) error {
 	return nil
 }
 
-// weakPacks are those that are needed, can be read, and could be clearly safer:
-// metadata before content, and what was stored last first.
+// weakPacks are those that are needed, can be read, and could be clearly safer, as many
+// as one commit moves: metadata before content, and of a group what was stored last
+// first.
 func (e *Engine) weakPacks() ([]blocks.Pack, error) {
 	if e.cfg.Weak == nil || !e.strive.may(e.now()) || e.now().Before(e.weakAfter) {
 		return nil, nil
@@ -61,33 +63,36 @@ func (e *Engine) weakPacks() ([]blocks.Pack, error) {
 	if err != nil {
 		return nil, err
 	}
+	groups = slices.DeleteFunc(groups, func(g group.Group) bool { return !e.isWeak(g) })
+	slices.SortStableFunc(groups, func(a, b group.Group) int { return cmp.Compare(b.Kind, a.Kind) })
 	var weak []blocks.Pack
-	for _, g := range groups {
-		if !e.isWeak(g) {
-			continue
+	for live := uint64(0); len(groups) > 0 && live < foldBudget; groups = groups[1:] {
+		in, err := e.movable(groups[0])
+		if err != nil {
+			return nil, err
 		}
-		for n := range g.Packs {
-			p, there, err := e.table.Pack(g.ID, n)
-			if err != nil {
-				return nil, err
-			}
-			lost := e.cfg.Lost != nil && e.cfg.Lost(g.ID, n)
-			if there && p.Live > 0 && !lost && !e.rests(p) {
-				weak = append(weak, p)
-			}
+		for _, p := range in {
+			live += p.Live
 		}
+		weak = append(weak, in...)
 	}
-	slices.SortStableFunc(weak, func(a, b blocks.Pack) int {
-		return cmp.Or(firstMetadata(a)-firstMetadata(b), cmp.Compare(b.Number, a.Number))
-	})
-	return weak, nil
+	return within(foldBudget, weak), nil
 }
 
-func firstMetadata(p blocks.Pack) int {
-	if p.Kind == group.Metadata {
-		return 0
+// movable are the packs of a group that are needed and can be read, the newest first.
+func (e *Engine) movable(g group.Group) (out []blocks.Pack, err error) {
+	for n := int(g.Packs) - 1; n >= 0; n-- {
+		number := uint16(n)
+		p, there, err := e.table.Pack(g.ID, number)
+		if err != nil {
+			return nil, err
+		}
+		lost := e.cfg.Lost != nil && e.cfg.Lost(g.ID, number)
+		if there && p.Live > 0 && !lost && !e.rests(p) {
+			out = append(out, p)
+		}
 	}
-	return 1
+	return out, nil
 }
 
 // within are the first of some packs, at least one, with no more live bytes than that.
@@ -99,6 +104,13 @@ func within(budget uint64, packs []blocks.Pack) []blocks.Pack {
 		budget -= min(budget, p.Live)
 	}
 	return packs
+}
+
+// strengthenNow has what could not be made safer lately be tried again: somebody waits.
+func (e *Engine) strengthenNow() {
+	e.strive.again()
+	e.weakAfter = time.Time{}
+	clear(e.unfolded)
 }
 
 // strengthenLater has a commit follow if there are packs that could be safer.
