@@ -229,6 +229,33 @@ func TestCallsAreBounded(t *testing.T) {
 	})
 }
 
+// A call that never began, as others to the peer were under way, says so; one that was
+// under way does not.
+func TestCallThatWaited(t *testing.T) {
+	begun := make(chan struct{})
+	hold, info := scripted(t, func(network.Stream, wire.Request) {
+		close(begun)
+		<-t.Context().Done()
+	})
+	c := asker(t, client.Options{Find: found(info), PeerCalls: 1})
+	first, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Hello(first, hold)
+		ended <- err
+	}()
+	<-begun
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Hello(ctx, hold); !errors.Is(err, client.ErrWaited) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one that waited: %v", err)
+	}
+	end()
+	if err := <-ended; errors.Is(err, client.ErrWaited) || !errors.Is(err, context.Canceled) {
+		t.Errorf("one that was under way: %v", err)
+	}
+}
+
 // Peers that cannot be dialled keep no question to others from being asked, however
 // many wait for them; and one dial is made for all who want the same peer.
 func TestPeersOutOfReachKeepNobodyWaiting(t *testing.T) {

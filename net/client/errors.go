@@ -30,6 +30,9 @@ var (
 	// ErrUnreachable says that the peer could not be dialled, went away, or was
 	// slower than the options allow. It says nothing about what it holds.
 	ErrUnreachable = errors.New("unreachable")
+	// ErrWaited says that the caller's context ended before the call began, which
+	// waited for other calls from here: that says nothing of the peer.
+	ErrWaited = errors.New("waited for other calls")
 	// ErrLied says that the holder sent what cannot be true: bytes that do not
 	// have the manifest's root, a word with a bad signature or about something
 	// else, an answer out of form. It is the peer's fault.
@@ -69,6 +72,8 @@ func judge(ctx context.Context, err error) error {
 		return refusal(r)
 	case isLie(err):
 		return fmt.Errorf("%w: %w", ErrLied, err)
+	case errors.Is(err, ErrWaited):
+		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"skep/chunker/group"
@@ -10,13 +11,13 @@ import (
 // places are so many turns.
 type places chan struct{}
 
-// take waits for a turn, and returns what ends it, or the error of ctx.
+// take waits for a turn, and returns what ends it, or ErrWaited with the error of ctx.
 func (p places) take(ctx context.Context) (leave func(), err error) {
 	select {
 	case p <- struct{}{}:
 		return func() { <-p }, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, fmt.Errorf("%w: %w", ErrWaited, ctx.Err())
 	}
 }
 
@@ -37,7 +38,8 @@ func newLanes(each int) lanes {
 	return lanes{each: each, byPeer: map[group.PeerKey]*lane{}}
 }
 
-// enter waits for a turn with a peer, and returns what ends it, or the error of ctx.
+// enter waits for a turn with a peer, and returns what ends it, or the error of
+// take.
 func (l *lanes) enter(ctx context.Context, p group.PeerKey) (leave func(), err error) {
 	mine := l.join(p)
 	end, err := mine.slots.take(ctx)

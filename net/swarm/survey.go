@@ -132,7 +132,7 @@ func (s *Survey) greet(ctx context.Context, p group.PeerKey) {
 	s.plan(p, err == nil)
 	if err != nil {
 		s.Log.Debug("a greeting was not answered", "peer", p, "err", err)
-		late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+		late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !errors.Is(err, client.ErrWaited)
 		if late || errors.Is(err, client.ErrUnreachable) {
 			s.Peers.Missed(p)
 		}

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -220,6 +221,24 @@ func TestSurveyTellsWhoIsSilent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A greeting that waited for other calls to the peer until its time was over is nothing
+// that the peer missed.
+func TestSurveyBlamesNobodyForOurOwnCalls(t *testing.T) {
+	surveying(t, time.Minute, func(t *testing.T, v *town, s *Survey) {
+		s.Peers.Seen(peerKey(1), "")
+		v.with(func() { v.fail[peerKey(1)] = fmt.Errorf("%w: %w", client.ErrWaited, context.DeadlineExceeded) })
+		pass(time.Hour)
+		if p, _ := s.Peers.Get(peerKey(1)); p.Misses != 0 {
+			t.Errorf("it missed %d greetings", p.Misses)
+		}
+		v.with(func() { v.fail[peerKey(1)] = context.DeadlineExceeded })
+		pass(time.Hour)
+		if p, _ := s.Peers.Get(peerKey(1)); p.Misses == 0 {
+			t.Error("one that was greeted and did not answer missed nothing")
+		}
+	})
 }
 
 func TestSurveyForgetsThePlansOfThoseForgotten(t *testing.T) {

@@ -146,7 +146,7 @@ func (l *Loop) judge(known []peers.Peer) {
 }
 
 // met tells the directory how a question to a peer ended that was asked within
-// ctx. What ended because ctx did, says nothing of the peer.
+// ctx. What ended because ctx did, or waited for other calls, says nothing of the peer.
 func (l *Loop) met(ctx context.Context, p group.PeerKey, err error) {
 	switch {
 	case errors.Is(err, client.ErrLied):
@@ -154,7 +154,7 @@ func (l *Loop) met(ctx context.Context, p group.PeerKey, err error) {
 		l.strike(p)
 	case spoke(err):
 		l.c.Peers.Seen(p, "")
-	case ctx.Err() == nil:
+	case ctx.Err() == nil && !errors.Is(err, client.ErrWaited):
 		l.c.Peers.Missed(p)
 	}
 }
