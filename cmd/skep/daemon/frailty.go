@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"skep/cache/blocks"
@@ -80,7 +81,7 @@ type FrailError struct {
 func (f *FrailError) Error() string {
 	s := fmt.Sprintf("all changes are out, but %s that %s needed %s the loss of no holder, and could not be stored with more of them yet; the daemon goes on trying",
 		say.Count(f.Packs, "pack"), say.If(f.Packs, "is", "are"), say.If(f.Packs, "survives", "survive"))
-	if f.Err != nil {
+	if f.Err != nil && !errors.Is(f.Err, context.DeadlineExceeded) { // whoever gave it so long knows
 		s += ": " + f.Err.Error()
 	}
 	return s

@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -21,6 +24,23 @@ func TestFrailtySay(t *testing.T) {
 		got := c.f.say()
 		if !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
 			t.Errorf("%+v: %q", c.f, got)
+		}
+	}
+}
+
+// Why packs could not be stored with more holders is said, in words that say more than
+// that the time of the sync is over.
+func TestFrailErrorSays(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		wanted string
+	}{
+		{nil, "goes on trying"},
+		{fmt.Errorf("round 2: %w", context.DeadlineExceeded), "goes on trying"},
+		{errors.New("too few holders"), "goes on trying: too few holders"},
+	} {
+		if got := (&FrailError{2, c.err}).Error(); !strings.HasSuffix(got, c.wanted) {
+			t.Errorf("%v: %q", c.err, got)
 		}
 	}
 }
