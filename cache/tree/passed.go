@@ -89,9 +89,12 @@ func (f *CutFile) openMoving() error {
 		return ErrMoving
 	}
 	f.backing = r.backing
-	var err error
-	f.file, err = f.c.t.files.Open(r.backing)
-	return err
+	file, err := f.c.t.files.Open(r.backing)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnread, err)
+	}
+	f.file = file
+	return nil
 }
 
 // restTime is how long nothing must have been written to a file where its times

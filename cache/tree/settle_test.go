@@ -14,15 +14,23 @@ import (
 	"skep/chunker/link"
 )
 
-// spoiltDisk takes no flush of one backing file, and reads nothing of another.
+// spoiltDisk takes no flush of one backing file, reads nothing of another, and does not
+// open a third.
 type spoiltDisk struct {
 	disk.FS
-	unflushed, unread atomic.Uint64 // their numbers; 0: none
+	unflushed, unread, unopened atomic.Uint64 // their numbers; 0: none
 }
 
 func (s *spoiltDisk) Open(name string, flags int) (disk.File, error) {
+	if isNumber(name, s.unopened.Load()) {
+		return nil, unix.EMFILE
+	}
 	f, err := s.FS.Open(name, flags)
 	return spoiltFile{f, s, name}, err
+}
+
+func isNumber(name string, number uint64) bool {
+	return number != 0 && strings.HasSuffix(name, fmt.Sprintf("/%x", number))
 }
 
 func (s *spoiltDisk) SyncAll(dir string) error {
@@ -38,9 +46,7 @@ type spoiltFile struct {
 	name string
 }
 
-func (f spoiltFile) is(number uint64) bool {
-	return number != 0 && strings.HasSuffix(f.name, fmt.Sprintf("/%x", number))
-}
+func (f spoiltFile) is(number uint64) bool { return isNumber(f.name, number) }
 
 func (f spoiltFile) flush(do func() error) error {
 	if f.is(f.s.unflushed.Load()) {
@@ -122,8 +128,8 @@ func TestOneFileThatCannotBeFlushed(t *testing.T) {
 	}
 }
 
-// What a commit cannot read on the local disk, or cannot flush though the kernel may
-// be writing it, it can say of that file alone.
+// What a commit cannot read on the local disk, or not open or flush though the kernel
+// may be writing it, it can say of that file alone.
 func TestOneFileThatCannotBeRead(t *testing.T) {
 	d, _, s := newSpoilt(t, Options{Passthrough: true})
 	ino := d.write(Root, "f", pattern(100_000, 1))
@@ -144,5 +150,9 @@ func TestOneFileThatCannotBeRead(t *testing.T) {
 	must(t, err)
 	if _, err := cut.OpenFile(ctx, in); !errors.Is(err, ErrUnread) {
 		t.Errorf("flushed before reading: %v", err)
+	}
+	s.unopened.Store(d.numberOf(w.Ino()))
+	if _, err := cut.OpenFile(ctx, in); !errors.Is(err, ErrUnread) {
+		t.Errorf("opened: %v", err)
 	}
 }
