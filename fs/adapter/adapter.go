@@ -39,6 +39,7 @@ type FS struct {
 	files    fileTable
 	modes    modeTable
 	notes    notices
+	storing  chan struct{} // has an element for each notice of writeStores
 	logged   *rate.Limiter // how many failures may still be logged
 	unlogged atomic.Int64  // failures that were not
 }
@@ -51,7 +52,7 @@ var _ mount.FileSystem = (*FS)(nil)
 // New returns a filesystem that shows t, to be given to mount.Mount.
 func New(t *tree.Tree, opt Options) *FS {
 	f := &FS{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t, opt: opt, log: opt.Log,
-		logged: rate.NewLimiter(2, 100)}
+		logged: rate.NewLimiter(2, 100), storing: make(chan struct{}, mostStoring)}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}

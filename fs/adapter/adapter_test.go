@@ -29,6 +29,7 @@ type kernel struct {
 	entries map[string]bool
 	told    chan struct{} // receives for each notice
 	waits   []<-chan struct{}
+	busy    chan struct{} // notices of inodes wait until it is closed; nil: they do not
 }
 
 func newKernel() *kernel {
@@ -65,8 +66,12 @@ func (k *kernel) Waits(cancel <-chan struct{}) {
 func (k *kernel) InvalidateInode(node uint64, off, _ int64) error {
 	k.mu.Lock()
 	k.inodes[node] = off
+	busy := k.busy
 	k.mu.Unlock()
 	k.told <- struct{}{}
+	if busy != nil {
+		<-busy
+	}
 	return nil
 }
 
@@ -387,6 +392,39 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestSeekEndsWhenKilled: the kernel takes the notice that finds what was stored by
+// mappings only when others have read what they wait for. Who is killed does not wait
+// for that, and however often that happens, few notices are under way.
+func TestSeekEndsWhenKilled(t *testing.T) {
+	f, k := newFS(t, Options{})
+	out := create(t, f, "f", unix.O_RDWR|unix.O_APPEND)
+	seek := func(cancel chan struct{}) fuse.Status {
+		in := fuse.LseekIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Fh: out.Fh, Whence: unix.SEEK_HOLE}
+		return f.Lseek(cancel, &in, &fuse.LseekOut{})
+	}
+	k.mu.Lock()
+	k.busy = make(chan struct{})
+	k.mu.Unlock()
+	for i := range mostStoring + 1 {
+		killed, ended := make(chan struct{}), make(chan fuse.Status, 1)
+		go func() { ended <- seek(killed) }()
+		if i < mostStoring {
+			<-k.told
+		}
+		close(killed)
+		wantStatus(t, <-ended, fuse.EINTR)
+	}
+	if n := len(k.told); n > 0 {
+		t.Errorf("%d notices too many", n)
+	}
+	close(k.busy)
+	_, status := f.Write(nil, &fuse.WriteIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Fh: out.Fh}, []byte("some"))
+	wantStatus(t, status, fuse.OK)
+	wantStatus(t, seek(make(chan struct{})), fuse.OK)
+	<-k.told
+	release(f, out.Fh)
 }
 
 // TestSynchronousWrite: a write that asks to be durable by itself (RWF_DSYNC past the

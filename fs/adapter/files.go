@@ -217,14 +217,34 @@ func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut)
 // writeStores has the kernel write what was stored by mappings, from an offset on,
 // before it is told where data are: the tree knows of it only then. The kernel does so
 // when it is to forget the content. It is the one request that waits for others, for
-// writes of the same file: the kernel holds nothing meanwhile that these wait for.
+// reads and writes of the same file: the kernel holds nothing meanwhile that these wait
+// for. They may last; who is killed goes before.
 func (f *FS) writeStores(ctx call, h *openFile, off int64) error {
 	if f.modes.passed(h.Ino()) || !h.Storable() {
 		return nil
 	}
-	ctx.Done() // others are to be handled meanwhile
-	return f.kernel.InvalidateInode(nodeOf(h.Ino()), off, 0)
+	killed := ctx.Done() // others are to be handled meanwhile
+	select {
+	case f.storing <- struct{}{}:
+	case <-killed:
+		return ctx.Err()
+	}
+	told := make(chan error, 1)
+	go func() {
+		told <- f.kernel.InvalidateInode(nodeOf(h.Ino()), off, 0)
+		<-f.storing
+	}()
+	select {
+	case err := <-told:
+		return err
+	case <-killed:
+		return ctx.Err()
+	}
 }
+
+// mostStoring is how many notices of writeStores may be under way, each of which has a
+// thread: also those that nobody waits for any more.
+const mostStoring = 64
 
 // Ioctl says that a drive's files have no controls of their own.
 func (f *FS) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
