@@ -39,13 +39,14 @@ func (in *inode) shared() (bool, error) {
 // mayStore reports whether the handle can be mapped to store by.
 func (f *File) mayStore() bool { return f.readable && f.writable }
 
-// Storable reports whether somebody may store into the file by a mapping. That of a
-// file that is not passed through keeps its handle open, and what it stores is not known
-// here before the kernel writes it.
+// Storable reports whether somebody may store by a mapping into what Seek calls a hole.
+// A mapping of a file that is not passed through keeps its handle open, and what it
+// stores is not known here before the kernel writes it. Where not all of the file is
+// here, Seek knows of no holes.
 func (f *File) Storable() bool {
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()
-	return f.in.storers > 0
+	return f.in.storers > 0 && f.in.row.knowsHoles()
 }
 
 // Release ends the handle; if the file may be mapped by it, not before that has ended.

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -149,6 +150,39 @@ func TestMappedOtherwise(t *testing.T) {
 	a, err := d.Attr(ctx, f.Ino())
 	if n, w := d.opens(f.Ino()); n != 1 || w != 0 || err != nil || a.Mapped {
 		t.Errorf("of a reader: %d handles, %d for writing, %+v, %v", n, w, a, err)
+	}
+}
+
+// What is stored by mappings can be in what Seek calls a hole if all of a file is here,
+// and somebody has it open to store.
+func TestStorable(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	defer d.Close()
+	ino := d.write(Root, "f", pattern(3<<20, 1))
+	open := func(flags int) *File {
+		f, err := d.Open(ctx, ino, flags)
+		must(t, err)
+		t.Cleanup(f.Release)
+		return f
+	}
+	r := open(os.O_RDONLY)
+	if r.Storable() {
+		t.Error("of readers alone")
+	}
+	w := open(os.O_RDWR)
+	if !r.Storable() {
+		t.Error("not though somebody may store")
+	}
+	c.take(t, d, ino)
+	if n, err := d.Evict(ctx, ino, true); n == 0 || err != nil {
+		t.Fatalf("%d bytes let go of, %v", n, err)
+	}
+	if hole, err := w.Seek(ctx, 0, unix.SEEK_HOLE); w.Storable() || hole != 3<<20 || err != nil {
+		t.Errorf("of what is not here: %v; a hole at %d, %v", w.Storable(), hole, err)
+	}
+	must(t, errors.Join(d.Fetch(ctx, ino), d.Sync()))
+	if !w.Storable() {
+		t.Error("not when all is here again")
 	}
 }
 

@@ -130,7 +130,7 @@ func (f *File) Seek(ctx context.Context, off int64, whence int) (int64, error) {
 	if off < 0 || off >= in.row.size {
 		return 0, ErrNoRange
 	}
-	if !in.row.has(flagBacking) || in.row.has(flagPartial) {
+	if !in.row.knowsHoles() {
 		if whence == unix.SEEK_HOLE {
 			return in.row.size, nil
 		}
@@ -148,3 +148,6 @@ func (f *File) Seek(ctx context.Context, off int64, whence int) (int64, error) {
 	}
 	return min(n, in.row.size), nil
 }
+
+// knowsHoles reports whether the backing file tells data from holes: all is in it.
+func (r *row) knowsHoles() bool { return r.has(flagBacking) && !r.has(flagPartial) }

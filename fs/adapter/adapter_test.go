@@ -404,6 +404,9 @@ func TestSeekEndsWhenKilled(t *testing.T) {
 		in := fuse.LseekIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Fh: out.Fh, Whence: unix.SEEK_HOLE}
 		return f.Lseek(cancel, &in, &fuse.LseekOut{})
 	}
+	wantStatus(t, seek(nil), fuse.Status(unix.ENXIO)) // nothing is there, and no notice needed
+	_, status := f.Write(nil, &fuse.WriteIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Fh: out.Fh}, make([]byte, 100_000))
+	wantStatus(t, status, fuse.OK)
 	k.mu.Lock()
 	k.busy = make(chan struct{})
 	k.mu.Unlock()
@@ -420,8 +423,6 @@ func TestSeekEndsWhenKilled(t *testing.T) {
 		t.Errorf("%d notices too many", n)
 	}
 	close(k.busy)
-	_, status := f.Write(nil, &fuse.WriteIn{InHeader: fuse.InHeader{NodeId: out.NodeId}, Fh: out.Fh}, []byte("some"))
-	wantStatus(t, status, fuse.OK)
 	wantStatus(t, seek(make(chan struct{})), fuse.OK)
 	<-k.told
 	release(f, out.Fh)

@@ -203,10 +203,16 @@ func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut)
 		return fuse.EINVAL
 	}
 	ctx := f.call(cancel)
-	if err := f.writeStores(ctx, h, int64(in.Offset)); err != nil {
-		return f.status("lseek", in.NodeId, err)
+	stores := f.hasStores(h)
+	if stores {
+		if err := f.writeStores(ctx, h, int64(in.Offset)); err != nil {
+			return f.status("lseek", in.NodeId, err)
+		}
 	}
 	off, err := h.Seek(ctx, int64(in.Offset), int(in.Whence))
+	if !stores && f.hasStores(h) { // the last of it has come here meanwhile
+		return f.Lseek(cancel, in, out)
+	}
 	if err != nil {
 		return f.status("lseek", in.NodeId, err)
 	}
@@ -214,15 +220,16 @@ func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut)
 	return fuse.OK
 }
 
+// hasStores reports whether the kernel may have what was stored by mappings and what
+// the tree calls a hole.
+func (f *FS) hasStores(h *openFile) bool { return !f.modes.passed(h.Ino()) && h.Storable() }
+
 // writeStores has the kernel write what was stored by mappings, from an offset on,
 // before it is told where data are: the tree knows of it only then. The kernel does so
 // when it is to forget the content. It is the one request that waits for others, for
 // reads and writes of the same file: the kernel holds nothing meanwhile that these wait
 // for. They may last; who is killed goes before.
 func (f *FS) writeStores(ctx call, h *openFile, off int64) error {
-	if f.modes.passed(h.Ino()) || !h.Storable() {
-		return nil
-	}
 	killed := ctx.Done() // others are to be handled meanwhile
 	select {
 	case f.storing <- struct{}{}:
