@@ -28,7 +28,7 @@ func (s *State) Seen(key group.PeerKey, now time.Time) {
 
 // Answers notes whether a peer answered the last question that anybody put to it. One
 // that did not is not judged for that: it may be there again in a moment. But what it
-// holds counts as silent until it answers.
+// holds counts as silent in Report and Pack until it answers.
 func (s *State) Answers(key group.PeerKey, does bool) {
 	p, ok := s.peers[key]
 	if !ok || p.silent == !does {

@@ -35,7 +35,8 @@ type keptSlot struct {
 // count is the state of a group's packs.
 type count struct {
 	live      [group.MaxPacks]uint8 // slots whose shard is believed to be there
-	reachable [group.MaxPacks]uint8 // of these, with holders that answer
+	reachable [group.MaxPacks]uint8 // of these, with holders that are alive and answered when last asked
+	alive     [group.MaxPacks]uint8 // of those live, with holders that are alive
 	unasked   [group.MaxPacks]uint8 // of those live, presumed
 	silent    [group.MaxPacks]uint8 // of those live, with holders that were asked and do not answer
 	leastLive int                   // of all wanted packs
@@ -211,11 +212,13 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 		held := g.believed(i)
 		each(held, func(n uint16) {
 			g.live[n]++
-			if state == peers.Alive && !silent {
-				g.reachable[n]++
+			if state == peers.Alive {
+				g.alive[n]++
 			}
 			if silent {
 				g.silent[n]++
+			} else if state == peers.Alive {
+				g.reachable[n]++
 			}
 		})
 		if g.kept[i].presumed == (group.Bitmap{}) {
@@ -229,9 +232,10 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 			}
 		})
 	}
+	// One question that was missed is for status alone: a repair finds out by itself.
 	each(g.Wanted, func(n uint16) {
 		g.leastLive = min(g.leastLive, int(g.live[n]))
-		if g.Local.Has(n) || g.reachable[n] >= g.Coding.K {
+		if g.Local.Has(n) || g.alive[n] >= g.Coding.K {
 			g.buildable.Add(n)
 		}
 	})

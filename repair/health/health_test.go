@@ -186,6 +186,44 @@ func TestSilentAtOnce(t *testing.T) {
 	b.pack(Healthy, 7, 7, false)
 }
 
+// What k holders have that are alive can be built, though one of them missed the last
+// question; not without one that has been silent for long.
+func TestOneMissedQuestionHoldsBackNoRepair(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		silent  func(*bench)
+		repairs int
+	}{
+		{"nobody is silent", func(*bench) {}, 1},
+		{"one did not answer just now", func(b *bench) { b.Answers(key(1), false) }, 1},
+		{"k did not", func(b *bench) {
+			for n := 1; n <= 4; n++ {
+				b.Answers(key(n), false)
+			}
+		}, 1},
+		{"one is suspect", func(b *bench) {
+			b.away[key(1)] = true
+			b.none(b.run(day / 2))
+		}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, 4, 5, 0, nil)
+			b.none(b.run(day))
+			c.silent(b)
+			b.Stated(group.Statement{Holder: key(5), Group: testGroup, Slot: 4}, b.now)
+			n := 0
+			for _, a := range b.Decide(b.now, nil, b.rnd) {
+				if a.Kind == Refill && a.Slot == 4 {
+					n++
+				}
+			}
+			if n != c.repairs {
+				t.Errorf("%d repairs begin, want %d", n, c.repairs)
+			}
+		})
+	}
+}
+
 func TestDeadHolderIsReplaced(t *testing.T) {
 	b := newBench(t, 4, 7, 3, nil)
 	b.run(day)
