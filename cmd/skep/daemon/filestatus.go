@@ -209,7 +209,7 @@ func (p *packsOf) judge(out *control.PathStatus) {
 		h, ok := p.d.repair.PackHealth(name.group, name.number)
 		g, found, err := p.d.drive.table.Group(name.group)
 		if found && err == nil {
-			if weak, frail := f.add(p.d.drive, g); weak || frail {
+			if weak, frail := f.add(p.d.drive.sink, g); weak || frail {
 				groups[name.group] = true
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"skep/cache/blocks"
+	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/cmd/skep/say"
 	"skep/repair/plan"
@@ -17,15 +18,37 @@ type frailty struct {
 	frail int     // survive the loss of no holder
 	both  int     // are both, and not lost
 	loss  float64 // chance that at one instant the worst of them cannot be read
+
+	weakness map[coded]bool // as far as it was asked for
+}
+
+// coded is what decides how weak a pack is.
+type coded struct {
+	class  erasure.Class
+	coding erasure.Coding
 }
 
 // add counts a pack of a group.
-func (f *frailty) add(d *drive, g group.Group) (weak, frail bool) {
-	weak, frail = d.sink.weak(g.Class, g.Coding), plan.Survives(g.Coding) == 0
+func (f *frailty) add(s *sink, g group.Group) (weak, frail bool) {
+	weak, frail = f.isWeak(s, coded{g.Class, g.Coding}), plan.Survives(g.Coding) == 0
 	f.weak += one(weak)
 	f.frail += one(frail)
-	f.loss = max(f.loss, plan.LossOf(g.Coding, d.sink.current().Availability))
 	return weak, frail
+}
+
+// isWeak looks once at each coding, as there are many packs and few codings.
+func (f *frailty) isWeak(s *sink, c coded) bool {
+	weak, known := f.weakness[c]
+	if known {
+		return weak
+	}
+	if f.weakness == nil {
+		f.weakness = map[coded]bool{}
+	}
+	weak = s.weak(c.class, c.coding)
+	f.weakness[c] = weak
+	f.loss = max(f.loss, plan.LossOf(c.coding, s.current().Availability))
+	return weak
 }
 
 func one(yes bool) int {
@@ -51,7 +74,7 @@ func (d *drive) frailty() (f frailty, err error) {
 	}
 	err = d.table.Packs(func(p blocks.Pack) bool {
 		if g, known := by[p.Group]; known && (p.Live > 0 || !counted) {
-			weak, frail := f.add(d, g)
+			weak, frail := f.add(d.sink, g)
 			f.both += one(weak && frail && !d.isLost(p.Group, p.Number))
 		}
 		return true
