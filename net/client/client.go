@@ -126,6 +126,7 @@ func (c *Client) exchange(ctx context.Context, p group.PeerKey, m wire.Request, 
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
+	Sent(ctx)
 	if body == nil {
 		err = c.ask(ctx, s, m, read)
 	} else {
@@ -237,7 +238,7 @@ func (c *Client) connect(ctx context.Context, p group.PeerKey, id peer.ID) error
 func (c *Client) find(ctx context.Context, p group.PeerKey) (peer.AddrInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Dial)
 	defer cancel()
-	return c.opts.Find(ctx, p)
+	return c.opts.Find(unsent(ctx), p)
 }
 
 func (c *Client) dial(ctx context.Context, info peer.AddrInfo) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -230,29 +231,44 @@ func TestCallsAreBounded(t *testing.T) {
 }
 
 // A call that never began, as others to the peer were under way, says so; one that was
-// under way does not.
+// under way does not. Only the latter was sent, after the peer was found.
 func TestCallThatWaited(t *testing.T) {
 	begun := make(chan struct{})
 	hold, info := scripted(t, func(network.Stream, wire.Request) {
 		close(begun)
 		<-t.Context().Done()
 	})
-	c := asker(t, client.Options{Find: found(info), PeerCalls: 1})
+	events := make(chan string, 8)
+	find := func(ctx context.Context, p group.PeerKey) (peer.AddrInfo, error) {
+		client.Sent(ctx) // as the calls are that are made to find it
+		events <- "found"
+		return found(info)(ctx, p)
+	}
+	c := asker(t, client.Options{Find: find, PeerCalls: 1})
 	first, end := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := c.Hello(first, hold)
+		_, err := c.Hello(client.OnSent(first, func() { events <- "first sent" }), hold)
 		ended <- err
 	}()
 	<-begun
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+	ctx = client.OnSent(ctx, func() { events <- "second sent" })
 	if _, err := c.Hello(ctx, hold); !errors.Is(err, client.ErrWaited) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one that waited: %v", err)
 	}
 	end()
 	if err := <-ended; errors.Is(err, client.ErrWaited) || !errors.Is(err, context.Canceled) {
 		t.Errorf("one that was under way: %v", err)
+	}
+	close(events)
+	var got []string
+	for e := range events {
+		got = append(got, e)
+	}
+	if !slices.Equal(got, []string{"found", "first sent"}) {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -102,11 +102,15 @@ func (l *Loop) audit(ctx context.Context, a health.Action, g group.Group) audit.
 	allowed := audit.Allowed(l.roundTrip(a.Peer), a.Challenge.Count, m.ShardSize())
 	asking, cancel := context.WithTimeout(ctx, patience*allowed)
 	defer cancel()
-	begin := l.c.Now()
+	sent := l.c.Now()
+	asking = client.OnSent(asking, func() { sent = l.c.Now() })
 	err = l.c.Holders.Prove(asking, a.Peer, m, a.Challenge.Slot, a.Challenge.Nonce, a.Challenge.Count)
-	outcome := audit.InTime(outcomeOf(err), l.c.Now().Sub(begin), allowed)
+	took, outcome := l.c.Now().Sub(sent), outcomeOf(err)
+	if errors.Is(err, client.ErrWaited) || outcome == audit.Unreachable && asking.Err() != nil && took < allowed {
+		return audit.Unreachable // its time went by while it waited for other calls of ours
+	}
 	l.met(ctx, a.Peer, err)
-	return l.weigh(ctx, a, g, outcome)
+	return l.weigh(ctx, a, g, audit.InTime(outcome, took, allowed))
 }
 
 func (l *Loop) manifest(ctx context.Context, g group.Group, number uint16) (*group.Manifest, error) {

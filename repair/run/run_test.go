@@ -9,7 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"skep/chunker/erasure"
 	"skep/chunker/group"
+	"skep/net/client"
 	"skep/net/peers"
 	"skep/net/wire"
 	"skep/repair/health"
@@ -236,6 +238,48 @@ func TestEvadesAudits(t *testing.T) {
 			t.Error("who never proves anything still has its slot")
 		}
 	})
+}
+
+// queued lets the challenges of one holder wait behind other calls of ours.
+type queued struct {
+	*holders.Set
+	whose group.PeerKey
+	wait  time.Duration
+}
+
+func (q queued) Prove(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, nonce erasure.Nonce, count int) error {
+	if p == q.whose {
+		select {
+		case <-time.After(q.wait):
+		case <-ctx.Done():
+			return &client.Error{Op: wire.KindProve, Peer: p, Err: fmt.Errorf("%w: %w", client.ErrWaited, ctx.Err())}
+		}
+	}
+	return q.Set.Prove(ctx, p, m, slot, nonce, count)
+}
+
+// Nobody is blamed for challenges that waited behind other calls of ours, however long
+// that was.
+func TestQueueOfOurOwn(t *testing.T) {
+	for name, c := range map[string]struct{ wait, delay time.Duration }{
+		"never sent":             {wait: time.Hour},
+		"sent late":              {wait: 5 * time.Second},
+		"sent, with little left": {wait: 8 * time.Second, delay: 1900 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shape{seed: 13, k: 2, n: 4, spares: 2, packs: 3, local: true})
+				w.holder(1).Be(holders.Behaviour{Delay: c.delay})
+				w.config.Holders = queued{w.set, w.holder(1).Key, c.wait}
+				w.loop = run.New(w.config)
+				w.pass(2 * deadAfter)
+				w.whole()
+				if w.account.moved() != 0 {
+					t.Error("a slot was moved because of our own queue")
+				}
+			})
+		})
+	}
 }
 
 // When our own line is busy, all proofs are late, and nobody is to blame.

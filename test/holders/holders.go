@@ -160,6 +160,7 @@ func (s *Set) exchange(ctx context.Context, p group.PeerKey, k wire.Kind, size i
 	h.calls[k]++
 	h.bytes[k] += int64(size)
 	s.mu.Unlock()
+	client.Sent(ctx)
 	switch {
 	case how.Away:
 		return client.ErrUnreachable
