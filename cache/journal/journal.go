@@ -57,7 +57,7 @@ type Journal struct {
 	failed  error      // guarded by mu: sticky
 	loose   []byte     // while opening: records that may not be on the disk
 	looseAt int64      // … and where they are
-	flushed disk.File  // guarded by mu: the segment that is being synced
+	flush   *flush     // guarded by mu: under way without it; nil: none
 	retired disk.File  // guarded by mu: to be closed when that is done
 }
 
@@ -136,22 +136,41 @@ func (j *Journal) SyncTo(seq uint64) error {
 	}
 	upTo := j.next
 	file := j.file
-	j.flushed = file // rotate leaves it open
+	f := &flush{file: file, done: make(chan struct{})}
+	j.flush = f // rotate leaves the file open
 	j.mu.Unlock()
-	err := file.Datasync()
+	f.err = file.Datasync()
+	close(f.done)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.flushed = nil
+	j.flush = nil
 	if j.retired != nil {
 		_ = j.retired.Close()
 		j.retired = nil
 	}
-	if err != nil {
-		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
-		return j.failed
+	if err := j.fail(f.err); err != nil {
+		return err
 	}
 	j.durable = max(j.durable, upTo)
 	return nil
+}
+
+// flush is one flush of a segment that goes on without mu. The kernel tells of what it
+// could not write once for each open file: so there is never another one of the same
+// segment beside it.
+type flush struct {
+	file disk.File
+	done chan struct{}
+	err  error // to be read when it is done
+}
+
+// fail takes note of a flush that ended with err, and returns why the journal has
+// failed, if it has; mu is held.
+func (j *Journal) fail(err error) error {
+	if err != nil && j.failed == nil {
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return j.failed
 }
 
 // Appended is how many bytes of records were appended since Open.

@@ -61,16 +61,21 @@ func (j *Journal) makeRoom(takes int64, freeing bool) error {
 
 // rotate syncs the full segment and begins a new one.
 func (j *Journal) rotate() error {
-	if err := j.file.Sync(); err != nil {
-		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
-		return j.failed
+	if j.flush != nil && j.flush.file == j.file {
+		<-j.flush.done // needs no lock for it
+		if err := j.fail(j.flush.err); err != nil {
+			return err
+		}
+	}
+	if err := j.fail(j.file.Sync()); err != nil {
+		return err
 	}
 	old := j.file
 	if err := j.addSegment(); err != nil {
 		return err
 	}
 	j.durable = j.next
-	if j.flushed == old {
+	if j.flush != nil && j.flush.file == old {
 		j.retired = old
 	} else {
 		_ = old.Close()

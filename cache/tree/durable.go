@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"skep/cache/disk"
 )
 
 // unflush takes note that the backing file was written; in.mu is held.
@@ -65,9 +67,21 @@ func (in *inode) isFlushed() bool {
 // to wait. Asking for Done is how one says so.
 func waits(ctx context.Context) { _ = ctx.Done() }
 
+// flush is one flush of an inode's backing file that goes on without in.mu. The kernel
+// tells of content that it could not write once for each open file: so there is one at
+// a time, and all who wait hear what became of it.
+type flush struct {
+	file   disk.File
+	number uint64 // of the flushes of the inode
+	state  uint64 // of what was written, when it began
+	done   chan struct{}
+	err    error // to be read when it is done
+}
+
 // flushUnlocked is syncBacking for an inode that the caller has a reference of; it
-// lets go of in.mu while it flushes.
+// lets go of in.mu while it flushes. What began after the call flushes for it, too.
 func (t *Tree) flushUnlocked(in *inode) error {
+	begun := in.flushes
 	for {
 		if in.isFlushed() {
 			return nil
@@ -75,26 +89,61 @@ func (t *Tree) flushUnlocked(in *inode) error {
 		if in.flushErr != nil {
 			return in.flushErr
 		}
-		if err := t.openBacking(in); err != nil {
+		f := in.flush
+		if f == nil {
+			var err error
+			if f, err = t.beginFlush(in); err != nil {
+				return err
+			}
+		} else {
+			in.mu.Unlock()
+			<-f.done
+			in.mu.Lock()
+		}
+		isIts := in.file == f.file // and not of content that it had before
+		if err := t.endFlush(in, f); err != nil || isIts && f.number > begun {
 			return err
 		}
-		file, number, named, state := in.file, in.row.backing, in.named, in.unflushed
-		in.mu.Unlock()
-		err := file.Datasync()
-		if err == nil && !named {
-			err = t.files.SyncName(number)
+	}
+}
+
+// beginFlush flushes an inode's backing file and its name, without in.mu, and returns
+// the flush when it is over.
+func (t *Tree) beginFlush(in *inode) (*flush, error) {
+	if err := t.openBacking(in); err != nil {
+		return nil, err
+	}
+	in.flushes++
+	f := &flush{file: in.file, number: in.flushes, state: in.unflushed, done: make(chan struct{})}
+	in.flush = f
+	backed, named := in.row.backing, in.named
+	in.mu.Unlock()
+	defer in.mu.Lock()
+	if f.err = f.file.Datasync(); f.err == nil && !named {
+		f.err = t.files.SyncName(backed)
+	}
+	close(f.done)
+	return f, nil
+}
+
+// endFlush takes note of what became of a flush that is over, unless somebody has, and
+// returns the error of those of the inode's content; in.mu is held.
+func (t *Tree) endFlush(in *inode, f *flush) error {
+	if in.flush == f {
+		in.flush = nil
+		switch {
+		case in.file != f.file: // it is not its content any more, and may have been closed
+		case f.err != nil:
+			return t.lost(in, f.err)
+		default:
+			in.named = true
+			in.flushed = in.unflushed == f.state && (!in.passthrough || in.writers == 0)
 		}
-		in.mu.Lock()
-		if in.file != file {
-			continue // it is not its content any more, and may have been closed
-		}
-		if err != nil {
-			return t.lost(in, err)
-		}
-		in.named = true
-		in.flushed = in.unflushed == state && (!in.passthrough || in.writers == 0)
+	}
+	if in.file != f.file {
 		return nil
 	}
+	return in.flushErr
 }
 
 // syncBacking flushes an inode's backing file and its name; in.mu is held. A
@@ -102,6 +151,12 @@ func (t *Tree) flushUnlocked(in *inode) error {
 // tells of that once: here every later flush fails, too, until the file is
 // emptied.
 func (t *Tree) syncBacking(in *inode) error {
+	if f := in.flush; f != nil {
+		<-f.done // needs no lock for it
+		if err := t.endFlush(in, f); err != nil {
+			return err
+		}
+	}
 	if in.isFlushed() {
 		return nil
 	}
@@ -129,7 +184,7 @@ func (t *Tree) syncBacking(in *inode) error {
 // all later ones; in.mu is held. The inode stays in memory, or it would be
 // forgotten with it.
 func (t *Tree) lost(in *inode, err error) error {
-	in.flushErr = fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
+	in.flushErr, in.flushed = fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err)), false
 	if !in.kept {
 		in.hold()
 		in.kept = true

@@ -162,6 +162,8 @@ type inode struct {
 	unflushed      uint64        // counts how often flushed became false
 	listed         bool          // among those to be flushed soon
 	flushedAt      unix.Timespec // change time, before it was flushed, of a file that the kernel writes alone
+	flush          *flush        // under way without mu; nil: none
+	flushes        uint64        // how many of these were begun
 	flushErr       error         // of a flush that failed: what it lost stays lost
 	kept           bool          // a reference is held, so that flushErr is not forgotten
 	undoubted      bool          // what is here was left there by us, or was compared: see settleDoubt
