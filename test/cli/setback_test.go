@@ -44,6 +44,9 @@ func TestHomeFromABackup(t *testing.T) {
 	if out := d.Skep(t, "status").OK(t); !strings.Contains(out, "Set back") {
 		t.Errorf("status does not tell:\n%s", out)
 	}
+	if p := d.Status(t, d.Path("before")).Paths[0]; p.State != "out" {
+		t.Errorf("status calls %q what the words may not bring back as it is here", p.State)
+	}
 	r := swarm.Recover(t, d.Words)
 	r.Mount(t)
 	has(t, r.Path("after"), "content of after")

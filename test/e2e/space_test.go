@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/cmd/skep/control"
 	"skep/test/harness"
 )
 
@@ -49,6 +52,46 @@ func TestSmallCache(t *testing.T) {
 	d.Kill() // nothing that is here is claimed and not there
 	d.Mount(t)
 	harness.Same(t, source, d.Path("tree"))
+}
+
+// TestLastCopyStays takes most holders of a file away for good while the device is off:
+// what status calls lost then is here alone, and stays, however much is written.
+func TestLastCopyStays(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 6, DeadAfter: 72 * time.Hour})
+	d := swarm.NewDevice(t, "--cache", "64M")
+	d.Mount(t)
+	r := rand.New(rand.NewPCG(1, 1))
+	precious := harness.Noise(r, 20<<20)
+	must(t, os.WriteFile(d.Path("precious"), precious, 0o644))
+	d.Sync(t)
+	d.WaitSafe(t, time.Minute)
+	d.Stop(t)
+	old := swarm.Peers
+	for range 4 {
+		swarm.Add(t)
+	}
+	for _, p := range old[1:] {
+		p.Destroy(t)
+	}
+	d.MountAlone(t)
+	d.WaitStatus(t, time.Minute, "the five that are left answer", func(s control.Status) bool { return harness.Alive(s) >= 5 })
+	harness.Until(t, time.Minute, "status calls the file lost", func() (bool, string) {
+		s, err := d.TryStatus(t, d.Path("precious"))
+		return err == nil && len(s.Paths) == 1 && s.Paths[0].State == "lost", fmt.Sprintf("%+v, %v", s.Paths, err)
+	})
+	var full error
+	for i := 0; i < 60 && full == nil; i++ {
+		full = os.WriteFile(d.Path(fmt.Sprint("new", i)), harness.Noise(r, 1<<20), 0o644)
+	}
+	if full != nil && !errors.Is(full, syscall.ENOSPC) {
+		t.Fatal(full)
+	}
+	if p := d.Status(t, d.Path("precious")).Paths[0]; p.Resident != int64(len(precious)) {
+		t.Errorf("of the only copy %d of %d bytes are left", p.Resident, len(precious))
+	}
+	if got, err := os.ReadFile(d.Path("precious")); err != nil || !bytes.Equal(got, precious) {
+		t.Errorf("it reads as %d bytes, %v", len(got), err)
+	}
 }
 
 // watchUse looks at what a home takes on the disk, again and again, until the

@@ -22,7 +22,6 @@ import (
 	"skep/chunker/keyring"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
-	"skep/repair/health"
 	"skep/repair/run"
 )
 
@@ -84,10 +83,7 @@ func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) 
 			return d, err
 		}
 		d.repair = newRepair(d)
-		d.drive.lost = func(id group.ID, number uint16) bool {
-			h, ok := d.repair.PackHealth(id, number)
-			return ok && h.Health == health.Lost
-		}
+		d.drive.health = d.repair.PackHealth
 	}
 	if d.listener, err = control.Listen(h.Socket()); err != nil {
 		return d, err

@@ -27,6 +27,7 @@ import (
 	"skep/chunker/secret"
 	"skep/cmd/skep/home"
 	"skep/fs/mount"
+	"skep/repair/health"
 )
 
 // drive is the drive of a home, open on this device.
@@ -53,13 +54,13 @@ type drive struct {
 	keeper  *evict.Keeper
 	indexMeasure
 
-	publishing  *semaphore.Weighted                   // of one: held while recover and shared are brought to keepers
-	shared      atomic.Pointer[keyring.Keyring]       // the newest one known
-	recoveryOut atomic.Bool                           // keepers have the recovery record, and a keyring with this device
-	keptWith    atomic.Int64                          // peers that there were when all records were brought to them last
-	announced   chan struct{}                         // closed when that was so for the first time
-	once        sync.Once                             // closes it
-	lost        func(id group.ID, number uint16) bool // what repair thinks; set before anything runs
+	publishing  *semaphore.Weighted                                        // of one: held while recover and shared are brought to keepers
+	shared      atomic.Pointer[keyring.Keyring]                            // the newest one known
+	recoveryOut atomic.Bool                                                // keepers have the recovery record, and a keyring with this device
+	keptWith    atomic.Int64                                               // peers that there were when all records were brought to them last
+	announced   chan struct{}                                              // closed when that was so for the first time
+	once        sync.Once                                                  // closes it
+	health      func(id group.ID, number uint16) (health.PackHealth, bool) // what repair thinks; set before anything runs
 
 	lookEvery  time.Duration
 	outlook    atomic.Pointer[outlook]      // of the last look around; nil: none yet
@@ -136,7 +137,18 @@ func beyondUse(err error) error {
 }
 
 // isLost reports whether too few shards of a pack are left.
-func (d *drive) isLost(id group.ID, number uint16) bool { return d.lost != nil && d.lost(id, number) }
+func (d *drive) isLost(id group.ID, number uint16) bool {
+	h, ok := d.packHealth(id, number)
+	return ok && h.Health == health.Lost
+}
+
+// packHealth is what repair thinks of a pack, if it knows it.
+func (d *drive) packHealth(id group.ID, number uint16) (health.PackHealth, bool) {
+	if d.health == nil {
+		return health.PackHealth{}, false
+	}
+	return d.health(id, number)
+}
 
 // contentClass is the largest class of content packs. Three of them, with
 // their parity, are in memory while a commit runs.

@@ -69,10 +69,16 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	switch {
 	case out.State == "safe" && out.PacksLost+out.PacksAway > 0:
 		out.State = "lost"
-	case out.State == "safe" && (out.PacksBelowTarget+out.PacksUnasked+out.PacksWeak+out.PacksFrail > 0 || d.drive.overtaken() != nil):
+	case out.State == "safe" && (out.PacksBelowTarget+out.PacksUnasked+out.PacksWeak+out.PacksFrail > 0 || !d.drive.wordsBringIt()):
 		out.State = "out"
 	}
 	return nil
+}
+
+// wordsBringIt reports whether the words would bring back what is out, as far as is
+// known; comesBack looks, and says why not.
+func (d *drive) wordsBringIt() bool {
+	return d.setBack.Load() == nil && d.recoveryOut.Load() && d.overtaken() == nil
 }
 
 // isPending reports whether the newest commit lacks a file, or something that is in a
