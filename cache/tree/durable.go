@@ -146,22 +146,29 @@ func (t *Tree) endFlush(in *inode, f *flush) error {
 	return in.flushErr
 }
 
+// awaitFlush waits for a flush that is under way, and returns the error of those of the
+// inode's content; in.mu is held, which that flush needs no more.
+func (t *Tree) awaitFlush(in *inode) error {
+	if f := in.flush; f != nil {
+		<-f.done
+		if err := t.endFlush(in, f); err != nil {
+			return err
+		}
+	}
+	return in.flushErr
+}
+
 // syncBacking flushes an inode's backing file and its name; in.mu is held. A
 // flush that failed may have lost what was written before it, and the kernel
 // tells of that once: here every later flush fails, too, until the file is
 // emptied.
 func (t *Tree) syncBacking(in *inode) error {
-	if f := in.flush; f != nil {
-		<-f.done // needs no lock for it
-		if err := t.endFlush(in, f); err != nil {
-			return err
-		}
-	}
+	failed := t.awaitFlush(in)
 	if in.isFlushed() {
 		return nil
 	}
-	if in.flushErr != nil {
-		return in.flushErr
+	if failed != nil {
+		return failed
 	}
 	if err := t.openBacking(in); err != nil {
 		return err

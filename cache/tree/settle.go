@@ -61,7 +61,7 @@ func (c *Cut) flush(ctx context.Context, done []Settled) (lost map[Ino]bool, err
 	all := len(todo) > flushedAlone && t.files.SyncAll() == nil // else it is asked which it was
 	lost = map[Ino]bool{}
 	for _, in := range todo {
-		if all && !in.hasLost() {
+		if all && !t.hasLost(in) {
 			continue
 		}
 		if err := t.flushContent(in); err != nil {
@@ -73,10 +73,10 @@ func (c *Cut) flush(ctx context.Context, done []Settled) (lost map[Ino]bool, err
 }
 
 // hasLost reports whether a flush of the inode failed.
-func (in *inode) hasLost() bool {
+func (t *Tree) hasLost(in *inode) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.flushErr != nil
+	return t.awaitFlush(in) != nil
 }
 
 func (in *inode) needsFlush() bool {

@@ -7,6 +7,11 @@
 // signed commit follow in a last pack, and the head that points to it is
 // published. Only then is what was taken clean.
 //
+// Before it takes anything new, a commit moves the live blocks of packs that are mostly
+// dead, or clearly less safe than they would be with the peers that are there now, into
+// new packs (fold.go, strengthen.go). After it, what nothing needs is given up, as soon
+// as no other device may need it.
+//
 // A commit that fails halfway costs little when it is tried again: the packs
 // that were acknowledged are in the account of blocks, and their blocks are
 // found as duplicates.

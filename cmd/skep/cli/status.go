@@ -244,7 +244,7 @@ func frailWords(packs int) string {
 
 // weakWords say of packs that they could be safer.
 func weakWords(packs int) string {
-	return fmt.Sprintf("%s could be safer with the peers there are now, and %s being stored again", say.Count(packs, "pack"), say.If(packs, "is", "are"))
+	return fmt.Sprintf("%s could be safer with the peers there are now, and %s to be stored again", say.Count(packs, "pack"), say.If(packs, "is", "are"))
 }
 
 // packsOf is how many packs the account has.

@@ -114,7 +114,7 @@ type Status struct {
 	LostElsewhere int      `json:"lost_elsewhere,omitempty"`
 	PacksAtRisk   int      `json:"packs_at_risk"`
 	// PacksWeak are in codings that are clearly less safe than those which the peers
-	// that are there now allow, and are being stored again; PacksFrail survive the loss
+	// that are there now allow, and are to be stored again; PacksFrail survive the loss
 	// of no holder.
 	PacksWeak     int       `json:"packs_weak"`
 	PacksFrail    int       `json:"packs_frail"`

@@ -89,7 +89,7 @@ func (f frailty) say() string {
 	case f.frail > f.both:
 		return fmt.Sprintf("All is out, but %s %s the loss of no holder: with more peers it would be safer.", say.Count(f.frail, "pack"), say.If(f.frail, "survives", "survive"))
 	case f.weak > 0:
-		return fmt.Sprintf("All is out. %s, out before there were so many peers, %s being stored again more safely.", say.Count(f.weak, "pack"), say.If(f.weak, "is", "are"))
+		return fmt.Sprintf("All is out. %s, out before there were so many peers, %s to be stored again more safely.", say.Count(f.weak, "pack"), say.If(f.weak, "is", "are"))
 	}
 	return ""
 }

@@ -18,8 +18,8 @@ func TestFrailtySay(t *testing.T) {
 		{frailty{frail: 3}, "3 packs survive the loss of no holder: with more peers"},
 		{frailty{frail: 1}, "1 pack survives the loss of no holder: with more peers"},
 		{frailty{frail: 3, weak: 2, both: 2}, "3 packs survive"},
-		{frailty{weak: 2}, "2 packs, out before there were so many peers, are being stored again"},
-		{frailty{frail: 1, weak: 1, both: 1}, "1 pack, out before there were so many peers, is being stored again"},
+		{frailty{weak: 2}, "2 packs, out before there were so many peers, are to be stored again"},
+		{frailty{frail: 1, weak: 1, both: 1}, "1 pack, out before there were so many peers, is to be stored again"},
 	} {
 		got := c.f.say()
 		if !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
