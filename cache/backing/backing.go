@@ -151,7 +151,7 @@ func (s *Store) Reread(n uint64) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Reread(), f.Close())
+	return errors.Join(f.Reread(0, 0), f.Close())
 }
 
 // Remove deletes a backing file; one that is not there is no error.

@@ -22,10 +22,10 @@ type File interface {
 	// Seek finds data or a hole: whence is unix.SEEK_DATA or unix.SEEK_HOLE.
 	Seek(off int64, whence int) (int64, error)
 	Stat() (unix.Stat_t, error)
-	// Reread has later reads tell what is on the disk, of what does not wait in
-	// memory to be written: after a flush that failed, memory has what the disk
-	// never got.
-	Reread() error
+	// Reread has later reads of n bytes at off, or of all from there on if n is 0,
+	// tell what is on the disk, where it does not wait in memory to be written:
+	// after a flush that failed, memory has what the disk never got.
+	Reread(off, n int64) error
 	// Unseen does something to the file and leaves its modification time as it
 	// was. Should the process end in the midst of it, the time may have changed.
 	Unseen(do func() error) error
@@ -193,8 +193,8 @@ func (f localFile) Shared() (bool, error) {
 	return false, err
 }
 
-func (f localFile) Reread() error {
-	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+func (f localFile) Reread(off, n int64) error {
+	return unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED)
 }
 
 func (f localFile) Stat() (st unix.Stat_t, err error) {

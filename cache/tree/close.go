@@ -55,6 +55,9 @@ func (t *Tree) settleClosed(in *inode) {
 		t.stayWritten(in)
 	}
 	t.closeBacking(in)
+	if in.passthrough {
+		in.fine = nil // the kernel made what pieces it liked
+	}
 	in.passthrough, in.seenSet = false, false
 }
 

@@ -157,6 +157,7 @@ type inode struct {
 	marking        bool          // … in the tables, and is not known to be on the disk
 	cutShort       bool          // of a partial file: a truncation is not in the tables
 	file           disk.File     // open backing file, while opens > 0 or a change is under way
+	fine           foldset       // what of it was prepared for small writes
 	named          bool          // the backing file's name is on the disk
 	flushed        bool          // … and its content, as far as is known
 	unflushed      uint64        // counts how often flushed became false

@@ -121,6 +121,7 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	t.changedContent(in)
+	in.refine(off, int64(len(p)))
 	n, err := writePieces(in.file, p, off)
 	if n > 0 {
 		if nerr := t.noteWrite(in, p[:n], off, off+int64(n)); nerr != nil {

@@ -332,8 +332,8 @@ func (f *file) Unseen(do func() error) error {
 }
 
 // Reread implements disk.File: what a flush lost that failed reads as it was
-// before.
-func (f *file) Reread() error {
+// before, wherever it lies: memory may be given up at any time.
+func (f *file) Reread(_, _ int64) error {
 	d := f.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
