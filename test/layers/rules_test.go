@@ -38,6 +38,7 @@ var order = map[string][][]string{
 		{"words", "link", "group"},
 		{"block", "dag", "keyring"},
 		{"pack", "blockindex", "commit"},
+		{"devices"},
 	},
 	"cache": {
 		{"acl", "readerr", "space", "disk", "hosted"},

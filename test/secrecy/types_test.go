@@ -13,6 +13,7 @@ import (
 	"skep/chunker/blockindex"
 	"skep/chunker/commit"
 	"skep/chunker/dag"
+	"skep/chunker/devices"
 	"skep/chunker/keyring"
 	"skep/chunker/link"
 	"skep/chunker/pack"
@@ -49,6 +50,8 @@ var carriers = []reflect.Type{
 	reflect.TypeFor[commit.Segment](),
 	reflect.TypeFor[commit.Commit](),
 	reflect.TypeFor[commit.Head](),
+	reflect.TypeFor[devices.Found](),
+	reflect.TypeFor[devices.View](),
 	reflect.TypeFor[dag.Inode](),
 	reflect.TypeFor[dag.File](),
 	reflect.TypeFor[dag.Run](),

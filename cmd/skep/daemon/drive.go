@@ -22,6 +22,7 @@ import (
 	"skep/cache/state"
 	"skep/cache/tree"
 	"skep/cache/writeback"
+	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
@@ -63,11 +64,11 @@ type drive struct {
 	health      func(id group.ID, number uint16) (health.PackHealth, bool) // what repair thinks; set before anything runs
 
 	lookEvery  time.Duration
-	outlook    atomic.Pointer[outlook]      // of the last look around; nil: none yet
-	setBack    atomic.Pointer[setBackError] // that this device was; nil: nobody has found that
-	presence   presence                     // of other devices
-	presenceMu sync.Mutex                   // guards presence
-	rival      atomic.Pointer[foundHead]    // of another device, not followed when it was found; nil: none was
+	outlook    atomic.Pointer[outlook]       // of the last look around; nil: none yet
+	setBack    atomic.Pointer[setBackError]  // that this device was; nil: nobody has found that
+	presence   devices.Presence              // of other devices
+	presenceMu sync.Mutex                    // guards presence
+	rival      atomic.Pointer[devices.Found] // of another device, not followed when it was found; nil: none was
 }
 
 // openDrive opens the drive. An index that turns out damaged on the way is made

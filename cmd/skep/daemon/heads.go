@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"skep/chunker/commit"
+	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
-	"skep/net/swarm"
 )
 
 // headTries is how often heads are looked for while too few copies are found, with
@@ -46,14 +46,14 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 	f.empty, f.few, f.unheard = true, true, false
 	var last error
 	for _, found := range n.readHeads(ctx, f) {
-		f.unheard = f.unheard || errors.Is(found.err, errUnheard) || found.err == nil && !found.found.Heard
-		switch h := found.head; {
-		case found.err != nil:
-			if !errors.Is(found.err, keyring.ErrAbsent) && !errors.Is(found.err, errUnheard) {
-				last = found.err
+		f.unheard = f.unheard || errors.Is(found.Err, devices.ErrUnheard) || found.Err == nil && !found.Heard
+		switch h := found.Head; {
+		case found.Err != nil:
+			if !errors.Is(found.Err, keyring.ErrAbsent) && !errors.Is(found.Err, devices.ErrUnheard) {
+				last = found.Err
 			}
-		case f.empty || replaces(h, f.head):
-			f.head, f.empty, f.few = h, false, found.few(h.Number)
+		case f.empty || devices.Replaces(h, f.head):
+			f.head, f.empty, f.few = h, false, found.Few(h.Number)
 		}
 	}
 	if f.empty {
@@ -63,34 +63,17 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 	return nil
 }
 
-// replaces reports whether whoever finds two heads takes the first one.
-func replaces(h, other commit.Head) bool {
-	return h.Number > other.Number || h.Number == other.Number && h.Time > other.Time
-}
-
 // headsAtOnce is how many heads are looked for at the same time: one that is not
 // there is waited for.
 const headsAtOnce = 16
 
-// foundHead is what was found of the head of a device.
-type foundHead struct {
-	device keyring.Device
-	head   commit.Head
-	until  int64 // when its record ends
-	found  swarm.Found
-	err    error // keyring.ErrAbsent if keepers answered, and have none
-}
-
-// errUnheard says that too few keepers answered to tell that there is no record.
-var errUnheard = errors.New("too few keepers answered")
-
 // readHeads reads the heads of all devices.
-func (n *network) readHeads(ctx context.Context, f *foundDrive) []foundHead {
-	devices := f.ring.Known(f.root)
-	found := make([]foundHead, len(devices))
+func (n *network) readHeads(ctx context.Context, f *foundDrive) []devices.Found {
+	known := f.ring.Known(f.root)
+	found := make([]devices.Found, len(known))
 	var g errgroup.Group
 	g.SetLimit(headsAtOnce)
-	for i, dev := range devices {
+	for i, dev := range known {
 		g.Go(func() error {
 			found[i] = n.readHead(ctx, f.headSlots(dev.Key), f.drive.ID, dev)
 			return nil
@@ -109,30 +92,21 @@ func (f *foundDrive) headSlots(device group.PeerKey) (slots []keyring.Slot) {
 	return slots
 }
 
-func (n *network) readHead(ctx context.Context, slots []keyring.Slot, drive keyring.DriveID, device keyring.Device) foundHead {
-	at := foundHead{device: device}
+func (n *network) readHead(ctx context.Context, slots []keyring.Slot, drive keyring.DriveID, device keyring.Device) devices.Found {
+	at := devices.Found{Device: device}
 	found := n.records.Get(ctx, slotKeys(slots[:keyring.Slots])) // the same in every epoch
 	opened, err := keyring.OpenHead(slots, found.Words(), 0)
 	if errors.Is(err, keyring.ErrAbsent) && !found.Heard {
-		err = errUnheard
+		err = devices.ErrUnheard
 	}
-	if at.err = err; err != nil {
+	if at.Err = err; err != nil {
 		return at
 	}
-	at.head, err = commit.ParseHead(opened.Value)
-	if err != nil || at.head.Drive != drive || at.head.Device != device.Key {
-		at.err = errors.Join(err, errors.New("the head is of another drive"))
+	at.Head, err = commit.ParseHead(opened.Value)
+	if err != nil || at.Head.Drive != drive || at.Head.Device != device.Key {
+		at.Err = errors.Join(err, errors.New("the head is of another drive"))
 		return at
 	}
-	at.until, at.found = opened.Until, found
+	at.Heard, at.Copies = found.Heard, found
 	return at
-}
-
-// few reports whether few copies of a head with this number, or with a higher one, were
-// found, or few keepers answered: there may be a newer one than was found. What is
-// written has most slots, and several peers where there are several: a group with
-// several slots was founded among as many.
-func (f foundHead) few(number uint64) bool {
-	slots, peers := f.found.Spread(number)
-	return !f.found.Heard || 2*slots <= keyring.Slots || peers < min(2, int(f.head.Commit.Coding.N))
 }

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
@@ -113,7 +114,7 @@ func TestFullKeyringWithKeepersAway(t *testing.T) {
 		for i := range 6 {
 			d.keepers().away[group.PeerKey{byte(i + 1)}] = true
 		}
-		if err := d.net.keepNewest(t.Context(), &f); !errors.Is(err, errUnheard) {
+		if err := d.net.keepNewest(t.Context(), &f); !errors.Is(err, devices.ErrUnheard) {
 			t.Errorf("keepers are away: %v", err)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"skep/cache/state"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
+	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/cmd/skep/home"
@@ -25,43 +26,26 @@ type outlook struct {
 	err   error // why commits may need what the newest one here does not; nil: none does
 }
 
-// othersError says that there is a device whose commits this one does not follow.
-type othersError struct{ device keyring.Device }
-
-func (o *othersError) Error() string {
-	return o.name() + " may need what was deleted here, so that it goes on taking room at the peers"
-}
-
-func (o *othersError) name() string {
-	name := o.device.Name
-	if name == "" {
-		name = "without a name"
-	}
-	return fmt.Sprintf("another device of the drive (%s, since %s)", name, time.Unix(o.device.Created, 0).Format(time.DateOnly))
-}
-
 // overtakenError says that the words bring back the state of another device, which does
 // not have what this one made.
 type overtakenError struct {
-	*othersError
+	by           keyring.Device
 	number, here uint64
 }
 
 func (o *overtakenError) Error() string {
 	return fmt.Sprintf("what was synced here is out, but the words bring back another state, without it: that of %s, which made more commits (%d, %d here). "+
 		"To go on, choose one computer: bring the drive back from its words in another home (skep recover --home DIR …), and copy there what is in this one alone",
-		o.name(), o.number, o.here)
+		devices.Describe(o.by), o.number, o.here)
 }
 
-// setBackError says that this device published a commit that it does not know of any
-// more.
-type setBackError struct{ number, here uint64 }
+// setBackError says what one can do with a device that was set back.
+type setBackError struct{ *devices.SetBackError }
 
 func (e *setBackError) Error() string {
 	return fmt.Sprintf("this home was set back to an earlier state, as by a backup that was restored, or it runs twice: "+
-		"keepers have commit %d of this device, which is not the one that is here (%d). "+
-		"Nothing goes out from here any more, and nothing is deleted. To go on: bring the drive back from its words in another home "+
-		"(skep recover --home DIR …), and copy there what is in this one alone", e.number, e.here)
+		"%v. Nothing goes out from here any more, and nothing is deleted. To go on: bring the drive back from its words in another home "+
+		"(skep recover --home DIR …), and copy there what is in this one alone", e.SetBackError)
 }
 
 // errUnnamed says that the keyring that keepers have lacks something of this device's.
@@ -99,13 +83,13 @@ func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duratio
 	if was := d.outlook.Swap(&now); now.err != nil && ctx.Err() == nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
 		d.log.Info("what was deleted is kept at the peers as yet", "why", now.err)
 	}
-	var others *othersError
-	var back *setBackError
+	var others *devices.OthersError
+	var back *devices.SetBackError
 	switch {
 	case now.err == nil:
 		d.engine.Looked()
 	case errors.As(now.err, &back):
-		d.setBack.Store(back)
+		d.setBack.Store(&setBackError{back})
 	case errors.As(now.err, &others):
 	default:
 		return min(max(2*waited, d.lookEvery/60), d.lookEvery)
@@ -128,8 +112,8 @@ func (d *drive) lookBriefly(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(swarm.Linger(ctx, silentFor), briefly)
 	defer cancel()
-	if back, ok := errors.AsType[*setBackError](d.look(ctx)); ok {
-		d.setBack.Store(back)
+	if back, ok := errors.AsType[*devices.SetBackError](d.look(ctx)); ok {
+		d.setBack.Store(&setBackError{back})
 	}
 }
 
@@ -160,7 +144,7 @@ func (d *drive) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.takeRival(rivalIn(found, d.net.self, after.newest), after.newest)
+	d.takeRival(devices.Rival(found, d.net.self, after.newest), after.newest)
 	seen, joined, err := d.sees(found, time.Now())
 	if err == nil && joined { // it may think that it took this device's place
 		err = errors.Join(d.renewCertificate(ctx, time.Now()), d.publishRecovery(ctx))
@@ -168,8 +152,41 @@ func (d *drive) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := view{self: d.net.self, began: d.began, newest: after.newest, first: before.ownNewest(d.net.self), last: after.ownLast(d.net.self), seen: seen}
-	return v.judgeAll(found)
+	v := devices.View{Self: d.net.self, Began: d.began, Newest: after.newest, First: before.ownNewest(d.net.self), Last: after.ownLast(d.net.self), Seen: seen}
+	return v.Judge(found)
+}
+
+// presenceFile keeps what looks around have found of other devices.
+const presenceFile = "others"
+
+// loadPresence reads what was seen by looks before.
+func loadPresence(h home.Dir) (p devices.Presence, err error) {
+	b, err := h.ReadFile(presenceFile)
+	if err != nil || b == nil {
+		return p, err
+	}
+	return devices.ParsePresence(b), nil
+}
+
+// sees takes note of what a look has found, and returns all that is known then. Joined says
+// that a device was found for the first time that was not there when this one began.
+func (d *drive) sees(found []devices.Found, now time.Time) (all devices.Presence, joined bool, err error) {
+	d.presenceMu.Lock()
+	defer d.presenceMu.Unlock()
+	next, changed := d.presence.After(found, now)
+	if !changed {
+		return d.presence, false, nil
+	}
+	for _, s := range next.Devices {
+		_, known := d.presence.Of(s.Device)
+		_, before := d.began[s.Device]
+		joined = joined || !known && !before
+	}
+	if err := d.home.WriteFile(presenceFile, next.Encode()); err != nil {
+		return next, false, err
+	}
+	d.presence = next
+	return next, joined, nil
 }
 
 // overtaken returns why the words do not bring back what this device has made; nil if
@@ -180,38 +197,22 @@ func (d *drive) overtaken() error {
 		return nil
 	}
 	here, err := d.commits()
-	if err != nil || follows(here.newest, r.head) || !replaces(r.head, here.head) {
+	if err != nil || devices.Follows(here.newest, r.Head) || !devices.Replaces(r.Head, here.head) {
 		return err
 	}
-	return &overtakenError{&othersError{r.device}, r.head.Number, here.head.Number}
+	return &overtakenError{r.Device, r.Head.Number, here.head.Number}
 }
 
 // takeRival takes note of a rival that was found; nil is none. The one that is known
 // stays, if the newest commit does not follow it and this one does not replace it: it may
 // just not have been heard of this time.
-func (d *drive) takeRival(r *foundHead, newest *commit.Commit) {
+func (d *drive) takeRival(r *devices.Found, newest *commit.Commit) {
 	for r != nil {
 		was := d.rival.Load()
-		if was != nil && !follows(newest, was.head) && !replaces(r.head, was.head) || d.rival.CompareAndSwap(was, r) {
+		if was != nil && !devices.Follows(newest, was.Head) && !devices.Replaces(r.Head, was.Head) || d.rival.CompareAndSwap(was, r) {
 			return
 		}
 	}
-}
-
-// rivalIn is, of the heads that the newest commit of this device does not follow, the one
-// that a recovery takes; nil if there is none.
-func rivalIn(found []foundHead, self group.PeerKey, newest *commit.Commit) (rival *foundHead) {
-	for i, f := range found {
-		if f.err == nil && f.device.Key != self && !follows(newest, f.head) && (rival == nil || replaces(f.head, rival.head)) {
-			rival = &found[i]
-		}
-	}
-	return rival
-}
-
-// follows reports whether a commit, or nil, is that of a head or came after it.
-func follows(newest *commit.Commit, h commit.Head) bool {
-	return newest != nil && newest.After(h.Device, h.Number)
 }
 
 // lookForRing returns the keyring that keepers have. If they lack something of this
@@ -223,7 +224,7 @@ func (d *drive) lookForRing(ctx context.Context) (keyring.Keyring, error) {
 	lacks := func() bool { return lost || !ring.Has(known) || !ring.Names(d.keys.Root, d.net.self) }
 	switch {
 	case !heard:
-		return ring, fmt.Errorf("the keyring: %w", errUnheard)
+		return ring, fmt.Errorf("the keyring: %w", devices.ErrUnheard)
 	case err != nil && !lost:
 		return ring, err
 	case lacks():
@@ -272,77 +273,4 @@ func commitsIn(st state.Reader) (out commits, err error) {
 	}
 	out.intended, _, err = writeback.LoadIntended(st)
 	return out, err
-}
-
-// view is what this device knows when it judges the heads that it found.
-type view struct {
-	self   group.PeerKey
-	began  map[group.PeerKey]int64 // when those were certified that it knew of when it began: it took their place
-	newest *commit.Commit
-	// Its own last head, before and after it looked; of number 0 if there is none.
-	first, last commit.Head
-	seen        presence
-}
-
-func (v view) judgeAll(found []foundHead) error {
-	var errs []error
-	for _, f := range found {
-		judge := v.judgeOther
-		if f.device.Key == v.self {
-			judge = v.judgeOwn
-		}
-		if err := judge(f); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// judgeOwn is about this device's own head: it has to be found, and to be the one that
-// is known here.
-func (v view) judgeOwn(f foundHead) error {
-	not := func(own commit.Head) bool { return f.head.Number == own.Number && f.head.Commit != own.Commit }
-	switch {
-	case errors.Is(f.err, keyring.ErrAbsent) && v.first.Number == 0:
-		return nil
-	case f.err != nil:
-		return fmt.Errorf("this device's head: %w", f.err)
-	case f.head.Number > v.last.Number || not(v.first) || not(v.last):
-		return &setBackError{number: f.head.Number, here: v.last.Number}
-	case f.few(v.first.Number): // another may be on its way meanwhile
-		return fmt.Errorf("this device's head: %w", errUnheard)
-	}
-	return nil
-}
-
-// followsSeen reports whether the newest commit follows the last head that was found of a
-// device, now or before.
-func (v view) followsSeen(device group.PeerKey) bool {
-	seen, _ := v.seen.of(device)
-	return seen.Number == 0 || v.newest != nil && v.newest.After(device, seen.Number)
-}
-
-// judgeOther is about another device. One that is newer than this one did not know
-// how far it would come: it may make a commit at any time that follows an old one. So
-// may one that has renewed its certificate since: it is there. Of one whose place this
-// one took, a head counts that is not followed, also if it was found by an earlier look
-// alone: it may come back with those who keep it.
-func (v view) judgeOther(f foundHead) error {
-	absent := errors.Is(f.err, keyring.ErrAbsent)
-	created, known := v.began[f.device.Key]
-	switch later := !known || created != f.device.Created; {
-	case f.err != nil && !absent:
-		return fmt.Errorf("the head of another device: %w", f.err)
-	case !v.seen.lives(f.device.Key):
-		return nil
-	case later:
-		return &othersError{f.device}
-	case !v.followsSeen(f.device.Key):
-		return &othersError{f.device}
-	case absent:
-		return nil
-	case f.few(f.head.Number):
-		return fmt.Errorf("the head of another device: %w", errUnheard)
-	}
-	return nil
 }

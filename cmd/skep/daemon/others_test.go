@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"skep/chunker/commit"
+	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
@@ -96,8 +97,8 @@ func (d *drive) loses(device group.PeerKey, slots int) {
 func (d *drive) expect(t *testing.T, want, when string) {
 	t.Helper()
 	err := d.look(t.Context())
-	var others *othersError
-	var back *setBackError
+	var others *devices.OthersError
+	var back *devices.SetBackError
 	got := ""
 	switch {
 	case errors.As(err, &back):
@@ -155,7 +156,7 @@ func TestAlone(t *testing.T) {
 		}, "others"},
 		"it joined long ago, and says nothing": {func(t *testing.T, d *drive) { d.joins(t); d.days(t, 61, func() {}) }, ""},
 		"and the clock here jumps":             {func(t *testing.T, d *drive) { d.joins(t); _ = d.look(t.Context()); time.Sleep(61 * day) }, "others"},
-		"it joined long ago, and is forgotten": {func(t *testing.T, d *drive) { d.joins(t); d.days(t, 61, func() {}); d.presence = presence{} }, "others"},
+		"it joined long ago, and is forgotten": {func(t *testing.T, d *drive) { d.joins(t); d.days(t, 61, func() {}); d.presence = devices.Presence{} }, "others"},
 		"most peers are away": {func(_ *testing.T, d *drive) {
 			for i := range 6 {
 				d.keepers().away[group.PeerKey{byte(i + 1)}] = true
@@ -167,20 +168,6 @@ func TestAlone(t *testing.T) {
 			c.happens(t, d)
 			d.expect(t, c.want, name)
 		})
-	}
-}
-
-// What another device had made, and nobody keeps any more, may come back with its keepers.
-func TestOthersWhoseHeadIsLost(t *testing.T) {
-	other := group.PeerKey{2}
-	f := foundHead{device: keyring.Device{Key: other, Created: 5}, err: keyring.ErrAbsent}
-	newest := &commit.Commit{Device: group.PeerKey{1}, Number: 9, Follows: []commit.Followed{{Device: other, Number: 7}}}
-	for number, want := range map[uint64]bool{0: false, 7: false, 8: true} {
-		v := view{began: map[group.PeerKey]int64{other: 5}, newest: newest,
-			seen: presence{Devices: []seenDevice{{Device: other, Created: 5, Number: number}}}}
-		if _, is := errors.AsType[*othersError](v.judgeOther(f)); is != want {
-			t.Errorf("commit %d was seen: others is %v", number, is)
-		}
 	}
 }
 
@@ -292,7 +279,7 @@ func TestPresenceIsKept(t *testing.T) {
 		third := d.joins(t)
 		d.days(t, 20, func() {})
 		kept, err := loadPresence(d.home)
-		if got, known := kept.of(third); err != nil || !known || got.Silent != int64(19*day/time.Second) {
+		if got, known := kept.Of(third); err != nil || !known || got.Silent != int64(19*day/time.Second) {
 			t.Errorf("%v, %+v", err, kept)
 		}
 		if err := d.home.WriteFile(presenceFile, []byte("what is no record")); err != nil {
@@ -302,42 +289,6 @@ func TestPresenceIsKept(t *testing.T) {
 			t.Errorf("%v, %+v", err, kept)
 		}
 	})
-}
-
-// Silence is what keepers had a chance to break, of the steps between looks.
-func TestPresence(t *testing.T) {
-	at := foundHead{device: keyring.Device{Key: group.PeerKey{1}, Created: 100}, head: commit.Head{Number: 5}}
-	at.found.Heard = true
-	absent, unheard, older, newer, renewed := at, at, at, at, at
-	absent.err, unheard.err = keyring.ErrAbsent, errUnheard
-	older.head.Number, newer.head.Number, renewed.device.Created = 4, 6, 101
-	partly := at
-	partly.found.Heard = false
-	for name, c := range map[string]struct {
-		found  foundHead
-		passed time.Duration
-		want   time.Duration
-	}{
-		"nothing new":                 {at, hour, 11 * hour},
-		"no head any more":            {absent, hour, 11 * hour},
-		"keepers do not answer":       {unheard, hour, 10 * hour},
-		"most of them do not":         {partly, hour, 10 * hour},
-		"an older commit":             {older, hour, 11 * hour},
-		"a commit":                    {newer, hour, 0},
-		"a new certificate":           {renewed, hour, 0},
-		"the clock here jumped":       {at, 400 * day, 34 * hour},
-		"the clock here was set back": {at, -400 * day, 10 * hour},
-	} {
-		begin := time.Unix(1_800_000_000, 0)
-		p := presence{Looked: begin.Unix(), Devices: []seenDevice{{Device: group.PeerKey{1}, Created: 100, Number: 5, Silent: 36000}}}
-		next, changed := p.after([]foundHead{c.found}, begin.Add(c.passed))
-		if got := time.Duration(next.Devices[0].Silent) * time.Second; got != c.want || !changed {
-			t.Errorf("%s: silent for %v, not %v; changed %v", name, got, c.want, changed)
-		}
-		if _, changed := p.after([]foundHead{at}, begin.Add(time.Minute)); changed {
-			t.Errorf("a minute is taken note of")
-		}
-	}
 }
 
 // Nothing is known of a drive of which nothing is out: it may be that keepers are away.
@@ -388,7 +339,7 @@ func TestKeyringOfWhichFewAreHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := out(t)
 		d.hearsOne(keyring.KeyringSlots(d.keys.Root))
-		if _, err := d.lookForRing(t.Context()); !errors.Is(err, errUnheard) {
+		if _, err := d.lookForRing(t.Context()); !errors.Is(err, devices.ErrUnheard) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -597,23 +548,23 @@ func TestOneKeeperOfAllCopies(t *testing.T) {
 // A rival that is not heard of at one time is one all the same, until it is followed or
 // another has overtaken it.
 func TestRivalStays(t *testing.T) {
-	head := func(device byte, number uint64) *foundHead {
-		return &foundHead{head: commit.Head{Device: group.PeerKey{device}, Number: number}}
+	head := func(device byte, number uint64) *devices.Found {
+		return &devices.Found{Head: commit.Head{Device: group.PeerKey{device}, Number: number}}
 	}
 	var d drive
 	newest := &commit.Commit{Device: group.PeerKey{1}, Number: 4}
-	for _, c := range []struct{ found, want *foundHead }{
+	for _, c := range []struct{ found, want *devices.Found }{
 		{head(2, 9), head(2, 9)},
 		{head(3, 3), head(2, 9)},
 		{nil, head(2, 9)},
 		{head(3, 12), head(3, 12)},
 	} {
-		if d.takeRival(c.found, newest); d.rival.Load().head != c.want.head {
-			t.Errorf("%+v after %+v", d.rival.Load().head, c.found)
+		if d.takeRival(c.found, newest); d.rival.Load().Head != c.want.Head {
+			t.Errorf("%+v after %+v", d.rival.Load().Head, c.found)
 		}
 	}
 	newest.Follows = []commit.Followed{{Device: group.PeerKey{3}, Number: 12}}
-	if d.takeRival(head(2, 9), newest); d.rival.Load().head.Number != 9 {
+	if d.takeRival(head(2, 9), newest); d.rival.Load().Head.Number != 9 {
 		t.Error("one that is followed stays")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
+	"skep/chunker/devices"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
 	"skep/chunker/words"
@@ -101,7 +102,7 @@ func (n *network) keepNewest(ctx context.Context, f *foundDrive) error {
 		return err
 	}
 	if f.empty && f.unheard {
-		return fmt.Errorf("the drive has as many devices as there is room for, and nothing is found of any of them: when more peers are there, try again (%w)", errUnheard)
+		return fmt.Errorf("the drive has as many devices as there is room for, and nothing is found of any of them: when more peers are there, try again (%w)", devices.ErrUnheard)
 	}
 	if !f.empty {
 		f.ring = f.ring.Certified(f.root, f.head.Device, f.ring.NextCreated(f.head.Device, time.Now().Unix()))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"skep/chunker/commit"
+	"skep/chunker/devices"
 	"skep/chunker/keyring"
 )
 
@@ -174,26 +175,12 @@ func (d *drive) publishHead(ctx context.Context, h commit.Head) error {
 	if cerr != nil {
 		return errors.Join(err, cerr)
 	}
-	if back := setBackBy(slots, instead, known.ownLast(d.net.self)); back != nil {
-		d.setBack.Store(back)
-		return back
+	if back := devices.SetBackBy(slots, instead, known.ownLast(d.net.self)); back != nil {
+		told := &setBackError{back}
+		d.setBack.Store(told)
+		return told
 	}
 	return err
-}
-
-// setBackBy judges what keepers have instead of a head. last is the last one that this
-// device knows to be its own: it may have been published meanwhile, or be kept for
-// longer.
-func setBackBy(slots []keyring.Slot, instead [][]byte, last commit.Head) *setBackError {
-	opened, err := keyring.OpenHead(slots, instead, 0)
-	if err != nil {
-		return &setBackError{number: last.Number, here: last.Number}
-	}
-	other, err := commit.ParseHead(opened.Value)
-	if err == nil && (other.Number < last.Number || other.Number == last.Number && other.Commit == last.Commit) {
-		return nil
-	}
-	return &setBackError{number: opened.Number, here: last.Number}
 }
 
 // keepWanted renews the leases of the drive's groups, long before they end,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"skep/cache/tree"
+	"skep/chunker/devices"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
 )
@@ -113,7 +114,7 @@ func TestDeletedIsGivenUpByWhoIsAlone(t *testing.T) {
 		s.remove(d, "other")
 		s.must(d.engine.Sync(t.Context()))
 		<-time.After(15 * time.Minute)
-		var others *othersError
+		var others *devices.OthersError
 		if now := s.stored(); now < left || !errors.As(d.outlook.Load().err, &others) {
 			t.Errorf("%d of %d bytes are held, though another device may need them: %v", now, left, d.outlook.Load().err)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"skep/cache/blocks"
+	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/cmd/skep/control"
 	skephost "skep/net/host"
@@ -103,7 +104,7 @@ func (d *drive) othersStatus(s *control.Status) {
 	if err := d.overtaken(); err != nil {
 		s.Overtaken = err.Error()
 	}
-	var others *othersError
+	var others *devices.OthersError
 	if o := d.outlook.Load(); o != nil && errors.As(o.err, &others) {
 		s.Others = others.Error()
 	}
