@@ -27,6 +27,9 @@
 // Who repairs. The owner's device; and when it has not done so for a third of
 // dead-after, the live holder whose key is nearest to the group's id.
 //
+// What may go. Evidence is what is known of a pack when its content may have to leave
+// this device: Held says whether it is with holders enough.
+//
 // A State has no clock, does no I/O and starts nothing; it is not safe for
 // concurrent use. With equal inputs it decides equally.
 package health

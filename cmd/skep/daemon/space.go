@@ -2,9 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -129,9 +126,6 @@ func (s *sink) storable(known []place.Candidate) int64 {
 	return s.free
 }
 
-// errFewHolders says that content is with too few holders to be let go of here.
-var errFewHolders = errors.New("too few of its holders answer")
-
 // heldPatience is how long it may take to find out where content lies.
 const heldPatience = 5 * time.Second
 
@@ -140,55 +134,21 @@ const heldPatience = 5 * time.Second
 func (d *drive) held(ctx context.Context, f dag.File, from, to int64) error {
 	ctx, cancel := context.WithTimeout(ctx, heldPatience)
 	defer cancel()
-	online := d.net.isHeard()
-	return d.reader.Held(ctx, f, from, to, func(g group.Group, p blocks.Pack) error { return d.packHeld(g, p, online) })
+	online := health.Online(d.net.peers.List(), d.net.self, time.Now())
+	return d.reader.Held(ctx, f, from, to, func(g group.Group, p blocks.Pack) error { return d.evidence(g, p, online).Held() })
 }
 
-// packHeld returns nil if a pack is with as many holders as one needs to count as out,
-// those that are thought gone apart, and if it could be read from those that answer now,
-// and one of them to spare. While nobody answers at all, that is not held against them.
-func (d *drive) packHeld(g group.Group, p blocks.Pack, online bool) error {
-	h, ok := d.packHealth(g.ID, p.Number)
-	if ok && (h.Health == health.Lost || online && h.Away) {
-		return fmt.Errorf("%w to read it", errFewHolders)
-	}
-	there, answering := 0, 0
+// evidence is what is known of a pack and its holders.
+func (d *drive) evidence(g group.Group, p blocks.Pack, online bool) health.Evidence {
+	e := health.Evidence{Coding: g.Coding, Enough: d.sink.enough(g), Online: online}
+	e.Pack, _ = d.packHealth(g.ID, p.Number)
 	for i, key := range g.Slots {
-		if p.Acked.Has(i) && d.net.isThere(key) {
-			there++
-			answering += one(d.net.answers(key))
+		if p.Acked.Has(i) {
+			holder, _ := d.net.peers.Get(key)
+			e.Holders = append(e.Holders, holder)
 		}
 	}
-	need := d.sink.enough(g)
-	if there < need {
-		return fmt.Errorf("%w: %d of the %d that are enough", errFewHolders, there, need)
-	}
-	if need = min(need, int(g.Coding.K)+1); online && answering < need {
-		return fmt.Errorf("%w now: %d of the %d that are enough to read it", errFewHolders, answering, need)
-	}
-	return nil
-}
-
-// isThere reports whether a peer is not known to be gone.
-func (n *network) isThere(key group.PeerKey) bool {
-	p, ok := n.peers.Get(key)
-	return !ok || p.State != peers.Dead && p.State != peers.Suspect && !p.Barred
-}
-
-// answers reports whether a peer did not fail to answer the last question.
-func (n *network) answers(key group.PeerKey) bool {
-	p, ok := n.peers.Get(key)
-	return !ok || p.Misses == 0
-}
-
-// heardLately is how old an answer may be that shows that this device is online.
-const heardLately = time.Hour
-
-// isHeard reports whether another peer answered lately, and each time since.
-func (n *network) isHeard() bool {
-	return slices.ContainsFunc(n.peers.List(), func(p peers.Peer) bool {
-		return p.Key != n.self && p.Misses == 0 && time.Since(p.LastSeen) < heardLately
-	})
+	return e
 }
 
 // cacheStatus tells how much of this device the drive takes.
