@@ -83,6 +83,15 @@ type Plan struct {
 // peer, the choice is the zero Choice, whose N is 0.
 func (p Plan) For(c erasure.Class) Choice { return p.Choices[c-erasure.MinClass] }
 
+// Enough is how many acknowledged slots call a pack of a class out that is in some
+// coding: as chosen, if it is the one chosen now, else all but half of the parity.
+func (p Plan) Enough(class erasure.Class, in erasure.Coding) int {
+	if c := p.For(class); c.Coding == in {
+		return c.Enough
+	}
+	return int(in.N) - Survives(in)/2
+}
+
 // Loss is the largest loss of all classes, 1 without any peer.
 func (p Plan) Loss() float64 {
 	if p.Peers == 0 {

@@ -121,13 +121,7 @@ func (s *sink) Store(ctx context.Context, g group.Group, lease, manifest []byte,
 }
 
 // enough is how many acknowledged slots call a pack of a group out.
-func (s *sink) enough(g group.Group) int {
-	if c := s.current().For(g.Class); c.Coding == g.Coding {
-		return c.Enough
-	}
-	k, n := int(g.Coding.K), int(g.Coding.N)
-	return k + (n-k+1)/2
-}
+func (s *sink) enough(g group.Group) int { return s.current().Enough(g.Class, g.Coding) }
 
 func tooFew(err error) error {
 	if errors.Is(err, swarm.ErrTooFew) || errors.Is(err, place.ErrTooFew) {
