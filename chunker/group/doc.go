@@ -8,6 +8,8 @@
 //   - A Lease, signed by the group's key, says until when and for how many bytes
 //     the group is wanted, and which of its packs are dead.
 //   - A Statement, signed by a holder, says which packs' shards it holds.
+//   - A Release, signed by the group's key, says to one holder that some of what it
+//     holds is not wanted from it.
 //   - A SlotRecord is a small sealed value under a key of its own: recovery
 //     record, keyring, head.
 //

@@ -11,7 +11,7 @@
 // What others can make it spend is bounded: requests at once, in total and for
 // each peer; time for each exchange and each stretch of it; bytes on disk by
 // what it offers, counting what is still arriving; groups and records by number.
-// A shard passes through 128 KiB of memory, however large it is.
+// A shard passes through half a MiB of memory at most, however large it is.
 //
 // As a keeper it puts each slot record in the DHT again and again, long before
 // the DHT forgets it, until the record's own end; so that what an owner left
