@@ -114,7 +114,11 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 	return fuse.ReadResultData(buf[:n]), fuse.OK
 }
 
-// ReadInto reads from a file into buf. The request loop prefers it to Read.
+// ReadInto reads from a file into buf. The request loop prefers it to Read. Of a file
+// that is passed through the kernel reads here only what it was advised to have at hand
+// (readahead(2), POSIX_FADV_WILLNEED), into pages that nobody reads by now, and that
+// would be old when the file goes through the daemon again. So the local disk has it at
+// hand, and the kernel is given nothing.
 func (f *FS) ReadInto(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	h, ok := f.files.get(in.Fh)
 	if !ok {
@@ -123,6 +127,9 @@ func (f *FS) ReadInto(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (int,
 	n, err := h.ReadAt(f.call(cancel), buf, int64(in.Offset))
 	if err != nil {
 		return 0, f.status("read", in.NodeId, err)
+	}
+	if h.passed {
+		return 0, fuse.EIO
 	}
 	return n, fuse.OK
 }

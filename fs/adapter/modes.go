@@ -72,6 +72,7 @@ func (f *FS) enter(e *openFile, out *fuse.OpenOut) {
 		s.m[ino] = m
 	}
 	m.opens++
+	e.passed = m.passed
 	if e.writable {
 		m.writers++
 	}

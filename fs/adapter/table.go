@@ -12,6 +12,7 @@ type openFile struct {
 	*tree.File
 	writable bool
 	direct   bool // the kernel reads and writes past its page cache
+	passed   bool // … straight from and to the backing file
 }
 
 // shardCount is into how many parts tables are divided, so that requests on

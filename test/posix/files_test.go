@@ -156,6 +156,45 @@ func TestMixedOpens(t *testing.T) {
 	})
 }
 
+// TestAdvised: what a program has the kernel read ahead is not what others read after it
+// was written over.
+func TestAdvised(t *testing.T) {
+	variants(t, func(t *testing.T, d *drive) {
+		d.unmount()
+		d.conf.Trace = filepath.Join(t.TempDir(), "trace")
+		d.start()
+		for name, advise := range map[string]func(fd int) error{
+			"fadvise":   func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_WILLNEED) },
+			"readahead": func(fd int) error { return readAhead(fd, 100_000) },
+		} {
+			must(t, os.WriteFile(d.path(name), bytes.Repeat([]byte{'A'}, 100_000), 0o644))
+			reader, err := os.Open(d.path(name))
+			must(t, err)
+			writer, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
+			must(t, err)
+			d.requests(func() { must(t, advise(int(reader.Fd()))) }) // the kernel has read when it returns
+			want := bytes.Repeat([]byte{'B'}, 100_000)
+			_, err = writer.WriteAt(want, 0)
+			must(t, err)
+			d.requests(func() { must(t, errors.Join(reader.Close(), writer.Close())) }) // and has heard of it
+			f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
+			must(t, err)
+			got, err := io.ReadAll(f)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: what was written over is read, %v", name, err)
+			}
+			must(t, f.Close())
+		}
+	})
+}
+
+func readAhead(fd int, n uintptr) error {
+	if _, _, errno := unix.Syscall(unix.SYS_READAHEAD, uintptr(fd), 0, n); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // TestMapped: stores into a shared mapping are seen by read, and move the
 // modification time that stat tells.
 func TestMapped(t *testing.T) {
