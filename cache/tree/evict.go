@@ -293,9 +293,7 @@ func (t *Tree) letGo(in *inode, ranges []backing.Range) (int64, error) {
 		return 0, err
 	}
 	in.gained = false
-	t.removeMu.Lock()
-	t.punches = append(t.punches, punch{in.ino, in.row.backing, ranges, in.seq})
-	t.removeMu.Unlock()
+	t.punchLater(in, ranges)
 	return freed, nil
 }
 
@@ -334,6 +332,13 @@ type punch struct {
 	number uint64
 	ranges []backing.Range
 	seq    uint64
+}
+
+// punchLater has ranges go when the inode's last batch is on the disk; in.mu is held.
+func (t *Tree) punchLater(in *inode, ranges []backing.Range) {
+	t.removeMu.Lock()
+	defer t.removeMu.Unlock()
+	t.punches = append(t.punches, punch{in.ino, in.row.backing, ranges, in.seq})
 }
 
 // FinishEvictions flushes what Evict journalled, and then lets go of the bytes.
@@ -388,7 +393,9 @@ func (t *Tree) runPunch(ctx context.Context, p punch) error {
 }
 
 // freeMissing makes holes of what is not here in some ranges of a backing file,
-// and counts what the file takes then; the gate and in.mu are held.
+// and counts what the file takes then. While a commit reads the file, or a program does
+// that the kernel let read it by itself in an earlier run, all of it stays. The gate and
+// in.mu are held.
 func (t *Tree) freeMissing(in *inode, ranges ...backing.Range) error {
 	if err := t.readRanges(in); err != nil {
 		return err
@@ -397,8 +404,10 @@ func (t *Tree) freeMissing(in *inode, ranges ...backing.Range) error {
 		return err
 	}
 	defer t.closeBacking(in)
-	if in.row.has(flagPartial) && in.frozen == nil {
-		if err := in.file.Unseen(func() error { return in.punch(ranges) }); err != nil {
+	if in.row.has(flagPartial) {
+		if in.frozen != nil || in.isMapped() {
+			t.punchLater(in, ranges)
+		} else if err := in.file.Unseen(func() error { return in.punch(ranges) }); err != nil {
 			return fmt.Errorf("%s: free a range: %w", t.Path(in.ino), err)
 		}
 	}

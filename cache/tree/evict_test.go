@@ -246,6 +246,33 @@ func TestLargeFilesGoInParts(t *testing.T) {
 	}
 }
 
+// A program that reads a file by itself, or has it mapped, goes on when the daemon was
+// killed: what the next one lets go of stays there for it, and goes later.
+func TestBytesStayForWhoHasTheFile(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	want := pattern(80<<20, 3)
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+	theirs, err := d.files.Open(d.numberOf(ino))
+	must(t, err)
+	d.restart()
+	if n := evict(t, d, ino); n != 32<<20 {
+		t.Fatalf("%d bytes were let go of", n)
+	}
+	got := make([]byte, len(want))
+	if _, err := theirs.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("they read something else, %v", err)
+	}
+	must(t, theirs.Close())
+	evict(t, d, ino)
+	if n := onDisk(t, d); n > 16<<20+64<<10 {
+		t.Errorf("%d bytes are still on the disk", n)
+	}
+	if !bytes.Equal(d.read(ino), want) {
+		t.Error("came back different")
+	}
+}
+
 func TestWhatIsInUseStays(t *testing.T) {
 	held := error(nil)
 	d, c := evictingDevice(t, Options{Held: func(context.Context, dag.File, int64, int64) error { return held }})
