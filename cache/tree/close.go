@@ -87,10 +87,11 @@ func (t *Tree) stayWritten(in *inode) {
 	in.soft, in.whole = true, true
 }
 
-// closeBacking closes the backing file of an inode if nobody needs it open;
-// in.mu is held.
+// closeBacking closes the backing file of an inode if nobody needs it open; whoever
+// flushes it closes it afterwards, and hears first what became of the flush. in.mu is
+// held.
 func (t *Tree) closeBacking(in *inode) {
-	if in.opens == 0 && in.frozen == nil {
+	if in.opens == 0 && in.frozen == nil && in.flush == nil {
 		in.closeFile()
 	}
 }

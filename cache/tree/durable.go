@@ -81,6 +81,7 @@ type flush struct {
 // flushUnlocked is syncBacking for an inode that the caller has a reference of; it
 // lets go of in.mu while it flushes. What began after the call flushes for it, too.
 func (t *Tree) flushUnlocked(in *inode) error {
+	defer t.closeBacking(in)
 	begun := in.flushes
 	for {
 		if in.isFlushed() {
@@ -207,9 +208,7 @@ func (t *Tree) flushContent(in *inode) error {
 	if !in.row.has(flagBacking) || !in.row.has(flagDirty) {
 		return nil
 	}
-	err := t.flushUnlocked(in)
-	t.closeBacking(in)
-	return err
+	return t.flushUnlocked(in)
 }
 
 // Sync returns when all that was done before the call survives power loss, as

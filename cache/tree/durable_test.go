@@ -246,6 +246,33 @@ func TestSyncedWriteFails(t *testing.T) {
 	}
 }
 
+// A file may be closed while it is flushed by itself. The kernel tells of what it could
+// not write once: who opens the file again, and asks for a flush, is to hear of it.
+func TestFlushFailsWhileAFileIsClosed(t *testing.T) {
+	d, disk := countingDevice(t)
+	f := d.create(Root, "file")
+	writeAt(t, f, pattern(100_000, 1), 0)
+	disk.fail = unix.EIO
+	disk.fileHook = sync.OnceFunc(func() {
+		disk.mu.Lock()
+		disk.fail = nil // of the next ones
+		disk.mu.Unlock()
+		f.Release()
+	})
+	if err := d.flushAll(); err == nil {
+		t.Error("a flush that failed did not fail")
+	}
+	if f.in.file != nil {
+		t.Error("the backing file stays open")
+	}
+	again, err := d.Open(ctx, f.Ino(), os.O_RDWR)
+	must(t, err)
+	defer again.Release()
+	if err := again.Sync(ctx, false); err == nil {
+		t.Error("what the flush lost was flushed by the next one")
+	}
+}
+
 // The sweep may come by a backing file whose inode was unlinked just now: power
 // loss must not bring back the name alone.
 func TestSweepAfterAnUnlink(t *testing.T) {

@@ -58,9 +58,8 @@ func (in *inode) thaw() {
 	}
 	if fr.file != in.file {
 		_ = fr.file.Close()
-	} else if in.opens == 0 {
-		_ = in.file.Close()
-		in.file = nil
+	} else if in.opens == 0 && in.flush == nil { // else whoever flushes it closes it
+		in.closeFile()
 	}
 }
 

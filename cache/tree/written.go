@@ -147,7 +147,6 @@ func (t *Tree) flushChanged(in *inode) (err error) {
 	if !passed || t.movedSince(in) {
 		err = t.flushUnlocked(in)
 	}
-	t.closeBacking(in)
 	if in.passthrough && in.writers > 0 {
 		t.flushLater(in)
 	}
