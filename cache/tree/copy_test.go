@@ -66,9 +66,7 @@ func TestCopyOfWhatIsNotHere(t *testing.T) {
 // What a commit under way may still change is not referred to.
 func TestCopyDuringACommit(t *testing.T) {
 	d, c := evictingDevice(t, Options{})
-	ino := d.write(Root, "f", pattern(3<<20, 1))
-	c.take(t, d, ino)
-	evict(t, d, ino)
+	ino := c.gone(t, d, pattern(3<<20, 1))
 	src, err := d.Open(ctx, ino, os.O_RDONLY)
 	must(t, err)
 	defer src.Release()
@@ -91,9 +89,7 @@ func TestCopyDuringACommit(t *testing.T) {
 func TestCopyIntoAPassedFile(t *testing.T) {
 	d, c := evictingDevice(t, Options{Passthrough: true})
 	want := pattern(3<<20, 1)
-	ino := d.write(Root, "f", want)
-	c.take(t, d, ino)
-	evict(t, d, ino)
+	ino := c.gone(t, d, want)
 	src, err := d.Open(ctx, ino, os.O_RDONLY)
 	must(t, err)
 	defer src.Release()

@@ -94,6 +94,15 @@ func (c *committed) take(t testing.TB, d *device, inos ...Ino) {
 	}
 }
 
+// gone is a file of the root, f, that is committed and not here any more.
+func (c *committed) gone(t testing.TB, d *device, content []byte) Ino {
+	t.Helper()
+	ino := d.write(Root, "f", content)
+	c.take(t, d, ino)
+	evict(t, d, ino)
+	return ino
+}
+
 func evictingDevice(t testing.TB, opt Options) (*device, *committed) {
 	c := &committed{files: map[link.Link][]byte{}}
 	opt.Content = c
@@ -432,9 +441,7 @@ func TestLastRanges(t *testing.T) {
 // not wait for each other.
 func TestWriteRightAfterFetch(t *testing.T) {
 	d, c := evictingDevice(t, Options{})
-	ino := d.write(Root, "f", pattern(1<<20, 1))
-	c.take(t, d, ino)
-	evict(t, d, ino)
+	ino := c.gone(t, d, pattern(1<<20, 1))
 	f, err := d.Open(ctx, ino, os.O_RDWR)
 	if err != nil {
 		t.Fatal(err)
@@ -509,9 +516,7 @@ func TestChangesOfAFailedCommit(t *testing.T) {
 // A file that grows after a part of it was let go of counts with all it has.
 func TestUsageOfAGrowingFile(t *testing.T) {
 	d, c := evictingDevice(t, Options{})
-	ino := d.write(Root, "f", pattern(40<<20, 1))
-	c.take(t, d, ino)
-	evict(t, d, ino)
+	ino := c.gone(t, d, pattern(40<<20, 1))
 	f, err := d.Open(ctx, ino, os.O_RDWR)
 	if err != nil {
 		t.Fatal(err)
@@ -544,9 +549,7 @@ func TestReadWhileACommitTakesTheFile(t *testing.T) {
 		t.Run(fmt.Sprintf("%T,evicts=%v", room, evicts), func(t *testing.T) {
 			d, c := evictingDevice(t, Options{})
 			want, edit := pattern(3<<20, 1), pattern(1<<20, 2)
-			ino := d.write(Root, "f", want)
-			c.take(t, d, ino)
-			evict(t, d, ino)
+			ino := c.gone(t, d, want)
 			d.SetRoom(room)
 			f, err := d.Open(ctx, ino, os.O_RDWR)
 			if err != nil {
@@ -590,9 +593,7 @@ func TestReadWhileACommitTakesTheFile(t *testing.T) {
 func TestWriteIntoWhatIsNotHere(t *testing.T) {
 	d, c := evictingDevice(t, Options{})
 	want := pattern(5<<20, 1)
-	ino := d.write(Root, "f", want)
-	c.take(t, d, ino)
-	evict(t, d, ino)
+	ino := c.gone(t, d, want)
 	f, err := d.Open(ctx, ino, os.O_RDWR)
 	must(t, err)
 	defer f.Release()
@@ -624,9 +625,7 @@ func TestManyRangesBecomeFewer(t *testing.T) {
 	d, c := evictingDevice(t, Options{})
 	const stride = 2048
 	want := pattern(12<<20, 1)
-	ino := d.write(Root, "f", want)
-	c.take(t, d, ino)
-	evict(t, d, ino)
+	ino := c.gone(t, d, want)
 	f, err := d.Open(ctx, ino, os.O_RDWR)
 	must(t, err)
 	defer f.Release()

@@ -19,9 +19,7 @@ func remote(t *testing.T, chunks int) (d *device, fs *flushes, c *committed, ino
 	d.open()
 	t.Cleanup(func() { _ = d.st.Close() })
 	content = pattern(chunks*dag.ChunkSize, 1)
-	ino = d.write(Root, "file", content)
-	c.take(t, d, ino)
-	evict(t, d, ino)
+	ino = c.gone(t, d, content)
 	return d, fs, c, ino, content
 }
 

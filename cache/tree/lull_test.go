@@ -18,9 +18,7 @@ func fetchedFlushedInLull(t *testing.T) {
 	c := &committed{files: map[link.Link][]byte{}}
 	d, count := runningDevice(t, Options{Content: c})
 	content := pattern(chunks*dag.ChunkSize, 1)
-	ino := d.write(Root, "file", content)
-	c.take(t, d, ino)
-	evict(t, d, ino)
+	ino := c.gone(t, d, content)
 	time.Sleep(time.Minute)
 	f, err := d.Open(ctx, ino, os.O_RDONLY)
 	must(t, err)

@@ -26,9 +26,7 @@ func TestWritesIntoWhatIsElsewhere(t *testing.T) {
 	d.opt.Content = committed
 	d.restart()
 	want := pattern(size, 1)
-	ino := d.write(Root, "file", want)
-	committed.take(t, d, ino)
-	evict(t, d, ino)
+	ino := committed.gone(t, d, want)
 	f, err := d.Open(ctx, ino, os.O_RDWR)
 	must(t, err)
 	_, flushed := count.during(func() { writeMany(t, d, f, want, writes, step) })
@@ -80,16 +78,14 @@ func TestAddedRangesGo(t *testing.T) {
 		"close":    func(d *device, f *File) error { return nil },
 		"truncate": func(d *device, f *File) error { return d.Tree.truncate(ctx, f.in, 2*dag.ChunkSize) },
 		"empty":    func(d *device, f *File) error { return d.Tree.truncate(ctx, f.in, 0) },
-		"unlink":   func(d *device, f *File) error { return d.Unlink(ctx, Root, "file") },
+		"unlink":   func(d *device, f *File) error { return d.Unlink(ctx, Root, "f") },
 		"read": func(d *device, f *File) error {
 			_, err := f.ReadAt(ctx, make([]byte, 4*dag.ChunkSize), 0)
 			return err
 		},
 	} {
 		d, committed := evictingDevice(t, Options{})
-		ino := d.write(Root, "file", pattern(4*dag.ChunkSize, 1))
-		committed.take(t, d, ino)
-		evict(t, d, ino)
+		ino := committed.gone(t, d, pattern(4*dag.ChunkSize, 1))
 		f, err := d.Open(ctx, ino, os.O_RDWR)
 		must(t, err)
 		for i := range int64(5) {

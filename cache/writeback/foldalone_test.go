@@ -87,6 +87,16 @@ func (d *deleted) left() int64 {
 	return left
 }
 
+// givenBack checks that holders have little of what was deleted, and all of the rest.
+func (d *deleted) givenBack() {
+	d.t.Helper()
+	if left := d.left(); left > d.before/3 {
+		d.t.Errorf("%d of %d bytes are left", left, d.before)
+	}
+	check(d.t, d.committed(), d.want)
+	d.audit()
+}
+
 // What was deleted is given back though nothing is written any more, with few
 // commits.
 func TestDeletedSpaceIsGivenBackByItself(t *testing.T) {
@@ -98,14 +108,10 @@ func TestDeletedSpaceIsGivenBackByItself(t *testing.T) {
 		if n := d.rests(); n == 0 || n > 2 {
 			t.Errorf("%d commits", n)
 		}
-		if left := d.left(); left > d.before/3 {
-			t.Errorf("%d of %d bytes are left", left, d.before)
-		}
 		if n := d.rests(); n != 0 {
 			t.Errorf("%d commits of a drive that rests", n)
 		}
-		check(t, d.committed(), d.want)
-		d.audit()
+		d.givenBack()
 	})
 }
 
@@ -135,11 +141,7 @@ func TestWhatCannotBeFoldedLetsTheDriveRest(t *testing.T) {
 		d.rests()
 		d.sync() // looks again
 		d.rests()
-		if left := d.left(); left > d.before/3 {
-			t.Errorf("%d of %d bytes are left", left, d.before)
-		}
-		check(t, d.committed(), d.want)
-		d.audit()
+		d.givenBack()
 	})
 }
 
@@ -161,11 +163,7 @@ func TestWhatFindsNoHoldersIsReadOnce(t *testing.T) {
 		d.rests()
 		d.sync()
 		d.rests()
-		if left := d.left(); left > d.before/3 {
-			t.Errorf("%d of %d bytes are left", left, d.before)
-		}
-		check(t, d.committed(), d.want)
-		d.audit()
+		d.givenBack()
 	})
 }
 
@@ -191,10 +189,6 @@ func TestWhatWasMovedIsToldBeforeItIsGivenUp(t *testing.T) {
 		d.to.is.Store(false)
 		d.sync()
 		d.rests()
-		check(t, d.committed(), d.want)
-		if left := d.left(); left > d.before/3 {
-			t.Errorf("%d of %d bytes are left", left, d.before)
-		}
-		d.audit()
+		d.givenBack()
 	})
 }

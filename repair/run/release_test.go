@@ -25,6 +25,16 @@ func (w *world) leave(slot int) *holders.Holder {
 	return h
 }
 
+// afterLeave has a test go on, in a bubble, when a holder has left that slot.
+func afterLeave(t *testing.T, s shape, slot int, test func(*testing.T, *world, *holders.Holder)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, s)
+		w.pass(time.Hour)
+		test(t, w, w.leave(slot))
+	})
+}
+
 // comeBack has a holder that was away say hello.
 func (w *world) comeBack(h *holders.Holder) {
 	h.Be(holders.Behaviour{})
@@ -63,10 +73,7 @@ func (w *world) tidy(except map[group.PeerKey]bool) {
 func TestFormerHolderIsReleased(t *testing.T) {
 	for name, dead := range map[string]bool{"packs that live": false, "dead packs": true} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, shape{seed: 40, k: 2, n: 4, spares: 1, packs: 3, local: true})
-				w.pass(time.Hour)
-				h := w.leave(0)
+			afterLeave(t, shape{seed: 40, k: 2, n: 4, spares: 1, packs: 3, local: true}, 0, func(t *testing.T, w *world, h *holders.Holder) {
 				asked := h.Calls(wire.KindStatement)
 				w.pass(deadAfter)
 				if n := h.Calls(wire.KindStatement) - asked; n > 1 {
@@ -101,10 +108,7 @@ func TestFormerHolderIsReleased(t *testing.T) {
 
 // What a former holder has is not deleted while it may be needed.
 func TestFormerHolderIsKeptWhileNeeded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 41, k: 2, n: 4, spares: 2, packs: 3, local: true})
-		w.pass(time.Hour)
-		h := w.leave(0)
+	afterLeave(t, shape{seed: 41, k: 2, n: 4, spares: 2, packs: 3, local: true}, 0, func(t *testing.T, w *world, h *holders.Holder) {
 		w.holder(0).Be(holders.Behaviour{Away: true})
 		w.pass(12 * time.Hour) // it is suspect
 		w.comeBack(h)
@@ -126,10 +130,7 @@ func TestFormerHolderIsKeptWhileNeeded(t *testing.T) {
 
 // Nobody is released on the account's word alone: the holder of the slot is asked.
 func TestFormerHolderIsKeptWhenItsSuccessorHasLess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true})
-		w.pass(time.Hour)
-		h := w.leave(0)
+	afterLeave(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true}, 0, func(t *testing.T, w *world, h *holders.Holder) {
 		if err := w.holder(0).Store.Drop(w.owner.ID); err != nil { // without a word to anybody
 			t.Fatal(err)
 		}
@@ -148,10 +149,7 @@ func TestFormerHolderIsKeptWhenItsSuccessorHasLess(t *testing.T) {
 func TestFormerHolderIsKeptWhenItsSuccessorProvesNothing(t *testing.T) {
 	for name, how := range map[string]holders.Behaviour{"it flips bits": {Flips: true}, "it says nothing": {Mute: true}} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, shape{seed: 48, k: 2, n: 4, spares: 1, packs: 3, local: true})
-				w.pass(time.Hour)
-				h := w.leave(0)
+			afterLeave(t, shape{seed: 48, k: 2, n: 4, spares: 1, packs: 3, local: true}, 0, func(t *testing.T, w *world, h *holders.Holder) {
 				w.holder(0).Be(how)
 				w.comeBack(h)
 				w.pass(10 * time.Minute)
@@ -169,10 +167,7 @@ func TestFormerHolderIsKeptWhenItsSuccessorProvesNothing(t *testing.T) {
 
 // A release has nothing deleted that came after its owner looked.
 func TestPackThatComesDuringARelease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true})
-		w.pass(time.Hour)
-		h := w.leave(0)
+	afterLeave(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true}, 0, func(t *testing.T, w *world, h *holders.Holder) {
 		w.account.onRelease = func() {
 			lease, _, _ := w.account.Lease(w.owner.ID)
 			h.Fill(lease, w.owner.Pack(t, 9), 0)
@@ -191,10 +186,7 @@ func TestPackThatComesDuringARelease(t *testing.T) {
 // Of packs that the account knows nothing of, as another device has added them, a
 // former holder is asked to delete nothing.
 func TestFormerHolderHasUnknownPacks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true})
-		w.pass(time.Hour)
-		h := w.leave(0)
+	afterLeave(t, shape{seed: 45, k: 2, n: 4, spares: 1, packs: 3, local: true}, 0, func(t *testing.T, w *world, h *holders.Holder) {
 		h.Fill(w.account.lease, w.owner.Pack(t, 9), 0)
 		w.comeBack(h)
 		w.pass(24 * time.Hour)
@@ -209,10 +201,7 @@ func TestFormerHolderHasUnknownPacks(t *testing.T) {
 
 // The only spare peer is one that has shards of another slot: it is released first.
 func TestFormerHolderTakesAnotherSlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 42, k: 2, n: 4, spares: 1, packs: 3, local: true})
-		w.pass(time.Hour)
-		h := w.leave(0)
+	afterLeave(t, shape{seed: 42, k: 2, n: 4, spares: 1, packs: 3, local: true}, 0, func(t *testing.T, w *world, h *holders.Holder) {
 		w.holder(2).Be(holders.Behaviour{Away: true})
 		w.pass(deadAfter + 24*time.Hour) // nobody is there to take that slot
 		w.comeBack(h)
@@ -237,10 +226,7 @@ func TestFormerHolderTakesAnotherSlot(t *testing.T) {
 // A release that was made before a former holder got its slot back, and reaches it
 // after that, deletes nothing: it is given the newest lease before it counts as holder.
 func TestReleaseThatComesTooLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 47, k: 2, n: 4, spares: 1, packs: 3, local: true})
-		w.pass(time.Hour)
-		h := w.leave(0)
+	afterLeave(t, shape{seed: 47, k: 2, n: 4, spares: 1, packs: 3, local: true}, 0, func(t *testing.T, w *world, h *holders.Holder) {
 		w.account.give(w.account.number + 1)
 		late := group.Release{Holder: h.Key, Number: w.account.number, Packs: group.AllPacks}.Sign(w.owner.Key)
 		w.holder(0).Be(holders.Behaviour{Away: true})
@@ -281,10 +267,7 @@ func TestSpareHasAnotherSlot(t *testing.T) {
 // Two slots have no holder, and the only spare peer has the shards of one.
 func TestFormerHolderReturnsToTwoEmptySlots(t *testing.T) {
 	for _, first := range []int{0, 3} {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, shape{seed: 43, k: 1, n: 4, spares: 1, packs: 2, local: true})
-			w.pass(time.Hour)
-			h := w.leave(first)
+		afterLeave(t, shape{seed: 43, k: 1, n: 4, spares: 1, packs: 2, local: true}, first, func(t *testing.T, w *world, h *holders.Holder) {
 			for _, slot := range []int{0, 3} {
 				w.holder(slot).Be(holders.Behaviour{Away: true})
 			}
