@@ -16,34 +16,38 @@ import (
 const (
 	// flushEvery is how often that is done.
 	flushEvery = time.Second / 2
-	// writtenMax is how many files wait for it at most. Of more, at once, some are
-	// left to the kernel.
-	writtenMax = 8192
+	// writtenMax is how many files are flushed one by one, beside those that the
+	// kernel writes alone. Of more, at once, the whole disk is: that is quicker, and
+	// they are not kept in memory.
+	writtenMax = 1024
 )
 
 // written are the inodes whose backing files changed since they were flushed last,
 // each with a reference.
 type written struct {
 	flushing sync.Mutex // held by who flushes them
-	mu       sync.Mutex // guards all
+	mu       sync.Mutex // guards all below
 	all      map[*inode]struct{}
+	more     bool // files that are not in all changed, too
 }
 
-// take returns all, and empties the set.
-func (w *written) take() map[*inode]struct{} {
+// take returns all, and whether there are more, and empties the set.
+func (w *written) take() (all map[*inode]struct{}, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := w.all
-	w.all = nil
-	return all
+	all, more = w.all, w.more
+	w.all, w.more = nil, false
+	return all, more
 }
 
-// add adds an inode that is not in the set, unless that has too many; in.mu is
-// held, and the caller has a reference.
+// add adds an inode that is not in the set, or takes note that there are more; in.mu
+// is held, and the caller has a reference. One that the kernel writes alone has to be
+// looked at again and again, and is in memory as long as that: it is always added.
 func (w *written) add(in *inode) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.all) >= writtenMax {
+	if len(w.all) >= writtenMax && !(in.passthrough && in.writers > 0) {
+		w.more = true
 		return
 	}
 	if w.all == nil {
@@ -52,6 +56,13 @@ func (w *written) add(in *inode) {
 	in.hold()
 	in.listed = true
 	w.all[in] = struct{}{}
+}
+
+// again takes note that more files than are in the set have to be flushed still.
+func (w *written) again() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.more = true
 }
 
 // remove takes an inode out and reports whether it was there: its reference is
@@ -101,7 +112,14 @@ func (t *Tree) flushAll() error {
 	t.written.flushing.Lock()
 	defer t.written.flushing.Unlock()
 	var errs []error
-	for in := range t.written.take() {
+	all, more := t.written.take()
+	if more {
+		if err := t.files.SyncAll(); err != nil {
+			t.written.again()
+			errs = append(errs, err)
+		}
+	}
+	for in := range all {
 		errs = append(errs, t.flushChanged(in))
 		t.release(in)
 	}

@@ -29,6 +29,49 @@ func TestSafeWithinASecond(t *testing.T) {
 	}
 }
 
+// TestManySafeWithinASecond: so are more files at once than are flushed one by one.
+func TestManySafeWithinASecond(t *testing.T) {
+	for _, passthrough := range []bool{false, true} {
+		t.Run(fmt.Sprintf("passthrough %v", passthrough), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { manySafeWithinASecond(t, passthrough) })
+		})
+	}
+}
+
+func manySafeWithinASecond(t *testing.T, passthrough bool) {
+	run, end := running(t, passthrough)
+	defer end()
+	var all []made
+	for i := range 1500 {
+		m := made{fmt.Sprintf("file %d", i), bytes.Repeat([]byte{byte(i)}, 16<<10+1), time.Now()}
+		if err := run.put(m); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m)
+	}
+	time.Sleep(time.Second)
+	synctest.Wait()
+	checkAged(t, run, all)
+}
+
+// running is a drive that flushes by itself, in a bubble, until it is ended.
+func running(t *testing.T, passthrough bool) (run *drive, end func()) {
+	t.Helper()
+	run, err := open(memdisk.New(), newHolders(), passthrough)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { _ = run.Tree.Run(stopped) })
+	return run, func() {
+		stop()
+		running.Wait()
+		run.close()
+		time.Sleep(time.Minute) // leveldb ends a moment after it is closed
+	}
+}
+
 // made is a file that was written and got its name at a time.
 type made struct {
 	name    string
@@ -38,13 +81,8 @@ type made struct {
 
 func safeWithinASecond(t *testing.T, passthrough bool, from uint64) {
 	r := rand.New(rand.NewPCG(from, 3))
-	run, err := open(memdisk.New(), newHolders(), passthrough)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stopped, stop := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { _ = run.Tree.Run(stopped) })
+	run, end := running(t, passthrough)
+	defer end()
 	var all []made
 	for i := range 60 {
 		b := bytes.Repeat([]byte{byte(i + 1)}, []int{100, 20_000, 300_000}[i%3])
@@ -63,10 +101,6 @@ func safeWithinASecond(t *testing.T, passthrough bool, from uint64) {
 	time.Sleep(time.Second)
 	synctest.Wait()
 	checkAged(t, run, all)
-	stop()
-	running.Wait()
-	run.close()
-	time.Sleep(time.Minute) // leveldb ends a moment after it is closed
 }
 
 // put makes a file under another name, writes it, and gives it its name.
