@@ -328,7 +328,8 @@ func (t *Tree) readRow(ctx context.Context, ino Ino) (row, error) {
 	return r, err
 }
 
-// StatFS tells the size and the room of the drive.
+// StatFS tells the size and the room of the drive, and never that there is none: see
+// roomUnit.
 func (t *Tree) StatFS(context.Context) (StatFS, error) {
 	var total, avail int64
 	if t.opt.Capacity != nil {
@@ -339,10 +340,16 @@ func (t *Tree) StatFS(context.Context) (StatFS, error) {
 			return StatFS{}, err
 		}
 	}
-	files := uint64(max(0, t.files64.Load()))
-	free := uint64(max(0, avail)) >> 12
+	if short := roomUnit - avail; short > 0 {
+		total, avail = total+short, avail+short
+	}
+	files, free := uint64(max(0, t.files64.Load())), uint64(avail/roomUnit)
 	return StatFS{Total: total, Free: avail, Avail: avail, Files: files + free, FreeFiles: free, NameLen: NameMax}, nil
 }
+
+// roomUnit is what an inode counts for in StatFS, and the least that is told to be free:
+// programs take 0 for a filesystem that does not tell, or that is none.
+const roomUnit = 4096
 
 // Usage is how many files and bytes of content the tree holds. After a crash it
 // lacks what came since the last cut, and must not be taken for less than

@@ -426,3 +426,19 @@ func BenchmarkCreate(b *testing.B) {
 		f.Release()
 	}
 }
+
+// TestStatFS: what is told is never nothing, and adds up.
+func TestStatFS(t *testing.T) {
+	var used, free int64
+	d := newDevice(t, Options{Capacity: func() (total, avail int64) { return used + free, free }})
+	d.create(Root, "file").Release()
+	for _, c := range []struct{ used, free, wantFree int64 }{{0, 0, 4096}, {5000, 0, 4096}, {5000, 1, 4096}, {5000, 4096, 4096}, {0, 40_000, 40_000}} {
+		used, free = c.used, c.free
+		s, err := d.StatFS(ctx)
+		must(t, err)
+		inodes := uint64(c.wantFree / 4096)
+		if s.Free != c.wantFree || s.Avail != c.wantFree || s.Total != c.used+c.wantFree || s.FreeFiles != inodes || s.Files != 1+inodes {
+			t.Errorf("%+v: %+v", c, s)
+		}
+	}
+}

@@ -74,7 +74,7 @@ type DirEntry struct {
 	Attr   Attr
 }
 
-// StatFS is what statfs tells.
+// StatFS is what statfs tells. Nothing of it is 0.
 type StatFS struct {
 	Total, Free, Avail int64 // bytes
 	Files, FreeFiles   uint64

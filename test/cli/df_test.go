@@ -63,6 +63,31 @@ func TestDfOfANewDrive(t *testing.T) {
 	})
 }
 
+// A drive that has more than the peers can take tells one block and one inode as free,
+// never none, offline and after a restart, too.
+func TestDfOfFullPeers(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 4, Offer: "8M"})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	must(t, os.WriteFile(d.Path("file"), harness.Noise(rand.New(rand.NewPCG(4, 4)), 40<<20), 0o644))
+	full := func(when string) {
+		t.Helper()
+		harness.Until(t, 60*time.Second, when+", one block is free", func() (bool, string) {
+			var st unix.Statfs_t
+			must(t, unix.Statfs(d.Mnt, &st))
+			return st.Bavail == 1 && st.Bfree == 1 && st.Ffree == 1 && st.Files == 2 && st.Blocks == 40<<20/4096+1, fmt.Sprintf("%+v", st)
+		})
+	}
+	full("with peers that are full")
+	for _, p := range swarm.Peers {
+		p.Kill()
+	}
+	full("without them")
+	d.Stop(t)
+	d.MountAlone(t)
+	full("offline after a restart")
+}
+
 type space struct{ total, free int64 }
 
 func (s space) used() int64 { return s.total - s.free }
