@@ -16,7 +16,7 @@ RACE = ./cache/... ./net/... ./repair/run ./fs/... ./cmd/... ./chunker/block ./c
 FS = ./fs/... ./test/posix/...
 
 # Programs that tests run, and the Debian packages that have them.
-DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr setfacl:acl sqlite3:sqlite3
+DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr setfacl:acl sqlite3:sqlite3 /sbin/mkfs.ext4:e2fsprogs
 # What make posix runs besides.
 DEPS_POSIX = fio:fio stress-ng:stress-ng Xvfb:xvfb pcmanfm:pcmanfm xdotool:xdotool gio:libglib2.0-bin dbus-run-session:dbus
 

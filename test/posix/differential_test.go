@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"skep/test/seed"
 )
 
@@ -70,14 +68,7 @@ func TestRandomLikeLocal(t *testing.T) {
 // compare runs a script on the drive and on a local filesystem.
 func compare(t *testing.T, d *drive, script string) {
 	t.Helper()
-	local, err := os.MkdirTemp("", "skep-local-")
-	must(t, err)
-	defer removeAll(t, local)
-	var fs unix.Statfs_t
-	must(t, unix.Statfs(local, &fs))
-	if fs.Type != unix.EXT4_SUPER_MAGIC {
-		t.Skipf("%s is not on ext4, which is what a drive is compared with", local)
-	}
+	local := localDir(t)
 	remote, err := os.MkdirTemp(d.root, "compare-")
 	must(t, err)
 	defer removeAll(t, remote)

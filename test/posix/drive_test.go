@@ -26,7 +26,14 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(ordinary.Main(m))
+	end, err := useExt4()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	code := ordinary.Main(m)
+	end()
+	os.Exit(code)
 }
 
 // config says how a drive is served.

@@ -39,12 +39,14 @@ type interpreter struct {
 func interpret(in io.Reader, out io.Writer) error {
 	runtime.LockOSThread() // never unlocked: the thread's user is not the process's
 	w := bufio.NewWriter(out)
-	defer w.Flush()
 	i := &interpreter{out: w, files: map[string]int{}, marks: map[uint64]unix.Stat_t{}}
 	i.define()
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		i.line(lines.Text())
+		if err := w.Flush(); err != nil { // somebody may wait for the answer
+			return err
+		}
 	}
 	return lines.Err()
 }
@@ -132,6 +134,7 @@ var flagNames = map[string]int{
 	"keep": unix.FALLOC_FL_KEEP_SIZE, "punch": unix.FALLOC_FL_PUNCH_HOLE, "zero": unix.FALLOC_FL_ZERO_RANGE,
 	"collapse": unix.FALLOC_FL_COLLAPSE_RANGE, "insert": unix.FALLOC_FL_INSERT_RANGE, "none": 0,
 	"data": unix.SEEK_DATA, "hole": unix.SEEK_HOLE,
+	"sh": unix.LOCK_SH, "ex": unix.LOCK_EX, "un": unix.LOCK_UN, "nb": unix.LOCK_NB,
 }
 
 func flags(s string) (n int) {
@@ -209,8 +212,17 @@ func (i *interpreter) define() {
 		"fallocate": fd(func(f int, a []string) error {
 			return unix.Fallocate(f, uint32(flags(a[0])), int64(number(a[1])), int64(number(a[2])))
 		}),
-		"seek":   fd(i.seek),
-		"linkfd": fd(i.linkfd),
+		"seek":    fd(i.seek),
+		"linkfd":  fd(i.linkfd),
+		"dup":     fd(i.dup),
+		"flock":   fd(func(f int, a []string) error { return unix.Flock(f, flags(a[0])) }),
+		"setlk":   fd(i.lock(unix.F_SETLK)),
+		"setlkw":  fd(i.lock(unix.F_SETLKW)),
+		"getlk":   fd(i.lock(unix.F_GETLK)),
+		"ofdset":  fd(i.lock(unix.F_OFD_SETLK)),
+		"ofdsetw": fd(i.lock(unix.F_OFD_SETLKW)),
+		"ofdget":  fd(i.lock(unix.F_OFD_GETLK)),
+		"thread":  i.thread,
 	}
 }
 

@@ -39,16 +39,18 @@ func sample(t *testing.T) string {
 	return dir
 }
 
-// TestRsync copies with all that rsync can keep; the second run finds nothing
-// to do, also after remounting.
+// TestRsync copies with all that rsync can keep, and has it compare contents; the
+// second run finds nothing to do, also after remounting.
 func TestRsync(t *testing.T) {
 	needs(t, "rsync")
 	variants(t, func(t *testing.T, d *drive) {
 		src := sample(t) + "/"
 		sync := func() string {
-			return d.run("rsync", "-aHAX", "--delete", "--itemize-changes", src, d.path("copy")+"/")
+			return d.run("rsync", "-aHAX", "--checksum", "--delete", "--itemize-changes", src, d.path("copy")+"/")
 		}
-		sync()
+		if out := sync(); strings.Count(out, ">f") != 200 {
+			t.Errorf("the first run copied:\n%s", out)
+		}
 		for _, when := range []string{"at once", "remounted"} {
 			if out := sync(); out != "" {
 				t.Errorf("%s, the second run found:\n%s", when, out)
