@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,13 +114,84 @@ func (f *tooFew) silent(t *testing.T) {
 	for _, p := range f.swarm.Peers {
 		p.Process().Signal(syscall.SIGSTOP)
 	}
-	f.offline(t)
 	harness.Quick(t, 4*time.Second, "cat, with a Ctrl-C while it waits,", func() { f.interrupted(t, f.path(1, "f0001")) })
+	f.window(t)
 	f.offline(t)
+	f.copyIn(t)
 	// Without Ctrl-C, it ends by itself.
 	if !f.fails(t, f.path(2, "f0010")) {
 		t.Error("what is with a silent swarm could be read")
 	}
+}
+
+// window does what a file manager does while it makes thumbnails of files that do not
+// come: it looks around, and none of that waits. The thumbnails fail by themselves.
+func (f *tooFew) window(t *testing.T) {
+	t.Helper()
+	const thumbnails = 12
+	failed := make(chan error, thumbnails)
+	var all []int
+	for i := range thumbnails {
+		cmd := exec.Command("tail", "-c", fmt.Sprint(10_000*(i+1)), f.path(3, fmt.Sprintf("f%04d", 3+i%6*8)))
+		must(t, cmd.Start())
+		all = append(all, cmd.Process.Pid)
+		go func() { failed <- cmd.Wait() }()
+	}
+	const looks = 100
+	harness.Until(t, time.Minute, "thumbnails wait for the drive", func() (bool, string) {
+		return slices.ContainsFunc(all, waits) || len(failed) > 0, ""
+	})
+	harness.Quick(t, looks*10*time.Millisecond, fmt.Sprintf("%d looks at a folder beside thumbnails", looks), func() {
+		for range looks {
+			f.glance(t)
+		}
+	})
+	begin := time.Now()
+	for range thumbnails {
+		if err := <-failed; err == nil {
+			t.Error("the end of a file was read that is with a silent swarm")
+		}
+	}
+	if took := time.Since(begin); took > patience {
+		t.Errorf("reading the ends of files failed after %v", took)
+	}
+}
+
+// glance lists a folder whose files are here, looks at each file, reads a piece of it,
+// and asks for the room.
+func (f *tooFew) glance(t *testing.T) {
+	t.Helper()
+	entries, err := os.ReadDir(f.path(0))
+	must(t, err)
+	for _, e := range entries {
+		_, err := e.Info()
+		must(t, err)
+		file, err := os.Open(f.path(0, e.Name()))
+		must(t, err)
+		if n, err := file.ReadAt(make([]byte, 4096), 100_000); n != 4096 {
+			t.Errorf("%d bytes of %s: %v", n, e.Name(), err)
+		}
+		must(t, file.Close())
+	}
+	must(t, syscall.Statfs(f.device.Mnt, new(syscall.Statfs_t)))
+}
+
+// copyIn copies a file in, and fsyncs it: no write waits for the swarm, so that what is
+// shown of its progress moves, and what is left for the end is no more than that.
+func (f *tooFew) copyIn(t *testing.T) {
+	t.Helper()
+	piece := harness.Noise(rand.New(rand.NewPCG(5, 5)), 1<<20)
+	harness.Quick(t, 20*time.Second, "copying 64 MiB in", func() {
+		to, err := os.Create(f.device.Path("copied"))
+		must(t, err)
+		for range 64 {
+			_, err := to.Write(piece)
+			must(t, err)
+		}
+		must(t, to.Sync())
+		must(t, to.Close())
+	})
+	must(t, os.Remove(f.device.Path("copied")))
 }
 
 // interrupted reads a file that does not come, and ends that as Ctrl-C does.
@@ -135,10 +207,13 @@ func (f *tooFew) interrupted(t *testing.T, file string) {
 // answered.
 func waitsForDrive(t *testing.T, pid int) {
 	t.Helper()
-	harness.Until(t, 60*time.Second, "cat waits for the drive", func() (bool, string) {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
-		return strings.Contains(string(b), "fuse") || strings.Contains(string(b), "folio"), string(b)
-	})
+	harness.Until(t, 60*time.Second, "cat waits for the drive", func() (bool, string) { return waits(pid), "" })
+}
+
+// waits reports whether a process is in such a request.
+func waits(pid int) bool {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
+	return strings.Contains(string(b), "fuse") || strings.Contains(string(b), "folio")
 }
 
 func (f *tooFew) speaksAgain(t *testing.T) {
