@@ -265,12 +265,7 @@ func damagedState(t *testing.T, pattern string) {
 func TestDamagedWhileAway(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 6})
 	d := swarm.NewDevice(t)
-	d.Mount(t)
-	source := filepath.Join(swarm.Dir, "source")
-	must(t, os.Mkdir(source, 0o755))
-	harness.Files(t, source, 9, 1_500_000, 8)
-	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
-	d.Sync(t)
+	source := filled(t, d, 9, 1_500_000, 8)
 	d.Stop(t)
 	for i, f := range matching(t, d.Home, "files/*/*") {
 		damage(t, f, i%3)
@@ -314,12 +309,7 @@ func overwrite(t *testing.T, path string, at int64, with string) {
 func TestDamagedContent(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 6})
 	d := swarm.NewDevice(t)
-	d.Mount(t)
-	source := filepath.Join(swarm.Dir, "source")
-	must(t, os.Mkdir(source, 0o755))
-	harness.Files(t, source, 5, 2_500_000, 8)
-	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
-	d.Sync(t)
+	source := filled(t, d, 5, 2_500_000, 8)
 	d.Stop(t)
 	if fsck := object(t, d.Skep(t, "fsck", "--json").OK(t)); fsck["files"] != 5.0 || fsck["pack_files"] == 0.0 || fsck["reread"] != 12.0 {
 		t.Errorf("all is well, and fsck says %v", fsck)
@@ -472,6 +462,17 @@ func matching(t *testing.T, home, pattern string) []string {
 		t.Fatalf("nothing in the home matches %s:\n%s", pattern, tree)
 	}
 	return files
+}
+
+// filled mounts a drive and brings it files, synced, as tree; source has the same.
+func filled(t *testing.T, d *harness.Device, n, size int, seed uint64) (source string) {
+	t.Helper()
+	d.Mount(t)
+	source = t.TempDir()
+	harness.Files(t, source, n, size, seed)
+	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
+	d.Sync(t)
+	return source
 }
 
 // check compares the content of all files: right bytes, or an error.

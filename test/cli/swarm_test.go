@@ -107,12 +107,7 @@ func address(full string) string {
 func TestDamagedShards(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 8})
 	d := swarm.NewDevice(t)
-	d.Mount(t)
-	source := filepath.Join(swarm.Dir, "source")
-	must(t, os.Mkdir(source, 0o755))
-	harness.Files(t, source, 16, 700_000, 3)
-	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
-	d.Sync(t)
+	source := filled(t, d, 16, 700_000, 3)
 	d.WaitSafe(t, 60*time.Second)
 	spare := harness.Spare(t, d.Status(t))
 	d.Destroy(t)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -243,6 +244,17 @@ func (s *Swarm) Groups(holder int) (held, over int) {
 	return held, over
 }
 
+// there are the holders of slots that are not down. Caller holds mu.
+func (s *Swarm) there(slots []group.PeerKey) iter.Seq2[int, *Holder] {
+	return func(yield func(int, *Holder) bool) {
+		for i, k := range slots {
+			if h := s.holder(k); h != nil && !h.Down && !yield(i, h) {
+				return
+			}
+		}
+	}
+}
+
 // Lease implements writeback.Sink: shards of packs that it calls dead are
 // deleted. Like a holder, it takes none that has ended, nor one that ends in more
 // than 800 days.
@@ -254,11 +266,7 @@ func (s *Swarm) Lease(_ context.Context, g group.Group, lease []byte) (group.Slo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out group.SlotSet
-	for i, k := range g.Slots {
-		h := s.holder(k)
-		if h == nil || h.Down {
-			continue
-		}
+	for i, h := range s.there(g.Slots) {
 		if now := s.now(l); now >= l.Until || l.Until > now+800*24*3600 {
 			continue
 		}
@@ -282,11 +290,7 @@ func (s *Swarm) Store(_ context.Context, g group.Group, _, manifest []byte, shar
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out group.SlotSet
-	for i, k := range g.Slots {
-		h := s.holder(k)
-		if h == nil || h.Down {
-			continue
-		}
+	for i, h := range s.there(g.Slots) {
 		key := shardKey{m.Group, m.Number, i}
 		if old, ok := h.shards[key]; ok && !bytes.Equal(old, shards[i]) {
 			return out, fmt.Errorf("pack %d of group %v twice", m.Number, m.Group)

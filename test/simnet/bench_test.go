@@ -64,7 +64,9 @@ func BenchmarkBareStream(b *testing.B) {
 	}
 }
 
-func BenchmarkPut(b *testing.B) {
+// benchExchange times exchanges over each transport, with a holder in memory and on a
+// disk, of one and of four askers at once. begin returns how the i-th is made.
+func benchExchange(b *testing.B, begin func(*testing.B, *Swarm, *storetest.Owner) func(i int) error) {
 	for name, addr := range transports {
 		for _, kind := range []string{"memory", "disk"} {
 			for _, sides := range []int{1, 4} {
@@ -74,20 +76,16 @@ func BenchmarkPut(b *testing.B) {
 						store = diskStores(b, 20<<30)
 					}
 					s, o := benchSwarm(b, addr, store)
-					words := manifests(b, o)
-					shard := o.Pack(b, 0).Shards[0]
+					exchange := begin(b, s, o)
 					b.ResetTimer()
 					var n atomic.Int64
 					var wg sync.WaitGroup
 					for range sides {
 						wg.Go(func() {
 							for i := int(n.Add(1)) - 1; i < b.N; i = int(n.Add(1)) - 1 {
-								if err := s.Peers[1].Client.Put(b.Context(), s.Peers[0].Key, words[i%len(words)], 0, shard); err != nil {
+								if err := exchange(i); err != nil {
 									b.Error(err)
 									return
-								}
-								if (i+1)%len(words) == 0 {
-									_ = storetest.Clear(s.Peers[0].Store, o.ID)
 								}
 							}
 						})
@@ -97,6 +95,20 @@ func BenchmarkPut(b *testing.B) {
 			}
 		}
 	}
+}
+
+func BenchmarkPut(b *testing.B) {
+	benchExchange(b, func(b *testing.B, s *Swarm, o *storetest.Owner) func(int) error {
+		words := manifests(b, o)
+		shard := o.Pack(b, 0).Shards[0]
+		return func(i int) error {
+			err := s.Peers[1].Client.Put(b.Context(), s.Peers[0].Key, words[i%len(words)], 0, shard)
+			if err == nil && (i+1)%len(words) == 0 {
+				_ = storetest.Clear(s.Peers[0].Store, o.ID)
+			}
+			return err
+		}
+	})
 }
 
 // manifests are those of packs with one content and all numbers.
@@ -142,35 +154,14 @@ func BenchmarkBareExchange(b *testing.B) {
 }
 
 func BenchmarkGet(b *testing.B) {
-	for name, addr := range transports {
-		for _, kind := range []string{"memory", "disk"} {
-			for _, sides := range []int{1, 4} {
-				b.Run(name+"/"+kind+"/"+string(rune('0'+sides)), func(b *testing.B) {
-					var store func(int) holder.Store
-					if kind == "disk" {
-						store = diskStores(b, 20<<30)
-					}
-					s, o := benchSwarm(b, addr, store)
-					p := o.Pack(b, 0)
-					if err := s.Peers[1].Client.Put(b.Context(), s.Peers[0].Key, p.Word, 0, p.Shards[0]); err != nil {
-						b.Fatal(err)
-					}
-					b.ResetTimer()
-					var n atomic.Int64
-					var wg sync.WaitGroup
-					for range sides {
-						wg.Go(func() {
-							for int(n.Add(1)) <= b.N {
-								if _, err := s.Peers[1].Client.Get(b.Context(), s.Peers[0].Key, &p.Manifest, 0, 0, benchShard); err != nil {
-									b.Error(err)
-									return
-								}
-							}
-						})
-					}
-					wg.Wait()
-				})
-			}
+	benchExchange(b, func(b *testing.B, s *Swarm, o *storetest.Owner) func(int) error {
+		p := o.Pack(b, 0)
+		if err := s.Peers[1].Client.Put(b.Context(), s.Peers[0].Key, p.Word, 0, p.Shards[0]); err != nil {
+			b.Fatal(err)
 		}
-	}
+		return func(int) error {
+			_, err := s.Peers[1].Client.Get(b.Context(), s.Peers[0].Key, &p.Manifest, 0, 0, benchShard)
+			return err
+		}
+	})
 }
