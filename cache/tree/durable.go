@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"skep/cache/disk"
 )
 
@@ -141,8 +143,11 @@ func (t *Tree) endFlush(in *inode, f *flush) error {
 			in.flushed = in.unflushed == f.state && (!in.passthrough || in.writers == 0)
 		}
 	}
-	if in.file != f.file {
+	switch {
+	case in.file != f.file:
 		return nil
+	case in.flushErr == nil && f.err != nil: // it was not even begun
+		return t.flushError(in, f.err)
 	}
 	return in.flushErr
 }
@@ -188,11 +193,20 @@ func (t *Tree) syncBacking(in *inode) error {
 	return nil
 }
 
+// flushError is the error of a flush of an inode's content.
+func (t *Tree) flushError(in *inode, err error) error {
+	return fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err))
+}
+
 // lost takes note that a flush failed, and returns the error of this one and of
 // all later ones; in.mu is held. The inode stays in memory, or it would be
-// forgotten with it.
+// forgotten with it. That too many files were open for one loses nothing.
 func (t *Tree) lost(in *inode, err error) error {
-	in.flushErr, in.flushed = fmt.Errorf("%s: flush: %w", t.Path(in.ino), noSpace(err)), false
+	in.flushed = false
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		return t.flushError(in, err)
+	}
+	in.flushErr = t.flushError(in, err)
 	if !in.kept {
 		in.hold()
 		in.kept = true

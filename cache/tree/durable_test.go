@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -270,6 +271,25 @@ func TestFlushFailsWhileAFileIsClosed(t *testing.T) {
 	defer again.Release()
 	if err := again.Sync(ctx, false); err == nil {
 		t.Error("what the flush lost was flushed by the next one")
+	}
+}
+
+// That too many files are open says nothing of what a file holds: once there are fewer,
+// it is flushed as any other.
+func TestTooManyOpenFilesLoseNothing(t *testing.T) {
+	d, disk := countingDevice(t)
+	f := d.create(Root, "file")
+	defer f.Release()
+	writeAt(t, f, pattern(100_000, 1), 0)
+	disk.fail = unix.EMFILE
+	for range 2 {
+		if err := f.Sync(ctx, false); !errors.Is(err, unix.EMFILE) {
+			t.Errorf("flushed: %v", err)
+		}
+	}
+	disk.fail = nil
+	if _, n := disk.during(func() { must(t, f.Sync(ctx, false)) }); n != 1 {
+		t.Errorf("%d flushes", n)
 	}
 }
 
