@@ -26,14 +26,13 @@ type kernel struct {
 	backing map[int32]bool
 	last    int32
 	inodes  map[uint64]int64
-	entries map[string]bool
 	told    chan struct{} // receives for each notice
 	waits   []<-chan struct{}
 	busy    chan struct{} // notices of inodes wait until it is closed; nil: they do not
 }
 
 func newKernel() *kernel {
-	return &kernel{backing: map[int32]bool{}, inodes: map[uint64]int64{}, entries: map[string]bool{}, told: make(chan struct{}, 64)}
+	return &kernel{backing: map[int32]bool{}, inodes: map[uint64]int64{}, told: make(chan struct{}, 64)}
 }
 
 func (k *kernel) RegisterBacking(int) (int32, error) {
@@ -72,14 +71,6 @@ func (k *kernel) InvalidateInode(node uint64, off, _ int64) error {
 	if busy != nil {
 		<-busy
 	}
-	return nil
-}
-
-func (k *kernel) InvalidateEntry(dir uint64, name string) error {
-	k.mu.Lock()
-	k.entries[fmt.Sprint(dir, "/", name)] = true
-	k.mu.Unlock()
-	k.told <- struct{}{}
 	return nil
 }
 
@@ -225,19 +216,6 @@ func TestAttributesOfUnseenWrites(t *testing.T) {
 	<-k.told
 	if off, ok := k.inodes[out.NodeId]; !ok || off >= 0 {
 		t.Errorf("a writer that joined readers: notices %v", k.inodes)
-	}
-}
-
-// TestChangedFromOutside: what arrives from elsewhere is announced.
-func TestChangedFromOutside(t *testing.T) {
-	f, k := newFS(t, Options{})
-	f.EntryChanged(tree.Root, "name")
-	<-k.told
-	<-k.told
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.entries["1/name"] || k.inodes[1] != 0 {
-		t.Errorf("entries %v, inodes %v", k.entries, k.inodes)
 	}
 }
 

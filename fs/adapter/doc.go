@@ -10,10 +10,10 @@
 // The daemon is the only authority for the drive on this machine, and the kernel
 // hears of every change because it asked for it. So names, the absence of
 // names, attributes and content may be remembered by the kernel as long as it
-// likes. Two things happen behind its back: changes that arrive from other
-// devices, which are announced with Changed and EntryChanged, and stores into
-// mapped files that are passed through. While such a file is open for writing
-// its attributes are given out without permission to remember them.
+// likes. One thing happens behind its back: stores into mapped files that are
+// passed through. While such a file is open for writing its attributes are given
+// out without permission to remember them, and what it remembered is taken back
+// by a notice.
 //
 // # Open modes
 //

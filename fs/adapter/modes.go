@@ -81,7 +81,7 @@ func (f *FS) enter(e *openFile, out *fuse.OpenOut) {
 		if m.opens > 1 {
 			// Readers came before: the kernel may remember attributes that
 			// stores into a mapping are about to make untrue.
-			f.notes.inode(ino, false)
+			f.notes.attributes(ino)
 		}
 	}
 	switch {

@@ -12,48 +12,25 @@ import (
 // after the other from a goroutine of their own, because the kernel may first
 // want an answer to a request; a notice must never be sent from within one.
 type notices struct {
-	mu      sync.Mutex // guards inodes, entries and ended
-	inodes  map[tree.Ino]bool
-	entries map[nameIn]struct{}
-	ended   bool
+	mu     sync.Mutex // guards inodes and ended
+	inodes map[tree.Ino]struct{}
+	ended  bool
 
 	wake chan struct{} // holds one token while there is something to send
 	done chan struct{} // closed when the goroutine ended; nil before start
 }
 
-type nameIn struct {
-	dir  tree.Ino
-	name string
-}
-
 func (n *notices) init() {
-	n.inodes, n.entries = map[tree.Ino]bool{}, map[nameIn]struct{}{}
+	n.inodes = map[tree.Ino]struct{}{}
 	n.wake = make(chan struct{}, 1)
 }
 
-// Changed tells the kernel that attributes and content of an inode changed
-// otherwise than by its requests. It does not wait.
-func (f *FS) Changed(ino tree.Ino) { f.notes.inode(ino, true) }
-
-// EntryChanged tells the kernel that a name of a directory appeared, went or
-// leads elsewhere, otherwise than by its requests. It does not wait.
-func (f *FS) EntryChanged(dir tree.Ino, name string) {
-	f.notes.entry(dir, name)
-	f.notes.inode(dir, true) // its listing
-}
-
-// inode queues a notice; content says that more than attributes changed.
-func (n *notices) inode(ino tree.Ino, content bool) {
+// attributes has the kernel told that it does not know the attributes of an inode any
+// more. It does not wait.
+func (n *notices) attributes(ino tree.Ino) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.inodes[ino] = n.inodes[ino] || content
-	n.ring()
-}
-
-func (n *notices) entry(dir tree.Ino, name string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.entries[nameIn{dir, name}] = struct{}{}
+	n.inodes[ino] = struct{}{}
 	n.ring()
 }
 
@@ -90,23 +67,14 @@ func (n *notices) stop() {
 // send sends what is queued; false says that it was the end.
 func (n *notices) send(k mount.Invalidator, log *slog.Logger) bool {
 	n.mu.Lock()
-	inodes, entries, ended := n.inodes, n.entries, n.ended
-	n.inodes, n.entries = map[tree.Ino]bool{}, map[nameIn]struct{}{}
+	inodes, ended := n.inodes, n.ended
+	n.inodes = map[tree.Ino]struct{}{}
 	n.mu.Unlock()
 	if ended {
 		return false
 	}
-	for e := range entries {
-		if err := k.InvalidateEntry(nodeOf(e.dir), e.name); err != nil {
-			log.Debug("telling the kernel of a name", "err", err)
-		}
-	}
-	for ino, content := range inodes {
-		off := int64(-1) // attributes only
-		if content {
-			off = 0
-		}
-		if err := k.InvalidateInode(nodeOf(ino), off, 0); err != nil {
+	for ino := range inodes {
+		if err := k.InvalidateInode(nodeOf(ino), -1, 0); err != nil { // its attributes alone
 			log.Debug("telling the kernel of an inode", "err", err)
 		}
 	}

@@ -45,14 +45,6 @@ func (l *Loop) InvalidateInode(node uint64, off, n int64) error {
 	return l.notify(fuse.NOTIFY_INVAL_INODE, b)
 }
 
-// InvalidateEntry has the kernel forget a name of a directory, or that there is
-// none. The same holds as for InvalidateInode.
-func (l *Loop) InvalidateEntry(dir uint64, name string) error {
-	b := make([]byte, headerSize+int(unsafe.Sizeof(fuse.NotifyInvalEntryOut{})), headerSize+64+len(name))
-	*at[fuse.NotifyInvalEntryOut](b[headerSize:]) = fuse.NotifyInvalEntryOut{Parent: dir, NameLen: uint32(len(name))}
-	return l.notify(fuse.NOTIFY_INVAL_ENTRY, append(append(b, name...), 0))
-}
-
 // notify sends b, whose header is still to be written.
 func (l *Loop) notify(code int32, b []byte) error {
 	*at[fuse.OutHeader](b) = fuse.OutHeader{Length: uint32(len(b)), Status: -code}

@@ -52,8 +52,6 @@ type Invalidator interface {
 	// content from off on (all that follow if n is 0), having written first what was
 	// stored into them by mappings.
 	InvalidateInode(node uint64, off, n int64) error
-	// InvalidateEntry drops a name of a directory.
-	InvalidateEntry(dir uint64, name string) error
 }
 
 // Waiter hears which requests hold others up.

@@ -82,10 +82,6 @@ func (k *stock) InvalidateInode(node uint64, off, n int64) error {
 	return notified(k.srv.InodeNotify(node, off, n))
 }
 
-func (k *stock) InvalidateEntry(dir uint64, name string) error {
-	return notified(k.srv.EntryNotify(dir, name))
-}
-
 // notified turns a notification's status into an error; what the kernel does
 // not remember need not be dropped.
 func notified(st fuse.Status) error {
