@@ -1,7 +1,6 @@
 package erasure
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -96,78 +95,11 @@ func sliceSize(pos, size, offset, length int) int {
 	return 64 + sliceSize(pos, mid, offset, length) + sliceSize(pos+mid, size-mid, offset, length)
 }
 
-// ExtractSlice returns the Bao slice for [offset, offset+length) of a shard
-// whose outboard tree is given. data must hold exactly the leaves that the
-// range touches: the bytes from offset rounded down to 16 KiB to its end rounded
-// up, or to the shard's end.
-func ExtractSlice(data, outboard []byte, offset, length int) ([]byte, error) {
-	var out bytes.Buffer
-	err := bao.ExtractSlice(&out, bytes.NewReader(data), bytes.NewReader(outboard), groupLog, uint64(offset), uint64(length))
-	if err != nil {
-		return nil, fmt.Errorf("slice at %d+%d: %w", offset, length, err)
-	}
-	return out.Bytes(), nil
-}
-
 // leafRange widens a range to whole leaves of a shard of this size.
 func leafRange(shardSize, offset, length int) (from, to int) {
 	from = offset / leafSize * leafSize
 	to = min(shardSize, (offset+length+leafSize-1)/leafSize*leafSize)
 	return from, to
-}
-
-// VerifySlice checks a slice of a shard of this size against its root and
-// returns the proved bytes: length bytes at offset. The result does not share
-// memory with slice. Any deviation gives ErrProof.
-func VerifySlice(slice []byte, shardSize, offset, length int, root Root) ([]byte, error) {
-	if length <= 0 || offset < 0 || offset+length > shardSize || len(slice) != SliceSize(shardSize, offset, length) ||
-		binary.LittleEndian.Uint64(slice) != uint64(shardSize) {
-		return nil, ErrProof
-	}
-	v := sliceVerifier{in: slice[8:], offset: offset, length: length, out: make([]byte, 0, length)}
-	if !v.subtree(root, 0, shardSize, guts.FlagRoot) {
-		return nil, ErrProof
-	}
-	return v.out, nil
-}
-
-type sliceVerifier struct {
-	in             []byte
-	offset, length int
-	out            []byte
-}
-
-func (v *sliceVerifier) take(n int) []byte {
-	p := v.in[:n:n]
-	v.in = v.in[n:]
-	return p
-}
-
-// subtree checks the part of the slice below one node, whose hash is want.
-// The slice's length was checked, so take never runs out.
-func (v *sliceVerifier) subtree(want [32]byte, pos, size int, flags uint32) bool {
-	if pos >= v.offset+v.length || v.offset >= pos+size {
-		return true
-	}
-	if size <= leafSize {
-		p := v.take(size)
-		n := leaf(p, uint64(pos)/guts.ChunkSize)
-		n.Flags |= flags
-		if !bytes.Equal(cvBytes(guts.ChainingValue(n)), want[:]) {
-			return false
-		}
-		lo, hi := max(0, v.offset-pos), min(size, v.offset+v.length-pos)
-		v.out = append(v.out, p[lo:hi]...)
-		return true
-	}
-	node := v.take(64)
-	l, r := [32]byte(node[:32]), [32]byte(node[32:])
-	got := guts.ChainingValue(guts.ParentNode(words(l), words(r), &guts.IV, flags))
-	if !bytes.Equal(cvBytes(got), want[:]) {
-		return false
-	}
-	mid := 1 << (bits.Len64(uint64(size-1)) - 1)
-	return v.subtree(l, pos, mid, 0) && v.subtree(r, pos+mid, size-mid, 0)
 }
 
 func words(b [32]byte) (w [8]uint32) {

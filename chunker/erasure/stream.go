@@ -110,8 +110,7 @@ const window = 128 << 10
 var windows = sync.Pool{New: func() any { return new([window]byte) }}
 
 // WriteSlice writes the slice that proves length bytes at offset of a shard:
-// SliceSize bytes, those that ExtractSlice returns. The shard is read from
-// data, no more than the leaves that the range touches and 128 KiB at once;
+// SliceSize bytes, those of Bao. The shard is read from data, no more than the leaves that the range touches and 128 KiB at once;
 // each leaf is compared with the outboard tree before it is written, and one
 // that differs gives ErrProof. The outboard itself is trusted.
 func WriteSlice(w io.Writer, data io.ReaderAt, outboard []byte, offset, length int) error {
@@ -188,8 +187,8 @@ func cutShort(err error) error {
 	return err
 }
 
-// ReadSlice reads a slice of SliceSize bytes from r as it comes, checks it as
-// VerifySlice does, and fills dst with the proved bytes at offset. It returns
+// ReadSlice reads a slice of SliceSize bytes from r as it comes, checks it against the
+// root of a shard of this size, and fills dst with the proved bytes at offset. It returns
 // ErrProof as soon as a node or leaf is wrong, or the error of r; dst is then
 // partly filled with bytes that were proved, or with bytes that were not, and
 // must not be used.

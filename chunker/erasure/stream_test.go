@@ -46,14 +46,13 @@ func TestSliceStreams(t *testing.T) {
 		out, root := Outboard(data)
 		off := rapid.IntRange(0, size-1).Draw(t, "offset")
 		n := rapid.IntRange(1, size-off).Draw(t, "length")
-		from, to := leafRange(size, off, n)
-		want, err := ExtractSlice(data[from:to], out, off, n)
-		if err != nil {
-			t.Fatal(err)
+		want := baoSlice(t, data, out, off, n)
+		if len(want) != SliceSize(size, off, n) {
+			t.Fatalf("slice has %d bytes, SliceSize says %d", len(want), SliceSize(size, off, n))
 		}
 		var got bytes.Buffer
 		if err := WriteSlice(&got, bytes.NewReader(data), out, off, n); err != nil || !bytes.Equal(got.Bytes(), want) {
-			t.Fatalf("WriteSlice differs from ExtractSlice: %v", err)
+			t.Fatalf("WriteSlice differs from the library: %v", err)
 		}
 		dst := make([]byte, n)
 		if err := ReadSlice(iotest.HalfReader(&got), dst, size, off, root); err != nil || !bytes.Equal(dst, data[off:off+n]) {
@@ -132,9 +131,7 @@ func TestSamplesSpread(t *testing.T) {
 func FuzzReadSlice(f *testing.F) {
 	data := randomBytes(1, 100_000)
 	out, root := Outboard(data)
-	from, to := leafRange(len(data), 20_000, 40_000)
-	slice, _ := ExtractSlice(data[from:to], out, 20_000, 40_000)
-	f.Add(slice, len(data), 20_000, 40_000)
+	f.Add(baoSlice(f, data, out, 20_000, 40_000), len(data), 20_000, 40_000)
 	f.Fuzz(func(t *testing.T, slice []byte, size, off, n int) {
 		if size > 1<<20 || size < 0 || off > 1<<21 || n < 0 || n > 1<<20 {
 			return

@@ -84,10 +84,11 @@ func TestLies(t *testing.T) {
 	var wanted group.Bitmap
 	wanted.Add(1)
 	outboard, _ := erasure.Outboard(other.Shards[0])
-	slice, err := erasure.ExtractSlice(other.Shards[0][:erasure.Unit], outboard, 0, erasure.Unit)
-	if err != nil {
+	var proved bytes.Buffer
+	if err := erasure.WriteSlice(&proved, bytes.NewReader(other.Shards[0]), outboard, 0, erasure.Unit); err != nil {
 		t.Fatal(err)
 	}
+	slice := proved.Bytes()
 
 	var header, body []byte
 	hold, info := scripted(t, func(s network.Stream, _ wire.Request) {
