@@ -1,4 +1,4 @@
 // Package layers tests what holds the source together: which package may
-// import which, that each says what it is, and that the page on libraries names
-// the ones in use. docs/architecture.md has the picture.
+// import which, that each says what it is, and that the pages on packages and on
+// libraries name those that there are. docs/architecture.md has the picture.
 package layers
