@@ -8,12 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
+
 	"skep/cache/hosted"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/net/client"
 	"skep/net/dht"
 	"skep/net/holder"
+	skephost "skep/net/host"
 	"skep/test/storetest"
 )
 
@@ -31,8 +34,35 @@ func diskStores(t testing.TB, offer int64) func(int) holder.Store {
 
 func until() int64 { return time.Now().Add(365 * 24 * time.Hour).Unix() }
 
+// The shard protocol says the same whatever it goes over.
 func TestShardsOverLoopback(t *testing.T) {
-	s := Loopback(t, 4, Config{Store: diskStores(t, 64<<20)})
+	for name, addr := range transports {
+		t.Run(name, func(t *testing.T) {
+			listen := []multiaddr.Multiaddr{multiaddr.StringCast(addr)}
+			s := Loopback(t, 4, Config{Store: diskStores(t, 64<<20), Host: skephost.Config{Listen: listen}})
+			testShards(t, s)
+			speakOver(t, s.Peers[3], s.Peers[0], map[string]int{"tcp": multiaddr.P_TCP, "quic": multiaddr.P_QUIC_V1}[name])
+		})
+	}
+}
+
+// speakOver fails the test unless all that connects two peers is of a transport.
+func speakOver(t *testing.T, a, b *Peer, transport int) {
+	t.Helper()
+	conns := a.Host.Network().ConnsToPeer(b.Host.ID())
+	if len(conns) == 0 {
+		t.Error("the peers are not connected")
+	}
+	for _, c := range conns {
+		if _, err := c.RemoteMultiaddr().ValueForProtocol(transport); err != nil {
+			t.Errorf("they are connected by %v", c.RemoteMultiaddr())
+		}
+	}
+}
+
+// testShards asks the first three peers of a swarm, from the fourth, all that a holder
+// is asked about shards.
+func testShards(t *testing.T, s *Swarm) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	asker := s.Peers[3].Client
