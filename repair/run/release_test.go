@@ -248,6 +248,31 @@ func TestReleaseThatComesTooLate(t *testing.T) {
 	})
 }
 
+// A former holder that does not take the newest lease does not get its slot back, as a
+// release that was sent before would have it delete what counts as there.
+func TestFormerHolderWithAnOldLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 48, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		h := w.leave(0)
+		w.account.give(w.account.number + 1)
+		w.holder(0).Be(holders.Behaviour{Away: true})
+		w.pass(12 * time.Hour) // it is suspect: who comes back is not released
+		w.comeBack(h)
+		h.Be(holders.Behaviour{Unwilled: true})
+		w.pass(deadAfter)
+		if w.holder(0) == h {
+			t.Error("it counts as holder with a lease of before")
+		}
+		h.Be(holders.Behaviour{})
+		w.pass(deadAfter)
+		if w.holder(0) != h {
+			t.Error("it does not get its slot back though it takes the newest lease")
+		}
+		w.whole()
+	})
+}
+
 // The only spare peer has shards of another slot, and nobody knows: that is found
 // out when it is to take one.
 func TestSpareHasAnotherSlot(t *testing.T) {

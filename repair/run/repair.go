@@ -119,12 +119,16 @@ func (l *Loop) bringAll(ctx context.Context, a health.Action, g group.Group) (st
 	if err != nil {
 		return stored, fmt.Errorf("lease of group %v: %w", a.Group, err)
 	}
-	if lease, err := group.ParseLease(word); err != nil {
+	lease, err := group.ParseLease(word)
+	if err != nil {
 		return stored, err
-	} else if lease.Until <= l.c.Now().Unix() {
+	}
+	if lease.Until <= l.c.Now().Unix() {
 		return stored, fmt.Errorf("group %v: %w", a.Group, errLeaseEnded)
 	}
-	stored = l.stillThere(ctx, a, g)
+	if stored, err = l.stillThere(ctx, a, g, lease.Number); err != nil {
+		return stored, err
+	}
 	failures := 0
 	for n := range uint16(group.MaxPacks) {
 		if !a.Packs.Has(n) || stored.Has(n) || !l.wants(a.Group, n) {
@@ -147,19 +151,24 @@ func (l *Loop) bringAll(ctx context.Context, a health.Action, g group.Group) (st
 	return stored, failed
 }
 
+var errOldLease = errors.New("it had a slot of the group, and did not take its newest lease")
+
 // stillThere is what need not be brought: what a former holder that gets its slot
 // back says to have, once it has the newest lease, after which no release that was
-// sent before has it deleted.
-func (l *Loop) stillThere(ctx context.Context, a health.Action, g group.Group) group.Bitmap {
+// sent before has it deleted. It fails for one that does not take that lease.
+func (l *Loop) stillThere(ctx context.Context, a health.Action, g group.Group, lease uint64) (there group.Bitmap, err error) {
 	if a.Kind != health.Move || !slices.Contains(g.Former, group.Former{Holder: a.Peer, Slot: a.Slot}) {
-		return group.Bitmap{}
+		return there, nil
 	}
 	st, err := l.statement(ctx, a)
 	l.met(ctx, a.Peer, err)
-	if err != nil {
-		return group.Bitmap{}
+	if err == nil && st.Lease < lease {
+		err = errOldLease
 	}
-	return st.Held.Within(a.Packs)
+	if err != nil {
+		return there, &targetError{err}
+	}
+	return st.Held.Within(a.Packs), nil
 }
 
 // wants reports whether a pack is still wanted.
