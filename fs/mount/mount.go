@@ -70,6 +70,8 @@ type Server interface {
 	// for programs that have files of it open, and where another mount namespace has a
 	// copy of the mount; Run returns when the last of them is gone.
 	Attached() bool
+	// Mark is what tells this mount and this process from others.
+	Mark() (Mark, error)
 	// Unmount takes the drive away if nobody uses it; else the error is a
 	// *BusyError that names who does. Run returns afterwards, but for copies.
 	Unmount(ctx context.Context) error

@@ -25,6 +25,9 @@ const childDir = "SKEP_MOUNT_TEST_DIR"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
+		if os.Getenv(childNotices) != "" {
+			serveNoticing(dir)
+		}
 		serveChild(dir)
 		return
 	}

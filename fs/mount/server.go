@@ -144,6 +144,9 @@ func (s *served) Attached() bool {
 	return err == nil && ok && p.ours() && (s.dev == "" || p.dev == s.dev)
 }
 
+// Mark implements Server.
+func (s *served) Mark() (Mark, error) { return markOf(s.dir, s.dev) }
+
 // Unmount implements Server.
 func (s *served) Unmount(ctx context.Context) error {
 	if !s.Attached() {

@@ -44,8 +44,8 @@ func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string, 
 }
 
 // endPatience is how long a command waits for a daemon that has a home and does
-// not answer: it is ending, or has just been started. Above waitSilently, the
-// command says so.
+// not answer: it is ending, or has just been started. One that was killed and cannot end
+// is helped to. Above waitSilently, the command says so.
 const (
 	endPatience  = time.Minute
 	waitSilently = time.Second
@@ -59,7 +59,7 @@ func (a *app) awaitHome(ctx context.Context, h home.Dir) (served bool, err error
 	say := time.NewTimer(waitSilently)
 	defer say.Stop()
 	c := control.NewClient(h.Socket())
-	for {
+	for helped := false; ; {
 		err := c.Call(ctx, "/v1/status", daemon.StatusRequest{}, nil)
 		if !errors.Is(err, control.ErrNotRunning) {
 			return true, err
@@ -72,6 +72,9 @@ func (a *app) awaitHome(ctx context.Context, h home.Dir) (served bool, err error
 		if !errors.Is(err, home.ErrInUse) {
 			return false, err
 		}
+		if !helped {
+			helped = a.endKilled(h)
+		}
 		select {
 		case <-say.C:
 			fmt.Fprintln(a.errOut, "waiting for the daemon that still has this home …")
@@ -80,6 +83,19 @@ func (a *app) awaitHome(ctx context.Context, h home.Dir) (served bool, err error
 			return false, err
 		}
 	}
+}
+
+// endKilled lets the daemon of a home end that was killed and cannot. It reports whether
+// that was tried.
+func (a *app) endKilled(h home.Dir) bool {
+	killed, err := daemon.EndKilled(h)
+	switch {
+	case err != nil:
+		fmt.Fprintf(a.errOut, "skep: what a daemon left that was killed cannot be ended: %v\n", err)
+	case killed:
+		fmt.Fprintln(a.errOut, "skep: a daemon that was killed could not end; its mount was ended by force")
+	}
+	return killed || err != nil
 }
 
 // spawn starts the daemon and waits until it answers or has failed.

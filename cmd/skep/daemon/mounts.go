@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/home"
 	"skep/fs/adapter"
 	"skep/fs/mount"
 )
@@ -76,6 +78,7 @@ func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 	}
 	m := &mounted{dir: dir, server: srv, done: make(chan struct{})}
 	d.mounts[dir] = m
+	d.markMount(srv)
 	go func() {
 		m.err = srv.Run(context.Background())
 		if m.err != nil {
@@ -88,6 +91,38 @@ func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
 		close(m.done)
 	}()
 	return m.done, nil
+}
+
+// mountFile has the mark of the newest mount.
+const mountFile = "mount"
+
+// markMount keeps the mark of a mount for who comes after this process.
+func (d *Daemon) markMount(srv mount.Server) {
+	m, err := srv.Mark()
+	var b []byte
+	if err == nil {
+		b, err = json.Marshal(m)
+	}
+	if err == nil {
+		err = d.home.WriteFile(mountFile, b)
+	}
+	if err != nil {
+		d.log.Warn("if this process is killed, it may take the end of the mount to begin another one", "err", err)
+	}
+}
+
+// EndKilled lets the daemon of a home end that was killed and cannot, as the kernel waits
+// for an answer from it. It reports whether there was one.
+func EndKilled(h home.Dir) (bool, error) {
+	b, err := h.ReadFile(mountFile)
+	if err != nil || b == nil {
+		return false, err
+	}
+	var m mount.Mark
+	if err := json.Unmarshal(b, &m); err != nil {
+		return false, fmt.Errorf("%s: %w", h.Path(mountFile), err)
+	}
+	return m.EndKilled()
 }
 
 // inTheWay is why nothing can be mounted beside this mount.
