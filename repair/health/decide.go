@@ -109,6 +109,7 @@ func (s *State) counterOf(k Kind) *int {
 func (s *State) Decide(now time.Time, candidates []place.Candidate, rnd *rand.Rand) []Action {
 	s.watch.look(now, s.cfg.suspectAfter())
 	s.presuming = s.presuming && s.stillPresuming()
+	s.dated = s.dated && len(s.groups) == 0      // those that come later are new
 	for i := len(s.peerOrder) - 1; i >= 0; i-- { // backwards, as the idle ones are taken out
 		p := s.peers[s.peerOrder[i]]
 		s.judge(p, now)
@@ -379,14 +380,14 @@ func (s *State) neverAsked(p *peer) int {
 	if !s.presuming || p.state != peers.Alive {
 		return -1
 	}
-	return slices.IndexFunc(p.slots, func(r slotRef) bool { return r.group.presumed(r.slot) != group.Bitmap{} })
+	return slices.IndexFunc(p.slots, func(r slotRef) bool { return r.group.isPresumed(r.slot) })
 }
 
 // stillPresuming reports whether anything is only presumed.
 func (s *State) stillPresuming() bool {
 	for _, g := range s.groups {
 		for i := range g.kept {
-			if g.presumed(i) != (group.Bitmap{}) {
+			if g.isPresumed(i) {
 				return true
 			}
 		}

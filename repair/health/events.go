@@ -60,8 +60,8 @@ func (s *State) Stated(st group.Statement, now time.Time) {
 		return
 	}
 	kept.stated = now
-	if slot.Held != st.Held || kept.presumed != (group.Bitmap{}) {
-		slot.Held, kept.presumed = st.Held, group.Bitmap{}
+	if slot.Held != st.Held || kept.presumed != (group.Bitmap{}) || kept.dated {
+		slot.Held, kept.presumed, kept.dated = st.Held, group.Bitmap{}, false
 		s.changed(g, int(st.Slot))
 	}
 }

@@ -26,6 +26,7 @@ type keptSlot struct {
 	holder    *peer        // of the slot; nil if nobody
 	disproved group.Bitmap // packs that an audit did not find
 	presumed  group.Bitmap // packs that nobody has asked it for yet
+	dated     bool         // what it holds is what it said long ago, and presumed
 	stated    time.Time    // when it last said what it holds
 	fails     int          // repairs that failed since one succeeded
 	untaken   int          // of these in a row, that its holder did not take
@@ -83,11 +84,22 @@ func (s *State) SetGroup(g Group, now time.Time) {
 			s.unlink(was[i].Holder, old, i)
 		}
 	}
+	if !ok && s.dated {
+		old.isDated()
+		s.presuming = true
+	}
 	if unknown := fresh.Within(g.Unknown); unknown != (group.Bitmap{}) {
 		s.presuming = true
 		for i := range g.Slots {
 			old.kept[i].presumed.Union(unknown.Without(old.Slots[i].Held))
 		}
+	}
+}
+
+// isDated has what holders of the group have be presumed.
+func (g *keptGroup) isDated() {
+	for i, slot := range g.Slots {
+		g.kept[i].dated = !slot.Holder.IsZero()
 	}
 }
 
@@ -195,6 +207,11 @@ func (g *keptGroup) presumed(slot int) group.Bitmap {
 	return g.kept[slot].presumed.Without(g.Slots[slot].Held).Within(g.Wanted)
 }
 
+// isPresumed reports whether some of what a slot's holder has is only presumed.
+func (g *keptGroup) isPresumed(slot int) bool {
+	return g.presumed(slot) != group.Bitmap{} || g.kept[slot].dated && g.believed(slot) != group.Bitmap{}
+}
+
 // recount counts the group's packs if anything has changed since.
 func (s *State) recount(g *keptGroup, now time.Time) {
 	if !g.stale {
@@ -208,16 +225,19 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 		if state == peers.Dead {
 			continue
 		}
-		silent := state == peers.Suspect || g.kept[i].holder.silent
+		silent, dated := state == peers.Suspect || g.kept[i].holder.silent, g.kept[i].dated
 		held := g.believed(i)
 		each(held, func(n uint16) {
 			g.live[n]++
 			if state == peers.Alive {
 				g.alive[n]++
 			}
+			if dated {
+				g.unasked[n]++
+			}
 			if silent {
 				g.silent[n]++
-			} else if state == peers.Alive {
+			} else if state == peers.Alive && !dated {
 				g.reachable[n]++
 			}
 		})

@@ -59,6 +59,7 @@ func (c Config) patience() time.Duration     { return 10 * c.DeadAfter } // with
 func (c Config) firstRetry() time.Duration   { return c.DeadAfter / 144 }
 func (c Config) lastRetry() time.Duration    { return c.DeadAfter / 3 }
 func (c Config) auditsIn() time.Duration     { return c.DeadAfter / 3 }
+func (c Config) askedIn() time.Duration      { return c.DeadAfter / 3 } // about each slot
 
 // backoff is how long after so many failures and one more the next attempt is.
 func (c Config) backoff(fails int) time.Duration {
@@ -109,6 +110,7 @@ type State struct {
 	peerOrder  []group.PeerKey // sorted keys of peers
 	groupOrder []group.ID      // sorted keys of groups
 	presuming  bool            // of some slots it is only presumed what they hold
+	dated      bool            // what the account says of groups was learnt long ago
 	turn       int             // the peer with which the next round of questions begins
 
 	begun    map[task]underWay

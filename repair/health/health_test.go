@@ -583,6 +583,33 @@ func TestAuditsAddUp(t *testing.T) {
 	}
 }
 
+// A holder of one slot is asked 36 times in a dead-after, and no more holders at once than
+// is allowed.
+func TestQuestionsAreBounded(t *testing.T) {
+	b := newBench(t, 4, 7, 0, func(c *Config, _ *Group) { c.Asks = 3 })
+	b.run(day)
+	b.did = nil
+	b.run(b.cfg.DeadAfter)
+	asked := map[group.PeerKey]int{}
+	for _, a := range b.did {
+		if a.Kind == Ask {
+			asked[a.Peer]++
+		}
+	}
+	for n := 1; n <= 7; n++ {
+		if got := asked[key(n)]; got < 35 || got > 37 {
+			t.Errorf("peer %d was asked %d times", n, got)
+		}
+	}
+	for range 3 { // nobody answers
+		b.now = b.now.Add(day)
+		b.Decide(b.now, nil, b.rnd)
+		if b.asks > 3 {
+			t.Fatalf("%d are asked at once", b.asks)
+		}
+	}
+}
+
 // However short the time scale, a peer is audited once a second at most.
 func TestAuditsAreBounded(t *testing.T) {
 	b := newBench(t, 4, 7, 0, func(c *Config, _ *Group) { c.Leaves, c.DeadAfter = 0, 30*time.Second })
@@ -675,7 +702,7 @@ func TestMemoryOutlastsARestart(t *testing.T) {
 	b.away[key(3)] = true
 	b.Lied(key(4), b.now)
 	b.run(2 * day)
-	saved := b.Encode()
+	saved := b.Encode(b.now)
 
 	again := newBench(t, 4, 7, 3, nil)
 	again.State = New(Config{Self: key(999), Leaves: -1})
@@ -696,8 +723,8 @@ func TestMemoryOutlastsARestart(t *testing.T) {
 	for name, bad := range map[string][]byte{
 		"nonsense": []byte("x"),
 		"version":  record.Encode(memory{Version: 9}),
-		"no peer":  record.Encode(memory{Version: 1, Peers: []remembered{{}}}),
-		"past":     record.Encode(memory{Version: 1, Peers: []remembered{{Key: key(1), Silent: -1}}}),
+		"no peer":  record.Encode(memory{Version: memoryVersion, Peers: []remembered{{}}}),
+		"past":     record.Encode(memory{Version: memoryVersion, Peers: []remembered{{Key: key(1), Silent: -1}}}),
 	} {
 		if err := New(Config{}).Restore(bad, b.now); !errors.Is(err, ErrInvalid) && !errors.Is(err, record.ErrFormat) {
 			t.Errorf("%s: %v", name, err)
@@ -709,14 +736,14 @@ func FuzzRestore(f *testing.F) {
 	s := New(Config{})
 	now := time.UnixMilli(1_800_000_000_000)
 	s.Lied(key(1), now)
-	f.Add(s.Encode())
+	f.Add(s.Encode(now))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := New(Config{})
 		if s.Restore(b, now) != nil {
 			return
 		}
 		s.Decide(now.Add(time.Hour), nil, rand.New(rand.NewPCG(1, 1)))
-		if err := New(Config{}).Restore(s.Encode(), now); err != nil {
+		if err := New(Config{}).Restore(s.Encode(now), now); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -746,6 +773,40 @@ func TestWhatWasNotAskedIsNotMissing(t *testing.T) {
 	repairs = append(repairs, b.run(b.cfg.Tick())...)
 	if len(repairs) != 1 || repairs[0].Kind != Refill || repairs[0].Peer != key(3) || repairs[0].Packs != packs(3).Without(packs(1)) {
 		t.Errorf("repairs: %v", repairs)
+	}
+}
+
+// What the account says of holders is presumed after a time in which each would have been
+// asked, as on a disk that was put back from a backup, and they are asked at once.
+func TestWhatWasSaidLongAgoIsPresumed(t *testing.T) {
+	b := newBench(t, 4, 7, 2, nil)
+	b.none(b.run(time.Hour))
+	saved := b.Encode(b.now)
+	for gone, unasked := range map[time.Duration]int{23 * time.Hour: 0, 25 * time.Hour: 6, -25 * time.Hour: 6} {
+		again := newBench(t, 4, 7, 2, nil)
+		again.State, again.now = New(Config{Self: key(999), Leaves: -1}), b.now.Add(gone)
+		if err := again.Restore(saved, again.now); err != nil {
+			t.Fatal(err)
+		}
+		g, _ := b.Group(testGroup)
+		again.SetGroup(g, again.now)
+		g.ID = group.ID{2}
+		again.SetGroup(g, again.now)
+		for i := range 4 { // of each pack but the first, three shards are left
+			again.truth[key(i+1)] = packs(1)
+		}
+		if r := again.Report(again.now); r.Unasked != unasked || r.Healthy != 6 || r.Missing != 0 {
+			t.Errorf("%v later, before anybody is asked: %+v", gone, r)
+		}
+		again.run(again.cfg.Tick())
+		if r := again.Report(again.now); r.Unasked != 0 || unasked > 0 && r.Lost != 4 {
+			t.Errorf("%v later, after a look: %+v", gone, r)
+		}
+		g.ID = group.ID{3} // founded since
+		again.SetGroup(g, again.now)
+		if r := again.Report(again.now); r.Unasked != 0 {
+			t.Errorf("%v later, of a group that is new: %+v", gone, r)
+		}
 	}
 }
 

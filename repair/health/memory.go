@@ -12,7 +12,7 @@ import (
 // MaxMemory is the largest encoding that Restore reads, in bytes.
 const MaxMemory = 16 << 20
 
-const memoryVersion = 1
+const memoryVersion = 2
 
 // ErrInvalid says that an encoded memory says what cannot be.
 var ErrInvalid = errors.New("invalid memory of peers")
@@ -29,13 +29,14 @@ type remembered struct {
 type memory struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint8
+	At      int64 // when it was encoded, Unix milliseconds
 	Peers   []remembered
 }
 
 // Encode returns what Restore needs: for how long which peer has been silent,
 // and who lied. All else is found out again.
-func (s *State) Encode() []byte {
-	m := memory{Version: memoryVersion}
+func (s *State) Encode(now time.Time) []byte {
+	m := memory{Version: memoryVersion, At: now.UnixMilli()}
 	for _, key := range s.peerOrder {
 		p := s.peers[key]
 		r := remembered{Key: key, Seen: p.seen.UnixMilli()}
@@ -51,6 +52,10 @@ func (s *State) Encode() []byte {
 // Restore takes in what Encode gave in an earlier life. It is to be called
 // before any other method. It fails with record.ErrFormat or ErrInvalid and
 // then changes nothing: what was forgotten is learnt again.
+//
+// Where that life ended longer ago than each holder is asked about each of its slots, as
+// after a long sleep or on a disk that was put back from a backup, what the account says
+// to be with holders is presumed until they were asked.
 func (s *State) Restore(b []byte, now time.Time) error {
 	var m memory
 	if err := record.Decode(b, MaxMemory, &m); err != nil {
@@ -64,6 +69,7 @@ func (s *State) Restore(b []byte, now time.Time) error {
 			return fmt.Errorf("%w: peer %v", ErrInvalid, r.Key)
 		}
 	}
+	s.dated = now.Sub(time.UnixMilli(m.At)).Abs() > s.cfg.askedIn()
 	for _, r := range m.Peers {
 		p := s.peerOf(r.Key, now)
 		p.kept = true

@@ -187,7 +187,7 @@ func (m *model) stated(t *rapid.T) {
 // restart carries the memory over to a new State.
 func (m *model) restart(t *rapid.T) {
 	s := New(m.s.cfg)
-	if err := s.Restore(m.s.Encode(), m.now); err != nil {
+	if err := s.Restore(m.s.Encode(m.now), m.now); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range m.s.groupOrder {

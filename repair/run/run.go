@@ -300,6 +300,6 @@ func (l *Loop) PeerState(p group.PeerKey) (st peers.State) {
 
 // Save returns what is known of holders, for a later run.
 func (l *Loop) Save() (b []byte) {
-	l.with(func(s *health.State, _ time.Time) { b = s.Encode() })
+	l.with(func(s *health.State, now time.Time) { b = s.Encode(now) })
 	return b
 }
