@@ -23,6 +23,18 @@ func (e *Engine) recountSome(ctx context.Context) (more bool, err error) {
 	return more || err != nil, err
 }
 
+// Count goes on until all references are counted. It must not be called beside Run, which
+// does so by itself.
+func (e *Engine) Count(ctx context.Context) error {
+	for more := true; more; {
+		var err error
+		if more, err = e.recountSome(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // notLearned notes why the index, or what is counted, could not be read.
 func (e *Engine) notLearned(err error) {
 	e.mu.Lock()

@@ -86,6 +86,9 @@ func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt FsckOptions) 
 		if err := d.net.join(ctx); err != nil {
 			return r, err
 		}
+		if err := c.count(ctx); err != nil {
+			return r, err
+		}
 		if err := c.askHolders(ctx); err != nil {
 			return r, err
 		}

@@ -69,6 +69,16 @@ func (c *checker) askHolders(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// count has it known which packs are needed, where the drive was recovered a short time
+// ago: of others, holders need not have anything.
+func (c *checker) count(ctx context.Context) error {
+	c.step("counting what is needed", 1)
+	if err := c.d.drive.engine.Count(ctx); err != nil && ctx.Err() == nil {
+		c.problem("account of what is stored", fmt.Errorf("which packs are needed cannot be counted, so all are asked for: %w", err))
+	}
+	return ctx.Err()
+}
+
 // newSurvey lists the packs that are needed.
 func (c *checker) newSurvey() (*survey, error) {
 	table := c.d.drive.table
