@@ -56,19 +56,34 @@ type leaving struct {
 	to   group.ID
 }
 
-// isWeak reports whether packs could be clearly safer than in a group.
-func (e *Engine) isWeak(g group.Group) bool {
-	return e.cfg.Weak != nil && e.cfg.Weak(g.Class, g.Coding)
+// isWeak reports whether packs could be clearly safer than in a group, with so many of
+// their shards.
+func (e *Engine) isWeak(g group.Group, shards int) bool {
+	return e.cfg.Weak != nil && e.cfg.Weak(g.Class, g.Coding.Left(shards))
 }
+
+// isWeakNow reports whether what is added to a group now could be clearly safer.
+func (e *Engine) isWeakNow(g group.Group) bool { return e.isWeak(g, e.there(g)) }
+
+// there is how many holders of a group would take a shard now, as far as is known.
+func (e *Engine) there(g group.Group) int {
+	if e.cfg.There == nil {
+		return int(g.Coding.N)
+	}
+	return e.cfg.There(g)
+}
+
+// hasSpare reports whether a pack of a group survives the loss of one of so many shards.
+func hasSpare(g group.Group, shards int) bool { return shards > int(g.Coding.K) }
 
 // improve returns the group that packs are to be added to instead of one that has room:
 // a better one, if it is weak and one can be had now. e.groups is held.
 func (e *Engine) improve(ctx context.Context, k groupKind, g group.Group) group.Group {
-	if !e.isWeak(g) || !e.strive.may(e.now()) {
+	if !e.isWeakNow(g) || !e.strive.may(e.now()) {
 		return g
 	}
 	better, err := e.better(ctx, k)
-	if err == nil && e.isWeak(better) {
+	if err == nil && e.isWeakNow(better) {
 		e.strive.failed(e.now()) // peers have gone meanwhile
 	}
 	if err != nil {
@@ -93,7 +108,7 @@ func (e *Engine) better(ctx context.Context, k groupKind) (group.Group, error) {
 	}
 	var best group.Group
 	for _, g := range all {
-		if (groupKind{g.Class, g.Kind}) != k || !e.takes(g) || e.isWeak(g) || e.now().Before(e.shunned[g.ID]) {
+		if (groupKind{g.Class, g.Kind}) != k || !e.takes(g) || e.isWeakNow(g) || e.now().Before(e.shunned[g.ID]) {
 			continue
 		}
 		if best.Slots == nil || goesBefore(g, best) {

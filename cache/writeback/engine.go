@@ -30,8 +30,8 @@ import (
 // DHT. It returns when enough copies are kept that the head can be found.
 type Publisher func(ctx context.Context, h commit.Head) error
 
-// Config is what an Engine works with. All fields but Alone, Lost and Weak are
-// needed.
+// Config is what an Engine works with. All fields but Alone, Lost, Weak,
+// Live and There are needed.
 type Config struct {
 	State   *state.Store
 	Tree    *tree.Tree
@@ -46,12 +46,16 @@ type Config struct {
 	// must not wait; nil says that it is so. When it may have come to be true,
 	// Looked is to be called.
 	Alone func(since time.Time) bool
-	// Lost reports whether too few shards of a pack are left to read it. It must
-	// not wait; nil says that none is lost.
+	// Lost reports whether too few shards of a pack are left to read it, or too few for
+	// now of one that is to be stored again. It must not wait; nil says that none is lost.
 	Lost func(id group.ID, number uint16) bool
 	// Weak reports whether packs of a class in a coding are clearly less safe than
 	// they would be if they were stored now. It must not wait; nil says that none are.
 	Weak func(class erasure.Class, coding erasure.Coding) bool
+	// Live is how many shards of a pack are believed to be there, and There how many of
+	// a group's holders, as far as is known. They must not wait; nil stands for all.
+	Live  func(g group.Group, p blocks.Pack) int
+	There func(g group.Group) int
 
 	Drive       [16]byte
 	Epoch       uint32

@@ -77,7 +77,7 @@ func (e *Engine) foldSome(ctx context.Context, kinds ...group.Kind) error {
 	if err != nil || len(chosen) == 0 {
 		return err
 	}
-	_, err = e.move(ctx, newPacker(ctx, e), chosen)
+	_, err = e.move(ctx, newMover(ctx, e, false), chosen)
 	if err != nil { // the commit is tried again soon, and is not to read all this each time
 		for _, pk := range chosen {
 			e.rest(pk)
@@ -181,9 +181,6 @@ func (e *Engine) fold(ctx context.Context, p *packer, pk blocks.Pack) error {
 			continue
 		}
 		ct, err := e.reader.Ciphertext(ctx, m.Link)
-		if err == nil {
-			err = e.movesBlocks()
-		}
 		if err != nil {
 			return err
 		}

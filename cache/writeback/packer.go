@@ -36,7 +36,8 @@ type packer struct {
 	sends  *errgroup.Group
 	flying chan struct{} // one token for each pack on its way
 	full   chan struct{} // a token for who waits to send a full pack
-	strong bool          // no pack is stored in a group that is weak
+	moves  bool          // what is added is in packs already
+	strong bool          // no pack is stored where it would be weak
 
 	mu    sync.Mutex // guards all below
 	open  map[group.Kind]*filling
@@ -68,6 +69,13 @@ func newPacker(ctx context.Context, e *Engine) *packer {
 	return &packer{e: e, ctx: ctx, sends: sends, flying: make(chan struct{}, inFlight), full: make(chan struct{}, 1),
 		open: map[group.Kind]*filling{}, fresh: map[link.Hash]freshBlock{}, tags: map[block.Tag]link.Link{},
 		claims: map[block.Tag]chan struct{}{}}
+}
+
+// newMover is a packer of blocks that are moved.
+func newMover(ctx context.Context, e *Engine, strong bool) *packer {
+	p := newPacker(ctx, e)
+	p.moves, p.strong = true, strong
+	return p
 }
 
 // Put implements dag.Putter: it seals a block and puts it into a pack, unless
@@ -352,6 +360,11 @@ func (p *packer) sendNow(f *filling) (commit.Locator, error) {
 	stored := make([]blocks.Stored, len(f.refs))
 	for i, e := range f.b.Entries() {
 		stored[i] = blocks.Stored{Entry: e, Refs: f.refs[i]}
+	}
+	if p.moves {
+		if err := p.e.movesBlocks(); err != nil {
+			return commit.Locator{}, err
+		}
 	}
 	row := blocks.Pack{Group: placed.group.ID, Number: placed.number, Kind: f.kind, Acked: placed.acked, Manifest: placed.manifest}
 	if err := p.e.table.AddPack(row, stored); err != nil {

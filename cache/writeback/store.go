@@ -47,15 +47,13 @@ type groupKind struct {
 
 // storePack codes a pack and hands it to the holders of a group with room for
 // one more; if too few of these answer, to those of the group that was left for it, or
-// of a new one. Strong says that nothing is stored if only a weak group is to be had.
+// of a new one. Strong says that it is stored only where it is clearly safer than
+// elsewhere, and survives the loss of a holder.
 func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.Class, bytes []byte, strong bool) (placement, error) {
 	var firstErr error
 	k, fresh := groupKind{class, kind}, false
 	for range 3 {
-		g, number, err := e.nextNumber(ctx, k, fresh)
-		if err == nil && strong && e.isWeak(g) {
-			err = errWeak
-		}
+		g, number, err := e.nextNumber(ctx, k, fresh, strong)
 		if err == nil {
 			err = e.cfg.State.Sync() // before anybody sees the number
 		}
@@ -66,7 +64,10 @@ func (e *Engine) storePack(ctx context.Context, kind group.Kind, class erasure.C
 		if err == nil {
 			e.vain.Store(0)
 			e.tookOne(k, g.ID)
-			return p, nil
+			if strong && !hasSpare(g, p.acked.Count()) {
+				err = errWeak
+			}
+			return p, err
 		}
 		if ctx.Err() != nil || !errors.Is(err, ErrTooFew) {
 			return placement{}, err
@@ -113,10 +114,10 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 
 // nextNumber reserves the next pack number in a group of this class and kind,
 // founding one if there is none with room, or if fresh says so, and leaving a weak one
-// for a better one. A number is
+// for a better one; strong says that none is reserved in a weak one. A number is
 // never given out twice, even if the process ends before it is used, or, once it
 // was flushed, the power: a holder takes one manifest a number.
-func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group.Group, uint16, error) {
+func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh, strong bool) (group.Group, uint16, error) {
 	if err := e.groups.Acquire(ctx, 1); err != nil {
 		return group.Group{}, 0, err
 	}
@@ -132,6 +133,10 @@ func (e *Engine) nextNumber(ctx context.Context, k groupKind, fresh bool) (group
 		}
 	} else {
 		g = e.improve(ctx, k, g)
+	}
+	e.current[k] = g
+	if strong && (e.isWeakNow(g) || !hasSpare(g, e.there(g))) {
+		return group.Group{}, 0, errWeak
 	}
 	g, number, err := e.table.NextPack(g.ID, func(row *group.Group) {
 		if leaseDue(*row, e.now()) {

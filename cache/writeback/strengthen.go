@@ -31,9 +31,7 @@ func (e *Engine) strengthen(ctx context.Context, metadataAlone bool) error {
 	if err != nil || len(weak) == 0 {
 		return err
 	}
-	p := newPacker(ctx, e)
-	p.strong = true
-	unread, err := e.move(ctx, p, weak)
+	unread, err := e.move(ctx, newMover(ctx, e, true), weak)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -63,7 +61,7 @@ func (e *Engine) weakPacks() ([]blocks.Pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups = slices.DeleteFunc(groups, func(g group.Group) bool { return !e.isWeak(g) })
+	groups = slices.DeleteFunc(groups, func(g group.Group) bool { return !e.isWeak(g, leastShards(g)) })
 	slices.SortStableFunc(groups, func(a, b group.Group) int { return cmp.Compare(b.Kind, a.Kind) })
 	var weak []blocks.Pack
 	for live := uint64(0); len(groups) > 0 && live < foldBudget; groups = groups[1:] {
@@ -79,7 +77,18 @@ func (e *Engine) weakPacks() ([]blocks.Pack, error) {
 	return within(foldBudget, weak), nil
 }
 
-// movable are the packs of a group that are needed and can be read, the newest first.
+// leastShards is with how few shards a pack of a group counts as weak. Where more than
+// one may be missing, repair brings them in time: only if that cannot be, as a holder is
+// away, is a pack stored again that has no more shards than it needs.
+func leastShards(g group.Group) int {
+	if g.Coding.N == g.Coding.K+1 {
+		return int(g.Coding.K)
+	}
+	return int(g.Coding.N)
+}
+
+// movable are the packs of a group that are needed, weak, and can be read, the newest
+// first.
 func (e *Engine) movable(g group.Group) (out []blocks.Pack, err error) {
 	for n := int(g.Packs) - 1; n >= 0; n-- {
 		number := uint16(n)
@@ -88,11 +97,19 @@ func (e *Engine) movable(g group.Group) (out []blocks.Pack, err error) {
 			return nil, err
 		}
 		lost := e.cfg.Lost != nil && e.cfg.Lost(g.ID, number)
-		if there && p.Live > 0 && !lost && !e.rests(p) {
+		if there && p.Live > 0 && !lost && !e.rests(p) && e.isWeak(g, max(leastShards(g), e.live(g, p))) {
 			out = append(out, p)
 		}
 	}
 	return out, nil
+}
+
+// live is how many shards of a pack are believed to be there.
+func (e *Engine) live(g group.Group, p blocks.Pack) int {
+	if e.cfg.Live == nil {
+		return int(g.Coding.N)
+	}
+	return e.cfg.Live(g, p)
 }
 
 // within are the first of some packs, at least one, with no more live bytes than that.

@@ -2,6 +2,7 @@ package writeback_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"skep/cache/blocks"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
+	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/test/memswarm"
 )
@@ -236,4 +238,107 @@ func TestBetterHoldersThatTakeNothing(t *testing.T) {
 		swarm.Wipe(0)
 		check(t, d.committed(), want)
 	})
+}
+
+// lax is a sink for which a pack is out as soon as it can be read. As long as it is said
+// so, it plans with nobody.
+type lax struct {
+	*memswarm.Swarm
+	planless atomic.Bool
+}
+
+func (l *lax) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
+	set, err := l.Swarm.Store(ctx, g, lease, manifest, shards)
+	if errors.Is(err, writeback.ErrTooFew) && set.Count() >= int(g.Coding.K) {
+		err = nil
+	}
+	return set, err
+}
+
+func (l *lax) Plan(ctx context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
+	if l.planless.Load() {
+		return erasure.Coding{}, nil, writeback.ErrTooFew
+	}
+	return l.Swarm.Plan(ctx, class)
+}
+
+// numbers is how many packs were begun.
+func (d *device) numbers() (n int) {
+	for _, g := range must(d.table.Groups()) {
+		n += int(g.Packs)
+	}
+	return n
+}
+
+// thin is how many packs that are needed have no more shards than that takes.
+func (d *device) thin() (n int) {
+	d.t.Helper()
+	err := d.table.Packs(func(p blocks.Pack) bool {
+		g, _, err := d.table.Group(p.Group)
+		if err != nil {
+			d.t.Error(err)
+		}
+		if p.Live > 0 && p.Acked.Count() <= int(g.Coding.K) {
+			n++
+		}
+		return true
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return n
+}
+
+// What went out while nobody had noticed that one of its two holders is away lies with
+// the other alone. It is stored again with two as soon as two are there, and until then
+// no number is used up for it; nor does anything else go to the one that is away.
+func TestPackOfWhichAHolderWasAway(t *testing.T) {
+	swarm := memswarm.New(3, 1, 2)
+	sink, noticed := &lax{Swarm: swarm}, false
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish}
+	d.live = func(_ group.Group, p blocks.Pack) int { return p.Acked.Count() }
+	d.there = func(g group.Group) int {
+		if noticed {
+			return swarm.There(g)
+		}
+		return int(g.Coding.N)
+	}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	want := map[string]string{}
+	put := d.putting(want)
+	put("before", random(1, 1<<20))
+	d.sync()
+	if n := d.thin(); n > 0 {
+		t.Fatalf("%d packs are with one holder while all are there", n)
+	}
+	swarm.Set(1, func(h *memswarm.Holder) { h.Down = true })
+	put("meanwhile", random(2, 1<<20))
+	d.sync()
+	if d.thin() == 0 {
+		t.Fatal("nothing is with one holder alone")
+	}
+	noticed = true
+	sink.planless.Store(true)
+	numbers := d.numbers()
+	d.sync()
+	d.sync()
+	if n := d.numbers() - numbers; n > 0 {
+		t.Errorf("%d numbers were used up while nobody else took anything", n)
+	}
+	sink.planless.Store(false)
+	put("after", random(3, 1<<20))
+	d.sync()
+	d.sync()
+	if n := d.thin(); n > 0 {
+		t.Errorf("%d packs are with one holder still", n)
+	}
+	stored := swarm.Stored()
+	d.sync()
+	if n := swarm.Stored() - stored; n > 0 {
+		t.Errorf("%d bytes were stored of a drive that rests", n)
+	}
+	swarm.Set(1, func(h *memswarm.Holder) { h.Down = false })
+	swarm.Wipe(0)
+	check(t, d.committed(), want)
 }

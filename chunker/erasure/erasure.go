@@ -74,6 +74,15 @@ func NewCoding(k, n int) Coding {
 	return Coding{Kind: kind, K: uint8(k), N: uint8(n)}
 }
 
+// Left is how a pack in this coding is coded, in effect, of which so many shards are
+// left: k of k, once it survives the loss of none of them.
+func (c Coding) Left(shards int) Coding {
+	if shards > int(c.K) {
+		return c
+	}
+	return NewCoding(int(c.K), int(c.K))
+}
+
 // Valid reports whether c can code a pack of the class.
 func (c Coding) Valid(class Class) bool {
 	return class.Valid() && (c.Kind == Classic || c.Kind == Leopard) &&

@@ -25,9 +25,9 @@ type Evidence struct {
 }
 
 // Held returns nil if a pack is with as many holders as one needs to count as out, those
-// that are thought gone apart, and if it could be read from those that answer now, and one
-// of them to spare. While nobody answers at all, that is not held against them. Else it
-// fails with ErrFewHolders.
+// that are thought gone apart, and if it could be read from them, and from those that
+// answer now, and one of them to spare. While nobody answers at all, that is not held
+// against them. Else it fails with ErrFewHolders.
 func (e Evidence) Held() error {
 	if e.Pack.Health == Lost || e.Online && e.Pack.Away {
 		return fmt.Errorf("%w to read it", ErrFewHolders)
@@ -42,11 +42,12 @@ func (e Evidence) Held() error {
 		}
 		there++
 	}
-	if there < e.Enough {
-		return fmt.Errorf("%w: %d of the %d that are enough", ErrFewHolders, there, e.Enough)
+	spare := min(int(e.Coding.K)+1, int(e.Coding.N))
+	if need := max(e.Enough, spare); there < need {
+		return fmt.Errorf("%w: %d of the %d that are enough", ErrFewHolders, there, need)
 	}
-	if need := min(e.Enough, int(e.Coding.K)+1); e.Online && answering < need {
-		return fmt.Errorf("%w now: %d of the %d that are enough to read it", ErrFewHolders, answering, need)
+	if e.Online && answering < spare {
+		return fmt.Errorf("%w now: %d of the %d that are enough to read it", ErrFewHolders, answering, spare)
 	}
 	return nil
 }

@@ -67,6 +67,16 @@ func TestHeldByOne(t *testing.T) {
 	}
 }
 
+// What is out with k holders alone stays here until there is another.
+func TestHeldByNoneToSpare(t *testing.T) {
+	for holders, want := range map[int]bool{1: false, 2: true} {
+		err := Evidence{PackHealth{Health: Injured}, erasure.NewCoding(1, 2), 1, make([]peers.Peer, holders), false}.Held()
+		if (err == nil) != want {
+			t.Errorf("%d of two holders: %v", holders, err)
+		}
+	}
+}
+
 // A device is online when somebody else answers it.
 func TestOnline(t *testing.T) {
 	self, now := group.PeerKey{1}, time.Unix(1_800_000_000, 0)

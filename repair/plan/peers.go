@@ -20,6 +20,22 @@ func Of(of []place.Candidate) Plan {
 	return New(Requirement{}, ps)
 }
 
+// Among returns the peers with whom to store something now, of all that may take it, of
+// whom some answer: all, as what is missing with those that are away is filled when they
+// are back; but those that answer, if so many are away that it would not be out, or would
+// not survive the loss of a holder.
+func Among(all, answering []place.Candidate) []place.Candidate {
+	if len(answering) == 0 || len(answering) == len(all) {
+		return all
+	}
+	c := Of(all).For(erasure.MaxClass)
+	taken := int(c.Coding.N) * len(answering) / len(all)
+	if taken >= max(c.Enough, int(c.Coding.K)+1) {
+		return all
+	}
+	return answering
+}
+
 // Slots returns how a pack of a class is coded, and the holders of its slots. Only
 // peers that have room for a shard of it count, or those that are full would keep
 // the others from taking anything. It fails with place.ErrTooFew.

@@ -118,3 +118,39 @@ func TestFits(t *testing.T) {
 		}
 	}
 }
+
+// While few are away, all are planned with, or a large swarm would never seem large; while
+// so many are that what is stored would not be out, or with too few to lose one, those
+// that answer.
+func TestAmong(t *testing.T) {
+	for _, c := range []struct{ peers, answer, want int }{
+		{1, 1, 1}, {1, 0, 1},
+		{2, 1, 1}, // else the only shard would be with one peer, and called one of two
+		{3, 2, 2}, {4, 3, 3},
+		{5, 4, 5}, {8, 6, 8}, {62, 53, 62},
+		{8, 5, 5}, {10, 5, 5}, {62, 30, 30},
+		{3, 0, 3}, // we are away ourselves
+	} {
+		all := swarmOf(make([]int64, c.peers)...)
+		if got := len(Among(all, all[:c.answer])); got != c.want {
+			t.Errorf("of %d peers %d answer, and %d are planned with, not %d", c.peers, c.answer, got, c.want)
+		}
+	}
+}
+
+// What counts as out does not depend on the plan of the moment, or a pack of before
+// would be called out by one and not by another.
+func TestEnough(t *testing.T) {
+	for _, c := range []struct{ k, n, want int }{{4, 7, 5}, {1, 1, 1}, {1, 2, 1}, {2, 3, 2}, {2, 4, 3}, {4, 8, 7}, {32, 55, 39}} {
+		if got := Enough(erasure.NewCoding(c.k, c.n)); got != c.want {
+			t.Errorf("%d of %d: %d, not %d", c.k, c.n, got, c.want)
+		}
+	}
+	for n := 1; n <= 90; n++ {
+		for _, c := range Of(swarmOf(make([]int64, n)...)).Choices {
+			if got := Enough(c.Coding); got != c.Enough {
+				t.Errorf("%v is out with %d shards by its plan, with %d by itself", c.Coding, c.Enough, got)
+			}
+		}
+	}
+}

@@ -83,15 +83,6 @@ type Plan struct {
 // peer, the choice is the zero Choice, whose N is 0.
 func (p Plan) For(c erasure.Class) Choice { return p.Choices[c-erasure.MinClass] }
 
-// Enough is how many acknowledged slots call a pack of a class out that is in some
-// coding: as chosen, if it is the one chosen now, else all but half of the parity.
-func (p Plan) Enough(class erasure.Class, in erasure.Coding) int {
-	if c := p.For(class); c.Coding == in {
-		return c.Enough
-	}
-	return int(in.N) - Survives(in)/2
-}
-
 // Loss is the largest loss of all classes, 1 without any peer.
 func (p Plan) Loss() float64 {
 	if p.Peers == 0 {
@@ -249,10 +240,13 @@ func (s swarm) choice(c erasure.Class, k, n int) Choice {
 	return Choice{
 		Class:  c,
 		Coding: erasure.NewCoding(k, n),
-		Enough: s.enough(k, n),
+		Enough: enough(k, n, s.target),
 		Loss:   lossOf(k, n, s.availability),
 	}
 }
+
+// Enough is how many acknowledged slots make a pack count as out.
+func Enough(c erasure.Coding) int { return enough(int(c.K), int(c.N), DefaultTarget) }
 
 // enough is how many acknowledged slots make a pack count as out: so many that
 // fewer than k are lost for good, to the target, before the others are filled;
@@ -260,9 +254,9 @@ func (s swarm) choice(c erasure.Class, k, n int) Choice {
 // counts: what meets the target at one instant is nearly all n, and then one
 // holder that is away would hold back every commit, though its slot is filled
 // as soon as it is back or replaced.
-func (s swarm) enough(k, n int) int {
+func enough(k, n int, target float64) int {
 	parity := n - k
-	a, ok := slotsFor(k, n, survival, s.target)
+	a, ok := slotsFor(k, n, survival, target)
 	if !ok {
 		a = k + parity/2
 	}

@@ -30,16 +30,6 @@ func inDomains(n, domains int) []Peer {
 	return out
 }
 
-// A pack in a coding that is not chosen any more is out with all but half of its parity.
-func TestEnough(t *testing.T) {
-	p := New(Requirement{}, peersOf(8, 0.85))
-	for _, c := range []struct{ k, n, want int }{{4, 7, 5}, {1, 1, 1}, {1, 2, 2}, {2, 4, 3}, {4, 8, 6}, {32, 55, 44}} {
-		if got := p.Enough(erasure.MaxClass, erasure.NewCoding(c.k, c.n)); got != c.want {
-			t.Errorf("%d of %d: %d, not %d", c.k, c.n, got, c.want)
-		}
-	}
-}
-
 func TestCodings(t *testing.T) {
 	for _, c := range []struct {
 		name   string

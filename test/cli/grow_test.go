@@ -57,3 +57,37 @@ func TestDriveThatBeganWithOnePeer(t *testing.T) {
 		}
 	}
 }
+
+// The one peer that a drive began with is away, which is no loss, when others have come:
+// what it alone has is stored again from what is here. Then that peer may stay away.
+func TestDriveWhoseOnlyPeerIsAway(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 1, DeadAfter: 72 * time.Hour})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	content := make([]byte, 3_000_000)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(content)
+	write(t, d.Path("file"), string(content))
+	write(t, d.Path("dir", "small"), "a few words")
+	d.Sync(t)
+	d.Stop(t)
+	swarm.Add(t)
+	swarm.Peers[0].Kill()
+	for range 4 {
+		swarm.Add(t)
+	}
+	d.Mount(t, "--bootstrap", swarm.Bootstrap())
+	harness.Until(t, 90*time.Second, "all is stored again", func() (bool, string) {
+		synced := d.Skep(t, "sync", "--timeout", "80s")
+		s := d.Status(t)
+		return synced.Code == 0 && s.PacksFrail+s.PacksWeak == 0, fmt.Sprintf("%s %d frail, %d weak, %s", synced.Stderr, s.PacksFrail, s.PacksWeak, harness.Brief(s))
+	})
+	d.Destroy(t)
+	swarm.Peers[0].Destroy(t)
+	back := swarm.Recover(t, d.Words)
+	back.Mount(t)
+	for name, want := range map[string]string{"file": string(content), "dir/small": "a few words"} {
+		if got, err := os.ReadFile(back.Path(name)); err != nil || string(got) != want {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}

@@ -211,6 +211,18 @@ func (s *Swarm) Weak(class erasure.Class, c erasure.Coding) bool {
 	return err == nil && c.N-c.K < best.N-best.K
 }
 
+// There is how many of a group's holders answer. It is a writeback.Config's.
+func (s *Swarm) There(g group.Group) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range g.Slots {
+		if h := s.holder(k); h != nil && !h.Down {
+			n++
+		}
+	}
+	return n
+}
+
 func (s *Swarm) holder(k group.PeerKey) *Holder {
 	for _, h := range s.holders {
 		if h.Key == k {

@@ -114,7 +114,7 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 		return d, err
 	}
 	d.engine, err = writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.isAlone, Lost: d.isLost, Weak: d.sink.weak,
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.isAlone, Lost: d.isBeyondReach, Weak: d.sink.weak, Live: d.live, There: n.there,
 		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: d.names(),
 		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
 		Timing: timing(s), Now: time.Now, Log: log,
@@ -135,12 +135,6 @@ func beyondUse(err error) error {
 		}
 	}
 	return err
-}
-
-// isLost reports whether too few shards of a pack are left.
-func (d *drive) isLost(id group.ID, number uint16) bool {
-	h, ok := d.packHealth(id, number)
-	return ok && h.Health == health.Lost
 }
 
 // packHealth is what repair thinks of a pack, if it knows it.

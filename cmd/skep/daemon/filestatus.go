@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -214,13 +215,14 @@ func (p *packsOf) judge(out *control.PathStatus) {
 		out.Packs++
 		h, ok := p.d.repair.PackHealth(name.group, name.number)
 		g, found, err := p.d.drive.table.Group(name.group)
-		if found && err == nil {
-			if weak, frail := f.add(p.d.drive.sink, g); weak || frail {
+		pack, known, perr := p.d.drive.table.Pack(name.group, name.number)
+		if err = errors.Join(err, perr); found && err == nil {
+			if weak, frail := f.add(p.d.drive.sink, g, p.d.drive.live(g, pack)); weak || frail {
 				groups[name.group] = true
 			}
 		}
 		if !ok || !found || err != nil { // repair has not heard of it yet
-			if !p.isWhole(name, g) {
+			if err != nil || !found || !known || pack.Acked.Count() != int(g.Coding.N) { // nor has each holder taken it
 				out.PacksUnasked++
 			}
 			continue
@@ -239,12 +241,6 @@ func (p *packsOf) judge(out *control.PathStatus) {
 	for id := range groups {
 		out.Groups = append(out.Groups, id.String()[:12])
 	}
-}
-
-// isWhole reports whether all holders of a pack took what they were sent of it.
-func (p *packsOf) isWhole(name packName, g group.Group) bool {
-	pack, ok, err := p.d.drive.table.Pack(name.group, name.number)
-	return ok && err == nil && g.Coding.N > 0 && pack.Acked.Count() == int(g.Coding.N)
 }
 
 func count(out *control.PathStatus, h health.PackHealth) {

@@ -6,18 +6,23 @@ import (
 	"fmt"
 
 	"skep/cache/blocks"
+	"skep/cache/reseal"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/cmd/skep/say"
+	"skep/repair/health"
 	"skep/repair/plan"
 )
 
-// frailty is how well the packs are coded that something needs, or may need.
+// frailty is how safe the packs are that something needs, or may need, by their coding
+// and the shards that are there.
 type frailty struct {
 	weak  int     // are clearly less safe than they would be with the peers that are there now
 	frail int     // survive the loss of no holder
 	both  int     // are both, and not lost
 	loss  float64 // chance that at one instant the worst of them cannot be read
+
+	stranded reseal.Lost // of both, those that cannot be read now
 
 	weakness map[coded]bool // as far as it was asked for
 }
@@ -28,12 +33,62 @@ type coded struct {
 	coding erasure.Coding
 }
 
-// add counts a pack of a group.
-func (f *frailty) add(s *sink, g group.Group) (weak, frail bool) {
-	weak, frail = f.isWeak(s, coded{g.Class, g.Coding}), plan.Survives(g.Coding) == 0
+// add counts a pack of a group, of which so many shards are there. Where more than one
+// may be missing, repair brings them in time.
+func (f *frailty) add(s *sink, g group.Group, shards int) (weak, frail bool) {
+	c := g.Coding
+	if plan.Survives(c) == 1 {
+		c = c.Left(shards)
+	}
+	weak, frail = f.isWeak(s, coded{g.Class, c}), plan.Survives(c) == 0
 	f.weak += one(weak)
 	f.frail += one(frail)
 	return weak, frail
+}
+
+// addBoth counts a pack that is weak and frail.
+func (f *frailty) addBoth(d *drive, p blocks.Pack) {
+	h, _ := d.packHealth(p.Group, p.Number)
+	if h.Health == health.Lost {
+		return
+	}
+	f.both++
+	if h.Away {
+		if f.stranded == nil {
+			f.stranded = reseal.Lost{}
+		}
+		packs := f.stranded[p.Group]
+		packs.Add(p.Number)
+		f.stranded[p.Group] = packs
+	}
+}
+
+// live is how many shards of a pack are believed to be there: as many as there may be,
+// of one of which nobody has said anything yet.
+func (d *drive) live(g group.Group, p blocks.Pack) int {
+	if h, ok := d.packHealth(p.Group, p.Number); ok {
+		return h.Live
+	}
+	if n := p.Acked.Count(); n > 0 {
+		return n
+	}
+	return int(g.Coding.N)
+}
+
+// isBeyondReach reports whether too few shards of a pack are left; or, if it survives the
+// loss of no holder and could be stored more safely, whether it cannot be read now. Then
+// what is here of it is stored again without waiting for its holders.
+func (d *drive) isBeyondReach(id group.ID, number uint16) bool {
+	h, ok := d.packHealth(id, number)
+	if !ok || h.Health == health.Lost || !h.Away {
+		return ok && h.Health == health.Lost
+	}
+	g, ok, err := d.table.Group(id)
+	if !ok || err != nil {
+		return false
+	}
+	weak, frail := new(frailty).add(d.sink, g, h.Live)
+	return weak && frail
 }
 
 // isWeak looks once at each coding, as there are many packs and few codings.
@@ -74,8 +129,9 @@ func (d *drive) frailty() (f frailty, err error) {
 	}
 	err = d.table.Packs(func(p blocks.Pack) bool {
 		if g, known := by[p.Group]; known && (p.Live > 0 || !counted) {
-			weak, frail := f.add(d.sink, g)
-			f.both += one(weak && frail && !d.isLost(p.Group, p.Number))
+			if weak, frail := f.add(d.sink, g, d.live(g, p)); weak && frail {
+				f.addBoth(d, p)
+			}
 		}
 		return true
 	})
@@ -117,11 +173,13 @@ func (f *FrailError) Unwrap() error { return f.Err }
 const mostVain = 2
 
 // syncFrail waits until nothing that is needed lies in packs that survive the loss of
-// no holder, as far as there are peers with which it would not. What could be safer
-// otherwise is stored again later. It returns what there is to say of what is left.
+// no holder, as far as there are peers with which it would not: from those packs, or, if
+// they cannot be read now, from what is here. What could be safer otherwise is stored
+// again later. It returns what there is to say of what is left.
 func (d *Daemon) syncFrail(ctx context.Context, sync func() error) (string, error) {
 	least := -1
 	for vain := 0; ; {
+		d.repair.Report() // who is silent now
 		f, err := d.drive.frailty()
 		if err != nil {
 			return "", err
@@ -136,7 +194,10 @@ func (d *Daemon) syncFrail(ctx context.Context, sync func() error) (string, erro
 		if vain == mostVain {
 			return "", &FrailError{Packs: f.both}
 		}
-		if err := sync(); err != nil {
+		if err = d.lookForStranded(ctx, f.stranded); err == nil {
+			err = sync()
+		}
+		if err != nil {
 			return "", &FrailError{f.both, err}
 		}
 	}

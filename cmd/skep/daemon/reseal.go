@@ -17,26 +17,51 @@ import (
 func (d *Daemon) watchLost(ctx context.Context) error {
 	tick := time.NewTicker(lostPause(time.Duration(d.settings.DeadAfter)))
 	defer tick.Stop()
-	var seen reseal.Lost
+	var seen gone
 	for since := 0; ; since++ {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if d.repair.Report().Paused {
+		now, err := d.gone()
+		if err == nil && reflect.DeepEqual(now, seen) && (now.isNothing() || since < lookAgain) {
 			continue
 		}
-		lost := reseal.Lost(d.repair.Lost())
-		if reflect.DeepEqual(lost, seen) && (len(lost) == 0 || since < lookAgain) {
-			continue
+		if err == nil {
+			_, err = d.lookForLost(ctx)
 		}
-		if _, err := d.lookForLost(ctx); err == nil {
-			seen, since = lost, 0
+		if err == nil {
+			err = d.lookForStranded(ctx, now.stranded)
+		}
+		if err == nil {
+			seen, since = now, 0
 		} else if ctx.Err() == nil {
 			d.log.Warn("not all was looked through for what holders have lost", "err", err)
 		}
 	}
+}
+
+// gone are the packs of which what is here goes out again.
+type gone struct {
+	lost     reseal.Lost
+	stranded reseal.Lost // frail, and out of reach though not lost
+}
+
+func (g gone) isNothing() bool { return len(g.lost)+len(g.stranded) == 0 }
+
+// gone returns them; none while repair is paused.
+func (d *Daemon) gone() (g gone, err error) {
+	r := d.repair.Report()
+	if r.Paused {
+		return g, nil
+	}
+	g.lost = d.repair.Lost()
+	if r.Away > 0 {
+		f, ferr := d.drive.frailty()
+		g.stranded, err = f.stranded, ferr
+	}
+	return g, err
 }
 
 // lookAgain is after how many pauses all is looked through again, as long as packs
@@ -53,9 +78,7 @@ func lostPause(deadAfter time.Duration) time.Duration {
 func (d *Daemon) lookForLost(ctx context.Context) (reseal.Found, error) {
 	d.looking.Lock()
 	defer d.looking.Unlock()
-	dr := d.drive
-	found, err := reseal.Drive{Tree: dr.tree, Table: dr.table, Blocks: dr.reader,
-		Sealer: block.NewSealer(dr.epoch.Convergence), Anew: dr.engine.Anew}.Look(ctx, d.repair.Lost())
+	found, err := d.drive.reseal(ctx, d.repair.Lost())
 	if err != nil {
 		return found, err
 	}
@@ -64,6 +87,27 @@ func (d *Daemon) lookForLost(ctx context.Context) (reseal.Found, error) {
 	}
 	d.lost.Store(&found)
 	return found, nil
+}
+
+// lookForStranded has go out again, with the next commit, what is in packs that are out
+// of reach, and here. All else of them comes back with their holders.
+func (d *Daemon) lookForStranded(ctx context.Context, stranded reseal.Lost) error {
+	if len(stranded) == 0 {
+		return nil
+	}
+	d.looking.Lock()
+	defer d.looking.Unlock()
+	found, err := d.drive.reseal(ctx, stranded)
+	if found.Again > 0 {
+		d.log.Info("content goes out again that one holder alone has, who is away", "files", found.Again)
+	}
+	return err
+}
+
+// reseal has go out again, with the next commit, what is in some packs and here.
+func (d *drive) reseal(ctx context.Context, packs reseal.Lost) (reseal.Found, error) {
+	return reseal.Drive{Tree: d.tree, Table: d.table, Blocks: d.reader,
+		Sealer: block.NewSealer(d.epoch.Convergence), Anew: d.engine.Anew}.Look(ctx, packs)
 }
 
 // LostError says that all was published, but that holders have lost some of what was

@@ -16,6 +16,7 @@ import (
 	"skep/net/peers"
 	"skep/net/place"
 	"skep/net/swarm"
+	"skep/repair/health"
 	"skep/repair/plan"
 )
 
@@ -51,6 +52,31 @@ func (n *network) candidates() []place.Candidate {
 	return out
 }
 
+// takers are the candidates with whom something is stored that is stored now.
+func (n *network) takers() []place.Candidate {
+	all := n.candidates()
+	return plan.Among(all, slices.DeleteFunc(slices.Clone(all), func(c place.Candidate) bool { return !n.answers(c.Key) }))
+}
+
+// answers reports whether a peer did not fail to answer the last question.
+func (n *network) answers(key group.PeerKey) bool {
+	p, ok := n.peers.Get(key)
+	return !ok || p.Misses == 0
+}
+
+// there is how many holders of a group answer, as far as is known. While nobody answers
+// at all, that is not held against them.
+func (n *network) there(g group.Group) (count int) {
+	if !health.Online(n.peers.List(), n.self, time.Now()) {
+		return int(g.Coding.N)
+	}
+	for _, key := range g.Slots {
+		p, _ := n.peers.Get(key)
+		count += one(!key.IsZero() && p.Misses == 0 && p.State != peers.Dead && p.State != peers.Suspect && !p.Barred)
+	}
+	return count
+}
+
 func (n *network) usable(p peers.Peer) bool {
 	return p.Key != n.self && !p.HelloAt.IsZero() && p.Offered > 0 && !p.Barred &&
 		p.State != peers.Dead && p.State != peers.Suspect && n.swarm.Alive(p.Key)
@@ -84,7 +110,7 @@ func (s *sink) refresh() {
 		return
 	}
 	s.seen, s.best = revision, map[erasure.Class]plan.Choice{}
-	s.from = plan.WithRoom(s.n.candidates(), erasure.MinShard)
+	s.from = plan.WithRoom(s.n.takers(), erasure.MinShard)
 	s.plan, s.made = plan.Of(s.from), time.Now()
 }
 
@@ -104,7 +130,7 @@ func (s *sink) weak(class erasure.Class, coding erasure.Coding) bool {
 
 // Plan implements writeback.Sink.
 func (s *sink) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
-	coding, holders, err := plan.Slots(class, s.n.candidates(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	coding, holders, err := plan.Slots(class, s.n.takers(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	return coding, holders, tooFew(err)
 }
 
@@ -116,12 +142,9 @@ func (s *sink) Lease(ctx context.Context, g group.Group, lease []byte) (group.Sl
 
 // Store implements writeback.Sink.
 func (s *sink) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
-	set, err := s.n.swarm.Store(ctx, g, lease, manifest, shards, s.enough(g))
+	set, err := s.n.swarm.Store(ctx, g, lease, manifest, shards, plan.Enough(g.Coding))
 	return set, tooFew(err)
 }
-
-// enough is how many acknowledged slots call a pack of a group out.
-func (s *sink) enough(g group.Group) int { return s.current().Enough(g.Class, g.Coding) }
 
 func tooFew(err error) error {
 	if errors.Is(err, swarm.ErrTooFew) || errors.Is(err, place.ErrTooFew) {

@@ -140,7 +140,7 @@ func (d *drive) held(ctx context.Context, f dag.File, from, to int64) error {
 
 // evidence is what is known of a pack and its holders.
 func (d *drive) evidence(g group.Group, p blocks.Pack, online bool) health.Evidence {
-	e := health.Evidence{Coding: g.Coding, Enough: d.sink.enough(g), Online: online}
+	e := health.Evidence{Coding: g.Coding, Enough: plan.Enough(g.Coding), Online: online}
 	e.Pack, _ = d.packHealth(g.ID, p.Number)
 	for i, key := range g.Slots {
 		if p.Acked.Has(i) {
