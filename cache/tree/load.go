@@ -84,6 +84,7 @@ type loader struct {
 	dir  *inode
 	root link.Link
 	buf  []loaded
+	size int // of what the records in buf hold beside fields of fixed size
 }
 
 type loaded struct {
@@ -111,9 +112,17 @@ func (l *loader) load(ctx context.Context) error {
 	return err
 }
 
+// How much is written in one batch: so many entries, or such as hold so many bytes. One
+// with all the attributes that it may have is less than a record of the journal takes.
+const (
+	loadStep  = 512
+	loadBytes = 1 << 20
+)
+
 func (l *loader) entry(name string, rec dag.Inode) error {
 	l.buf = append(l.buf, loaded{name, rec})
-	if len(l.buf) < 512 {
+	l.size += len(rec.Inline) + xattrsSize(rec.Xattrs)
+	if len(l.buf) < loadStep && l.size < loadBytes {
 		return nil
 	}
 	return l.flush(false)
@@ -138,7 +147,7 @@ func (l *loader) flush(last bool) error {
 			return err
 		}
 	}
-	l.buf = l.buf[:0]
+	l.buf, l.size = l.buf[:0], 0
 	if last {
 		de.local().flags |= flagLoaded
 	}

@@ -172,35 +172,43 @@ func (t *Tree) enterRecovered(b *state.Batch, in *inode) error {
 // a device that has nothing else yet, or lost its index: rows that are there
 // are newer than the commit, and stay.
 func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
+	if err := unloadAll(st); err != nil {
+		return fmt.Errorf("tree: %w", err)
+	}
+	_, ok, err := st.Get(key(tableInode, Root))
+	if err == nil && !ok {
+		var b state.Batch
+		r := rowOf(root)
+		b.Put(key(tableInode, Root), r.encode())
+		b.Put(countKey, countRow(files, tally{bytes: bytes}))
+		_, err = st.Apply(&b)
+	}
+	if err != nil {
+		return fmt.Errorf("tree: %w", err)
+	}
+	return nil
+}
+
+// unloadAll has the entries of all directories that commits have come from them again,
+// beside those that are there.
+func unloadAll(st *state.Store) error {
 	var b state.Batch
 	var bad error
 	err := st.Scan([]byte{tableInode}, []byte{tableInode + 1}, func(k, v []byte) bool {
 		r, err := decodeRow(v)
-		if err != nil {
-			bad = err
-			return false
-		}
-		if r.isDir() && !r.content.IsZero() && r.has(flagLoaded) {
+		if err == nil && r.isDir() && !r.content.IsZero() && r.has(flagLoaded) {
 			r.flags &^= flagLoaded
 			b.Put(k, r.encode())
 		}
-		return true
+		if err == nil && b.Size() >= loadBytes {
+			_, err = st.Apply(&b)
+			b.Reset()
+		}
+		bad = err
+		return err == nil
 	})
-	if err = errors.Join(err, bad); err != nil {
-		return fmt.Errorf("tree: %w", err)
+	if err = errors.Join(err, bad); err == nil && b.Len() > 0 {
+		_, err = st.Apply(&b)
 	}
-	if _, ok, err := st.Get(key(tableInode, Root)); err != nil {
-		return fmt.Errorf("tree: %w", err)
-	} else if !ok {
-		r := rowOf(root)
-		b.Put(key(tableInode, Root), r.encode())
-		b.Put(countKey, countRow(files, tally{bytes: bytes}))
-	}
-	if b.Len() == 0 {
-		return nil
-	}
-	if _, err := st.Apply(&b); err != nil {
-		return fmt.Errorf("tree: %w", err)
-	}
-	return nil
+	return err
 }
