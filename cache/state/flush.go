@@ -52,7 +52,7 @@ func (s *Store) freeze() {
 }
 
 // flushSoon moves frozen overlays into leveldb in the background; s.mu is held.
-// While a cut waits for its snapshot, the cut does it.
+// While a cut waits for its view, the cut does it.
 func (s *Store) flushSoon() {
 	if s.cuts > 0 || s.closed || s.trying {
 		return

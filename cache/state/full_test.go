@@ -51,7 +51,7 @@ func TestOpenOnAFullDisk(t *testing.T) {
 		}
 		put(t, s, "last", fmt.Sprint(i))
 		for range 3 * overlayMax {
-			if _, err := s.BeginCut().Snapshot(); !errors.Is(err, unix.ENOSPC) {
+			if _, err := s.BeginCut().View(); !errors.Is(err, unix.ENOSPC) {
 				t.Fatalf("a cut on a full disk: %v", err)
 			}
 		}
@@ -70,11 +70,11 @@ func TestOpenOnAFullDisk(t *testing.T) {
 	}
 	want := dump(t, s)
 	full.Store(false)
-	snap := cutInTheEnd(t, s)
-	if got := dump(t, snap); got != want {
+	view := cutInTheEnd(t, s)
+	if got := dump(t, view); got != want {
 		t.Errorf("after the disk was full: %d bytes of rows, want %d", len(got), len(want))
 	}
-	snap.Release()
+	view.Release()
 	if v, _, err := s.Get([]byte("last")); string(v) != "2" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
@@ -89,11 +89,11 @@ func TestOpenOnAFullDisk(t *testing.T) {
 }
 
 // cutInTheEnd takes a view of a store whose disk was full until now.
-func cutInTheEnd(t *testing.T, s *Store) *Snapshot {
+func cutInTheEnd(t *testing.T, s *Store) *View {
 	t.Helper()
 	for range 2 { // the first may only have tried
-		if snap, err := s.BeginCut().Snapshot(); err == nil {
-			return snap
+		if view, err := s.BeginCut().View(); err == nil {
+			return view
 		}
 	}
 	t.Fatal("no cut, though there is room again")

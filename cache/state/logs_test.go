@@ -70,11 +70,11 @@ func TestLogsReachTheDiskInOrder(t *testing.T) {
 		if _, err := s.Apply(&b); err != nil {
 			t.Fatal(err)
 		}
-		snap, err := s.BeginCut().Snapshot()
+		view, err := s.BeginCut().View()
 		if err != nil {
 			t.Fatal(err)
 		}
-		snap.Release()
+		view.Release()
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/util"
 )
 
-// Reader is what the live tables and a snapshot have in common.
+// Reader is what the live tables and a view of them have in common.
 type Reader interface {
 	// Get returns the value of key, and whether there is one.
 	Get(key []byte) ([]byte, bool, error)
@@ -62,7 +62,7 @@ func (s *Store) getDB(db leveldb.Reader, key []byte) ([]byte, bool, error) {
 	return v, true, nil
 }
 
-// Cut is a view being taken: begun at one instant, readable after Snapshot.
+// Cut is a view being taken: begun at one instant, readable by View.
 type Cut struct {
 	s    *Store
 	full error // of the disk when it was begun
@@ -78,7 +78,7 @@ func (s *Store) PrepareCut() {
 	s.spare = spare
 }
 
-// BeginCut fixes the instant of a view. It is quick; Snapshot must follow.
+// BeginCut fixes the instant of a view. It is quick; View must follow.
 func (s *Store) BeginCut() *Cut {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,10 +93,10 @@ func (s *Store) BeginCut() *Cut {
 	return c
 }
 
-// Snapshot returns the view. It moves the overlays of before the cut into
+// View returns the view. It moves the overlays of before the cut into
 // leveldb, while newer batches go on gathering in memory. After several cuts that
 // failed because the disk is full, it only tries whether it still is, and fails.
-func (c *Cut) Snapshot() (*Snapshot, error) {
+func (c *Cut) View() (*View, error) {
 	s := c.s
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
@@ -126,12 +126,12 @@ func (c *Cut) Snapshot() (*Snapshot, error) {
 	if err != nil {
 		return nil, s.indexError(err)
 	}
-	return &Snapshot{snap, s, c.Seq}, nil
+	return &View{snap, s, c.Seq}, nil
 }
 
-// Snapshot is an unchanging view of the tables, safe for concurrent use.
+// View is an unchanging view of the tables, safe for concurrent use.
 // Release it soon: it keeps what has been overwritten since on the disk.
-type Snapshot struct {
+type View struct {
 	snap *leveldb.Snapshot
 	s    *Store
 	// Seq is the number of the last batch that the view contains.
@@ -139,13 +139,13 @@ type Snapshot struct {
 }
 
 // Get implements Reader.
-func (v *Snapshot) Get(key []byte) ([]byte, bool, error) {
+func (v *View) Get(key []byte) ([]byte, bool, error) {
 	v.s.reads.Add(1)
 	return v.s.getDB(v.snap, key)
 }
 
 // Scan implements Reader.
-func (v *Snapshot) Scan(start, end []byte, fn func(key, value []byte) bool) error {
+func (v *View) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 	var m merger
 	defer func() { v.s.reads.Add(m.passed) }()
 	m.add(v.snap.NewIterator(&util.Range{Start: start, Limit: end}, nil), false)
@@ -153,4 +153,4 @@ func (v *Snapshot) Scan(start, end []byte, fn func(key, value []byte) bool) erro
 }
 
 // Release ends the view.
-func (v *Snapshot) Release() { v.snap.Release() }
+func (v *View) Release() { v.snap.Release() }

@@ -49,7 +49,7 @@ type Store struct {
 	spare   *memdb.DB // empty: made before it is needed
 	frozen  []overlay // oldest first: on their way into leveldb
 	seq     uint64    // the last record applied
-	cuts    int       // cuts begun whose snapshot is not taken yet
+	cuts    int       // cuts begun whose view is not taken yet
 	room    *sync.Cond
 	scratch []byte // for one value
 	closed  bool

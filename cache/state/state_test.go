@@ -113,14 +113,14 @@ func TestStoreIsASortedMap(t *testing.T) {
 				want := dump(t, s)
 				put(t, s, "zz", "later")
 				model["zz"] = "later"
-				snap, err := c.Snapshot()
+				view, err := c.View()
 				if err != nil {
 					rt.Fatal(err)
 				}
-				if got := dump(t, snap); got != want {
+				if got := dump(t, view); got != want {
 					rt.Fatalf("cut has %q, the tables had %q", got, want)
 				}
-				snap.Release()
+				view.Release()
 			case 5:
 				s = crash(t, s)
 			case 6:
@@ -344,8 +344,8 @@ func BenchmarkGet(b *testing.B) {
 		}
 	})
 	c := s.BeginCut()
-	snap, _ := c.Snapshot()
-	snap.Release()
+	view, _ := c.View()
+	view.Release()
 	b.Run("leveldb", func(b *testing.B) {
 		for b.Loop() {
 			_, _, _ = s.Get([]byte("key777"))
@@ -363,10 +363,10 @@ func TestChange(t *testing.T) {
 	}
 	flush := func() {
 		t.Helper()
-		if snap, err := s.BeginCut().Snapshot(); err != nil {
+		if view, err := s.BeginCut().View(); err != nil {
 			t.Fatal(err)
 		} else {
-			snap.Release()
+			view.Release()
 		}
 	}
 	flush()

@@ -14,7 +14,7 @@ import (
 type Cut struct {
 	t     *Tree
 	epoch uint64 // marks of this epoch and before are the commit's
-	snap  *state.Snapshot
+	view  *state.View
 	last  uint64 // the number of the newest backing file that the commit can want to read
 
 	cleared int // marks, by ClearMarks
@@ -46,7 +46,7 @@ func (t *Tree) Cut() (*Cut, error) {
 		return nil, err
 	}
 	if err == nil {
-		c.snap, err = sc.Snapshot()
+		c.view, err = sc.View()
 	}
 	if err != nil {
 		c.Close()
@@ -122,11 +122,11 @@ func (c *Cut) flushSoft() error {
 func (c *Cut) Epoch() uint64 { return c.epoch }
 
 // Seq is the number of the last batch that the cut contains.
-func (c *Cut) Seq() uint64 { return c.snap.Seq }
+func (c *Cut) Seq() uint64 { return c.view.Seq }
 
 // Reader gives the tables as of the cut, for those who keep tables of their
 // own beside the tree's.
-func (c *Cut) Reader() state.Reader { return c.snap }
+func (c *Cut) Reader() state.Reader { return c.view }
 
 func (c *Cut) hasTaken(ino Ino) bool {
 	c.mu.Lock()
@@ -136,9 +136,9 @@ func (c *Cut) hasTaken(ino Ino) bool {
 
 // Close ends the cut: the view is released, and what was set aside for it.
 func (c *Cut) Close() {
-	if c.snap != nil {
-		c.snap.Release()
-		c.snap = nil
+	if c.view != nil {
+		c.view.Release()
+		c.view = nil
 	}
 	if c.cleared >= clearMany { // now that nobody sees the marks any more
 		c.cleared = 0

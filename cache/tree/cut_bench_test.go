@@ -31,7 +31,7 @@ func BenchmarkCut(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StopTimer()
-				if c.snap, err = sc.Snapshot(); err != nil {
+				if c.view, err = sc.View(); err != nil {
 					b.Fatal(err)
 				}
 				c.Close()

@@ -59,7 +59,7 @@ func (c *Cut) OpenFile(ctx context.Context, in Inode) (*CutFile, error) {
 	f := &CutFile{c: c, ino: ino, Record: in.Record, Size: in.row.size, partial: in.row.has(flagPartial),
 		Old: in.row.committed()}
 	if in.row.has(flagInline) {
-		b, _, err := c.snap.Get(key(tableInline, ino))
+		b, _, err := c.view.Get(key(tableInline, ino))
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +112,7 @@ func (f *CutFile) openBacking(r row) error {
 // tables as of the cut; without a row, all may have changed.
 func (f *CutFile) readSnapshotRanges() error {
 	tmp := &inode{ino: f.ino}
-	ok, err := readRangesOf(f.c.snap, tmp)
+	ok, err := readRangesOf(f.c.view, tmp)
 	if err != nil {
 		return fmt.Errorf("inode %d: %w", f.ino, err)
 	}

@@ -39,7 +39,7 @@ func (in *Inode) CommittedSize() int64 { return in.row.contentSize }
 
 // Entry returns the inode that a name led to, if there was one.
 func (c *Cut) Entry(dir Ino, name string) (Ino, bool, error) {
-	b, ok, err := c.snap.Get(entryKey(dir, name))
+	b, ok, err := c.view.Get(entryKey(dir, name))
 	if !ok || err != nil {
 		return 0, false, err
 	}
@@ -49,7 +49,7 @@ func (c *Cut) Entry(dir Ino, name string) (Ino, bool, error) {
 
 // Names calls fn for the names in a loaded directory, in order.
 func (c *Cut) Names(dir Ino, fn func(name string)) error {
-	return c.snap.Scan(key(tableEntry, dir), key(tableEntry, dir+1), func(k, _ []byte) bool {
+	return c.view.Scan(key(tableEntry, dir), key(tableEntry, dir+1), func(k, _ []byte) bool {
 		fn(string(k[9:]))
 		return true
 	})
@@ -57,7 +57,7 @@ func (c *Cut) Names(dir Ino, fn func(name string)) error {
 
 // Inode returns an inode; ok is false if there was none.
 func (c *Cut) Inode(ino Ino) (Inode, bool, error) {
-	b, ok, err := c.snap.Get(key(tableInode, ino))
+	b, ok, err := c.view.Get(key(tableInode, ino))
 	if !ok || err != nil {
 		return Inode{}, false, err
 	}
@@ -79,7 +79,7 @@ func (c *Cut) Inode(ino Ino) (Inode, bool, error) {
 func (c *Cut) fillSmall(ino Ino, in *Inode) error {
 	r := &in.row
 	if r.mode&modeType == modeLnk || r.has(flagInline) && r.content.IsZero() && r.size <= dag.MaxInline && r.size > 0 {
-		b, _, err := c.snap.Get(key(tableInline, ino))
+		b, _, err := c.view.Get(key(tableInline, ino))
 		if err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (c *Cut) fillSmall(ino Ino, in *Inode) error {
 	if r.isDir() {
 		in.Record.Size = 0
 	}
-	b, ok, err := c.snap.Get(key(tableXattrs, ino))
+	b, ok, err := c.view.Get(key(tableXattrs, ino))
 	if !ok || err != nil {
 		return err
 	}

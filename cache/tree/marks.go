@@ -19,7 +19,7 @@ type Mark struct {
 // directory, names in order.
 func (c *Cut) Marks(fn func(Mark) error) error {
 	var ferr error
-	err := c.snap.Scan([]byte{tableMark}, []byte{tableMark + 1}, func(k, v []byte) bool {
+	err := c.view.Scan([]byte{tableMark}, []byte{tableMark + 1}, func(k, v []byte) bool {
 		if valueUint64(v) > c.epoch {
 			return true
 		}
@@ -35,7 +35,7 @@ func (c *Cut) Marks(fn func(Mark) error) error {
 
 // MarksOf calls fn for the marked names of one directory, in order.
 func (c *Cut) MarksOf(dir Ino, fn func(name string)) error {
-	return c.snap.Scan(key(tableMark, dir), key(tableMark, dir+1), func(k, v []byte) bool {
+	return c.view.Scan(key(tableMark, dir), key(tableMark, dir+1), func(k, v []byte) bool {
 		if valueUint64(v) <= c.epoch {
 			fn(string(k[9:]))
 		}
@@ -45,7 +45,7 @@ func (c *Cut) MarksOf(dir Ino, fn func(name string)) error {
 
 // IsMarked reports whether an entry changed up to the cut.
 func (c *Cut) IsMarked(m Mark) (bool, error) {
-	v, ok, err := c.snap.Get(markKey(m.Dir, m.Name))
+	v, ok, err := c.view.Get(markKey(m.Dir, m.Name))
 	return ok && valueUint64(v) <= c.epoch, err
 }
 
