@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"skep/cache/state"
@@ -145,10 +146,7 @@ func (d *drive) look(ctx context.Context) error {
 		return err
 	}
 	d.takeRival(devices.Rival(found, d.net.self, after.newest), after.newest)
-	seen, joined, err := d.sees(found, time.Now())
-	if err == nil && joined { // it may think that it took this device's place
-		err = errors.Join(d.renewCertificate(ctx, time.Now()), d.publishRecovery(ctx))
-	}
+	seen, err := d.sees(ctx, found, time.Now())
 	if err != nil {
 		return err
 	}
@@ -168,25 +166,38 @@ func loadPresence(h home.Dir) (p devices.Presence, err error) {
 	return devices.ParsePresence(b), nil
 }
 
-// sees takes note of what a look has found, and returns all that is known then. Joined says
-// that a device was found for the first time that was not there when this one began.
-func (d *drive) sees(found []devices.Found, now time.Time) (all devices.Presence, joined bool, err error) {
+// sees takes note of what a look has found, and returns all that is known then. Of a
+// device that joined, not before that one can see this one: it may think that it took its
+// place.
+func (d *drive) sees(ctx context.Context, found []devices.Found, now time.Time) (devices.Presence, error) {
+	if d.joined(found) {
+		if err := errors.Join(d.renewCertificate(ctx, now), d.publishRecovery(ctx)); err != nil {
+			return devices.Presence{}, err
+		}
+	}
 	d.presenceMu.Lock()
 	defer d.presenceMu.Unlock()
 	next, changed := d.presence.After(found, now)
 	if !changed {
-		return d.presence, false, nil
-	}
-	for _, s := range next.Devices {
-		_, known := d.presence.Of(s.Device)
-		_, before := d.began[s.Device]
-		joined = joined || !known && !before
+		return d.presence, nil
 	}
 	if err := d.home.WriteFile(presenceFile, next.Encode()); err != nil {
-		return next, false, err
+		return next, err
 	}
 	d.presence = next
-	return next, joined, nil
+	return next, nil
+}
+
+// joined reports whether a device was found for the first time that was not there when
+// this one began.
+func (d *drive) joined(found []devices.Found) bool {
+	d.presenceMu.Lock()
+	defer d.presenceMu.Unlock()
+	return slices.ContainsFunc(found, func(f devices.Found) bool {
+		_, known := d.presence.Of(f.Device.Key)
+		_, before := d.began[f.Device.Key]
+		return !known && !before
+	})
 }
 
 // overtaken returns why the words do not bring back what this device has made; nil if

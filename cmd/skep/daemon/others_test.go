@@ -259,6 +259,31 @@ func TestOthersShowThemselvesToWhoJoins(t *testing.T) {
 	})
 }
 
+// It does so, too, if keepers did not take that when it looked first, and its daemon has
+// ended since.
+func TestOthersShowThemselvesInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := out(t)
+		other := keyring.Local{Device: secret.New(), Root: d.keys.Root}
+		d.certifies(t, other, time.Now())
+		d.began[deviceKey(other)] = time.Now().Unix()
+		was := d.as(t, other)
+		was.began = map[group.PeerKey]int64{deviceKey(other): time.Now().Unix()}
+		time.Sleep(hour)
+		d.keepers().refuses = func() bool { return true }
+		was.expect(t, "unsure", "keepers take nothing")
+		d.keepers().refuses = nil
+		seen, err := loadPresence(was.home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := d.as(t, other)
+		again.home, again.began, again.presence = was.home, was.began, seen
+		again.expect(t, "others", "it was there before, and looks again")
+		d.expect(t, "others", "the other one is there")
+	})
+}
+
 // as is the same drive on another device that has no commit of its own.
 func (d *drive) as(t *testing.T, keys keyring.Local) *drive {
 	n := &network{self: deviceKey(keys), peers: d.net.peers, swarm: d.net.swarm, records: d.net.records}
