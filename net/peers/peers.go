@@ -77,6 +77,7 @@ type Peer struct {
 	FirstSeen time.Time     // zero if it was only heard of
 	LastSeen  time.Time     // zero if it was only heard of
 	Silent    time.Duration // since LastSeen, as far as it was asked and others answered
+	Asked     bool          // in this run, and it answered or not
 	Misses    int           // questions in a row that it did not answer, in this run
 	RoundTrip time.Duration // smoothed; 0 is not measured
 
@@ -169,7 +170,7 @@ func (d *Directory) seen(e *entry, now time.Time) {
 		e.FirstSeen = now
 	}
 	e.LastSeen = now
-	e.Misses, e.Silent = 0, 0
+	e.Asked, e.Misses, e.Silent = true, 0, 0
 	e.hits++
 	d.answered = true
 	d.watch.answer(now, d.opts.lately())
@@ -180,6 +181,7 @@ func (d *Directory) seen(e *entry, now time.Time) {
 func (d *Directory) Missed(key group.PeerKey) {
 	d.updateKnown(key, func(e *entry, _ time.Time) {
 		e.misses++
+		e.Asked = true
 		e.Misses++
 		e.Silent += min(d.watch.total-e.asked, d.opts.lately())
 		e.asked = d.watch.total

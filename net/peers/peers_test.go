@@ -65,7 +65,7 @@ func TestWhatIsLearnt(t *testing.T) {
 	want := Peer{
 		Key: key(1), Addrs: []string{"/ip4/192.0.2.2/udp/1/quic-v1", "/ip4/192.0.2.1/udp/1/quic-v1"},
 		Offered: 100, Free: 40, Region: "DE-BY", Domain: "home", HelloAt: c.now,
-		FirstSeen: start, LastSeen: c.now, RoundTrip: 90 * time.Millisecond,
+		FirstSeen: start, LastSeen: c.now, Asked: true, RoundTrip: 90 * time.Millisecond,
 		Availability: Prior, Strikes: 1, StruckAt: c.now, Barred: true, State: Suspect, Pinned: true,
 	}
 	if p := get(t, d, 1); !reflect.DeepEqual(p, want) {
@@ -223,7 +223,7 @@ func equal(a, b Peer) bool {
 	for _, p := range []*Peer{&a, &b} {
 		p.HelloAt, p.FirstSeen, p.LastSeen = fromMillis(millis(p.HelloAt)), fromMillis(millis(p.FirstSeen)), fromMillis(millis(p.LastSeen))
 		p.StruckAt = fromMillis(millis(p.StruckAt))
-		p.Misses = 0 // of the run
+		p.Asked, p.Misses = false, 0 // of the run
 		if len(p.Addrs) == 0 {
 			p.Addrs = nil
 		}

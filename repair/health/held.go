@@ -25,8 +25,9 @@ type Evidence struct {
 }
 
 // Held returns nil if a pack is with as many holders as one needs to count as out, those
-// that are thought gone apart, and if it could be read from them, and from those that
-// answer now, and one of them to spare. While nobody answers at all, that is not held
+// that are thought gone apart, and those that were not asked in this run (what an earlier
+// one heard of them proves nothing now); and if it could be read from them, and from those
+// that answer now, and one of them to spare. While nobody answers at all, that is not held
 // against them. Else it fails with ErrFewHolders.
 func (e Evidence) Held() error {
 	if e.Pack.Health == Lost || e.Online && e.Pack.Away {
@@ -35,7 +36,7 @@ func (e Evidence) Held() error {
 	there, answering := 0, 0
 	for _, p := range e.Holders {
 		switch {
-		case p.State == peers.Dead || p.State == peers.Suspect || p.Barred:
+		case !p.Asked || p.State == peers.Dead || p.State == peers.Suspect || p.Barred:
 			continue
 		case p.Misses == 0:
 			answering++
@@ -55,9 +56,10 @@ func (e Evidence) Held() error {
 // heardLately is how old an answer may be that shows that a device is online.
 const heardLately = time.Hour
 
-// Online reports whether somebody else answered a device lately, and each time since.
+// Online reports whether somebody else answered a device lately, in this run, and each
+// time since.
 func Online(known []peers.Peer, self group.PeerKey, now time.Time) bool {
 	return slices.ContainsFunc(known, func(p peers.Peer) bool {
-		return p.Key != self && p.Misses == 0 && now.Sub(p.LastSeen) < heardLately
+		return p.Key != self && p.Asked && p.Misses == 0 && now.Sub(p.LastSeen) < heardLately
 	})
 }

@@ -14,12 +14,13 @@ import (
 // Content goes only when enough holders are there, and can be read from those that answer.
 func TestHeld(t *testing.T) {
 	var (
-		there   = peers.Peer{State: peers.Alive}
+		there   = peers.Peer{State: peers.Alive, Asked: true}
+		before  = peers.Peer{State: peers.Alive}
 		unknown = peers.Peer{}
-		silent  = peers.Peer{State: peers.Alive, Misses: 1}
-		suspect = peers.Peer{State: peers.Suspect}
-		dead    = peers.Peer{State: peers.Dead}
-		barred  = peers.Peer{State: peers.Alive, Barred: true}
+		silent  = peers.Peer{State: peers.Alive, Asked: true, Misses: 1}
+		suspect = peers.Peer{State: peers.Suspect, Asked: true}
+		dead    = peers.Peer{State: peers.Dead, Asked: true}
+		barred  = peers.Peer{State: peers.Alive, Asked: true, Barred: true}
 	)
 	of := func(n int, p peers.Peer, others ...peers.Peer) []peers.Peer {
 		return append(slices.Repeat([]peers.Peer{p}, n), others...)
@@ -33,7 +34,12 @@ func TestHeld(t *testing.T) {
 		"enough are":                     {PackHealth{Health: Healthy}, of(5, there), true, true},
 		"one fewer":                      {PackHealth{Health: Healthy}, of(4, there), false, false},
 		"repair does not know it":        {PackHealth{}, of(5, there), true, true},
-		"nobody knows the holders":       {PackHealth{}, of(5, unknown), true, true},
+		"nobody knows the holders":       {PackHealth{}, of(5, unknown), false, false},
+		"none was asked since the start": {PackHealth{Health: Healthy}, of(7, before), false, false},
+		"a few were":                     {PackHealth{Health: Healthy}, of(3, before, there, there, there, there), false, false},
+		"enough were":                    {PackHealth{Health: Healthy}, of(2, before, there, there, there, there, there), true, true},
+		"a few were, and are silent":     {PackHealth{Health: Healthy}, of(3, before, silent, silent, silent, silent), false, false},
+		"nobody answers":                 {PackHealth{Health: Healthy}, of(5, silent), false, true},
 		"one is suspect":                 {PackHealth{Health: Healthy}, of(4, there, suspect), false, false},
 		"one is dead":                    {PackHealth{Health: Healthy}, of(4, there, dead), false, false},
 		"one lied":                       {PackHealth{Health: Healthy}, of(4, there, barred), false, false},
@@ -59,7 +65,7 @@ func TestHeld(t *testing.T) {
 // With fewer slots than k and one, those that are enough have to answer.
 func TestHeldByOne(t *testing.T) {
 	for misses, want := range map[int]bool{0: true, 1: false} {
-		holder := []peers.Peer{{State: peers.Alive, Misses: misses}}
+		holder := []peers.Peer{{State: peers.Alive, Asked: true, Misses: misses}}
 		err := Evidence{PackHealth{Health: Healthy}, erasure.NewCoding(1, 1), 1, holder, true}.Held()
 		if (err == nil) != want {
 			t.Errorf("%d questions without an answer: %v", misses, err)
@@ -70,7 +76,7 @@ func TestHeldByOne(t *testing.T) {
 // What is out with k holders alone stays here until there is another.
 func TestHeldByNoneToSpare(t *testing.T) {
 	for holders, want := range map[int]bool{1: false, 2: true} {
-		err := Evidence{PackHealth{Health: Injured}, erasure.NewCoding(1, 2), 1, make([]peers.Peer, holders), false}.Held()
+		err := Evidence{PackHealth{Health: Injured}, erasure.NewCoding(1, 2), 1, slices.Repeat([]peers.Peer{{Asked: true}}, holders), false}.Held()
 		if (err == nil) != want {
 			t.Errorf("%d of two holders: %v", holders, err)
 		}
@@ -85,10 +91,11 @@ func TestOnline(t *testing.T) {
 		want  bool
 	}{
 		"nobody is known":    {peers.Peer{}, false},
-		"only it itself":     {peers.Peer{Key: self, LastSeen: now}, false},
-		"another":            {peers.Peer{Key: group.PeerKey{2}, LastSeen: now.Add(-59 * time.Minute)}, true},
-		"not lately":         {peers.Peer{Key: group.PeerKey{2}, LastSeen: now.Add(-time.Hour)}, false},
-		"not any more":       {peers.Peer{Key: group.PeerKey{2}, LastSeen: now, Misses: 1}, false},
+		"only it itself":     {peers.Peer{Key: self, Asked: true, LastSeen: now}, false},
+		"another":            {peers.Peer{Key: group.PeerKey{2}, Asked: true, LastSeen: now.Add(-59 * time.Minute)}, true},
+		"one of before":      {peers.Peer{Key: group.PeerKey{2}, LastSeen: now.Add(-59 * time.Minute)}, false},
+		"not lately":         {peers.Peer{Key: group.PeerKey{2}, Asked: true, LastSeen: now.Add(-time.Hour)}, false},
+		"not any more":       {peers.Peer{Key: group.PeerKey{2}, Asked: true, LastSeen: now, Misses: 1}, false},
 		"one that never did": {peers.Peer{Key: group.PeerKey{2}}, false},
 	} {
 		if got := Online([]peers.Peer{c.known}, self, now); got != c.want {
