@@ -120,7 +120,26 @@ func (c *chunkCache) leave(k chunkKey, ch *chunk) {
 		if !ch.kept {
 			ch.in.free()
 		}
-	default: // it is being fetched
+	default: // it was being fetched, and who asked gave up
+		c.endAhead(k.root)
+	}
+}
+
+// endAhead ends what is on its way ahead of the readers of a file, if none is left that
+// waits; c.mu is held.
+func (c *chunkCache) endAhead(root link.Hash) {
+	var ahead []chunkKey
+	for _, k := range c.order {
+		if k.root != root {
+			continue
+		}
+		if c.chunks[k].wanted > 0 {
+			return
+		}
+		ahead = append(ahead, k)
+	}
+	for _, k := range ahead {
+		c.forget(k, c.chunks[k])
 	}
 }
 

@@ -45,6 +45,7 @@ type packs struct {
 	err   error    // of every answer
 	lie   bool     // flip a bit in every answer
 	hold  chan struct{}
+	held  int // who wait for it
 }
 
 func (p *packs) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
@@ -71,6 +72,8 @@ func (p *packs) read(ctx context.Context, ref group.PackRef, off, n int) ([]byte
 	p.asked = append(p.asked, fmt.Sprintf("%d:%d+%d", ref.Number, off/erasure.Unit, (n+erasure.Unit-1)/erasure.Unit))
 	p.mu.Unlock()
 	if hold != nil {
+		p.set(func(p *packs) { p.held++ })
+		defer p.set(func(p *packs) { p.held-- })
 		select {
 		case <-hold:
 		case <-ctx.Done():
@@ -553,6 +556,43 @@ func TestGivingUp(t *testing.T) {
 		close(hold)
 		if err := <-got; err != nil {
 			t.Errorf("who waited got %v", err)
+		}
+	})
+}
+
+// When who reads a file in order gives up, and nobody else waits, what was begun to be
+// fetched ahead of him ends, too.
+func TestGivingUpReadingAhead(t *testing.T) {
+	d := newDevice(t, newSwarm())
+	f, _ := d.file(1, 20)
+	synctest.Test(t, func(t *testing.T) {
+		if _, err := d.reader.ReadChunk(t.Context(), f, 19); err != nil { // and where the others are
+			t.Fatal(err)
+		}
+		d.swarm.set(func(p *packs) { p.hold = make(chan struct{}) })
+		var waiting []context.CancelFunc
+		var gone sync.WaitGroup
+		for i := range int64(2) {
+			ctx, cancel := context.WithCancel(t.Context())
+			waiting = append(waiting, cancel)
+			gone.Go(func() { _, _ = d.reader.ReadChunk(ctx, f, i) })
+			synctest.Wait()
+		}
+		under := func() int {
+			synctest.Wait()
+			d.swarm.mu.Lock()
+			defer d.swarm.mu.Unlock()
+			return d.swarm.held
+		}
+		before := under()
+		waiting[0]()
+		if n := under(); n < before-1 {
+			t.Errorf("%d of %d fetches are left while somebody waits", n, before)
+		}
+		waiting[1]()
+		gone.Wait()
+		if n := under(); n != 0 || before < 3 {
+			t.Errorf("%d of %d fetches are left", n, before)
 		}
 	})
 }

@@ -13,7 +13,8 @@ import (
 const aheadChunks = 4
 
 // readAhead begins to fetch the chunks behind i in the background, if the
-// reader goes through the file in order; in.mu is held.
+// reader goes through the file in order. It ends when nobody has the file open any
+// more; in.mu is held.
 func (t *Tree) readAhead(in *inode, i int64) {
 	if i == in.lastChunk && i > 0 || !in.row.has(flagPartial) {
 		return
@@ -24,7 +25,10 @@ func (t *Tree) readAhead(in *inode, i int64) {
 		in.ahead = i
 		return
 	}
-	last := (in.row.contentSize + dag.ChunkSize - 1) / dag.ChunkSize
+	if in.reading == nil {
+		in.reading, in.endReading = context.WithCancel(t.ctx)
+	}
+	ctx, last := in.reading, (in.row.contentSize+dag.ChunkSize-1)/dag.ChunkSize
 	for j := max(i, in.ahead) + 1; j <= i+aheadChunks && j < last; j++ {
 		in.ahead = j
 		in.hold()
@@ -32,8 +36,17 @@ func (t *Tree) readAhead(in *inode, i int64) {
 			defer t.release(in)
 			in.mu.Lock()
 			defer in.mu.Unlock()
-			t.fetchMissing(in, j)
+			t.fetchMissing(ctx, in, j)
 		})
+	}
+}
+
+// endAhead ends what is fetched ahead of readers: nobody has the file open any more.
+// in.mu is held.
+func (in *inode) endAhead() {
+	if in.endReading != nil {
+		in.endReading()
+		in.reading, in.endReading = nil, nil
 	}
 }
 
@@ -53,16 +66,16 @@ func (t *Tree) closeGaps(in *inode, i int64) {
 		defer t.release(in)
 		in.mu.Lock()
 		defer in.mu.Unlock()
-		t.fetchMissing(in, i)
+		t.fetchMissing(t.ctx, in, i)
 		in.closing = false
 	})
 }
 
 // fetchMissing fetches a chunk of a partial file in the background, if some of it
 // is missing; in.mu is held, but for the wait.
-func (t *Tree) fetchMissing(in *inode, i int64) {
+func (t *Tree) fetchMissing(ctx context.Context, in *inode, i int64) {
 	if in.row.has(flagPartial) && len(in.valid.Missing(i*dag.ChunkSize, min((i+1)*dag.ChunkSize, in.row.size))) > 0 {
-		_ = t.fetchChunk(t.ctx, in, i) // who reads it meets the error
+		_ = t.fetchChunk(ctx, in, i) // who reads it meets the error
 	}
 }
 

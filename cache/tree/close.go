@@ -40,6 +40,7 @@ func (f *File) release() {
 // settleClosed brings the tables up to date with an inode that nobody has open
 // any more; the gate and in.mu are held.
 func (t *Tree) settleClosed(in *inode) {
+	in.endAhead()
 	if in.orphan {
 		if in.file != nil {
 			_ = in.file.Close()

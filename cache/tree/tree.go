@@ -174,12 +174,14 @@ type inode struct {
 	xattrs         map[string][]byte
 	xattrsRead     bool
 
-	valid            backing.Ranges // what of a partial backing file is here
-	dirty            backing.Ranges // what changed since the cut that took the rest
-	whole            bool           // dirty is not known: all may have changed
-	ranged           bool           // valid, dirty and whole were read from the tables
-	added            addedWrites    // that made more of it valid
-	lastChunk, ahead int64          // that was read last, and that was asked for ahead of it
+	valid            backing.Ranges  // what of a partial backing file is here
+	dirty            backing.Ranges  // what changed since the cut that took the rest
+	whole            bool            // dirty is not known: all may have changed
+	ranged           bool            // valid, dirty and whole were read from the tables
+	added            addedWrites     // that made more of it valid
+	lastChunk, ahead int64           // that was read last, and that was asked for ahead of it
+	reading          context.Context // of what is fetched ahead; nil: nothing was since it was opened
+	endReading       context.CancelFunc
 
 	closing   bool     // a chunk is being fetched to close gaps: see closeGaps
 	gained    bool     // valid grew by what was fetched since the ranges were written
