@@ -48,22 +48,22 @@ func isWritable(flags int) bool { return flags&accessModes != os.O_RDONLY }
 // Create makes and opens a regular file. Name must not exist.
 func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, flags int, o Owner) (*File, Attr, error) {
 	var bf disk.File
+	var n uint64
 	fill := func(c *change, e *edit) {
 		in := e.in
 		if bf != nil { // of a try for which there was no room
-			_ = bf.Close()
+			t.takeBack(n, bf, ErrNoSpace)
 			bf = nil
 		}
 		if !t.mayPass(flags, e.row.mode) {
 			return
 		}
-		n, file, err := t.files.Create()
-		if err != nil {
+		var err error
+		if n, bf, err = t.files.Create(); err != nil {
 			t.log.Warn("writing through the daemon", "err", err)
 			return
 		}
-		bf = file
-		in.file, in.passthrough, in.writing = file, true, true
+		in.file, in.passthrough, in.writing = bf, true, true
 		e.row.flags = e.row.flags&^flagInline | flagBacking
 		e.row.backing = n
 		in.whole = true
@@ -73,7 +73,7 @@ func (t *Tree) Create(ctx context.Context, dir Ino, name string, mode uint32, fl
 	in, a, err := t.make(ctx, dir, name, mode&^modeType|modeReg, 0, o, fill)
 	if err != nil {
 		if bf != nil {
-			_ = bf.Close() // the sweep at the next start deletes it
+			t.takeBack(n, bf, err)
 		}
 		return nil, Attr{}, err
 	}
@@ -233,11 +233,12 @@ func (t *Tree) makePassed(in *inode) error {
 		c.abandon()
 		return err
 	}
+	n := e.row.backing
 	err := c.apply()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if err != nil {
-		in.takeBackBacking()
+		t.takeBackOf(in, n, err)
 		return err
 	}
 	in.passthrough = in.opens == 0

@@ -3,6 +3,8 @@ package tree
 import (
 	"errors"
 	"fmt"
+
+	"skep/cache/disk"
 )
 
 // noContent, as inode.loose, says that the inline row is empty.
@@ -31,20 +33,33 @@ func (t *Tree) moveToBacking(in *inode) error {
 	if err := c.giveBacking(e, content); err != nil {
 		return err
 	}
+	n := e.row.backing
 	err := c.applyLocked()
 	if err != nil {
-		in.takeBackBacking()
+		t.takeBackOf(in, n, err)
 	}
 	return err
 }
 
-// takeBackBacking closes the backing file that an inode was about to get. It stays
-// until the sweep at the next start, should the tables know of it by then; in.mu is
-// held.
-func (in *inode) takeBackBacking() {
+// takeBackOf is takeBack of the backing file n that an inode was about to get; in.mu
+// is held.
+func (t *Tree) takeBackOf(in *inode, n uint64, err error) {
 	if in.file != nil && !in.row.has(flagBacking) {
-		_ = in.file.Close()
+		t.takeBack(n, in.file, err)
 		in.file = nil
+	}
+}
+
+// takeBack closes a new backing file that the tables could not be told of, and
+// deletes it if they have nothing of it: where that is not known, it stays until the
+// sweep at the next start.
+func (t *Tree) takeBack(n uint64, f disk.File, err error) {
+	_ = f.Close()
+	if !errors.Is(err, ErrNoSpace) {
+		return
+	}
+	if err := t.files.Remove(n); err != nil {
+		t.log.Warn("cannot delete a backing file", "err", err)
 	}
 }
 
