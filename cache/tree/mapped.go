@@ -1,8 +1,12 @@
 package tree
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A mapping outlives the descriptor that it was made with. Of a file that the kernel
@@ -124,18 +128,23 @@ func (in *inode) unmapped() (held *File, over bool) {
 }
 
 // holdMapped holds those files that programs still have from a run that did not end in
-// order: what they store is in the file, and nobody hears of it.
-func (t *Tree) holdMapped(inos []Ino) {
+// order: what they store is in the file, and nobody hears of it. It fails if too many
+// files are open to tell: a commit would take for clean what they go on storing to.
+func (t *Tree) holdMapped(inos []Ino) error {
 	for _, ino := range inos {
 		in, err := t.acquire(t.ctx, ino)
 		if err == nil {
 			err = t.holdIfMapped(in)
 			t.release(in)
 		}
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+			return fmt.Errorf("who still has a file of the mount before is not known: %w", err)
+		}
 		if err != nil && !isStale(err) {
 			t.log.Warn("who still has a file of the mount before is not known", "path", t.Path(ino), "err", err)
 		}
 	}
+	return nil
 }
 
 func (t *Tree) holdIfMapped(in *inode) error {

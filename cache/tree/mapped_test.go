@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"skep/cache/backing"
+	"skep/cache/disk"
+	"skep/cache/state"
 )
 
 // passed makes a file that the kernel is to write alone, with some content.
@@ -219,6 +224,42 @@ func TestMappedAndDeleted(t *testing.T) {
 			}
 		}
 		d.Close()
+	}
+}
+
+// openedOnce opens a backing file once only.
+type openedOnce struct {
+	disk.FS
+	number uint64
+	opened int
+}
+
+func (d *openedOnce) Open(name string, flags int) (disk.File, error) {
+	if isNumber(name, d.number) {
+		if d.opened++; d.opened > 1 {
+			return nil, unix.EMFILE
+		}
+	}
+	return d.FS.Open(name, flags)
+}
+
+// Where too many files are open to tell who still has one of the mount before, the
+// drive is not opened.
+func TestMappedBeyondTheEndNotKnown(t *testing.T) {
+	d := newDevice(t, Options{Passthrough: true})
+	f := d.passed("f", os.O_RDWR)
+	d.mapAll(f)
+	number := d.numberOf(f.Ino())
+	must(t, d.st.Close())
+	few := &openedOnce{FS: disk.Local, number: number}
+	st, err := state.OpenWith(filepath.Join(d.dir, "state"), state.Options{})
+	must(t, err)
+	defer st.Close()
+	files, err := backing.OpenOn(few, filepath.Join(d.dir, "files"))
+	must(t, err)
+	_, err = Open(Options{State: st, Backing: files, Device: 1, Passthrough: true})
+	if !errors.Is(err, unix.EMFILE) || few.opened != 2 {
+		t.Errorf("opened %d times: %v", few.opened, err)
 	}
 }
 

@@ -233,7 +233,10 @@ func Open(opt Options) (*Tree, error) {
 	if err := t.findLeft(); err != nil {
 		return nil, fmt.Errorf("tree: %w", err)
 	}
-	t.holdMapped(written)
+	if err := t.holdMapped(written); err != nil {
+		t.cancel()
+		return nil, fmt.Errorf("tree: %w", err)
+	}
 	return t, nil
 }
 
