@@ -13,10 +13,10 @@ import (
 	"skep/chunker/dag"
 )
 
-// Why a file that the kernel writes alone is not taken: its newest whole version
-// stays.
+// Why a file that the kernel writes alone is not taken: its newest version stays.
 var (
-	// ErrMoving says that it did not come to rest while it was read.
+	// ErrMoving says that it was written while it was read, more than the reading
+	// allows.
 	ErrMoving = errors.New("file is being written")
 	// ErrGone says that it was deleted since the cut.
 	ErrGone = errors.New("file was deleted")
@@ -34,9 +34,12 @@ type CutFile struct {
 	file   disk.File // the backing file as of the cut; nil for inline content
 	inline []byte
 	passed bool
-	// Of a passed file: its number, and what it was like before it was read.
+	// Of a passed file: its number, how it is read, and what it was like before that.
 	backing uint64
+	how     Reading
 	before  unix.Stat_t
+	order   uint64 // see inode
+	moved   bool   // it was written while it was read
 
 	// Record is the inode's record, of a passed file as it is now.
 	Record dag.Inode
@@ -53,10 +56,11 @@ type CutFile struct {
 // Format hides keys, and what leads to them, from every formatting verb.
 func (*CutFile) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "tree.CutFile(…)") }
 
-// OpenFile opens a dirty file's content. Close it, by Taken if it was read.
-func (c *Cut) OpenFile(ctx context.Context, in Inode) (*CutFile, error) {
+// OpenFile opens a dirty file's content. Close it, by Taken if it was read. How
+// matters for those alone that the kernel may be writing.
+func (c *Cut) OpenFile(ctx context.Context, in Inode, how Reading) (*CutFile, error) {
 	ino := Ino(in.Record.ID)
-	f := &CutFile{c: c, ino: ino, Record: in.Record, Size: in.row.size, partial: in.row.has(flagPartial),
+	f := &CutFile{c: c, ino: ino, how: how, Record: in.Record, Size: in.row.size, partial: in.row.has(flagPartial),
 		Old: in.row.committed()}
 	if in.row.has(flagInline) {
 		b, _, err := c.view.Get(key(tableInline, ino))
@@ -73,7 +77,7 @@ func (c *Cut) OpenFile(ctx context.Context, in Inode) (*CutFile, error) {
 		return nil, err
 	}
 	if c.passed[ino] {
-		err = f.openPassed()
+		err = f.openPassed(ctx)
 	} else {
 		err = f.openBacking(in.row)
 	}
@@ -271,16 +275,12 @@ func (f *CutFile) Passed() bool { return f.passed }
 func (f *CutFile) Partial() bool { return f.partial && !f.valid.Contains(0, f.Size) }
 
 // Taken says that all was read: a file that is written from now on need not be
-// kept as it was. For a file that the kernel writes alone it tells whether it
-// was at rest; if not, ErrMoving.
+// kept as it was. For a file that the kernel writes alone it is ErrMoving if that
+// was written more meanwhile than the reading allows.
 func (f *CutFile) Taken() error {
 	if f.passed {
-		after, err := f.file.Stat()
-		if err != nil {
-			return fmt.Errorf("stat: %w", err)
-		}
-		if !sameContent(f.before, after) {
-			return ErrMoving
+		if err := f.lookBack(); err != nil {
+			return err
 		}
 	}
 	f.c.mu.Lock()
@@ -290,7 +290,10 @@ func (f *CutFile) Taken() error {
 		f.in.mu.Lock()
 		f.in.thaw()
 		if f.passed {
-			f.in.taken = &f.before
+			f.in.taken = nil
+			if !f.moved {
+				f.in.taken = &f.before
+			}
 		}
 		f.in.mu.Unlock()
 	}

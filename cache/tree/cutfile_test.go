@@ -117,7 +117,7 @@ func (m *cutModel) commit() {
 		}
 		return
 	}
-	f, err := c.OpenFile(ctx, in)
+	f, err := c.OpenFile(ctx, in, Whole)
 	m.ok(err)
 	defer f.Close()
 	if f.Size != int64(len(want)) {

@@ -28,6 +28,7 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.ordered(ctx)
 	t.refresh(in)
 	if !in.isFlushed() || !t.st.Durable(t.changedIn(in)) {
 		waits(ctx)

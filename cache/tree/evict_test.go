@@ -63,6 +63,11 @@ func (c *committed) LendChunk(ctx context.Context, f dag.File, i int64, use func
 // take makes a commit of some files.
 func (c *committed) take(t testing.TB, d *device, inos ...Ino) {
 	t.Helper()
+	c.takeBy(t, d, Whole, inos...)
+}
+
+func (c *committed) takeBy(t testing.TB, d *device, how Reading, inos ...Ino) {
+	t.Helper()
 	cut, err := d.Cut()
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +79,7 @@ func (c *committed) take(t testing.TB, d *device, inos ...Ino) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := cut.OpenFile(ctx, in)
+		f, err := cut.OpenFile(ctx, in, how)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +122,7 @@ func (d *device) openCut(ino Ino) *CutFile {
 	d.t.Cleanup(cut.Close)
 	in, _, err := cut.Inode(ino)
 	must(d.t, err)
-	cf, err := cut.OpenFile(ctx, in)
+	cf, err := cut.OpenFile(ctx, in, Whole)
 	must(d.t, err)
 	d.t.Cleanup(cf.Close)
 	return cf
@@ -480,7 +485,7 @@ func TestChangesOfAFailedCommit(t *testing.T) {
 		}
 		in, _, _ := cut.Inode(ino)
 		edit(2 << 20)
-		f, err := cut.OpenFile(ctx, in)
+		f, err := cut.OpenFile(ctx, in, Whole)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -498,7 +503,7 @@ func TestChangesOfAFailedCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 		in, _, _ = cut.Inode(ino)
-		if f, err = cut.OpenFile(ctx, in); err != nil {
+		if f, err = cut.OpenFile(ctx, in, Whole); err != nil {
 			t.Fatal(err)
 		}
 		var changed backing.Ranges

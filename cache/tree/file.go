@@ -183,6 +183,9 @@ func (f *File) syncPassed(ctx context.Context) error {
 	if _, passed := f.Passthrough(); !passed || !f.sync || !f.writable {
 		return nil
 	}
+	f.in.mu.Lock()
+	f.in.unheard = true
+	f.in.mu.Unlock()
 	return f.Sync(ctx, false)
 }
 

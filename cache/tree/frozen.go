@@ -128,17 +128,24 @@ func (t *Tree) preserveRange(fr *frozen, r backing.Range) error {
 		}
 		fr.saved = f
 	}
-	for at := r.From; at < r.To; { // holes stay holes
-		from, to := dataFrom(fr.file, at, r.To)
+	if err := copyData(fr.saved, fr.file, r); err != nil {
+		return err
+	}
+	fr.have.Add(r.From, r.To)
+	return nil
+}
+
+// copyData copies a range to where it is in the other file; holes stay holes.
+func copyData(dst, src disk.File, r backing.Range) error {
+	for at := r.From; at < r.To; {
+		from, to := dataFrom(src, at, r.To)
 		if from, to = min(from, r.To), min(to, r.To); from < to {
-			src := io.NewSectionReader(fr.file, from, to-from)
-			if _, err := io.Copy(io.NewOffsetWriter(fr.saved, from), src); err != nil {
+			if _, err := io.Copy(io.NewOffsetWriter(dst, from), io.NewSectionReader(src, from, to-from)); err != nil {
 				return err
 			}
 		}
 		at = max(to, at+1)
 	}
-	fr.have.Add(r.From, r.To)
 	return nil
 }
 

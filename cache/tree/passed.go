@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -34,12 +35,15 @@ func sameContent(a, b unix.Stat_t) bool {
 	return a.Size == b.Size && a.Mtim == b.Mtim && a.Ctim == b.Ctim
 }
 
-// openPassed prepares to read a file that the kernel may be writing: what is
-// read counts if nothing moved from before the flush on, which write-protects
-// mapped pages, so that a later store shows in the change time.
-func (f *CutFile) openPassed() error {
+// openPassed prepares to read a file that the kernel may be writing: it is at rest
+// if nothing moved from before the flush on, which write-protects mapped pages, so
+// that a later store shows in the change time.
+func (f *CutFile) openPassed(ctx context.Context) error {
 	if f.in == nil {
 		return ErrGone
+	}
+	if f.how == Copied {
+		defer f.in.delayFlushes()()
 	}
 	f.in.mu.Lock()
 	err := f.openMoving()
@@ -52,11 +56,16 @@ func (f *CutFile) openPassed() error {
 	if f.before, err = f.file.Stat(); err != nil {
 		return fmt.Errorf("stat: %w", err)
 	}
-	if !f.c.t.atRest(f.before) {
+	if f.how == Whole && !f.c.t.atRest(f.before) {
 		return ErrMoving
 	}
 	// Nobody is held up by the flush, which may take long.
-	flushed := f.file.Sync()
+	var flushed error
+	if f.how != Copied {
+		flushed = f.file.Sync()
+	} else if err := f.copyAside(ctx); err != nil {
+		return err
+	}
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()
 	if f.in.orphan {
@@ -88,7 +97,7 @@ func (f *CutFile) openMoving() error {
 	case !r.has(flagBacking):
 		return ErrMoving
 	}
-	f.backing = r.backing
+	f.backing, f.order = r.backing, f.in.order
 	file, err := f.c.t.files.Open(r.backing)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnread, err)

@@ -62,7 +62,7 @@ func TestWrittenBothWays(t *testing.T) {
 	if err != nil || !in.Dirty {
 		t.Fatal("it is not dirty", err)
 	}
-	cf, err := cut.OpenFile(ctx, in)
+	cf, err := cut.OpenFile(ctx, in, Whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestWrittenAloneDuringACut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cf, err := cut.OpenFile(ctx, in)
+	cf, err := cut.OpenFile(ctx, in, Whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestPassedAfterACommitThatFailed(t *testing.T) {
 		if !ok || err != nil {
 			t.Fatal(ok, err)
 		}
-		cf, err := cut.OpenFile(ctx, in)
+		cf, err := cut.OpenFile(ctx, in, Whole)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -148,11 +148,11 @@ func TestOneFileThatCannotBeRead(t *testing.T) {
 	defer cut.Close()
 	in, _, err := cut.Inode(w.Ino())
 	must(t, err)
-	if _, err := cut.OpenFile(ctx, in); !errors.Is(err, ErrUnread) {
+	if _, err := cut.OpenFile(ctx, in, Whole); !errors.Is(err, ErrUnread) {
 		t.Errorf("flushed before reading: %v", err)
 	}
 	s.unopened.Store(d.numberOf(w.Ino()))
-	if _, err := cut.OpenFile(ctx, in); !errors.Is(err, ErrUnread) {
+	if _, err := cut.OpenFile(ctx, in, Whole); !errors.Is(err, ErrUnread) {
 		t.Errorf("opened: %v", err)
 	}
 }

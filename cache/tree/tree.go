@@ -196,7 +196,11 @@ type inode struct {
 	seen      Time     // modification time of the backing file when it was looked at last
 	seenSet   bool
 
-	taken *unix.Stat_t // of a passed-through file: as the last commit took it
+	// Of a passed-through file:
+	taken   *unix.Stat_t  // as the last commit took it, if it was at rest
+	order   uint64        // counts flushes that programs asked for, and truncations
+	copying chan struct{} // closed when a commit has copied it: see ordered; nil: none does
+	unheard bool          // somebody may flush it without our hearing of it, by O_SYNC
 }
 
 // Open opens the tree over its tables, making the root directory if there is

@@ -308,7 +308,7 @@ func TestCutDoesNotMove(t *testing.T) {
 		if err != nil || !ok || !in.Dirty || in.Record.Size != int64(n) {
 			t.Fatalf("%s: %+v, %v, %v", name, in, ok, err)
 		}
-		f, err := c.OpenFile(ctx, in)
+		f, err := c.OpenFile(ctx, in, Whole)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -371,7 +371,7 @@ func TestUntouchedFileIsCleanAfterACommit(t *testing.T) {
 	defer c.Close()
 	in, _, _ := c.Inode(ino)
 	in.row.content.Codec = 0x55 // as if the first commit had given it a root
-	cf, err := c.OpenFile(ctx, in)
+	cf, err := c.OpenFile(ctx, in, Whole)
 	if err != nil {
 		t.Fatal(err)
 	}

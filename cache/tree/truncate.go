@@ -201,6 +201,7 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 		return err
 	}
 	t.changedContent(in)
+	in.order++
 	if err := in.file.Truncate(size); err != nil {
 		return noSpace(fmt.Errorf("%s: truncate: %w", t.Path(in.ino), err))
 	}

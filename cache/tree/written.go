@@ -164,6 +164,9 @@ func (t *Tree) flushChanged(in *inode) (err error) {
 	passed := in.passthrough && in.writers > 0
 	if !passed || t.movedSince(in) {
 		err = t.flushUnlocked(in)
+		if passed {
+			t.changed()
+		}
 	}
 	if in.passthrough && in.writers > 0 {
 		t.flushLater(in)

@@ -51,6 +51,7 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 	w := newWork(ctx, e, cut)
 	err = e.make(ctx, w)
 	more := e.noteTried(w, err == nil)
+	e.restless = w.restless
 	if err != nil {
 		return err
 	}

@@ -119,7 +119,8 @@ type Engine struct {
 	waiting  map[packID]time.Time
 	reviewed uint64 // commits published when these were looked at last
 	unread   unreadFiles
-	before   superseded // by the newest commit
+	restless map[tree.Ino]bool // files that were written whenever the last commit read them
+	before   superseded        // by the newest commit
 
 	uplink  uplink
 	pending pending

@@ -18,15 +18,15 @@ import (
 const sealAhead = 3
 
 // fileRecord returns an inode's record for the commit; for a dirty file it
-// first stores the content. A file that would not come to rest, or of which what is
-// not here cannot be read, keeps its newest whole version: keep is true then, and
+// first stores the content. A file of which no reading counts, as it is written, or
+// of which what is not here cannot be read, keeps its newest version: keep is true then, and
 // skip if it has none.
 func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, keep, skip bool, err error) {
 	if !in.Dirty {
 		return in.Record, false, false, nil
 	}
 	if err = errRests; w.mayTry(in) {
-		rec, err = w.storeAtRest(ctx, in)
+		rec, err = w.storePatiently(ctx, in)
 	}
 	switch {
 	case errors.Is(err, tree.ErrMoving):
@@ -45,12 +45,11 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	return old, true, false, nil
 }
 
-// storeAtRest stores the content of one dirty file, and tries again while that is
-// written.
-func (w *work) storeAtRest(ctx context.Context, in tree.Inode) (dag.Inode, error) {
-	for try := 1; ; try++ {
-		rec, err := w.storeFile(ctx, in)
-		if !errors.Is(err, tree.ErrMoving) || try >= triesToRest(in.Record.Size) {
+// storePatiently stores the content of one dirty file as it is at one moment; if it
+// is written again and again, as a power cut would leave it.
+func (w *work) storePatiently(ctx context.Context, in tree.Inode) (rec dag.Inode, err error) {
+	for range w.triesToRest(in) {
+		if rec, err = w.storeFile(ctx, in, tree.Whole); !errors.Is(err, tree.ErrMoving) {
 			return rec, err
 		}
 		select {
@@ -59,24 +58,32 @@ func (w *work) storeAtRest(ctx context.Context, in tree.Inode) (dag.Inode, error
 			return rec, ctx.Err()
 		}
 	}
+	w.noteRestless(tree.Ino(in.Record.ID))
+	if rec, err = w.storeFile(ctx, in, tree.Ordered); !errors.Is(err, tree.ErrMoving) {
+		return rec, err
+	}
+	return w.storeFile(ctx, in, tree.Copied)
 }
 
 // betweenTries is how long a file that was written while it was read is left alone
 // before it is read again.
 const betweenTries = 30 * time.Millisecond
 
-// triesToRest is how often a file is read that does not come to rest: a small one
-// costs little.
-func triesToRest(size int64) int {
-	if size <= dag.ChunkSize {
+// triesToRest is how often a file is read in the hope that it is at rest: a small one
+// costs little, and a large one that was not before is hardly so now.
+func (w *work) triesToRest(in tree.Inode) int {
+	switch {
+	case in.Record.Size <= dag.ChunkSize:
 		return 20
+	case w.e.restless[tree.Ino(in.Record.ID)]:
+		return 0
 	}
-	return 3
+	return 2
 }
 
 // storeFile stores the content of one dirty file.
-func (w *work) storeFile(ctx context.Context, in tree.Inode) (dag.Inode, error) {
-	f, err := w.cut.OpenFile(ctx, in)
+func (w *work) storeFile(ctx context.Context, in tree.Inode, how tree.Reading) (dag.Inode, error) {
+	f, err := w.cut.OpenFile(ctx, in, how)
 	if err != nil {
 		return dag.Inode{}, err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -60,9 +62,11 @@ func passed(t testing.TB, f *tree.File, content string) {
 	}
 }
 
-// syncMoving commits while the file does not come to rest.
+// syncMoving commits while the file is written, and flushed by who writes it.
 func (d *device) syncMoving(fs *restless, f *tree.File) {
 	d.t.Helper()
+	w := must(d.tree.Open(ctx, f.Ino(), os.O_WRONLY|os.O_SYNC))
+	defer w.Release()
 	n := 0
 	write := func() { n++; passed(d.t, f, fmt.Sprint("moving ", n)) }
 	write()
@@ -74,8 +78,8 @@ func (d *device) syncMoving(fs *restless, f *tree.File) {
 	}
 }
 
-// A small file that is written all the time keeps its last whole version, also
-// under another name.
+// A file that never is at rest, or in order, keeps its last whole version, also under
+// another name.
 func TestMovingFileIsRenamed(t *testing.T) {
 	for what, before := range map[string]string{"tiny": "whole", "empty": ""} {
 		t.Run(what, func(t *testing.T) {
@@ -110,7 +114,7 @@ func TestTinyFileIsWrittenThrough(t *testing.T) {
 	}
 }
 
-// A new file that never was at rest is in no commit, under none of its names;
+// A new file that never was at rest, or in order, is in no commit, under none of its names;
 // what its name led to before stays.
 func TestMovingNewFile(t *testing.T) {
 	d, fs := movingDevice(t)
@@ -132,6 +136,44 @@ func TestMovingNewFile(t *testing.T) {
 	passed(t, f, "at rest at last")
 	d.sync()
 	check(t, d.committed(), map[string]string{"old": "at rest at last", "second": "at rest at last"})
+}
+
+// A log that grows whenever it is read, and a file of a megabyte and more that is
+// written then, and flushed in between, are in each commit.
+func TestMovingFilesAreTaken(t *testing.T) {
+	for _, flushes := range []bool{false, true} {
+		d, fs := movingDevice(t)
+		f, _, err := d.tree.Create(ctx, tree.Root, "log", 0o644, os.O_WRONLY|os.O_TRUNC, tree.Owner{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var written strings.Builder
+		written.WriteString(strings.Repeat("begin", 300_000))
+		passed(t, f, written.String())
+		fd, _ := f.Passthrough()
+		var mu sync.Mutex
+		fs.write = func() {
+			mu.Lock()
+			defer mu.Unlock()
+			must(unix.Pwrite(fd, []byte("line"), int64(written.Len())))
+			written.WriteString("line")
+			if flushes {
+				go func() { _ = f.Sync(ctx, true) }()
+			}
+		}
+		for range 3 {
+			least := written.Len()
+			d.sync()
+			got := d.committed()["log"]
+			if !strings.HasPrefix(written.String(), got) || len(got) < least {
+				t.Errorf("flushed %v: the commit has %d bytes of a log that had %d", flushes, len(got), least)
+			}
+		}
+		fs.write = nil
+		f.Release()
+		d.sync()
+		check(t, d.committed(), map[string]string{"log": written.String()})
+	}
 }
 
 // passedBesideAReader is a file that the kernel writes alone, of which a commit has the

@@ -33,6 +33,7 @@ type work struct {
 	done     settled
 	keep     map[tree.Mark]bool
 	moving   []tree.Ino
+	restless map[tree.Ino]bool // files that were written whenever they were read
 	unread   []tree.Ino
 	tried    map[tree.Ino]bool // of those unread
 	cause    error             // why the first of them is that was tried
@@ -51,7 +52,7 @@ type dirty struct {
 
 func newWork(ctx context.Context, e *Engine, cut *tree.Cut) *work {
 	return &work{e: e, cut: cut, p: newPacker(ctx, e), dirs: map[tree.Ino]*dirty{},
-		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, due: e.unread.due(), tried: map[tree.Ino]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}}
+		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, due: e.unread.due(), tried: map[tree.Ino]bool{}, restless: map[tree.Ino]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}}
 }
 
 func (w *work) settled(s tree.Settled) {
@@ -64,6 +65,12 @@ func (w *work) noteMoving(ino tree.Ino) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.moving = append(w.moving, ino)
+}
+
+func (w *work) noteRestless(ino tree.Ino) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.restless[ino] = true
 }
 
 func (w *work) noteUnread(ino tree.Ino, err error) {

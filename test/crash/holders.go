@@ -226,7 +226,7 @@ func (h *holders) take(cut *tree.Cut, m tree.Mark) (tree.Settled, error) {
 	if !ok || err != nil || !in.Dirty || in.Multi != (m.Dir == tree.Links) {
 		return tree.Settled{}, err
 	}
-	f, err := cut.OpenFile(ctx, in)
+	f, err := cut.OpenFile(ctx, in, tree.Whole)
 	if err != nil {
 		return tree.Settled{}, err
 	}

@@ -1,0 +1,227 @@
+package tree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"skep/cache/disk"
+	"skep/chunker/link"
+)
+
+// watchedDisk does something once, before anything is read of a file.
+type watchedDisk struct {
+	disk.FS
+	reading atomic.Pointer[func(off int64)]
+}
+
+type watchedFile struct {
+	disk.File
+	fs *watchedDisk
+}
+
+func (w *watchedDisk) Open(name string, flags int) (disk.File, error) {
+	f, err := w.FS.Open(name, flags)
+	return watchedFile{f, w}, err
+}
+
+func (f watchedFile) ReadAt(p []byte, off int64) (int, error) {
+	if do := f.fs.reading.Swap(nil); do != nil {
+		(*do)(off)
+	}
+	return f.File.ReadAt(p, off)
+}
+
+func newWatched(t *testing.T) (*device, *committed, *watchedDisk) {
+	c, w := &committed{files: map[link.Link][]byte{}}, &watchedDisk{FS: disk.Local}
+	d := &device{t: t, dir: t.TempDir(), fs: w, opt: Options{Passthrough: true, Content: c}}
+	d.open()
+	return d, c, w
+}
+
+// readDuring reads a file as a commit does, while something is done.
+func (d *device) readDuring(w *watchedDisk, ino Ino, how Reading, do func()) ([]byte, error) {
+	d.t.Helper()
+	cut, err := d.Cut()
+	must(d.t, err)
+	defer cut.Close()
+	in, _, err := cut.Inode(ino)
+	must(d.t, err)
+	once := func(int64) { do() }
+	w.reading.Store(&once)
+	f, err := cut.OpenFile(ctx, in, how)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := make([]byte, f.Size)
+	must(d.t, f.ReadAt(ctx, b, 0))
+	return b, f.Taken()
+}
+
+// What is read of a file that the kernel writes alone counts if it was at rest, or
+// else if nobody can count on one write having come before another.
+func TestReadings(t *testing.T) {
+	cut := func(d *device, f *File) {
+		for _, size := range []int64{100, 20000} {
+			_, err := d.SetAttr(ctx, f.Ino(), SetAttr{Size: &size, File: f})
+			must(d.t, err)
+		}
+	}
+	d, _, w := newWatched(t)
+	defer d.st.Close()
+	for _, c := range []struct {
+		name                   string
+		do                     func(d *device, f *File)
+		whole, ordered, copied bool // it counts
+		flushes                bool
+	}{
+		{"nothing", func(*device, *File) {}, true, true, true, false},
+		{"written", func(*device, *File) {}, false, true, true, false},
+		{"flushed", func(d *device, f *File) { must(d.t, f.Sync(ctx, true)) }, false, false, true, true},
+		{"cut short", cut, false, false, false, false},
+		{"opened to flush each write", func(d *device, f *File) {
+			_, err := d.Open(ctx, f.Ino(), os.O_WRONLY|os.O_SYNC)
+			must(d.t, err)
+		}, false, false, false, true},
+		{"open to flush each write", func(*device, *File) {}, false, false, false, false},
+	} {
+		for how, counts := range map[Reading]bool{Whole: c.whole, Ordered: c.ordered, Copied: c.copied} {
+			if c.flushes && how == Copied {
+				continue // it waits: see below
+			}
+			f := d.passed(fmt.Sprint(c.name, how), os.O_RDWR)
+			if strings.HasPrefix(c.name, "open ") {
+				_, err := d.Open(ctx, f.Ino(), os.O_WRONLY|os.O_SYNC)
+				must(t, err)
+			}
+			b, err := d.readDuring(w, f.Ino(), how, func() {
+				if c.name != "nothing" {
+					writeAlone(t, f, []byte("log"), 19999)
+				}
+				c.do(d, f)
+			})
+			if counts && err != nil || !counts && !errors.Is(err, ErrMoving) {
+				t.Errorf("%s, reading %d: %v", c.name, how, err)
+			}
+			if counts && len(b) != 20000 {
+				t.Errorf("%s, reading %d: %d bytes", c.name, how, len(b))
+			}
+			_, err = d.readDuring(w, f.Ino(), how, func() {})
+			if atRest := how != Copied || c.copied; atRest != (err == nil) && c.name != "cut short" {
+				t.Errorf("%s, reading %d when it is at rest: %v", c.name, how, err)
+			}
+			f.Release()
+		}
+	}
+}
+
+// A file that was taken while it was written is not clean, also when it is not
+// written any more from then on.
+func TestTakenWhileItIsWritten(t *testing.T) {
+	for _, how := range []Reading{Ordered, Copied} {
+		d, c, w := newWatched(t)
+		f := d.passed("f", os.O_WRONLY)
+		do := func(int64) { writeAlone(t, f, []byte("late"), 0) }
+		w.reading.Store(&do)
+		c.takeBy(t, d, how, f.Ino())
+		if w.reading.Load() != nil {
+			t.Fatal("nothing was read")
+		}
+		if how == Copied {
+			do(0)
+		}
+		f.Release()
+		if !d.isDirty(f.Ino()) {
+			t.Errorf("reading %d: it counts as clean", how)
+		}
+		cf := d.openCut(f.Ino())
+		got := make([]byte, 4)
+		if must(t, cf.ReadAt(ctx, got, 0)); string(got) != "late" {
+			t.Errorf("reading %d: the next commit reads %q", how, got)
+		}
+		cf.c.Close()
+		must(t, d.st.Close())
+	}
+}
+
+// Whoever asks for a flush waits until the file is copied, but not for long. What is
+// written then is not in the copy; if somebody did not wait, there is none.
+func TestFlushWaitsForACopy(t *testing.T) {
+	for name, c := range map[string]struct {
+		wait   time.Duration // that copying takes
+		cancel bool          // who asks does not wait
+		err    error
+	}{
+		"soon": {0, false, nil}, "late": {flushDelay + time.Second, false, ErrMoving}, "interrupted": {0, true, ErrMoving},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { flushWaits(t, c.wait, c.cancel, c.err) })
+		})
+	}
+}
+
+func flushWaits(t *testing.T, wait time.Duration, interrupt bool, want error) {
+	d, _, w := newWatched(t)
+	defer func() {
+		must(t, d.st.Close())
+		time.Sleep(time.Minute) // leveldb's last goroutine ends
+	}()
+	f := d.passed("f", os.O_WRONLY)
+	defer f.Release()
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var flushed atomic.Bool
+	b, err := d.readDuring(w, f.Ino(), Copied, func() {
+		go func() {
+			must(t, f.Sync(asking, true))
+			writeAlone(t, f, []byte("after"), 0)
+			flushed.Store(true)
+		}()
+		if synctest.Wait(); flushed.Load() {
+			t.Error("the flush did not wait")
+		}
+		if interrupt {
+			cancel()
+		}
+		time.Sleep(wait)
+		synctest.Wait()
+	})
+	synctest.Wait()
+	if !errors.Is(err, want) || !flushed.Load() {
+		t.Errorf("it was read: %v; flushed: %v", err, flushed.Load())
+	}
+	if err == nil && !bytes.Equal(b, make([]byte, 20000)) {
+		t.Errorf("the copy begins with %q", b[:5])
+	}
+}
+
+// A commit follows when the kernel has written a file alone.
+func TestWrittenAloneIsChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var changes atomic.Int64
+		d, _ := runningDevice(t, Options{Passthrough: true, Changed: func() { changes.Add(1) }})
+		f := d.passed("f", os.O_WRONLY)
+		defer f.Release()
+		for range 3 {
+			time.Sleep(time.Minute)
+			before := changes.Load()
+			time.Sleep(time.Minute)
+			if n := changes.Load() - before; n != 0 {
+				t.Errorf("%d changes without a write", n)
+			}
+			writeAlone(t, f, []byte("log"), 7)
+			time.Sleep(2 * flushEvery)
+			if changes.Load() == before {
+				t.Error("the kernel wrote, and nothing changed")
+			}
+		}
+	})
+}
