@@ -216,11 +216,25 @@ func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {
 			return nil, err
 		}
 	}
+	if isWritable(flags) {
+		t.preservePassed(in)
+	}
 	f, err := t.openLocked(in, flags)
 	if err == nil {
 		f.fresh = trunc
 	}
 	return f, err
+}
+
+// preservePassed is preserveAhead of all of a file that the kernel is about to write
+// alone, while others read it.
+func (t *Tree) preservePassed(in *inode) {
+	in.mu.Lock()
+	passed, size := in.passthrough, in.row.size
+	in.mu.Unlock()
+	if passed {
+		t.preserveAhead(in, 0, size)
+	}
 }
 
 // makePassed gives an empty file that is about to be written a backing file

@@ -57,6 +57,39 @@ func TestPreserveAhead(t *testing.T) {
 	}
 }
 
+// So it is where the kernel is about to write all of a file alone that others read.
+func TestPreserveWhatIsPassed(t *testing.T) {
+	d, _, w := newWatched(t)
+	defer d.st.Close()
+	want := pattern(2*preserveStep, 1)
+	ino := d.write(Root, "f", want)
+	r, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer r.Release()
+	cf := d.openCut(ino)
+	done := int64(-1)
+	var look func(off int64)
+	look = func(off int64) { // who reads has the lock
+		if off < preserveStep {
+			w.reading.Store(&look)
+			return
+		}
+		done = r.in.frozen.have.Bytes()
+	}
+	w.reading.Store(&look)
+	f, err := d.Open(ctx, ino, os.O_WRONLY)
+	must(t, err)
+	defer f.Release()
+	if done != preserveStep {
+		t.Errorf("%d bytes are set aside before the second step", done)
+	}
+	writeAlone(t, f, []byte("new"), 0)
+	got := make([]byte, len(want))
+	if must(t, cf.ReadAt(ctx, got, 0)); !bytes.Equal(got, want) {
+		t.Error("the commit reads another content")
+	}
+}
+
 // A truncation sets aside by itself what it takes away, however much.
 func TestTruncateMuch(t *testing.T) {
 	d := newDevice(t, Options{})
