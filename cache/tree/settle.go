@@ -15,8 +15,9 @@ type Settled struct {
 
 // Settle makes the commit's content the committed content of these inodes:
 // what did not change since the cut is clean. It is called when the commit is
-// published, for some inodes at a time. A file that the local disk does not take
-// counts as changed since.
+// published, for some inodes at a time. A file that the local disk does not take is
+// not clean either, but no commit looks at it before it changes again: this one has
+// all that can be read of it.
 func (c *Cut) Settle(ctx context.Context, done []Settled) error {
 	lost, err := c.flush(ctx, done)
 	if err != nil {
@@ -109,10 +110,6 @@ func (c *Cut) settle(ctx context.Context, s Settled, lost bool) error {
 		r.flags |= flagCommitted
 	}
 	clean := r.isFile() && r.dirtyEpoch <= c.epoch && !(in.passthrough && in.writers > 0) && !lost
-	if lost {
-		r.flags |= flagDirty
-		r.dirtyEpoch, e.mark = ch.epoch, true
-	}
 	if clean {
 		r.flags &^= flagDirty
 		if r.has(flagBacking) {
