@@ -90,6 +90,9 @@ type Peer struct {
 	Pinned       bool      // it holds something of ours and is never driven out
 }
 
+// IsThere reports whether a peer is neither thought to be gone nor barred.
+func (p Peer) IsThere() bool { return p.State != Suspect && p.State != Dead && !p.Barred }
+
 // Options of a directory. The zero value is valid.
 type Options struct {
 	Clock  func() time.Time // nil is time.Now

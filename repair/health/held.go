@@ -35,13 +35,12 @@ func (e Evidence) Held() error {
 	}
 	there, answering := 0, 0
 	for _, p := range e.Holders {
-		switch {
-		case !p.Asked || p.State == peers.Dead || p.State == peers.Suspect || p.Barred:
+		if !p.Asked || !p.IsThere() {
 			continue
-		case p.Misses == 0:
+		}
+		if there++; p.Misses == 0 {
 			answering++
 		}
-		there++
 	}
 	spare := min(int(e.Coding.K)+1, int(e.Coding.N))
 	if need := max(e.Enough, spare); there < need {

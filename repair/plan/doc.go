@@ -24,5 +24,8 @@
 // Slots goes on from there to the holders of one pack, and Storable to what a swarm
 // could take, given the room that its peers have.
 //
+// Weak says whether what is stored already would be stored more safely now, and Frailty
+// counts the packs of which that is so, or that survive the loss of no holder.
+//
 // Everything here is a pure function.
 package plan

@@ -16,8 +16,7 @@ import (
 func (c Config) usable() []place.Candidate {
 	var out []place.Candidate
 	for _, p := range c.Peers.List() {
-		away := p.State == peers.Suspect || p.State == peers.Dead
-		if p.Key != c.Health.Self && !p.HelloAt.IsZero() && p.Free > 0 && !p.Barred && !away {
+		if p.Key != c.Health.Self && !p.HelloAt.IsZero() && p.Free > 0 && p.IsThere() {
 			out = append(out, p.Candidate(0))
 		}
 	}

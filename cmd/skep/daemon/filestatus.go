@@ -16,6 +16,7 @@ import (
 	"skep/chunker/link"
 	"skep/cmd/skep/control"
 	"skep/repair/health"
+	"skep/repair/plan"
 )
 
 // filePatience bounds the time that is taken to look the packs up of a large file, or
@@ -184,7 +185,7 @@ func (p *packsOf) file(ctx context.Context, f dag.File) error {
 func (d *Daemon) allWell() bool {
 	r := d.repair.Report()
 	f, err := d.drive.frailty()
-	return err == nil && f.weak+f.frail+r.Injured+r.Lost+r.AtRisk+r.Unasked == 0
+	return err == nil && f.Weak+f.Frail+r.Injured+r.Lost+r.AtRisk+r.Unasked == 0
 }
 
 // Get implements dag.Getter.
@@ -210,14 +211,14 @@ func (p *packsOf) block(ctx context.Context, l link.Link) error {
 func (p *packsOf) judge(out *control.PathStatus) {
 	groups := map[group.ID]bool{}
 	var proven []time.Time
-	var f frailty
+	var f plan.Frailty
 	for name := range p.all {
 		out.Packs++
 		h, ok := p.d.repair.PackHealth(name.group, name.number)
 		g, found, err := p.d.drive.table.Group(name.group)
 		pack, known, perr := p.d.drive.table.Pack(name.group, name.number)
 		if err = errors.Join(err, perr); found && err == nil {
-			if weak, frail := f.add(p.d.drive.sink, g, p.d.drive.live(g, pack)); weak || frail {
+			if weak, frail := f.Add(g.Class, g.Coding, p.d.drive.live(g, pack), p.d.drive.sink.judge); weak || frail {
 				groups[name.group] = true
 			}
 		}
@@ -234,7 +235,7 @@ func (p *packsOf) judge(out *control.PathStatus) {
 		}
 		proven = append(proven, h.Proven)
 	}
-	out.PacksWeak, out.PacksFrail = f.weak, f.frail
+	out.PacksWeak, out.PacksFrail = f.Weak, f.Frail
 	if len(proven) == out.Packs && len(proven) > 0 {
 		out.Proven = slices.MinFunc(proven, time.Time.Compare)
 	}

@@ -7,43 +7,17 @@ import (
 
 	"skep/cache/blocks"
 	"skep/cache/reseal"
-	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/cmd/skep/say"
 	"skep/repair/health"
 	"skep/repair/plan"
 )
 
-// frailty is how safe the packs are that something needs, or may need, by their coding
-// and the shards that are there.
+// frailty is how safe the packs are that something needs, or may need.
 type frailty struct {
-	weak  int     // are clearly less safe than they would be with the peers that are there now
-	frail int     // survive the loss of no holder
-	both  int     // are both, and not lost
-	loss  float64 // chance that at one instant the worst of them cannot be read
-
+	plan.Frailty
+	both     int         // are weak and frail, and not lost
 	stranded reseal.Lost // of both, those that cannot be read now
-
-	weakness map[coded]bool // as far as it was asked for
-}
-
-// coded is what decides how weak a pack is.
-type coded struct {
-	class  erasure.Class
-	coding erasure.Coding
-}
-
-// add counts a pack of a group, of which so many shards are there. Where more than one
-// may be missing, repair brings them in time.
-func (f *frailty) add(s *sink, g group.Group, shards int) (weak, frail bool) {
-	c := g.Coding
-	if plan.Survives(c) == 1 {
-		c = c.Left(shards)
-	}
-	weak, frail = f.isWeak(s, coded{g.Class, c}), plan.Survives(c) == 0
-	f.weak += one(weak)
-	f.frail += one(frail)
-	return weak, frail
 }
 
 // addBoth counts a pack that is weak and frail.
@@ -87,23 +61,8 @@ func (d *drive) isBeyondReach(id group.ID, number uint16) bool {
 	if !ok || err != nil {
 		return false
 	}
-	weak, frail := new(frailty).add(d.sink, g, h.Live)
+	weak, frail := new(plan.Frailty).Add(g.Class, g.Coding, h.Live, d.sink.judge)
 	return weak && frail
-}
-
-// isWeak looks once at each coding, as there are many packs and few codings.
-func (f *frailty) isWeak(s *sink, c coded) bool {
-	weak, known := f.weakness[c]
-	if known {
-		return weak
-	}
-	if f.weakness == nil {
-		f.weakness = map[coded]bool{}
-	}
-	weak = s.weak(c.class, c.coding)
-	f.weakness[c] = weak
-	f.loss = max(f.loss, plan.LossOf(c.coding, s.current().Availability))
-	return weak
 }
 
 func one(yes bool) int {
@@ -129,7 +88,7 @@ func (d *drive) frailty() (f frailty, err error) {
 	}
 	err = d.table.Packs(func(p blocks.Pack) bool {
 		if g, known := by[p.Group]; known && (p.Live > 0 || !counted) {
-			if weak, frail := f.add(d.sink, g, d.live(g, p)); weak && frail {
+			if weak, frail := f.Add(g.Class, g.Coding, d.live(g, p), d.sink.judge); weak && frail {
 				f.addBoth(d, p)
 			}
 		}
@@ -142,10 +101,10 @@ func (d *drive) frailty() (f frailty, err error) {
 // leaves nothing so.
 func (f frailty) say() string {
 	switch {
-	case f.frail > f.both:
-		return fmt.Sprintf("All is out, but %s %s the loss of no holder: with more peers it would be safer.", say.Count(f.frail, "pack"), say.If(f.frail, "survives", "survive"))
-	case f.weak > 0:
-		return fmt.Sprintf("All is out. %s, out before there were so many peers, %s to be stored again more safely.", say.Count(f.weak, "pack"), say.If(f.weak, "is", "are"))
+	case f.Frail > f.both:
+		return fmt.Sprintf("All is out, but %s %s the loss of no holder: with more peers it would be safer.", say.Count(f.Frail, "pack"), say.If(f.Frail, "survives", "survive"))
+	case f.Weak > 0:
+		return fmt.Sprintf("All is out. %s, out before there were so many peers, %s to be stored again more safely.", say.Count(f.Weak, "pack"), say.If(f.Weak, "is", "are"))
 	}
 	return ""
 }

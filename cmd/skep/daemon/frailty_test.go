@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"skep/repair/plan"
 )
 
 // A sync says what it leaves less safe than one may think, and else nothing.
@@ -15,11 +17,11 @@ func TestFrailtySay(t *testing.T) {
 		want string
 	}{
 		{frailty{}, ""},
-		{frailty{frail: 3}, "3 packs survive the loss of no holder: with more peers"},
-		{frailty{frail: 1}, "1 pack survives the loss of no holder: with more peers"},
-		{frailty{frail: 3, weak: 2, both: 2}, "3 packs survive"},
-		{frailty{weak: 2}, "2 packs, out before there were so many peers, are to be stored again"},
-		{frailty{frail: 1, weak: 1, both: 1}, "1 pack, out before there were so many peers, is to be stored again"},
+		{frailty{Frailty: plan.Frailty{Frail: 3}}, "3 packs survive the loss of no holder: with more peers"},
+		{frailty{Frailty: plan.Frailty{Frail: 1}}, "1 pack survives the loss of no holder: with more peers"},
+		{frailty{Frailty: plan.Frailty{Weak: 2, Frail: 3}, both: 2}, "3 packs survive"},
+		{frailty{Frailty: plan.Frailty{Weak: 2}}, "2 packs, out before there were so many peers, are to be stored again"},
+		{frailty{Frailty: plan.Frailty{Weak: 1, Frail: 1}, both: 1}, "1 pack, out before there were so many peers, is to be stored again"},
 	} {
 		got := c.f.say()
 		if !strings.Contains(got, c.want) || (got == "") != (c.want == "") {

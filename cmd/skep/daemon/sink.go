@@ -72,14 +72,13 @@ func (n *network) there(g group.Group) (count int) {
 	}
 	for _, key := range g.Slots {
 		p, _ := n.peers.Get(key)
-		count += one(!key.IsZero() && p.Misses == 0 && p.State != peers.Dead && p.State != peers.Suspect && !p.Barred)
+		count += one(!key.IsZero() && p.Misses == 0 && p.IsThere())
 	}
 	return count
 }
 
 func (n *network) usable(p peers.Peer) bool {
-	return p.Key != n.self && !p.HelloAt.IsZero() && p.Offered > 0 && !p.Barred &&
-		p.State != peers.Dead && p.State != peers.Suspect && n.swarm.Alive(p.Key)
+	return p.Key != n.self && !p.HelloAt.IsZero() && p.Offered > 0 && p.IsThere() && n.swarm.Alive(p.Key)
 }
 
 // usables is how many peers take leases and records.
@@ -117,6 +116,12 @@ func (s *sink) refresh() {
 // weak reports whether packs of a class in a coding are clearly less safe than they
 // would be with the peers that are there now.
 func (s *sink) weak(class erasure.Class, coding erasure.Coding) bool {
+	weak, _ := s.judge(class, coding)
+	return weak
+}
+
+// judge is the plan.Judge of the swarm as it is now.
+func (s *sink) judge(class erasure.Class, coding erasure.Coding) (weak bool, loss float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refresh()
@@ -125,7 +130,7 @@ func (s *sink) weak(class erasure.Class, coding erasure.Coding) bool {
 		best, _ = plan.Best(class, s.from)
 		s.best[class] = best
 	}
-	return plan.Weak(coding, best, s.plan.Availability)
+	return plan.Weak(coding, best, s.plan.Availability), plan.LossOf(coding, s.plan.Availability)
 }
 
 // Plan implements writeback.Sink.

@@ -90,8 +90,8 @@ func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) er
 		return err
 	}
 	plan := dr.sink.current()
-	s.Plan, s.Shortfall = plan.Summary(), plan.Shortfall(f.loss)
-	s.PacksWeak, s.PacksFrail = f.weak, f.frail
+	s.Plan, s.Shortfall = plan.Summary(), plan.Shortfall(f.Loss)
+	s.PacksWeak, s.PacksFrail = f.Weak, f.Frail
 	s.Cache = dr.cacheStatus()
 	return d.packStatus(s, shards)
 }
