@@ -24,7 +24,11 @@ func (d *Daemon) watchLost(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		now, err := d.gone()
+		r := d.repair.Report()
+		if r.Paused {
+			continue
+		}
+		now, err := d.gone(r)
 		if err == nil && reflect.DeepEqual(now, seen) && (now.isNothing() || since < lookAgain) {
 			continue
 		}
@@ -50,12 +54,8 @@ type gone struct {
 
 func (g gone) isNothing() bool { return len(g.lost)+len(g.stranded) == 0 }
 
-// gone returns them; none while repair is paused.
-func (d *Daemon) gone() (g gone, err error) {
-	r := d.repair.Report()
-	if r.Paused {
-		return g, nil
-	}
+// gone returns them, as of a report of repair.
+func (d *Daemon) gone(r health.Report) (g gone, err error) {
 	g.lost = d.repair.Lost()
 	if r.Away > 0 {
 		f, ferr := d.drive.frailty()
