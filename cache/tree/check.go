@@ -10,7 +10,7 @@ import (
 
 // CleanChunks calls fn for the chunks of a file that are here, and are to be as the
 // newest commit has them, with what is there. The slice is only valid during
-// the call.
+// the call. Nobody else who wants the file waits for fn.
 func (t *Tree) CleanChunks(ctx context.Context, ino Ino, fn func(f dag.File, i int64, chunk []byte) error) error {
 	in, err := t.acquire(ctx, ino)
 	if err != nil {
@@ -18,39 +18,51 @@ func (t *Tree) CleanChunks(ctx context.Context, ino Ino, fn func(f dag.File, i i
 	}
 	defer t.release(in)
 	buf := make([]byte, dag.ChunkSize)
+	for i := int64(0); ; i++ {
+		var f dag.File
+		var chunk []byte
+		if f, i, chunk, err = t.nextClean(in, i, buf); err != nil || chunk == nil {
+			return err
+		}
+		if err := fn(f, i, chunk); err != nil {
+			return err
+		}
+	}
+}
+
+// nextClean reads into buf the first clean chunk from chunk i on, and tells which that
+// is; nil if there is none.
+func (t *Tree) nextClean(in *inode, i int64, buf []byte) (f dag.File, at int64, chunk []byte, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.row.isSmall() {
-		return t.cleanRow(in, fn)
+		if i > 0 {
+			return f, i, nil, nil
+		}
+		chunk, err = t.cleanRow(in)
+		return in.row.committed(), 0, chunk, err
 	}
 	f, clean, err := t.cleanWithTail(in)
 	if err != nil {
-		return err
+		return f, i, nil, err
+	}
+	left := clean.Within(i*dag.ChunkSize, in.row.size)
+	if len(left) == 0 {
+		return f, i, nil, nil
 	}
 	defer t.closeBacking(in)
-	for _, r := range clean.List() {
-		for at := r.From; at < r.To; at += dag.ChunkSize {
-			p := buf[:min(dag.ChunkSize, r.To-at)]
-			if _, err := t.readBacking(in, p, at); err != nil {
-				return err
-			}
-			if err := fn(f, at/dag.ChunkSize, p); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	from := left[0].From
+	chunk = buf[:min(dag.ChunkSize, left[0].To-from)]
+	_, err = t.readBacking(in, chunk, from)
+	return f, from / dag.ChunkSize, chunk, err
 }
 
-// cleanRow is CleanChunks for content that is a row; in.mu is held.
-func (t *Tree) cleanRow(in *inode, fn func(f dag.File, i int64, chunk []byte) error) error {
+// cleanRow is the content of a small file; in.mu is held.
+func (t *Tree) cleanRow(in *inode) ([]byte, error) {
 	b, err := t.inlineContent(in)
-	if err != nil {
-		return err
-	}
 	p := make([]byte, in.row.size) // the row may be shorter: then zeros follow
 	copy(p, b)
-	return fn(in.row.committed(), 0, p)
+	return p, err
 }
 
 // Committed is the block that leads to all that the newest commit has of a

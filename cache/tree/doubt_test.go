@@ -1,20 +1,49 @@
 package tree
 
 import (
-	"slices"
+	"bytes"
+	"context"
+	"os"
 	"testing"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"skep/chunker/dag"
 )
 
-func TestAbsences(t *testing.T) {
-	a := absences{{10, 20}, {30, 40}}
-	if got := decodeAbsences(append(a.encode(), 1, 2, 3)); !slices.Equal(got, a) {
-		t.Errorf("read back as %v", got)
-	}
-	for at, want := range map[int64]bool{5: false, 10: false, 11: true, 20: false, 25: false, 35: true, 40: false} {
-		if got := a.include(unix.Timespec{Nsec: at}); got != want {
-			t.Errorf("a change at %d is in %v: %v", at, a, got)
+// A file that changed while nobody had the tree open is compared with what holders
+// have, which may take long: meanwhile others look at it, and remove it.
+func TestNobodyWaitsForAComparison(t *testing.T) {
+	want, compared := pattern(3*dag.ChunkSize, 1), 0
+	d, c := evictingDevice(t, Options{})
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+	file, err := d.files.Open(d.numberOf(ino))
+	must(t, err)
+	must(t, file.Truncate(2*dag.ChunkSize))
+	must(t, file.Close())
+	d.opt.Same = func(_ context.Context, _ dag.File, i int64, chunk []byte) (bool, error) {
+		compared++
+		done := make(chan error)
+		go func() {
+			_, err := d.Attr(ctx, ino)
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			must(t, err)
+		case <-time.After(10 * time.Second):
+			t.Error("who looks at the file waits")
 		}
+		return bytes.Equal(chunk, want[i*dag.ChunkSize:(i+1)*dag.ChunkSize]), nil
+	}
+	d.restart()
+	f, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer f.Release()
+	if compared != 3 {
+		t.Errorf("%d chunks were compared", compared)
+	}
+	if !bytes.Equal(d.read(ino), want) {
+		t.Error("what was cut off did not come back")
 	}
 }
