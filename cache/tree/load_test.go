@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -61,6 +62,22 @@ func TestLoadEntriesWithLargeAttributes(t *testing.T) {
 	must(t, d.ReadDir(ctx, Root, 0, func(DirEntry) bool { n++; return true }))
 	if n != len(names) {
 		t.Errorf("%d entries of %d", n, len(names))
+	}
+}
+
+// The root of a drive has its attributes on a device that begins with a commit, too.
+func TestAdoptAttributesOfTheRoot(t *testing.T) {
+	dir := t.TempDir()
+	st, err := state.Open(filepath.Join(dir, "state"))
+	must(t, err)
+	root := dag.Inode{ID: uint64(Root), Mode: modeDir | 0o755, Nlink: 2, Xattrs: map[string][]byte{"user.a": []byte("kept")}}
+	must(t, Adopt(st, root, 0, 0))
+	must(t, st.Close())
+	d := &device{t: t, dir: dir}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	if v, err := d.GetXattr(ctx, Root, "user.a"); err != nil || string(v) != "kept" {
+		t.Errorf("%q, %v", v, err)
 	}
 }
 

@@ -180,6 +180,9 @@ func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
 		var b state.Batch
 		r := rowOf(root)
 		b.Put(key(tableInode, Root), r.encode())
+		if len(root.Xattrs) > 0 {
+			b.Put(key(tableXattrs, Root), encodeXattrs(root.Xattrs))
+		}
 		b.Put(countKey, countRow(files, tally{bytes: bytes}))
 		_, err = st.Apply(&b)
 	}
