@@ -118,15 +118,16 @@ func (l *Loop) strike(p group.PeerKey) {
 }
 
 // judge tells the directory what is thought of the peers, and which of them
-// hold something.
+// hold something; also of holders that it does not know yet, as after a recovery: else
+// nobody would take note that they do not answer.
 func (l *Loop) judge(known []peers.Peer) {
 	type verdict struct {
 		state peers.State
 		holds bool
 	}
 	verdicts := make([]verdict, len(known))
+	holders := map[group.PeerKey]bool{}
 	l.with(func(s *health.State, _ time.Time) {
-		holders := map[group.PeerKey]bool{}
 		for _, g := range l.groups {
 			for _, p := range g.Slots {
 				holders[p] = true
@@ -140,6 +141,13 @@ func (l *Loop) judge(known []peers.Peer) {
 		l.c.Peers.Judge(p.Key, verdicts[i].state)
 		if p.Pinned != verdicts[i].holds {
 			l.c.Peers.Pin(p.Key, verdicts[i].holds)
+		}
+		delete(holders, p.Key)
+	}
+	for p := range holders {
+		if !p.IsZero() && p != l.c.Health.Self {
+			l.c.Peers.Heard(p)
+			l.c.Peers.Pin(p, true)
 		}
 	}
 }
