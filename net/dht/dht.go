@@ -172,11 +172,37 @@ func (d *DHT) Bootstrap(ctx context.Context, peers []peer.AddrInfo) error {
 	if err := d.waitForTable(ctx); err != nil {
 		return fmt.Errorf("join the swarm: %w", err)
 	}
-	select {
-	case <-d.table.RefreshRoutingTable():
-	case <-ctx.Done():
-	}
+	// Who left the swarm a moment ago is still known to others, and takes as long as a
+	// dial that nobody answers: such peers are not waited for.
+	untilNobodyNew(ctx, d.table.RefreshRoutingTable(), d.Size)
 	return nil
+}
+
+// nobodyNew is for how long nobody new has come into the table when those that are still
+// waited for are taken to be silent, and newEvery how often that is looked at.
+const (
+	nobodyNew = 2 * time.Second
+	newEvery  = nobodyNew / 20
+)
+
+// untilNobodyNew returns when a look for more peers is over, or when their number has not
+// changed for a while.
+func untilNobodyNew(ctx context.Context, over <-chan error, number func() int) {
+	known := number()
+	tick := time.NewTicker(newEvery)
+	defer tick.Stop()
+	for quiet := time.Duration(0); quiet < nobodyNew; quiet += newEvery {
+		select {
+		case <-over:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := number(); now != known {
+			known, quiet = now, 0
+		}
+	}
 }
 
 // connectAny connects to all peers, and returns nil as soon as one answers; the others
@@ -186,7 +212,7 @@ func (d *DHT) connectAny(ctx context.Context, peers []peer.AddrInfo) error {
 	answers := make(chan error, len(peers))
 	var all sync.WaitGroup
 	for _, p := range peers {
-		all.Go(func() { answers <- d.host.Connect(ctx, p) })
+		all.Go(func() { answers <- skephost.Connect(ctx, d.host, p) })
 	}
 	go func() {
 		all.Wait()
