@@ -244,5 +244,5 @@ func (c *Client) find(ctx context.Context, p group.PeerKey) (peer.AddrInfo, erro
 func (c *Client) dial(ctx context.Context, info peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Dial)
 	defer cancel()
-	return c.host.Connect(ctx, info)
+	return skephost.Connect(ctx, c.host, info)
 }

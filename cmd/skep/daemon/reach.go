@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"skep/chunker/secret"
@@ -39,21 +40,21 @@ func Reach(ctx context.Context, addrs []string) ([]doctor.Reached, error) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, reachTime)
 			defer cancel()
-			out[i] = reach(ctx, c, h.Connect, info)
+			out[i] = reach(ctx, c, h, info)
 		})
 	}
 	wg.Wait()
 	return out, nil
 }
 
-func reach(ctx context.Context, c *client.Client, connect func(context.Context, peer.AddrInfo) error, info peer.AddrInfo) doctor.Reached {
+func reach(ctx context.Context, c *client.Client, h host.Host, info peer.AddrInfo) doctor.Reached {
 	r := doctor.Reached{Addr: info.String()}
 	if addrs, err := peer.AddrInfoToP2pAddrs(&info); err == nil && len(addrs) > 0 {
 		r.Addr = addrs[0].String()
 	}
 	key, err := skephost.Key(info.ID)
 	if err == nil {
-		err = connect(ctx, info)
+		err = skephost.Connect(ctx, h, info)
 	}
 	if err != nil {
 		r.Err = err
