@@ -75,6 +75,9 @@ var ErrKey = errors.New("not an Ed25519 key")
 // New builds a host, which listens when New returns. The caller closes it.
 func New(c Config) (host.Host, error) {
 	opts, err := c.options()
+	if err == nil {
+		err = free(c.Listen)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("host: %w", err)
 	}
