@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/multiformats/go-multiaddr"
 
 	skephost "skep/net/host"
@@ -19,21 +20,34 @@ import (
 // knownAddrs are addresses of peers of earlier runs, to join by when the
 // bootstrap peers are gone: of those that were silent for the shortest time.
 func (n *network) knownAddrs() []peer.AddrInfo {
-	var out []peer.AddrInfo
 	known := n.peers.List()
 	slices.SortStableFunc(known, func(a, b peers.Peer) int { return cmp.Compare(a.Silent, b.Silent) })
-	for _, p := range known {
+	infos := addrsOf(known)
+	return infos[:min(len(infos), 32)]
+}
+
+// addrsOf are the addresses of those peers that have some.
+func addrsOf(all []peers.Peer) (out []peer.AddrInfo) {
+	for _, p := range all {
 		info := peer.AddrInfo{ID: skephost.ID(p.Key)}
 		for _, a := range p.Addrs {
 			if m, err := multiaddr.NewMultiaddr(a); err == nil {
 				info.Addrs = append(info.Addrs, m)
 			}
 		}
-		if len(info.Addrs) > 0 && len(out) < 32 {
+		if len(info.Addrs) > 0 {
 			out = append(out, info)
 		}
 	}
 	return out
+}
+
+// introduce tells the host where peers of earlier runs were: who asks them before the
+// swarm is joined finds them.
+func (n *network) introduce() {
+	for _, info := range addrsOf(n.peers.List()) {
+		n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.RecentlyConnectedAddrTTL)
+	}
 }
 
 // ways are the addresses of peers that the swarm is joined by first.
@@ -83,29 +97,40 @@ func (n *network) joinBy(lines []string) error {
 // knowsNobody reports whether there is nobody to join the swarm by.
 func (n *network) knowsNobody() bool { return len(n.ways.list())+n.peers.Len() == 0 }
 
-// firstJoin lets those who need the swarm wait, after a start, until the first
-// try to join it has ended.
+// firstJoin lets those who need the swarm wait, after a start and when there are more
+// addresses to join by, until the try to join it that knows them all has ended.
 type firstJoin struct {
-	mu    sync.Mutex    // guards both below
-	ended chan struct{} // nil: no try is to be expected
-	err   error         // that the last try ended with
+	mu       sync.Mutex    // guards all below
+	expected int           // how often a try was expected
+	ended    chan struct{} // nil: no try is to be expected
+	err      error         // that the last try ended with
 }
 
-// expect says that a try will come.
+// expect says that a try will begin.
 func (f *firstJoin) expect() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.expected++
 	if f.ended == nil {
 		f.ended = make(chan struct{})
 	}
 }
 
-// end says that the try has ended, and how.
-func (f *firstJoin) end(err error) {
+// begin says that a try begins, which knows all addresses that there are; what it
+// returns is for end.
+func (f *firstJoin) begin() (try int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.expected
+}
+
+// end says that the try has ended, and how. If another one was expected since it began,
+// that one is waited for.
+func (f *firstJoin) end(try int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err
-	if f.ended != nil {
+	if f.ended != nil && try == f.expected {
 		close(f.ended)
 		f.ended = nil
 	}
@@ -141,7 +166,8 @@ func (f *firstJoin) wait(ctx context.Context) {
 // join connects to the swarm; it goes on trying in the background until ctx
 // ends, and returns what the first try gave.
 func (n *network) join(ctx context.Context) (err error) {
-	defer func() { n.first.end(err) }()
+	try := n.first.begin()
+	defer func() { n.first.end(try, err) }()
 	known := append(n.ways.list(), n.knownAddrs()...)
 	first, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
