@@ -178,7 +178,7 @@ func (a *app) daemonCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(h, keys, bootstrap, daemon.NewLog(os.Stderr, false))
+			d, err := daemon.Open(h, keys, bootstrap, daemon.NewLog(os.Stderr))
 			if err != nil {
 				return err
 			}

@@ -87,7 +87,7 @@ func (a *app) mountHere(ctx context.Context, m control.Mount) error {
 	if err != nil {
 		return err
 	}
-	d, err := daemon.Open(h, keys, m.Bootstrap, daemon.NewLog(os.Stderr, false))
+	d, err := daemon.Open(h, keys, m.Bootstrap, daemon.NewLog(os.Stderr))
 	if err != nil {
 		return err
 	}

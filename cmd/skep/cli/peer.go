@@ -21,8 +21,9 @@ func (a *app) peerCommand() *cobra.Command {
 		Long: `Runs a storage peer in the foreground. It prints its full addresses, one a line,
 when it is ready. Others give one that they can reach as --bootstrap: 127.0.0.1 is
 for this computer alone, and at an address of a home network it answers outside
-only if the router forwards the port. What it stores is sealed; it cannot read it. The first run makes the home; later ones keep its
-identity and settings, and take those flags that are given.`,
+only if the router forwards the port. What it stores is sealed; it cannot read it.
+The first run makes the home; later ones keep its identity and settings, and take
+those flags that are given.`,
 		Example: `  skep peer --offer 100G --listen /ip4/0.0.0.0/tcp/4001
   skep peer --offer 1T --region DE-BE --bootstrap /ip4/203.0.113.5/tcp/4001/p2p/12D3KooW…`,
 		Args: args(cobra.NoArgs),
@@ -38,7 +39,7 @@ identity and settings, and take those flags that are given.`,
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(h, keys, nil, daemon.NewLog(os.Stderr, false))
+			d, err := daemon.Open(h, keys, nil, daemon.NewLog(os.Stderr))
 			if err != nil {
 				return err
 			}

@@ -225,12 +225,3 @@ func (d *Daemon) serveControl(ctx context.Context) error {
 	}
 	return err
 }
-
-// NewLog returns the daemon's log on a file.
-func NewLog(w *os.File, debug bool) *slog.Logger {
-	level := slog.LevelInfo
-	if debug || os.Getenv("SKEP_DEBUG") != "" {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
-}
