@@ -50,10 +50,16 @@ func TestNothingIsGivenUpBesideOthers(t *testing.T) {
 	if n := dead(t, d.swarm); n != 0 {
 		t.Errorf("the newest commit calls %d packs dead", n)
 	}
+	if p := d.engine.Progress(); p.Waiting < 2 || p.WaitingBytes < 3<<20 || p.WaitingBytes > full {
+		t.Errorf("told that %d packs with %d bytes wait", p.Waiting, p.WaitingBytes)
+	}
 	alone.Store(true)
 	for i := range 2 { // the first folds, and gives up what that left
 		d.put("tick", []byte{byte(i)})
 		d.sync()
+	}
+	if p := d.engine.Progress(); p.Waiting != 0 || p.WaitingBytes != 0 {
+		t.Errorf("told that %d packs with %d bytes wait still", p.Waiting, p.WaitingBytes)
 	}
 	if left, _ := swarm.Bytes(); left > full*3/4 {
 		t.Errorf("%d of %d bytes are still there", left, full)

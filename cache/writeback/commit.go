@@ -174,8 +174,12 @@ func (w *work) build(ctx context.Context, old *commit.Commit) (commit.Commit, er
 	if err == nil {
 		c.Root, err = root.Encode()
 	}
-	if ferr := w.p.flush(); err == nil || errors.Is(err, context.Canceled) {
-		err = errors.Join(ferr, ctx.Err(), err)
+	ferr := w.p.flush()
+	if ferr != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
+		err = nil // what ended the rest is why
+	}
+	if err == nil {
+		err = errors.Join(ferr, ctx.Err())
 	}
 	if err != nil {
 		return c, err

@@ -151,6 +151,10 @@ type Progress struct {
 	Number    uint64    // of the newest commit
 	Moving    []string  // files that would not come to rest in it
 	Unread    []string  // files of which it could not read what is not here
+	// Packs that nothing here needs, and their bytes at holders, that are given up when
+	// it is known that this device is alone.
+	Waiting      int
+	WaitingBytes int64
 	// Pieces of the block index that are here, and all of them, on a device that
 	// joined the drive, or lost its index, since it began to fetch them.
 	IndexDone, IndexTotal int

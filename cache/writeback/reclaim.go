@@ -164,6 +164,7 @@ func (e *Engine) buryDead(ctx context.Context) error {
 		return err
 	}
 	dead, unripe := e.ripe(dead)
+	e.noteWaiting(watched)
 	for _, p := range unripe {
 		if err := e.packs.Remove(p.group, p.number); err != nil {
 			return err
@@ -244,6 +245,23 @@ func (e *Engine) ripe(dead map[group.ID][]uint16) (out map[group.ID][]uint16, un
 	e.waiting = waiting
 	e.waits.Store(len(waiting) > 0)
 	return out, unripe
+}
+
+// noteWaiting takes note of how much it is that waits to be given up.
+func (e *Engine) noteWaiting(watched []blocks.Watched) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.progress.Waiting, e.progress.WaitingBytes = 0, 0
+	for _, w := range watched {
+		if _, waits := e.waiting[packID{w.Group.ID, w.Number}]; waits {
+			shards := int(w.Group.Coding.N)
+			if w.Pack != nil {
+				shards = w.Pack.Acked.Count()
+			}
+			e.progress.Waiting++
+			e.progress.WaitingBytes += int64(w.Group.ShardSize()) * int64(shards)
+		}
+	}
 }
 
 // lately is how old a look around may be that is taken to be still true, where a

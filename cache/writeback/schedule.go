@@ -25,7 +25,7 @@ type request struct{ done chan error }
 type MovingError struct{ Paths []string }
 
 func (m *MovingError) Error() string {
-	return fmt.Sprintf("being written, and not taken whole: %q", m.Paths)
+	return fmt.Sprintf("all else is out, but these change all the time, and are out as they were before: %q", m.Paths)
 }
 
 // UnreadError says that all was published but these files: a part of them cannot be

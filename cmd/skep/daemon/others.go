@@ -64,15 +64,27 @@ func (d *drive) watchOthers(ctx context.Context) error {
 	case <-d.announced: // before that nobody can have the drive but this device
 	}
 	d.net.first.wait(ctx)
-	wait := time.Duration(0)
-	for {
+	for wait := time.Duration(0); ctx.Err() == nil; {
+		if d.rest(ctx, wait); ctx.Err() == nil {
+			wait = d.lookOnce(ctx, wait)
+		}
+	}
+	return nil
+}
+
+// sooner is by how much a look comes sooner that something waits for.
+const sooner = 10
+
+// rest waits for the time of the next look. That comes sooner if something waits to be
+// given up, and the last look found that this device is alone: so the next one may.
+func (d *drive) rest(ctx context.Context, wait time.Duration) {
+	for due := time.Now().Add(wait); ctx.Err() == nil && time.Now().Before(due); {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
+		case <-time.After(min(time.Until(due), d.lookEvery/sooner)):
 		}
-		if wait = d.lookOnce(ctx, wait); ctx.Err() != nil {
-			return nil
+		if o := d.outlook.Load(); o != nil && o.err == nil && d.engine.Progress().Waiting > 0 {
+			return
 		}
 	}
 }
