@@ -306,6 +306,18 @@ func TestUmountInUse(t *testing.T) {
 	has(t, d.Path("file"), "content")
 }
 
+// Whoever unmounts a drive from a folder within it does not keep it busy.
+func TestUmountFromWithin(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	write(t, d.Path("dir", "file"), "content")
+	cmd := skep("--home", d.Home, "umount", "..")
+	cmd.Dir = d.Path("dir")
+	harness.Run(t, cmd).OK(t)
+	absent(t, d.Path("dir"))
+}
+
 // Where another mount namespace has a copy of the mount, or a program has it open that
 // was detached from its place, umount ends, and it is said what still goes on.
 func TestUmountHeldElsewhere(t *testing.T) {

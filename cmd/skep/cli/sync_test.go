@@ -55,6 +55,7 @@ func TestUmountWaits(t *testing.T) {
 		"something is not out": {control.Error{Message: "not everything", Code: 1}, http.StatusConflict, "not everything", false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Chdir("/") // from where it is given, it goes there
 			dir := t.TempDir()
 			l, err := control.Listen(home.Dir(dir).Socket())
 			if err != nil {

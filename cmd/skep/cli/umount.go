@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -40,6 +41,9 @@ and exits with 1. With --force, programs that use the folder lose it at once.`,
 					return lost
 				}
 			}
+			if err := a.stepOut(); err != nil {
+				return err
+			}
 			if err := a.umount(cmd.Context(), dir, force); err != nil {
 				return err
 			}
@@ -49,6 +53,19 @@ and exits with 1. With --force, programs that use the folder lose it at once.`,
 	cmd.Flags().BoolVar(&force, "force", false, "even if programs use it")
 	cmd.Flags().BoolVar(&wait, "wait", false, "first until everything is safely out")
 	return cmd
+}
+
+// stepOut leaves the folder in which the command was given: it may be in the drive, which
+// this process is not to keep busy.
+func (a *app) stepOut() error {
+	h, err := a.homeDirectory()
+	if err != nil {
+		return err
+	}
+	if a.homeDir, err = filepath.Abs(string(h)); err != nil {
+		return err
+	}
+	return os.Chdir("/")
 }
 
 // umount takes a mount away, and says what it leaves on this device only.
