@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"skep/test/harness"
 )
@@ -104,7 +105,9 @@ func TestHelp(t *testing.T) {
 				t.Errorf("skep %s --help lacks %q", c, part)
 			}
 		}
+		narrow(t, c, help)
 	}
+	narrow(t, "", top)
 	for _, c := range []string{"pause", "resume", "status"} {
 		if help := harness.Skep(t, "repair", c, "--help").OK(t); !strings.Contains(help, "Examples:\n  skep repair "+c) {
 			t.Errorf("skep repair %s --help: %s", c, help)
@@ -116,9 +119,23 @@ func TestHelp(t *testing.T) {
 	if help := harness.Skep(t, "help", "mount").OK(t); help != harness.Skep(t, "mount", "--help").OK(t) {
 		t.Errorf("skep help mount: %s", help)
 	}
+	terms := harness.Skep(t, "help", "terms").OK(t)
+	says(t, terms, "suspect", "dead", "Overtaken", "lost")
+	says(t, top, "skep terms")
+	narrow(t, "terms", terms)
 	harness.Skep(t, "help", "frobnicate").Fails(t, 2, "frobnicate", "skep help")
 	if v := harness.Skep(t, "--version").OK(t); !strings.HasPrefix(v, "skep version ") {
 		t.Errorf("--version says %q", v)
+	}
+}
+
+// narrow checks that a help text fits onto a terminal.
+func narrow(t *testing.T, about, help string) {
+	t.Helper()
+	for l := range strings.Lines(help) {
+		if n := utf8.RuneCountInString(strings.TrimRight(l, "\n")); n > 90 {
+			t.Errorf("help about %q has a line of %d columns: %s", about, n, l)
+		}
 	}
 }
 

@@ -132,7 +132,9 @@ Use it for real:
 	root.AddCommand(a.demoCommand(), a.initCommand(), a.recoverCommand(), a.peerCommand(), a.mountCommand(), a.umountCommand(),
 		a.downCommand(), a.syncCommand(), a.pinCommand(), a.statusCommand(), a.repairCommand(), a.fsckCommand(), a.doctorCommand(), a.daemonCommand())
 	addReserved(root)
+	root.AddCommand(termsCommand())
 	root.SetHelpCommand(helpCommand())
+	root.SetUsageTemplate(narrow(root.UsageTemplate()))
 	namedShells(root)
 	completeArguments(root)
 	return root

@@ -14,12 +14,20 @@ const exitStatuses = `
 Exit status: 0 done; 1 it was tried and did not work, the last line on standard
 error says why; 2 what was asked for makes no sense; 3 it is not there yet.`
 
+// helpWidth is how many columns a line of help has at most.
+const helpWidth = 90
+
+// narrow is a template of help texts that wraps what it says of flags.
+func narrow(template string) string {
+	return strings.ReplaceAll(template, ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", helpWidth))
+}
+
 // helpCommand shows the help of a command, and fails for what is none.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "help [COMMAND]",
-		Short:   "Help about any command",
-		Example: "  skep help mount",
+		Short:   "Help about any command, or about a topic",
+		Example: "  skep help mount\n  skep help terms",
 		RunE: func(cmd *cobra.Command, topic []string) error {
 			about, rest, err := cmd.Root().Find(topic)
 			if err != nil || len(rest) > 0 {
@@ -33,7 +41,7 @@ func helpCommand() *cobra.Command {
 			var names []string
 			if about, _, err := cmd.Root().Find(topic); err == nil {
 				for _, c := range about.Commands() {
-					if c.IsAvailableCommand() {
+					if c.IsAvailableCommand() || c.IsAdditionalHelpTopicCommand() {
 						names = append(names, c.Name()+"\t"+c.Short)
 					}
 				}
