@@ -136,6 +136,26 @@ func Daemon(h home.Dir, ask func() error) Finding {
 	return f
 }
 
+// Drive tells how the drive of a daemon that runs is; nothing if there is none, or
+// nothing is the matter with it.
+func Drive(s control.Status) (out []Finding) {
+	find := func(v Verdict, says, do string) {
+		if says != "" {
+			out = append(out, Finding{What: "drive", Verdict: v, Says: says, Do: do})
+		}
+	}
+	find(Broken, s.IndexDamage, "make its index anew: skep down, then skep mount")
+	find(Broken, s.SetBack, "recover the drive in another home")
+	find(Broken, s.Overtaken, "go on with one of the two computers")
+	if s.LastError != "" && s.SetBack == "" {
+		find(Odd, "the last attempt to upload failed: "+s.LastError, "look at what skep status says of the swarm; it is tried again")
+	}
+	if lost := s.PacksLost + s.PacksAway; lost > 0 {
+		find(Odd, fmt.Sprintf("%d of %s cannot be read now: too few holders answer", lost, say.Count(s.Packs, "pack")), "see that the peers that skep status names run, and that this computer is online")
+	}
+	return out
+}
+
 // tooLittle is how much room on the disk there should be.
 const tooLittle = 1 << 30
 

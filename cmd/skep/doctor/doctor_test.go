@@ -2,8 +2,11 @@ package doctor
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
+
+	"skep/cmd/skep/control"
 )
 
 func TestClock(t *testing.T) {
@@ -23,6 +26,30 @@ func TestClock(t *testing.T) {
 	} {
 		if f := Clock(tt.now, tt.all); f.Verdict != tt.want || (f.Do == "") != (tt.want == Good) {
 			t.Errorf("%s: %+v, want %v", name, f, tt.want)
+		}
+	}
+}
+
+func TestDrive(t *testing.T) {
+	for name, tt := range map[string]struct {
+		s    control.Status
+		want []Verdict
+	}{
+		"well":           {control.Status{Drive: "1", Packs: 3}, nil},
+		"set back":       {control.Status{SetBack: "it is older", LastError: "it is older"}, []Verdict{Broken}},
+		"overtaken":      {control.Status{Overtaken: "by another"}, []Verdict{Broken}},
+		"damaged":        {control.Status{IndexDamage: "a table"}, []Verdict{Broken}},
+		"alone and lost": {control.Status{LastError: "nobody is there", Packs: 3, PacksAway: 2}, []Verdict{Odd, Odd}},
+	} {
+		var got []Verdict
+		for _, f := range Drive(tt.s) {
+			got = append(got, f.Verdict)
+			if f.Says == "" || f.Do == "" {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
 	}
 }
