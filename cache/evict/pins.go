@@ -12,6 +12,8 @@ import (
 type Pins struct {
 	Files, Bytes int64
 	Here         int64 // bytes of them that are on this device
+	// At is when they were counted.
+	At time.Time
 	// TooLarge says that they do not fit into the cache.
 	TooLarge bool
 }
@@ -84,6 +86,7 @@ func (k *Keeper) fetchPins(ctx context.Context) (p Pins, err error) {
 		}
 	}
 	l := k.level.Load()
+	p.At = k.cfg.Now()
 	p.TooLarge = p.Bytes > l.marks.Limit-l.tables
 	return p, err
 }

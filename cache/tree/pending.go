@@ -41,12 +41,13 @@ func (t *Tree) ContentState(ctx context.Context, ino Ino) (ContentState, error) 
 }
 
 // Pending returns how many entries changed since the newest commit, and how
-// many bytes of content a commit has to look at because of them.
+// many bytes of content a commit has to look at because of them, holes apart as far as
+// they are known.
 func (t *Tree) Pending() (entries, bytes int64, err error) {
 	err = t.eachMark(func(m Mark) bool {
 		entries++
 		if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
-			bytes += r.size
+			bytes += r.taken()
 		}
 		return true
 	})

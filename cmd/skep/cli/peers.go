@@ -24,9 +24,14 @@ func inState(all []control.Peer, state string) (n int) {
 }
 
 // printPeers tells how many peers are there, and what each holds of the drive.
-func printPeers(line func(string, string, ...any), all []control.Peer) {
+func printPeers(line func(string, string, ...any), s control.Status) {
+	all := s.Peers
 	alive := answering(all)
-	line("Swarm", "%d of %s %s", alive, say.Count(len(all), "known peer"), say.If(alive, "answers", "answer"))
+	joining := ""
+	if s.Joining {
+		joining = " so far; it is being joined"
+	}
+	line("Swarm", "%d of %s %s%s", alive, say.Count(len(all), "known peer"), say.If(alive, "answers", "answer"), joining)
 	if n := inState(all, "unknown"); n > 0 {
 		line("", "%d of them %s not been heard of since the daemon started", n, say.If(n, "has", "have"))
 	}

@@ -18,7 +18,7 @@ func printed(fn func(line func(string, string, ...any))) string {
 func TestHoldersAreTold(t *testing.T) {
 	peers := []control.Peer{{ID: "a", Shards: 1, State: "dead"}, {ID: "none", State: "unknown"},
 		{ID: "b", Shards: 7, State: "alive", Region: "DE-BE"}}
-	text := printed(func(line func(string, string, ...any)) { printPeers(line, peers) })
+	text := printed(func(line func(string, string, ...any)) { printPeers(line, control.Status{Peers: peers}) })
 	want := "Swarm 1 of 3 known peers answers\n 1 of them has not been heard of since the daemon started\n" +
 		"Holders b  88 %  7 shards   alive, DE-BE\n a  13 %  1 shard    dead\n"
 	if text != want {
@@ -27,7 +27,7 @@ func TestHoldersAreTold(t *testing.T) {
 	for range 40 {
 		peers = append(peers, control.Peer{ID: "many", Shards: 2, State: "alive"})
 	}
-	text = printed(func(line func(string, string, ...any)) { printPeers(line, peers) })
+	text = printed(func(line func(string, string, ...any)) { printPeers(line, control.Status{Peers: peers}) })
 	if n := strings.Count(text, "many"); n != mostHolders-1 || !strings.Contains(text, "and 18 peers with less") {
 		t.Errorf("of 42 holders is told:\n%s", text)
 	}

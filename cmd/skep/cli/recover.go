@@ -74,6 +74,9 @@ func (a *app) runRecover(ctx context.Context, cmd *cobra.Command, flags peerFlag
 			fmt.Fprintln(a.errOut, step+" …")
 		}
 	})
+	if found.Clock != "" {
+		fmt.Fprintln(a.errOut, "skep: "+found.Clock)
+	}
 	if err != nil {
 		return err
 	}

@@ -22,11 +22,16 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status [PATH…]",
 		Short: "What is safe, what is on its way, who holds it",
 		Long: `Tells how the drive is: what is on this device only, how many packs have all their
-shards, who holds them, and how much room there is. With paths, also for each of
-them: local (on this device only), lost (too few holders answer to read it now), out
-(with enough holders to bring it back), or safe (with all holders it should have, of which some may be lost), when that was last proved, and which
-of its shards are missing; of a folder, how the worst of all that is in it is. Exits with 1 if a path is not there or nothing can be
-said of it.`,
+shards, who holds them, and how much room there is. With paths, also how safe each of
+them is, when its holders passed an audit last, and which of its shards are missing:
+
+  local   on this device only
+  out     with enough holders to bring it back
+  safe    with all holders it should have, but for a few that may be lost
+  lost    too few holders answer to read it now
+
+A folder is as the worst of all that is in it. Exits with 1 if a path is not there or
+nothing can be said of it. skep help terms explains all words.`,
 		Example: `  skep status
   skep status ~/drive/thesis.tex
   skep status --json | jq .packs_below_target`,
@@ -79,7 +84,7 @@ func printStatus(w io.Writer, s control.Status) {
 	if s.Drive != "" {
 		printDrive(line, s)
 	}
-	printPeers(line, s.Peers)
+	printPeers(line, s)
 	if s.Offered > 0 {
 		line("For others", "%s of %s offered are taken", say.Bytes(s.Hosting), say.Bytes(s.Offered))
 	}
@@ -106,13 +111,13 @@ func printPath(line func(string, string, ...any), p control.PathStatus, now time
 	} else {
 		line("File", "%s: %s (%s, %s of it on this device)", nameOf(p), p.State, say.Bytes(p.Size), say.Bytes(p.Resident))
 	}
-	switch {
+	switch proved := auditWords(p.Proven, now); {
 	case p.Packs == 0:
 		return
-	case p.Proven.IsZero():
-		line("", "with holders in %s; they have not proved yet that they have %s", say.Count(p.Packs, "pack"), say.If(p.Packs, "it", "them"))
+	case p.All:
+		line("", "nothing is the matter with any of the drive's %s; the holders %s", say.Count(p.Packs, "pack"), proved)
 	default:
-		line("", "with holders in %s; last proved %s", say.Count(p.Packs, "pack"), humanize.RelTime(p.Proven, now, "ago", "from now"))
+		line("", "with holders in %s; they %s", say.Count(p.Packs, "pack"), proved)
 	}
 	if away := p.PacksLost + p.PacksAway; away > 0 {
 		line("", "%d of %s cannot be read now: too few holders answer", away, say.If(p.Packs, "it", "them"))
@@ -121,7 +126,7 @@ func printPath(line func(string, string, ...any), p control.PathStatus, now time
 		line("", "%s %s missing", say.Count(p.ShardsMissing, "shard"), say.If(p.ShardsMissing, "is", "are"))
 	}
 	if p.PacksAtRisk > 0 {
-		line("", "%s would have too few, if the holders that are silent now stayed away", say.Count(p.PacksAtRisk, "pack"))
+		line("", "%s would lack shards, if the holders that are silent now stayed away", say.Count(p.PacksAtRisk, "pack"))
 	}
 	if p.PacksFrail > 0 {
 		line("", "%s", frailWords(p.PacksFrail))
@@ -135,6 +140,14 @@ func printPath(line func(string, string, ...any), p control.PathStatus, now time
 	if len(p.Groups) > 0 {
 		line("", "groups: %s", strings.Join(p.Groups, ", "))
 	}
+}
+
+// auditWords say when holders proved last that they have what they say.
+func auditWords(proven, now time.Time) string {
+	if proven.IsZero() {
+		return "have not passed an audit yet"
+	}
+	return "passed an audit " + humanize.RelTime(proven, now, "ago", "from now")
 }
 
 func printDrive(line func(string, string, ...any), s control.Status) {
@@ -161,15 +174,14 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	if s.Others != "" {
 		line("Others", "%s", s.Others)
 	}
+	if s.Unneeded > 0 {
+		line("Deleted", "%s with %s at holders %s nothing any more", say.Count(s.Unneeded, "pack"), say.Bytes(s.UnneededBytes), say.If(s.Unneeded, "serves", "serve"))
+		line("", "%s", oneLine(s.UnneededUntil))
+	}
 	if !s.RecoveryOut {
 		line("Recovery", "the newest recovery record is not out: until it is, the words may not bring this drive back")
 	}
-	if s.IndexTotal > 0 && !s.Read {
-		line("Index", "%d of %s of it on this device", s.IndexDone, say.Count(s.IndexTotal, "piece"))
-		if s.IndexUnread != "" {
-			line("", "the rest cannot be read now, and nothing is given back until it can: %s", s.IndexUnread)
-		}
-	}
+	printIndex(line, s)
 	if s.RepairPaused {
 		line("Repair", "paused (skep repair resume)")
 	} else if s.Repairing > 0 {
@@ -178,6 +190,24 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	printCache(line, s.Cache)
 	if s.StoredBytes > 0 {
 		line("At holders", "%s, parity included", say.Bytes(s.StoredBytes))
+	}
+}
+
+// printIndex tells how far the block index is read on a device that joined the drive,
+// or lost its index.
+func printIndex(line func(string, string, ...any), s control.Status) {
+	if s.IndexTotal == 0 || s.Read {
+		return
+	}
+	rest := "the rest"
+	if s.IndexDone < s.IndexTotal {
+		line("Index", "%d of %s of it on this device", s.IndexDone, say.Count(s.IndexTotal, "piece"))
+	} else {
+		line("Index", "all of it is on this device; what the drive needs of it is being counted")
+		rest = "some of what has to be read for that"
+	}
+	if s.IndexUnread != "" {
+		line("", "%s cannot be read now, and nothing is given back until it can: %s", rest, oneLine(s.IndexUnread))
 	}
 }
 
@@ -192,7 +222,7 @@ func printPending(line func(string, string, ...any), s control.Status) {
 		line("Pending", "nothing: all of it is out")
 	}
 	if s.LastError != "" {
-		line("", "the last attempt to upload failed: %s", s.LastError)
+		line("", "the last attempt to upload failed: %s", oneLine(s.LastError))
 	}
 	if n := len(s.Unread); n > 0 {
 		line("", "%s cannot go out, as parts that are not here cannot be read: %s", say.Count(n, "changed file"), say.Paths(s.Unread))
@@ -213,7 +243,10 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	default:
 		line("Safety", "nothing is with holders yet")
 	}
-	if alive := answering(s.Peers); alive == 0 && s.Packs > 0 {
+	if alive := answering(s.Peers); alive == 0 && s.Packs > 0 && s.Joining {
+		line("", "as far as was known when the daemon ended last: the swarm is being joined")
+		return
+	} else if alive == 0 && s.Packs > 0 {
 		line("", "as far as is known: nobody answers now")
 	} else if s.PacksUnasked > 0 {
 		line("", "as far as is known: some holders of %s were not asked yet", say.Count(s.PacksUnasked, "pack"))
@@ -262,7 +295,7 @@ func printCache(line func(string, string, ...any), c control.Cache) {
 		line("", "%s are with holders only, and come when they are read", say.Bytes(c.Evicted))
 	}
 	if c.Pinned > 0 {
-		line("Pinned", "%s, of which %s are here", say.Bytes(c.Pinned), say.Bytes(c.PinnedHere))
+		line("Pinned", "%s, of which %s are here, as counted %s", say.Bytes(c.Pinned), say.Bytes(c.PinnedHere), humanize.Time(c.PinnedAsOf))
 	}
 	if c.PinsTooBig {
 		line("", "more is pinned than the cache has room for: give it more, or unpin something")

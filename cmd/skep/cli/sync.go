@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/say"
 )
 
 func (a *app) syncCommand() *cobra.Command {
@@ -46,6 +47,10 @@ func (a *app) sync(ctx context.Context, timeout time.Duration) error {
 		return errInterruptedSync
 	case err == nil && out.Frail != "":
 		fmt.Fprintln(a.errOut, out.Frail)
+	}
+	if err == nil && out.Away > 0 {
+		fmt.Fprintf(a.errOut, "All changes are out, but %s that %s out before cannot be read now: too few holders answer.\n",
+			say.Count(out.Away, "pack"), say.If(out.Away, "was", "were"))
 	}
 	switch {
 	case err == nil && out.Lost != "":

@@ -51,6 +51,8 @@ type Synced struct {
 	Lost string `json:"lost,omitempty"`
 	// Frail says what of it is less safe than one may think; empty: nothing.
 	Frail string `json:"frail,omitempty"`
+	// Away is how many packs cannot be read now, as too few of their holders answer.
+	Away int `json:"packs_away"`
 }
 
 // Pending is what is on this device only.
@@ -82,14 +84,18 @@ type Status struct {
 	Offered int64 `json:"offered"` // bytes for others
 	Hosting int64 `json:"hosting"` // of these, taken
 
-	Drive      string   `json:"drive,omitempty"`
-	Mounts     []string `json:"mounts,omitempty"`
-	Held       []string `json:"held,omitempty"` // where it was detached from, and is held elsewhere still
-	Files      int64    `json:"files"`
-	Bytes      int64    `json:"bytes"`
-	Read       bool     `json:"index_complete"` // all of the block index is on this device
-	IndexDone  int64    `json:"index_done"`     // pieces of the block index that are on this device, while the others come
-	IndexTotal int64    `json:"index_total"`
+	Drive  string   `json:"drive,omitempty"`
+	Mounts []string `json:"mounts,omitempty"`
+	Held   []string `json:"held,omitempty"` // where it was detached from, and is held elsewhere still
+	Files  int64    `json:"files"`
+	Bytes  int64    `json:"bytes"`
+	// Joining says that the swarm is being looked for: what is told of peers, and of what
+	// is with them, is not known yet.
+	Joining bool `json:"joining"`
+
+	Read       bool  `json:"index_complete"` // all of the block index is on this device
+	IndexDone  int64 `json:"index_done"`     // pieces of the block index that are on this device, while the others come
+	IndexTotal int64 `json:"index_total"`
 	// IndexUnread is why the rest of it, or of the names, cannot be read now.
 	IndexUnread string `json:"index_unread,omitempty"`
 
@@ -139,6 +145,11 @@ type Status struct {
 	SetBack   string `json:"set_back,omitempty"`
 	Overtaken string `json:"overtaken,omitempty"`
 	Others    string `json:"others,omitempty"`
+	// Unneeded packs, of so many bytes at holders, serve nothing any more; UnneededUntil
+	// says when they are given up.
+	Unneeded      int    `json:"unneeded_packs"`
+	UnneededBytes int64  `json:"unneeded_bytes"`
+	UnneededUntil string `json:"unneeded_until,omitempty"`
 
 	Peers []Peer       `json:"peers"`
 	Paths []PathStatus `json:"paths,omitempty"`
@@ -176,16 +187,18 @@ type PathStatus struct {
 	State    string `json:"state"` // local, lost, out, safe
 	Size     int64  `json:"size"`
 	Resident int64  `json:"resident"` // bytes on this device
-	// Packs are those that content and names lie in, and the next six what is
-	// the matter with them, as in Status.
-	Packs            int `json:"packs"`
-	PacksBelowTarget int `json:"packs_below_target"`
-	PacksLost        int `json:"packs_lost"`
-	PacksAway        int `json:"packs_away"` // not lost, but too few holders answer now
-	PacksAtRisk      int `json:"packs_at_risk"`
-	PacksUnasked     int `json:"packs_unasked"`
-	PacksWeak        int `json:"packs_weak"`
-	PacksFrail       int `json:"packs_frail"`
+	// Packs are those that content and names lie in, and what follows All says what is
+	// the matter with them, as in Status. While nothing is the matter with any, a folder
+	// has All packs of the drive here, of which it may need a part.
+	Packs            int  `json:"packs"`
+	All              bool `json:"all_packs,omitempty"`
+	PacksBelowTarget int  `json:"packs_below_target"`
+	PacksLost        int  `json:"packs_lost"`
+	PacksAway        int  `json:"packs_away"` // not lost, but too few holders answer now
+	PacksAtRisk      int  `json:"packs_at_risk"`
+	PacksUnasked     int  `json:"packs_unasked"`
+	PacksWeak        int  `json:"packs_weak"`
+	PacksFrail       int  `json:"packs_frail"`
 	// ShardsMissing are those that their holders do not have, or that are with
 	// holders that are gone, of all these packs.
 	ShardsMissing int `json:"shards_missing"`
@@ -232,9 +245,10 @@ type Cache struct {
 	Freed    int64 `json:"freed"`    // let go of since the daemon started
 	Full     bool  `json:"full"`     // writing is refused
 
-	Pinned     int64 `json:"pinned"`       // bytes of files that are to stay here
-	PinnedHere int64 `json:"pinned_here"`  // bytes of them that are
-	PinsTooBig bool  `json:"pins_too_big"` // they do not fit into the cache
+	Pinned     int64     `json:"pinned"`       // bytes of files that are to stay here
+	PinnedHere int64     `json:"pinned_here"`  // bytes of them that are
+	PinnedAsOf time.Time `json:"pinned_as_of"` // when these two were counted
+	PinsTooBig bool      `json:"pins_too_big"` // they do not fit into the cache
 
 	JournalBytes int64 `json:"journal_bytes"`
 	DiskFree     int64 `json:"disk_free"`

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"skep/cache/blocks"
 	"skep/cache/tree"
 	"skep/chunker/dag"
 	"skep/chunker/group"
@@ -68,6 +69,7 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 		}
 	}
 	packs.judge(out)
+	out.All = packs.every
 	switch {
 	case out.State == "safe" && out.PacksLost+out.PacksAway > 0:
 		out.State = "lost"
@@ -106,8 +108,9 @@ type packsOf struct {
 	d    *Daemon
 	well bool // nothing is the matter with any pack of the drive
 
-	mu  sync.Mutex // guards all
-	all map[packName]bool
+	mu    sync.Mutex // guards all below
+	all   map[packName]bool
+	every bool // they are all packs of the drive
 }
 
 type packName struct {
@@ -163,10 +166,32 @@ func (p *packsOf) below(ctx context.Context, rec dag.Inode, links link.Link) err
 	if rec.Mode&dag.ModeType != dag.ModeDirectory {
 		return p.file(ctx, rec.File())
 	}
-	if err := p.block(ctx, rec.Content); err != nil || p.well {
-		return err // if all is well, so is all that is in it
+	if p.well {
+		return p.drive()
+	}
+	if err := p.block(ctx, rec.Content); err != nil {
+		return err
 	}
 	return dag.WalkDir(ctx, p, rec.Content, func(_ string, rec dag.Inode) error { return p.below(ctx, rec, links) })
+}
+
+// drive takes in all packs that the drive needs. If all is well, so is all that is in a
+// folder, and nothing has to be looked up.
+func (p *packsOf) drive() error {
+	table := p.d.drive.table
+	counted, err := table.Counted()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.every = true
+	return table.Packs(func(k blocks.Pack) bool {
+		if k.Live > 0 || !counted {
+			p.all[packName{k.Group, k.Number}] = true
+		}
+		return true
+	})
 }
 
 // file takes in the packs of a file's content. A file without blocks of its own has

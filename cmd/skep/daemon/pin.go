@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"skep/cache/tree"
 	"skep/cmd/skep/control"
@@ -12,6 +13,14 @@ func (d *drive) pinsChanged() {
 	if d.keeper != nil {
 		d.keeper.PinsChanged()
 	}
+}
+
+// shown is a path of the drive as people find it: below the mount, if there is one.
+func (d *Daemon) shown(path string) string {
+	if at := d.mountpoint(); at != "" {
+		return filepath.Join(at, path)
+	}
+	return path
 }
 
 // pin pins paths to this device, or unpins them, or lists what is pinned.
@@ -41,7 +50,7 @@ func (d *Daemon) pin(ctx context.Context, in control.Pin) (control.Pins, error) 
 		if err != nil {
 			return out, err
 		}
-		out.Pins = append(out.Pins, control.Pinned{Path: d.drive.tree.Path(ino), Files: p.Files, Bytes: p.Bytes, Here: p.Here})
+		out.Pins = append(out.Pins, control.Pinned{Path: d.shown(d.drive.tree.Path(ino)), Files: p.Files, Bytes: p.Bytes, Here: p.Here})
 	}
 	return out, nil
 }

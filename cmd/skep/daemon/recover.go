@@ -19,6 +19,7 @@ import (
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
 	"skep/chunker/words"
+	"skep/cmd/skep/doctor"
 	"skep/cmd/skep/home"
 )
 
@@ -31,6 +32,9 @@ type Recovered struct {
 	Few bool
 	// Unknown says that the keyring with the new device is not with keepers yet.
 	Unknown bool
+	// Clock says that this computer's clock and that of a peer differ, and what to do;
+	// empty: they do not. It is there also if the recovery failed.
+	Clock string
 }
 
 // Recover makes the home of a drive that its words bring back, as a new device.
@@ -52,30 +56,58 @@ func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Ent
 }
 
 // recover makes the network's home that of a drive, on a device with these keys.
-func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) (Recovered, error) {
+func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) (out Recovered, err error) {
 	tell("looking for the swarm")
 	if err := n.join(ctx); err != nil {
-		return Recovered{}, err
+		return out, err
 	}
+	out.Clock = n.wrongClock(ctx)
 	tell("looking for the recovery record")
 	found, err := n.findDrive(ctx, entropy)
 	if err != nil {
-		return Recovered{}, err
+		return out, err
 	}
 	keys.Root = found.root
 	s.Drive, s.Prefix = hex.EncodeToString(found.drive.ID[:]), found.ring.FreePrefix()
 	ring, rec, err := n.begin(ctx, &found, keys, s.Prefix)
 	if err != nil {
-		return Recovered{}, err
+		return out, err
 	}
 	rec.Recovery = found.recovery
 	if !found.empty {
 		tell("reading the newest state of the drive")
 	}
 	if err := found.adopt(ctx, n.home, n); err != nil {
-		return Recovered{}, err
+		return out, err
 	}
-	return Recovered{Empty: found.empty, Few: found.few, Unknown: rec.Keyring == nil}, createDrive(n.home, s, keys, ring, rec, passphrase)
+	out.Empty, out.Few, out.Unknown = found.empty, found.few, rec.Keyring == nil
+	return out, createDrive(n.home, s, keys, ring, rec, passphrase)
+}
+
+// clocksAsked is how many peers are asked for the time, and clockPatience how long that
+// may take.
+const (
+	clocksAsked   = 3
+	clockPatience = 2 * time.Second
+)
+
+// wrongClock compares this computer's clock with those of peers that have just
+// answered. It returns what there is to say; nothing if they agree.
+func (n *network) wrongClock(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, clockPatience)
+	defer cancel()
+	var told []doctor.Reached
+	for _, p := range n.peers.List() {
+		if p.HelloAt.IsZero() || p.Misses > 0 || len(told) == clocksAsked {
+			continue
+		}
+		hello, err := n.client.Hello(ctx, p.Key)
+		told = append(told, doctor.Reached{Err: err, Clock: time.Unix(hello.Time, 0), At: time.Now()})
+	}
+	if f := doctor.Clock(time.Now(), told); f.Verdict != doctor.Good {
+		return "clock: " + f.Says + "; " + f.Do
+	}
+	return ""
 }
 
 // begin makes a new device known, and only then finds the head that it begins with. It

@@ -102,6 +102,15 @@ func (s *sink) current() plan.Plan {
 	return s.plan
 }
 
+// renewed returns the plan for the swarm as it is at this moment.
+func (s *sink) renewed() plan.Plan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.made = time.Time{}
+	s.refresh()
+	return s.plan
+}
+
 // refresh makes the plan anew if it is not that of the swarm as it is now. s.mu is held.
 func (s *sink) refresh() {
 	revision := s.n.peers.Revision()

@@ -160,7 +160,7 @@ func (d *drive) cacheStatus() control.Cache {
 		Limit: r.Marks.Limit, Setting: d.keeper.Limit(), Reserve: r.Marks.Reserve,
 		Used: r.Use.Total(), Content: r.Use.Content, Unsynced: r.Use.Unsynced, Tables: r.Use.Tables,
 		Here: here, Evicted: bytes - here, Freed: r.Freed, Full: r.Full,
-		Pinned: r.Pins.Bytes, PinnedHere: r.Pins.Here, PinsTooBig: r.Pins.TooLarge,
+		Pinned: r.Pins.Bytes, PinnedHere: r.Pins.Here, PinnedAsOf: r.Pins.At, PinsTooBig: r.Pins.TooLarge,
 		JournalBytes: d.st.JournalSize(), DiskFree: r.Disk.Free,
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/say"
 	skephost "skep/net/host"
 	"skep/net/peers"
 )
@@ -24,6 +25,8 @@ func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, 
 	s := control.Status{Version: Version, Peer: skephost.ID(d.net.self).String(), Addrs: d.net.addrs(), Home: string(d.home),
 		Offered: offered, Hosting: used, Codings: []control.Coding{}, Peers: []control.Peer{}} // lists, also when empty
 	shards := map[group.PeerKey]int{}
+	ended, _ := d.net.first.outcome()
+	s.Joining = !ended
 	if d.drive != nil {
 		err := d.driveStatus(&s, shards)
 		if damage := d.drive.st.Damage(); damage != nil {
@@ -85,11 +88,15 @@ func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) er
 	s.Commit, s.CommitTime = p.Number, p.LastDone
 	s.RecoveryOut = dr.recoveryOut.Load()
 	dr.othersStatus(s)
+	s.Unneeded, s.UnneededBytes = p.Waiting, p.WaitingBytes
+	if p.Waiting > 0 {
+		s.UnneededUntil = dr.unneededUntil()
+	}
+	plan := dr.sink.renewed()
 	f, err := dr.frailty()
 	if err != nil {
 		return err
 	}
-	plan := dr.sink.current()
 	s.Plan, s.Shortfall = plan.Summary(), plan.Shortfall(f.Loss)
 	s.PacksWeak, s.PacksFrail = f.Weak, f.Frail
 	s.Cache = dr.cacheStatus()
@@ -108,6 +115,18 @@ func (d *drive) othersStatus(s *control.Status) {
 	if o := d.outlook.Load(); o != nil && errors.As(o.err, &others) {
 		s.Others = others.Error()
 	}
+}
+
+// unneededUntil says when packs are given up that nothing needs any more.
+func (d *drive) unneededUntil() string {
+	o := d.outlook.Load()
+	switch {
+	case o == nil || o.err == nil:
+		return "their room comes back within " + say.About(d.lookEvery/sooner) + ", once it is known that no other device needs them"
+	case errors.As(o.err, new(*devices.OthersError)):
+		return "their room comes back when it is known that no other device needs them"
+	}
+	return "their room comes back when it is known that no other device needs them, which cannot be told now: " + o.err.Error()
 }
 
 // packStatus counts packs by coding, their health, and shards by holder.

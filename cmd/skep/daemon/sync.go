@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"skep/cache/writeback"
+	"skep/chunker/erasure"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/say"
 )
@@ -37,15 +38,48 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced,
 	}
 	switch {
 	case err == nil:
+		out.Away = d.repair.Report().Away
 		return out, d.comesBack(ctx)
 	case writeback.Partly(err):
 		return out, err
 	case isFrail(err):
 		return out, err
+	case errors.Is(err, context.Canceled): // by who asked, who hears nothing of it, or
+		return out, fmt.Errorf("not everything is out: the daemon ends; %s", d.missing())
 	case errors.Is(err, context.DeadlineExceeded):
 		return out, fmt.Errorf("not everything is out yet: %s", d.missing())
 	}
+	if errors.Is(err, writeback.ErrTooFew) {
+		if why := d.net.whyTooFew(); why != "" {
+			return out, fmt.Errorf("not everything is out: %s: %s; the daemon goes on trying (skep sync --timeout D waits for longer)", d.pendingWords(), why)
+		}
+	}
 	return out, fmt.Errorf("not everything is out: %w", err)
+}
+
+// whyTooFew says why too few peers take what is to go out, where that is plain: nobody
+// answers, or nobody has room; else nothing.
+func (n *network) whyTooFew() string {
+	known, answer, room := 0, 0, 0
+	for _, p := range n.peers.List() {
+		if p.Key == n.self || p.HelloAt.IsZero() {
+			continue
+		}
+		known++
+		if n.usable(p) && p.Misses == 0 {
+			answer++
+			room += one(p.Free >= erasure.MinShard)
+		}
+	}
+	switch {
+	case known == 0:
+		return "no peer has ever answered; give the address of one with: skep mount --bootstrap ADDRESS DIR"
+	case answer == 0:
+		return fmt.Sprintf("none of the %s answers", say.Count(known, "known peer"))
+	case room == 0:
+		return fmt.Sprintf("none of the %s that %s has room left; more peers would help, or deleting something", say.Count(answer, "peer"), say.If(answer, "answers", "answer"))
+	}
+	return ""
 }
 
 func isFrail(err error) bool {
@@ -97,12 +131,17 @@ func (d *Daemon) syncPatiently(ctx context.Context, bounded bool) error {
 	}
 }
 
+// pendingWords says how much is on this device only.
+func (d *Daemon) pendingWords() string {
+	p := d.pending()
+	return fmt.Sprintf("%s with %s %s on this device only", say.Count(p.Files, "change"), say.Bytes(p.Bytes), say.If(p.Files, "is", "are"))
+}
+
 // missing says what is not out, in words.
 func (d *Daemon) missing() string {
-	files, bytes, _ := d.drive.engine.Pending()
 	p := d.drive.engine.Progress()
-	s := fmt.Sprintf("%s with %s %s on this device only", say.Count(files, "change"), say.Bytes(bytes), say.If(files, "is", "are"))
-	if files == 0 {
+	s := d.pendingWords()
+	if d.pending().Files == 0 {
 		s = "the content is, but that the drive's newest state is known to its keepers is not confirmed yet"
 	}
 	if p.LastError != "" {

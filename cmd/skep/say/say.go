@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -42,6 +43,14 @@ func Paths(all []string) string {
 
 // Times is how often something happened.
 func Times(n int) string { return If(n, "once", fmt.Sprintf("%d times", n)) }
+
+// About is how long something takes at most, in whole seconds or minutes.
+func About(d time.Duration) string {
+	if d < time.Minute {
+		return Count(int((d+time.Second-1)/time.Second), "second")
+	}
+	return Count(int((d+time.Minute-1)/time.Minute), "minute")
+}
 
 // Path is a path as a terminal may show it: quoted where it has control characters,
 // which could do anything to the terminal, or is no text at all.

@@ -1,6 +1,9 @@
 package say
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestAmounts(t *testing.T) {
 	for _, tt := range [][2]string{
@@ -20,6 +23,15 @@ func TestAmounts(t *testing.T) {
 	} {
 		if tt[0] != tt[1] {
 			t.Errorf("%q, want %q", tt[0], tt[1])
+		}
+	}
+}
+
+func TestAbout(t *testing.T) {
+	for want, d := range map[string]time.Duration{"1 second": 300 * time.Millisecond, "59 seconds": 59 * time.Second,
+		"1 minute": time.Minute, "2 minutes": 61 * time.Second, "10 minutes": 10 * time.Minute} {
+		if got := About(d); got != want {
+			t.Errorf("%v is about %q, not %q", d, got, want)
 		}
 	}
 }
