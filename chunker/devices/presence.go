@@ -14,6 +14,10 @@ import (
 // not taken into account any more.
 const Horizon = 60 * 24 * time.Hour
 
+// fewFor is for how long looks have to find nothing new of a device before few copies of
+// its head say no more than none: those who are away for so long are not waited for.
+const fewFor = 7 * 24 * time.Hour
+
 // Of the time between two looks a day counts at most, so that a clock that jumps, here,
 // makes nobody gone; what passed is taken note of every hour.
 const (
@@ -96,7 +100,10 @@ func (p Presence) Of(device group.PeerKey) (Seen, bool) {
 }
 
 // Lives reports whether a device was seen to do something lately, or is new.
-func (p Presence) Lives(device group.PeerKey) bool {
+func (p Presence) Lives(device group.PeerKey) bool { return p.silent(device) < Horizon }
+
+// silent is for how long looks have found nothing new of a device.
+func (p Presence) silent(device group.PeerKey) time.Duration {
 	s, _ := p.Of(device)
-	return time.Duration(s.Silent)*time.Second < Horizon
+	return time.Duration(s.Silent) * time.Second
 }

@@ -86,7 +86,9 @@ func (v View) judgeOwn(f Found) error {
 // how far it would come: it may make a commit at any time that follows an old one. So
 // may one that has renewed its certificate since: it is there. Of one whose place this
 // one took, a head counts that is not followed, also if it was found by an earlier look
-// alone: it may come back with those who keep it.
+// alone: it may come back with those who keep it. Few copies of one that is followed say
+// that a newer one may be with keepers who are away; not for ever, as keepers end one
+// after the other, and nobody brings its head to others.
 func (v View) judgeOther(f Found) error {
 	absent := errors.Is(f.Err, keyring.ErrAbsent)
 	created, known := v.Began[f.Device.Key]
@@ -101,7 +103,7 @@ func (v View) judgeOther(f Found) error {
 		return &OthersError{f.Device}
 	case absent:
 		return nil
-	case f.Few(f.Head.Number):
+	case f.Few(f.Head.Number) && (!f.Heard || v.Seen.silent(f.Device.Key) < fewFor):
 		return fmt.Errorf("the head of another device: %w", ErrUnheard)
 	}
 	return nil

@@ -108,6 +108,24 @@ func TestJudgeWhoIsGone(t *testing.T) {
 	}
 }
 
+// Of a head that is followed, few copies keep a device from being alone for a week, as long
+// as most keepers answer: who had the others may have ended.
+func TestJudgeFewCopies(t *testing.T) {
+	newest := &commit.Commit{Device: self, Number: 9, Follows: []commit.Followed{{Device: other, Number: 7}}}
+	few := but(found(head(other, 7, 2)), func(f *Found) { f.Copies = spread{7, 1, 1} })
+	unheard := but(few, func(f *Found) { f.Heard = false })
+	newer := but(few, func(f *Found) { f.Head.Number, f.Copies = 8, spread{8, 1, 1} })
+	for days, want := range map[int][3]string{0: {"unsure", "unsure", "others"}, 6: {"unsure", "unsure", "others"}, 7: {"", "unsure", "others"}} {
+		for i, f := range []Found{few, unheard, newer} {
+			v := View{Began: map[group.PeerKey]int64{other: 5}, Newest: newest,
+				Seen: Presence{Devices: []Seen{{Device: other, Created: 5, Number: f.Head.Number, Silent: int64(days) * int64(day.Seconds())}}}}
+			if err := v.Judge([]Found{f}); kind(err) != want[i] {
+				t.Errorf("case %d after %d days: %v", i, days, err)
+			}
+		}
+	}
+}
+
 // A device that has made no commit yet has no head to be found, and one that was intended
 // may be found or not.
 func TestJudgeBeforeTheFirstCommit(t *testing.T) {
