@@ -5,4 +5,6 @@
 // kept here, from memory, or from the swarm. Nothing is returned that was not
 // checked against the link. Small blocks come in whole units with what lies
 // beside them, large ones alone.
+//
+// Packs tells which packs something lies in.
 package readthrough

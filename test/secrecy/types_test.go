@@ -20,6 +20,7 @@ import (
 	"skep/chunker/secret"
 	"skep/chunker/words"
 	"skep/cmd/skep/daemon"
+	"skep/cmd/skep/fsck"
 	"skep/fs/adapter"
 	"skep/net/holder"
 	"skep/net/host"
@@ -57,6 +58,8 @@ var carriers = []reflect.Type{
 	reflect.TypeFor[dag.Run](),
 	reflect.TypeFor[dag.Change](),
 	reflect.TypeFor[pack.Entry](),
+	reflect.TypeFor[fsck.Home](),
+	reflect.TypeFor[fsck.Drive](),
 	reflect.TypeFor[blocks.Block](),
 	reflect.TypeFor[blocks.Stored](),
 	reflect.TypeFor[writeback.Config](),
@@ -79,6 +82,7 @@ var carriers = []reflect.Type{
 var running = []reflect.Type{
 	reflect.TypeFor[dag.System](),
 	reflect.TypeFor[readthrough.Reader](),
+	reflect.TypeFor[readthrough.Packs](),
 	reflect.TypeFor[evict.Keeper](),
 	reflect.TypeFor[tree.Tree](),
 	reflect.TypeFor[tree.File](),

@@ -8,12 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/daemon"
+	"skep/cmd/skep/fsck"
 	"skep/cmd/skep/home"
 	"skep/cmd/skep/say"
 )
 
 func (a *app) fsckCommand() *cobra.Command {
-	var opt daemon.FsckOptions
+	var opt fsck.Options
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "fsck",
@@ -60,18 +61,18 @@ Exits with 0 if all is well, else with 1.`,
 	return cmd
 }
 
-func (a *app) fsck(ctx context.Context, opt daemon.FsckOptions) (daemon.FsckReport, error) {
+func (a *app) fsck(ctx context.Context, opt fsck.Options) (fsck.Report, error) {
 	h, err := a.home()
 	if err != nil {
-		return daemon.FsckReport{}, err
+		return fsck.Report{}, err
 	}
 	keys, err := a.unlock(ctx, h)
 	if err != nil {
-		return daemon.FsckReport{}, err
+		return fsck.Report{}, err
 	}
 	g := a.gauge()
 	defer g.end()
-	opt.Progress = func(p daemon.Progress) { g.show(meter{p.Step, p.Done, p.Of, p.Bytes}) }
+	opt.Progress = func(p fsck.Progress) { g.show(meter{p.Step, p.Done, p.Of, p.Bytes}) }
 	report, err := daemon.Fsck(ctx, h, keys, opt)
 	if errors.Is(err, home.ErrInUse) {
 		err = fmt.Errorf("%w; end it first with skep down", err)
@@ -79,7 +80,7 @@ func (a *app) fsck(ctx context.Context, opt daemon.FsckOptions) (daemon.FsckRepo
 	return report, err
 }
 
-func (a *app) printFsck(r daemon.FsckReport, opt daemon.FsckOptions) {
+func (a *app) printFsck(r fsck.Report, opt fsck.Options) {
 	for _, p := range r.Problems {
 		fmt.Fprintf(a.out, "%s: %s\n", say.Path(p.What), p.Problem)
 	}

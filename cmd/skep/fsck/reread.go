@@ -1,4 +1,4 @@
-package daemon
+package fsck
 
 import (
 	"bytes"
@@ -41,7 +41,7 @@ type folder struct {
 // rereadDir compares a directory and all below it.
 func (c *checker) rereadDir(ctx context.Context, root link.Link, path string) error {
 	var subs []folder
-	err := dag.CheckDir(ctx, c.reader, c.d.drive.names(), root, func(name string, rec dag.Inode) error {
+	err := dag.CheckDir(ctx, c.reader, c.drive.Names, root, func(name string, rec dag.Inode) error {
 		switch {
 		case rec.Mode&dag.ModeType == dag.ModeDirectory:
 			subs = append(subs, folder{rec.Content, path + name + "/"})
@@ -64,8 +64,8 @@ func (c *checker) rereadDir(ctx context.Context, root link.Link, path string) er
 
 // rereadLinked compares the table of the inodes with several links, and these.
 func (c *checker) rereadLinked(ctx context.Context, root link.Link) error {
-	err := dag.CheckDir(ctx, c.reader, c.d.drive.names(), root, func(_ string, rec dag.Inode) error {
-		return c.rereadFile(ctx, rec, c.d.drive.tree.Path(tree.Ino(rec.ID)))
+	err := dag.CheckDir(ctx, c.reader, c.drive.Names, root, func(_ string, rec dag.Inode) error {
+		return c.rereadFile(ctx, rec, c.drive.Tree.Path(tree.Ino(rec.ID)))
 	})
 	if err == nil {
 		return nil // the table is no file

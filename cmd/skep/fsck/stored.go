@@ -1,4 +1,4 @@
-package daemon
+package fsck
 
 import (
 	"bytes"
@@ -25,15 +25,15 @@ import (
 // removed: its owner has it made anew.
 func (c *checker) hosted(ctx context.Context) error {
 	all := 0
-	for _, id := range c.d.net.hosted.Holdings() {
-		if h, ok := c.d.net.hosted.Holding(id); ok {
+	for _, id := range c.home.Hosted.Holdings() {
+		if h, ok := c.home.Hosted.Holding(id); ok {
 			all += h.Held.Count()
 		}
 	}
 	c.step("checking shards held for others", int64(all))
-	for _, id := range c.d.net.hosted.Holdings() {
+	for _, id := range c.home.Hosted.Holdings() {
 		c.r.HostedGroups++
-		h, ok := c.d.net.hosted.Holding(id)
+		h, ok := c.home.Hosted.Holding(id)
 		for n := uint16(0); ok && n < group.MaxPacks; n++ {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -43,7 +43,7 @@ func (c *checker) hosted(ctx context.Context) error {
 			}
 			c.r.HostedShards++
 			c.did(1)
-			if err := c.d.net.hosted.Check(id, n); err != nil {
+			if err := c.home.Hosted.Check(id, n); err != nil {
 				c.problem("shard held for another", err)
 			}
 		}
@@ -53,28 +53,28 @@ func (c *checker) hosted(ctx context.Context) error {
 
 // packFiles checks the packs of metadata that are kept here, block by block.
 func (c *checker) packFiles(ctx context.Context) error {
-	d := c.d.drive
-	c.step("checking packs of metadata", d.packs.Bytes())
+	d := c.drive
+	c.step("checking packs of metadata", d.Packs.Bytes())
 	c.far.Bytes = true
-	return d.packs.List(func(id group.ID, n uint16) error {
+	return d.Packs.List(func(id group.ID, n uint16) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		c.r.PackFiles++
-		b, err := d.packs.Get(id, n)
+		b, err := d.Packs.Get(id, n)
 		c.did(int64(len(b)))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it died since it was listed
 		}
 		var bad []link.Hash
 		if err == nil {
-			bad, err = checkPack(d.epoch.Read, b)
+			bad, err = checkPack(d.Read, b)
 		}
 		if err == nil {
 			return nil
 		}
 		if bad == nil { // which, nobody can tell
-			members, merr := d.table.Members(id, n)
+			members, merr := d.Table.Members(id, n)
 			if merr != nil {
 				return merr
 			}
@@ -86,7 +86,7 @@ func (c *checker) packFiles(ctx context.Context) error {
 			c.problem(path, fmt.Errorf("names, attributes or pieces of it, as kept in pack %d of group %v: %w", n, id, err))
 		}
 		if c.opt.Repair {
-			return d.packs.Remove(id, n)
+			return d.Packs.Remove(id, n)
 		}
 		return nil
 	})
@@ -145,11 +145,11 @@ func checkPack(read [32]byte, b []byte) (bad []link.Hash, err error) {
 
 // account counts references again, as far as what refers is here.
 func (c *checker) account(ctx context.Context) error {
-	d := c.d.drive
-	if counted, err := d.table.Counted(); err != nil || !counted {
+	d := c.drive
+	if counted, err := d.Table.Counted(); err != nil || !counted {
 		return err
 	}
-	roots, err := writeback.Roots(d.st)
+	roots, err := writeback.Roots(d.State)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (c *checker) account(ctx context.Context) error {
 	c.step("counting references", all)
 	away := false
 	var found []blocks.Fault
-	err = d.table.Audit(roots, func(l link.Link) ([]link.Link, error) {
+	err = d.Table.Audit(roots, func(l link.Link) ([]link.Link, error) {
 		if l.Codec == link.Raw {
 			return nil, nil
 		}
@@ -189,7 +189,7 @@ func (c *checker) account(ctx context.Context) error {
 
 // metadata is how many blocks there are, at most, that may refer to others.
 func (c *checker) metadata() (n int64, err error) {
-	err = c.d.drive.table.Packs(func(p blocks.Pack) bool {
+	err = c.drive.Table.Packs(func(p blocks.Pack) bool {
 		if p.Kind == group.Metadata {
 			n += int64(p.Blocks)
 		}
@@ -206,8 +206,8 @@ var errDamaged = errors.New("differs here from what was committed")
 func (c *checker) content(ctx context.Context, ino tree.Ino, path string) (whole bool, err error) {
 	var links []link.Link
 	var damaged []int64
-	d := c.d.drive
-	err = d.tree.CleanChunks(ctx, ino, func(f dag.File, i int64, chunk []byte) error {
+	d := c.drive
+	err = d.Tree.CleanChunks(ctx, ino, func(f dag.File, i int64, chunk []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -234,7 +234,7 @@ func (c *checker) content(ctx context.Context, ino tree.Ino, path string) (whole
 	for _, i := range damaged {
 		c.problem(path, fmt.Errorf("the content from byte %d on %w", i*dag.ChunkSize, errDamaged))
 		if c.opt.Repair && err == nil {
-			err = d.tree.DropChunk(ctx, ino, i)
+			err = d.Tree.DropChunk(ctx, ino, i)
 		}
 	}
 	return len(damaged) == 0, err
@@ -242,13 +242,13 @@ func (c *checker) content(ctx context.Context, ino tree.Ino, path string) (whole
 
 // same reports whether a chunk is the content of a block.
 func (c *checker) same(ctx context.Context, l link.Link, chunk []byte) (bool, error) {
-	d := c.d.drive
-	b, known, err := d.table.Get(l.Hash)
+	d := c.drive
+	b, known, err := d.Table.Get(l.Hash)
 	if err != nil {
 		return false, err
 	}
 	if !c.opt.Remote && !(known && b.Tag != (block.Tag{})) {
 		return true, nil
 	}
-	return d.isBlock(ctx, l, b.Tag, chunk)
+	return d.IsBlock(ctx, l, b.Tag, chunk)
 }

@@ -1,4 +1,4 @@
-package daemon
+package fsck
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"skep/cache/blocks"
+	"skep/cache/readthrough"
 	"skep/chunker/dag"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -19,14 +20,20 @@ import (
 	"skep/repair/audit"
 )
 
+// Holders is how holders are asked; *client.Client is one.
+type Holders interface {
+	Statement(ctx context.Context, p group.PeerKey, id group.ID) (group.Statement, error)
+	Prove(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, nonce erasure.Nonce, count int) error
+}
+
 // survey is what the holders of all packs have shown that they have.
 type survey struct {
-	packs map[packName]blocks.Pack
+	packs map[readthrough.PackName]blocks.Pack
 	of    map[group.ID]group.Group
 
-	mu     sync.Mutex                // guards the next two
-	live   map[packName]int          // shards of a pack that were shown
-	unreal map[group.PeerKey]claimed // by holder
+	mu     sync.Mutex                   // guards the next two
+	live   map[readthrough.PackName]int // shards of a pack that were shown
+	unreal map[group.PeerKey]claimed    // by holder
 }
 
 // claimed are shards that a holder says to have, and could not show.
@@ -73,7 +80,7 @@ func (c *checker) askHolders(ctx context.Context) error {
 // ago: of others, holders need not have anything.
 func (c *checker) count(ctx context.Context) error {
 	c.step("counting what is needed", 1)
-	if err := c.d.drive.engine.Count(ctx); err != nil && ctx.Err() == nil {
+	if err := c.drive.Count(ctx); err != nil && ctx.Err() == nil {
 		c.problem("account of what is stored", fmt.Errorf("which packs are needed cannot be counted, so all are asked for: %w", err))
 	}
 	return ctx.Err()
@@ -81,7 +88,7 @@ func (c *checker) count(ctx context.Context) error {
 
 // newSurvey lists the packs that are needed.
 func (c *checker) newSurvey() (*survey, error) {
-	table := c.d.drive.table
+	table := c.drive.Table
 	groups, err := table.Groups()
 	if err != nil {
 		return nil, err
@@ -90,14 +97,14 @@ func (c *checker) newSurvey() (*survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &survey{packs: map[packName]blocks.Pack{}, of: map[group.ID]group.Group{},
-		live: map[packName]int{}, unreal: map[group.PeerKey]claimed{}}
+	s := &survey{packs: map[readthrough.PackName]blocks.Pack{}, of: map[group.ID]group.Group{},
+		live: map[readthrough.PackName]int{}, unreal: map[group.PeerKey]claimed{}}
 	for _, g := range groups {
 		s.of[g.ID] = g
 	}
 	err = table.Packs(func(p blocks.Pack) bool {
 		if _, ok := s.of[p.Group]; ok && (p.Live > 0 || !counted) {
-			s.packs[packName{p.Group, p.Number}] = p
+			s.packs[readthrough.PackName{Group: p.Group, Number: p.Number}] = p
 		}
 		return true
 	})
@@ -107,12 +114,12 @@ func (c *checker) newSurvey() (*survey, error) {
 // askHolder asks the holder of a slot for its statement, and has it show each shard
 // that it says to have. Of one that does not answer nothing counts as there.
 func (c *checker) askHolder(ctx context.Context, s *survey, g group.Group, slot uint8, holder group.PeerKey) {
-	st, err := twice(func() (group.Statement, error) { return c.d.net.client.Statement(ctx, holder, g.ID) })
+	st, err := twice(func() (group.Statement, error) { return c.drive.Holders.Statement(ctx, holder, g.ID) })
 	if err != nil || st.Slot != slot {
 		return
 	}
 	for n := range g.Packs {
-		name := packName{g.ID, n}
+		name := readthrough.PackName{Group: g.ID, Number: n}
 		if p, ok := s.packs[name]; ok && st.Held.Has(n) {
 			s.shown(name, holder, c.show(ctx, p, g, slot, holder))
 		}
@@ -122,13 +129,13 @@ func (c *checker) askHolder(ctx context.Context, s *survey, g group.Group, slot 
 // show asks a holder for leaves of a shard, and checks them.
 func (c *checker) show(ctx context.Context, p blocks.Pack, g group.Group, slot uint8, holder group.PeerKey) error {
 	ref := group.PackRef{Group: g.ID, Number: p.Number, Class: g.Class, Coding: g.Coding, Slots: g.Slots, Manifest: p.Manifest}
-	m, err := c.d.net.swarm.Manifest(ctx, ref)
+	m, err := c.drive.Swarm.Manifest(ctx, ref)
 	if err != nil {
 		return err
 	}
 	_, err = twice(func() (struct{}, error) {
 		count := min(audit.Samples, erasure.Leaves(m.ShardSize()))
-		return struct{}{}, c.d.net.client.Prove(ctx, holder, m, slot, erasure.Nonce(secret.New()), count)
+		return struct{}{}, c.drive.Holders.Prove(ctx, holder, m, slot, erasure.Nonce(secret.New()), count)
 	})
 	return err
 }
@@ -143,7 +150,7 @@ func twice[T any](ask func() (T, error)) (T, error) {
 }
 
 // shown takes note of how it went when a holder was to show a shard.
-func (s *survey) shown(name packName, holder group.PeerKey, err error) {
+func (s *survey) shown(name readthrough.PackName, holder group.PeerKey, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -159,7 +166,7 @@ func (s *survey) shown(name packName, holder group.PeerKey, err error) {
 // show what they say to have.
 func (c *checker) judge(s *survey) {
 	for name := range s.packs {
-		coding := s.of[name.group].Coding
+		coding := s.of[name.Group].Coding
 		c.r.Packs++
 		if s.live[name] < int(coding.N) {
 			c.r.PacksBelowTarget++
@@ -181,13 +188,13 @@ func (c *checker) redundancy(ctx context.Context, path string, f dag.File) (enou
 	if c.survey == nil {
 		return true
 	}
-	packs := packsOf{d: c.d, all: map[packName]bool{}}
-	if err := packs.file(ctx, f); err != nil {
+	packs := c.drive.Reader.Packs()
+	if err := packs.File(ctx, f); err != nil {
 		return true // what reads the content tells why
 	}
 	below, lost, missing := 0, 0, 0
-	for name := range packs.all {
-		live, coding := c.survey.live[name], c.survey.of[name.group].Coding
+	for name := range packs.All() {
+		live, coding := c.survey.live[name], c.survey.of[name.Group].Coding
 		if live < int(coding.N) {
 			below++
 		}
@@ -201,7 +208,7 @@ func (c *checker) redundancy(ctx context.Context, path string, f dag.File) (enou
 	}
 	if lost > 0 {
 		c.r.FilesLost++
-		c.problem(path, fmt.Errorf("%d of its %d packs cannot be rebuilt from what holders have now: %d more shards are needed", lost, len(packs.all), missing))
+		c.problem(path, fmt.Errorf("%d of its %d packs cannot be rebuilt from what holders have now: %d more shards are needed", lost, len(packs.All()), missing))
 	}
 	return lost == 0
 }
