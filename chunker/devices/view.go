@@ -35,6 +35,10 @@ func (e *SetBackError) Error() string {
 	return fmt.Sprintf("keepers have commit %d of this device, which is not the one that is here (%d)", e.Number, e.Here)
 }
 
+// ErrUnkept says that too few keepers have this device's head: it is to be brought to them
+// again.
+var ErrUnkept = errors.New("too few keepers have this device's head")
+
 // View is what a device knows when it judges what a look has found.
 type View struct {
 	Self   group.PeerKey
@@ -72,11 +76,15 @@ func (v View) judgeOwn(f Found) error {
 	switch {
 	case errors.Is(f.Err, keyring.ErrAbsent) && v.First.Number == 0:
 		return nil
+	case errors.Is(f.Err, keyring.ErrAbsent):
+		return ErrUnkept
 	case f.Err != nil:
 		return fmt.Errorf("this device's head: %w", f.Err)
 	case f.Head.Number > v.Last.Number || not(v.First) || not(v.Last):
 		return &SetBackError{Number: f.Head.Number, Here: v.Last.Number}
-	case f.Few(v.First.Number): // another may be on its way meanwhile
+	case f.Few(v.First.Number) && f.Heard: // another may be on its way meanwhile
+		return ErrUnkept
+	case !f.Heard:
 		return fmt.Errorf("this device's head: %w", ErrUnheard)
 	}
 	return nil

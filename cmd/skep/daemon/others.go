@@ -96,6 +96,11 @@ func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duratio
 	if was := d.outlook.Swap(&now); now.err != nil && ctx.Err() == nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
 		d.log.Info("what was deleted is kept at the peers as yet", "why", now.err)
 	}
+	if errors.Is(now.err, devices.ErrUnkept) {
+		if err := d.publishNewestHead(ctx); err != nil {
+			d.log.Info("few keepers have the drive's newest state", "err", err)
+		}
+	}
 	var others *devices.OthersError
 	var back *devices.SetBackError
 	switch {

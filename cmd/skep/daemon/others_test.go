@@ -171,6 +171,29 @@ func TestAlone(t *testing.T) {
 	}
 }
 
+// A device brings its head to keepers again as soon as a look finds that few have it,
+// also while it is not alone.
+func TestOwnHeadIsBroughtAgain(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			d := out(t)
+			d.lookEvery = time.Hour
+			h := d.next(d.net.self, 8, 1)
+			d.publishAs(t, h)
+			d.knows(h)
+			if !alone {
+				d.joins(t)
+			}
+			d.loses(d.net.self, 4)
+			d.lookOnce(t.Context(), 0)
+			slots := keyring.HeadSlots(d.keys.Root, d.id, d.net.self, d.epoch)
+			if n, _ := d.net.records.Get(t.Context(), slotKeys(slots)).Spread(8); n != keyring.Slots {
+				t.Errorf("alone %v: it lies in %d slots", alone, n)
+			}
+		})
+	}
+}
+
 // days lets days go by, with a look on each.
 func (d *drive) days(t *testing.T, n int, each func()) {
 	t.Helper()
@@ -343,7 +366,7 @@ func (d *drive) loseRing() {
 func TestLostKeyringIsBroughtAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := out(t)
-		for _, refused := range []bool{false, true} {
+		for _, refused := range []bool{true, false} {
 			d.loseRing()
 			d.keepers().refuses = func() bool { return refused }
 			d.expect(t, "unsure", "the keyring is lost")
