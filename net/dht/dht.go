@@ -166,32 +166,35 @@ func (d *DHT) Bootstrap(ctx context.Context, peers []peer.AddrInfo) error {
 	if len(others) == 0 {
 		return nil
 	}
+	begin := time.Now()
 	if err := d.connectAny(ctx, others); err != nil {
 		return fmt.Errorf("join the swarm: %w", err)
 	}
+	took := time.Since(begin)
 	if err := d.waitForTable(ctx); err != nil {
 		return fmt.Errorf("join the swarm: %w", err)
 	}
 	// Who left the swarm a moment ago is still known to others, and takes as long as a
-	// dial that nobody answers: such peers are not waited for.
-	untilNobodyNew(ctx, d.table.RefreshRoutingTable(), d.Size)
+	// dial that nobody answers, and so does who is silent: such peers are not waited for.
+	untilNobodyNew(ctx, d.table.RefreshRoutingTable(), d.Size, max(leastQuiet, quietDials*took))
 	return nil
 }
 
-// nobodyNew is for how long nobody new has come into the table when those that are still
-// waited for are taken to be silent, and newEvery how often that is looked at.
+// For how long nobody new has come into the table when those that are still waited for are
+// taken to be silent: leastQuiet, or as long as some dials take; and how often that is
+// looked at.
 const (
-	nobodyNew = 2 * time.Second
-	newEvery  = nobodyNew / 20
+	leastQuiet = 500 * time.Millisecond
+	quietDials = 4
+	newEvery   = 20 * time.Millisecond
 )
 
 // untilNobodyNew returns when a look for more peers is over, or when their number has not
-// changed for a while.
-func untilNobodyNew(ctx context.Context, over <-chan error, number func() int) {
-	known := number()
+// changed for so long.
+func untilNobodyNew(ctx context.Context, over <-chan error, number func() int, quiet time.Duration) {
 	tick := time.NewTicker(newEvery)
 	defer tick.Stop()
-	for quiet := time.Duration(0); quiet < nobodyNew; quiet += newEvery {
+	for known, since := number(), time.Now(); time.Since(since) < quiet; {
 		select {
 		case <-over:
 			return
@@ -200,7 +203,7 @@ func untilNobodyNew(ctx context.Context, over <-chan error, number func() int) {
 		case <-tick.C:
 		}
 		if now := number(); now != known {
-			known, quiet = now, 0
+			known, since = now, time.Now()
 		}
 	}
 }
@@ -275,13 +278,20 @@ func (d *DHT) Announced(ctx context.Context) error { return d.announce.Wait(ctx)
 // FindHolders returns up to limit peers that say they hold a group, not this
 // one; their addresses are in the host's peerstore then. It returns ErrNotFound
 // when there are none, or the error of ctx when that ended before the first.
-func (d *DHT) FindHolders(ctx context.Context, id group.ID, limit int) ([]group.PeerKey, error) {
+func (d *DHT) FindHolders(ctx context.Context, id group.ID, limit int) (out []group.PeerKey, err error) {
+	err = d.EachHolder(ctx, id, limit, func(k group.PeerKey) { out = append(out, k) })
+	return out, err
+}
+
+// EachHolder calls fn with each of those whom FindHolders returns, when it is found: the
+// last ones are waited for until everybody was asked, who may be silent.
+func (d *DHT) EachHolder(ctx context.Context, id group.ID, limit int, fn func(group.PeerKey)) error {
 	ctx, cancel := context.WithTimeout(ctx, d.conf.Timeout)
 	defer cancel()
-	var out []group.PeerKey
+	found := 0
 	seen := map[peer.ID]bool{d.host.ID(): true}
 	for p := range d.table.FindProvidersAsync(ctx, Key(id), 0) {
-		if seen[p.ID] || len(out) >= limit {
+		if seen[p.ID] || found >= limit {
 			continue
 		}
 		seen[p.ID] = true
@@ -289,17 +299,18 @@ func (d *DHT) FindHolders(ctx context.Context, id group.ID, limit int) ([]group.
 		if err != nil {
 			continue // no peer of ours has such an identity
 		}
-		if out = append(out, k); len(out) >= limit {
+		fn(k)
+		if found++; found >= limit {
 			cancel()
 		}
 	}
-	if len(out) == 0 {
+	if found == 0 {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("holders of group %v: %w", id, err)
+			return fmt.Errorf("holders of group %v: %w", id, err)
 		}
-		return nil, fmt.Errorf("holders of group %v: %w", id, ErrNotFound)
+		return fmt.Errorf("holders of group %v: %w", id, ErrNotFound)
 	}
-	return out, nil
+	return nil
 }
 
 // FindPeer returns the addresses of a peer, which are in the host's peerstore

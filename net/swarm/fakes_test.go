@@ -60,12 +60,13 @@ type holder struct {
 // swarmOf is a swarm of peers in memory. It is the Holders and the Finder of a
 // Swarm.
 type swarmOf struct {
-	mu       sync.Mutex // guards all below, and what the holders hold
-	peers    map[group.PeerKey]*holder
-	released chan struct{}
-	drip     time.Duration // how often a byte comes from slow holders; 0 for never
-	found    map[group.ID][]group.PeerKey
-	finds    int
+	mu        sync.Mutex // guards all below, and what the holders hold
+	peers     map[group.PeerKey]*holder
+	released  chan struct{}
+	drip      time.Duration // how often a byte comes from slow holders; 0 for never
+	found     map[group.ID][]group.PeerKey
+	finds     int
+	searching bool // the directory does not come to its end
 }
 
 func newSwarmOf(n int) *swarmOf {
@@ -302,11 +303,18 @@ func (f *swarmOf) Statement(ctx context.Context, p group.PeerKey, id group.ID) (
 	return st, nil
 }
 
-func (f *swarmOf) FindHolders(ctx context.Context, id group.ID, limit int) ([]group.PeerKey, error) {
+func (f *swarmOf) EachHolder(ctx context.Context, id group.ID, limit int, fn func(group.PeerKey)) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.finds++
-	return f.found[id], ctx.Err()
+	found, searching := f.found[id], f.searching
+	f.mu.Unlock()
+	for _, p := range found {
+		fn(p)
+	}
+	if searching { // it waits for somebody who is silent
+		<-ctx.Done()
+	}
+	return ctx.Err()
 }
 
 func (f *swarmOf) set(m mood, slots ...int) {

@@ -154,23 +154,45 @@ func (sr *search) change(fn func()) {
 	sr.news = make(chan struct{})
 }
 
-// search asks whom the directory names until ctx ends.
+// askedEarly is how many that never answered are asked before all are named: those that
+// are known to be peers go before the others, however many these are.
+const askedEarly = 32
+
+// search asks whom the directory names until ctx ends: those that are known to be peers,
+// and some others, as they are named.
 func (s *Swarm) search(ctx context.Context, id group.ID, sr *search) {
-	naming, cancel := context.WithTimeout(ctx, namingTime)
-	keys, err := s.c.Finder.FindHolders(naming, id, maxNamed)
-	cancel()
+	keys := make(chan group.PeerKey, maxNamed)
+	var err error // set when keys is closed
+	go func() {
+		defer close(keys)
+		naming, cancel := context.WithTimeout(ctx, namingTime)
+		defer cancel()
+		err = s.c.Finder.EachHolder(naming, id, maxNamed, func(p group.PeerKey) { keys <- p })
+	}()
 	var asking errgroup.Group
 	asking.SetLimit(askedAtOnce)
-	for i, p := range s.likeliest(keys) {
-		if ctx.Err() != nil {
-			break
+	ask := func(p group.PeerKey) {
+		if ctx.Err() == nil && sr.first(p) {
+			asking.Go(func() error { s.askSlot(ctx, id, p, sr); return nil })
 		}
+	}
+	var rest []group.PeerKey
+	early := 0
+	for p := range keys {
+		if s.unlikely(p) > 0 {
+			if early++; early > askedEarly {
+				rest = append(rest, p)
+				continue
+			}
+		}
+		ask(p)
+	}
+	slices.SortStableFunc(rest, func(a, b group.PeerKey) int { return s.unlikely(a) - s.unlikely(b) })
+	for i, p := range rest {
 		if i == askedAtOnce {
 			sr.change(func() { sr.more = true })
 		}
-		if sr.first(p) {
-			asking.Go(func() error { s.askSlot(ctx, id, p, sr); return nil })
-		}
+		ask(p)
 	}
 	sr.change(func() { sr.more = false })
 	_ = asking.Wait()
@@ -190,23 +212,18 @@ func (sr *search) first(p group.PeerKey) bool {
 	return first
 }
 
-// likeliest puts those first that have ever answered, and those last that
-// failed lately.
-func (s *Swarm) likeliest(keys []group.PeerKey) []group.PeerKey {
-	order := func(p group.PeerKey) int {
-		if s.shuns(p) {
-			return 2
-		}
-		if s.c.Peers != nil {
-			if known, ok := s.c.Peers.Get(p); ok && !known.FirstSeen.IsZero() {
-				return 0
-			}
-		}
-		return 1
+// unlikely is how unlikely it is that a peer answers: 0 for one that ever has, 2 for one
+// that failed lately.
+func (s *Swarm) unlikely(p group.PeerKey) int {
+	if s.shuns(p) {
+		return 2
 	}
-	out := slices.Clone(keys)
-	slices.SortStableFunc(out, func(a, b group.PeerKey) int { return order(a) - order(b) })
-	return out
+	if s.c.Peers != nil {
+		if known, ok := s.c.Peers.Get(p); ok && !known.FirstSeen.IsZero() {
+			return 0
+		}
+	}
+	return 1
 }
 
 // askSlot asks a peer which slot of a group it holds.

@@ -347,6 +347,20 @@ func TestReadRangeFindsHolders(t *testing.T) {
 	})
 }
 
+// Who is found is asked though the directory goes on waiting for somebody who is silent.
+func TestReadRangeBeforeAllAreNamed(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.f.found[b.pack.Group], b.f.searching = slices.Clone(b.pack.Slots), true
+		ref := b.pack.PackRef
+		ref.Slots, ref.Manifest = nil, nil
+		got, err := b.ReadRange(b.Context(), ref, 0, ref.Class.Size())
+		if err != nil || !bytes.Equal(got, b.pack.bytes) {
+			t.Fatal(err)
+		}
+		b.took(0)
+	})
+}
+
 // On a bare machine, thousands of made-up peers say that they hold a group; they
 // do not answer, have nothing, or give what is wrong. The few that do hold it
 // are found among them in time.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/zeebo/blake3"
@@ -37,7 +36,10 @@ type Records struct {
 	Keepers   Keepers
 	Directory RecordDirectory
 	Peers     *peers.Directory
-	Timeout   time.Duration // of one copy; 0 is 20 s
+	// Silent reports whether a peer was silent when it was asked last: who lingers does not
+	// wait for it. nil: nobody was.
+	Silent  func(group.PeerKey) bool
+	Timeout time.Duration // of one copy; 0 is 20 s
 }
 
 const (
@@ -88,29 +90,70 @@ func (r *Records) putOne(ctx context.Context, word []byte) (instead [][]byte, er
 	if err != nil {
 		return nil, err
 	}
-	kept := 0
-	var last error
-	for _, p := range r.rank(rec.Key()) {
-		if kept == keepersEach || ctx.Err() != nil {
-			break
-		}
-		other, err := r.putTo(ctx, p, &rec, word)
-		if err != nil {
-			last = err
-			continue
-		}
-		if other != nil {
-			instead = append(instead, other)
-		}
-		kept++
-	}
+	kept, instead, last := r.putToSome(ctx, &rec, word)
 	if r.Directory != nil && len(instead) == 0 {
+		if d, ok := ctx.Value(lingerKey{}).(time.Duration); ok && kept > 0 {
+			var stop context.CancelFunc
+			ctx, stop = context.WithTimeout(ctx, d)
+			defer stop()
+		}
 		_ = r.Directory.PutRecord(ctx, word) // keepers put it again
 	}
 	if kept == 0 {
 		return nil, fmt.Errorf("no keeper: %w", orNone(last))
 	}
 	return instead, nil
+}
+
+// putPatience is how long one keeper is waited for before another is tried beside it.
+const putPatience = time.Second
+
+// putToSome hands a copy to the first that take it of those that rank highest. For one
+// that says nothing the next one is tried, too. It returns how many took it, what they
+// keep instead, and why one of the others did not.
+func (r *Records) putToSome(ctx context.Context, rec *group.SlotRecord, word []byte) (kept int, instead [][]byte, last error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	type end struct {
+		instead []byte
+		err     error
+	}
+	order := r.rank(rec.Key())
+	ends := make(chan end, len(order))
+	late := time.NewTicker(putPatience)
+	defer late.Stop()
+	for running, silent := 0, 0; ; {
+		for ; running < keepersEach-kept+silent && len(order) > 0; running++ {
+			p := order[0]
+			order = order[1:]
+			all.Go(func() {
+				other, err := r.putTo(ctx, p, rec, word)
+				ends <- end{other, err}
+			})
+		}
+		if kept == keepersEach || running == 0 {
+			return kept, instead, last
+		}
+		select {
+		case e := <-ends:
+			running--
+			if e.err != nil {
+				last = e.err
+				break
+			}
+			kept++
+			if e.instead != nil {
+				instead = append(instead, e.instead)
+			}
+		case <-late.C:
+			silent = running
+		case <-ctx.Done():
+			return kept, instead, cmp.Or(last, ctx.Err())
+		}
+		silent = min(silent, running)
+	}
 }
 
 // putTo hands a copy to one keeper, which may not use up all of the time. One that
@@ -221,8 +264,10 @@ func (f Found) Spread(number uint64) (slots, peers int) {
 // lingerKey is where a context has how long Get lingers.
 type lingerKey struct{}
 
-// Linger returns a context in which Get gives all others d when so many have answered
-// as Heard asks for, for a caller whom the few that are silent shall not stop.
+// Linger returns a context in which Get, and a Survey's Round, give all others as long
+// again as it took until so many have answered as Heard asks for, and d at least, for a
+// caller whom the few that are silent shall not stop. Put leaves the directory to keepers
+// when it has taken d.
 func Linger(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, lingerKey{}, d)
 }
@@ -241,38 +286,79 @@ func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
 	for _, k := range keys {
 		order, likely := r.rankAll(k)
 		asked := order[:min(askedEach, len(order))]
-		expected := 0.0
-		for _, l := range likely[:len(asked)] {
-			expected += l
+		ctx, leave := lingering(ctx)
+		c := counting{of: len(asked), all: len(asked) == len(order), leave: leave}
+		for i, p := range asked {
+			c.expected += likely[i]
+			c.silent += rank(r.isSilent(p))
 		}
-		ctx, enough := lingering(ctx)
-		wg.Go(func() { r.askDirectory(ctx, k, len(asked) == len(order), add) })
+		wg.Go(func() { r.askDirectory(ctx, k, c.all, add) })
 		wg.Go(func() {
-			heard := func(answered int64) bool { return 2*float64(answered) > expected }
-			answered := r.askKeepers(ctx, k, asked, add, func(answered int64) {
-				if heard(answered) {
-					enough()
-				}
-			})
+			r.askKeepers(ctx, k, asked, add, c.count)
 			mu.Lock()
 			defer mu.Unlock()
-			f.Heard = f.Heard && heard(answered)
+			f.Heard = f.Heard && c.heard()
 		})
 	}
 	wg.Wait()
 	return f
 }
 
-// lingering returns a context that ends some time after enough was called, if Get is to
-// linger.
-func lingering(ctx context.Context) (_ context.Context, enough func()) {
+// isSilent reports whether a peer was silent lately.
+func (r *Records) isSilent(p group.PeerKey) bool { return r.Silent != nil && r.Silent(p) }
+
+// counting is how many of those who were asked for one copy have answered.
+type counting struct {
+	of, silent int     // asked; of these, those that were silent before
+	all        bool    // nobody else is known, so that the directory leads to no other copy
+	expected   float64 // answers
+	leave      leaving
+
+	mu              sync.Mutex // guards both below
+	ended, answered int
+}
+
+// count takes note that one has answered, or will not, and lets Get leave when enough
+// have.
+func (c *counting) count(answered bool) {
+	c.mu.Lock()
+	c.ended++
+	c.answered += rank(answered)
+	ended := c.ended
+	c.mu.Unlock()
+	switch {
+	case !c.heard():
+	case c.all && ended >= c.of-c.silent:
+		c.leave.now()
+	default:
+		c.leave.soon()
+	}
+}
+
+// heard reports whether so many have answered as Found.Heard says.
+func (c *counting) heard() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return 2*float64(c.answered) > c.expected
+}
+
+// leaving ends the wait for others.
+type leaving struct {
+	soon func() // if Get is to linger, when it has
+	now  func()
+}
+
+// lingering returns a context that ends some time after soon was called, or at once, if
+// Get is to linger.
+func lingering(ctx context.Context) (context.Context, leaving) {
 	d, ok := ctx.Value(lingerKey{}).(time.Duration)
 	if !ok {
-		return ctx, func() {}
+		return ctx, leaving{func() {}, func() {}}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var once sync.Once
-	return ctx, func() { once.Do(func() { time.AfterFunc(d, cancel) }) }
+	begin := time.Now()
+	return ctx, leaving{func() { once.Do(func() { time.AfterFunc(max(d, time.Since(begin)), cancel) }) }, cancel}
 }
 
 // askDirectory asks for the copy that the directory leads to. In a swarm in which
@@ -292,12 +378,11 @@ func (r *Records) askDirectory(ctx context.Context, k group.SlotKey, all bool, a
 	}
 }
 
-// askKeepers asks peers for the copy that each of them keeps, and returns how many
-// answered; it tells each time.
-func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, peers []group.PeerKey, add func(Copy), tell func(answered int64)) int64 {
+// askKeepers asks peers for the copy that each of them keeps, and tells of each whether it
+// answered.
+func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, peers []group.PeerKey, add func(Copy), tell func(answered bool)) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
-	var answered atomic.Int64
 	var wg sync.WaitGroup
 	for _, p := range peers {
 		wg.Go(func() {
@@ -307,11 +392,8 @@ func (r *Records) askKeepers(ctx context.Context, k group.SlotKey, peers []group
 			if err == nil {
 				add(Copy{From: p, Number: rec.Number, Word: word, key: k})
 			}
-			if err == nil || errors.Is(err, client.ErrAbsent) {
-				tell(answered.Add(1))
-			}
+			tell(err == nil || errors.Is(err, client.ErrAbsent))
 		})
 	}
 	wg.Wait()
-	return answered.Load()
 }

@@ -399,9 +399,33 @@ func TestRecordsLinger(t *testing.T) {
 		if _, took := get(t.Context()); took < time.Second {
 			t.Errorf("who does not linger has waited for %v", took)
 		}
+		l.Silent = func(p group.PeerKey) bool { return p == peerKey(0) || p == peerKey(1) }
+		if f, took := get(Linger(t.Context(), linger)); !f.Heard || distinct(f.Words()) != 3 || took != 0 {
+			t.Errorf("when it is known which two are silent: %v, %d copies, after %v", f.Heard, distinct(f.Words()), took)
+		}
 		silent(8)
 		if f, took := get(Linger(t.Context(), linger)); f.Heard || took < time.Second {
 			t.Errorf("when one answers: %v, after %v", f.Heard, took)
+		}
+	})
+}
+
+// A keeper that says nothing is not waited for: the next one is tried beside it.
+func TestRecordsPutBesideTheSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLibrary(8)
+		words, keys := copies(1)
+		order := l.rank(keys[0])
+		l.keepers.stuck[order[0]], l.keepers.stuck[order[2]] = true, true
+		begin := time.Now()
+		if _, err := l.Put(t.Context(), words); err != nil {
+			t.Fatal(err)
+		}
+		if kept := l.keepers.of(keys[0]); len(kept) != keepersEach || !slices.Contains(kept, order[1]) || !slices.Contains(kept, order[3]) {
+			t.Errorf("%d keepers", len(kept))
+		}
+		if took := time.Since(begin); took != 2*putPatience { // the third says nothing either
+			t.Errorf("took %v", took)
 		}
 	})
 }

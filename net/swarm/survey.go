@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -71,15 +72,21 @@ func (s *Survey) Run(ctx context.Context) error {
 	}
 }
 
-// Round greets everybody that is due, and waits for the answers.
+// Round greets everybody that is due, and waits for the answers; those that are silent
+// when most have answered not for long, if Linger says so.
 func (s *Survey) Round(ctx context.Context) {
+	ctx, leave := lingering(ctx)
+	due := s.due()
+	var answered atomic.Int64
 	var wg sync.WaitGroup
 	room := make(chan struct{}, greetAtOnce)
-	for _, p := range s.due() {
+	for _, p := range due {
 		wg.Go(func() {
 			room <- struct{}{}
 			defer func() { <-room }()
-			s.greet(ctx, p)
+			if s.greet(ctx, p) && 2*answered.Add(1) > int64(len(due)) {
+				leave.soon()
+			}
 		})
 	}
 	wg.Wait()
@@ -124,7 +131,7 @@ func (s *Survey) due() []group.PeerKey {
 	return out
 }
 
-func (s *Survey) greet(ctx context.Context, p group.PeerKey) {
+func (s *Survey) greet(ctx context.Context, p group.PeerKey) (answered bool) {
 	timed, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
 	begin := s.Now()
@@ -136,11 +143,19 @@ func (s *Survey) greet(ctx context.Context, p group.PeerKey) {
 		if late || errors.Is(err, client.ErrUnreachable) {
 			s.Peers.Missed(p)
 		}
-		return
+		return false
 	}
 	s.Peers.Seen(p, skephost.Reachable(s.Host, skephost.ID(p)))
 	s.Peers.Said(p, hello)
 	s.Peers.Timed(p, s.Now().Sub(begin))
+	return true
+}
+
+// Silent reports whether a peer did not answer the last greeting, or not before most had.
+func (s *Survey) Silent(p group.PeerKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next[p].fails > 0
 }
 
 // plan sets when a peer is greeted next.

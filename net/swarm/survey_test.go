@@ -255,3 +255,32 @@ func TestSurveyForgetsThePlansOfThoseForgotten(t *testing.T) {
 		v.expect(t, 1, seconds(1, 3))
 	})
 }
+
+// Who lingers does not wait for the few that are silent, and knows them afterwards.
+func TestRoundLingers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &town{fail: map[group.PeerKey]error{}, stuck: map[group.PeerKey]bool{}, greeted: map[group.PeerKey][]time.Duration{}, begin: time.Now()}
+		s := &Survey{Host: v, Greeter: v, Peers: peers.New(peers.Options{}), Every: time.Hour, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+		for i := range 7 {
+			v.connect(i)
+		}
+		v.stuck[peerKey(2)], v.stuck[peerKey(5)] = true, true
+		const linger = 300 * time.Millisecond
+		s.Round(Linger(t.Context(), linger))
+		if took := time.Since(v.begin); took != linger {
+			t.Errorf("took %v", took)
+		}
+		for i := range 7 {
+			known, _ := s.Peers.Get(peerKey(i))
+			if silent := i == 2 || i == 5; s.Silent(peerKey(i)) != silent || known.LastSeen.IsZero() != silent || known.Misses > 0 {
+				t.Errorf("peer %d is silent: %v; %+v", i, s.Silent(peerKey(i)), known)
+			}
+		}
+		clear(v.stuck)
+		pass(2 * time.Second)
+		s.Round(t.Context())
+		if s.Silent(peerKey(2)) {
+			t.Error("one that answers is called silent")
+		}
+	})
+}

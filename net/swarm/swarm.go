@@ -26,7 +26,8 @@ type Holders interface {
 
 // Finder finds the holders of a group that no table names; net/dht is one.
 type Finder interface {
-	FindHolders(ctx context.Context, id group.ID, limit int) ([]group.PeerKey, error)
+	// EachHolder calls fn with each of them as they are found, one after the other.
+	EachHolder(ctx context.Context, id group.ID, limit int, fn func(group.PeerKey)) error
 }
 
 var (
@@ -44,10 +45,11 @@ var (
 // Config says what a Swarm works with. Holders is needed.
 type Config struct {
 	Holders Holders
-	Finder  Finder           // nil: only holders that are named are asked
-	Peers   *peers.Directory // nil: nobody is told
-	Now     func() time.Time // nil is time.Now
-	Log     *slog.Logger     // nil: nowhere
+	Finder  Finder                   // nil: only holders that are named are asked
+	Peers   *peers.Directory         // nil: nobody is told
+	Silent  func(group.PeerKey) bool // who is asked after others, beside those that failed; nil: nobody
+	Now     func() time.Time         // nil is time.Now
+	Log     *slog.Logger             // nil: nowhere
 	// Hedge is how long a reader waits for one holder before others are asked
 	// too, as long as nobody's speed was measured; 0 is 400 ms.
 	Hedge time.Duration
@@ -175,9 +177,7 @@ func (s *Swarm) shun(p group.PeerKey) {
 
 // shuns reports whether a peer failed so lately that others come first.
 func (s *Swarm) shuns(p group.PeerKey) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.shunned.has(p, s.c.Now())
+	return s.c.Silent != nil && s.c.Silent(p) || !s.Alive(p)
 }
 
 // Crowded reports whether a peer took no new group lately: it may have room for
@@ -189,7 +189,11 @@ func (s *Swarm) Crowded(p group.PeerKey) bool {
 }
 
 // Alive reports whether a peer did not fail lately.
-func (s *Swarm) Alive(p group.PeerKey) bool { return !s.shuns(p) }
+func (s *Swarm) Alive(p group.PeerKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.shunned.has(p, s.c.Now())
+}
 
 var errNone = errors.New("no holder was asked")
 

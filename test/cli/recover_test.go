@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"skep/test/harness"
 )
@@ -86,4 +88,26 @@ func TestRecoverFromNobody(t *testing.T) {
 		"--bootstrap", nobody, "--listen", "/ip4/127.0.0.1/tcp/0")
 	r.Fails(t, 1, "/ip4/127.0.0.1/tcp/9")
 	absent(t, filepath.Join(dir, "home", "settings.json"))
+}
+
+// Holders that are there and say nothing, as when their computers hang, keep nobody
+// waiting for a drive: the others bring it back.
+func TestRecoverBesideSilentHolders(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 8, DeadAfter: 72 * time.Hour})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	write(t, d.Path("dir", "file"), strings.Repeat("content", 20_000))
+	d.Sync(t)
+	d.WaitSafe(t, time.Minute)
+	d.Kill()
+	for _, p := range swarm.Peers[3:5] {
+		p.Process().Signal(syscall.SIGSTOP)
+		defer p.Process().Signal(syscall.SIGCONT)
+	}
+	harness.Quick(t, 4*time.Second, "recovering and reading", func() { // a dial that is not answered takes five
+		r := swarm.Recover(t, d.Words)
+		r.MountAlone(t)
+		has(t, r.Path("dir", "file"), strings.Repeat("content", 20_000))
+		r.Kill()
+	})
 }

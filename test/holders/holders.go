@@ -362,16 +362,17 @@ func (s *Set) Manifests(ctx context.Context, p group.PeerKey, id group.ID, wante
 	return out, err
 }
 
-// FindHolders names those who have a lease of a group, as net/dht does; who is
+// EachHolder names those who have a lease of a group, as net/dht does; who is
 // away may be among them.
-func (s *Set) FindHolders(ctx context.Context, id group.ID, limit int) (found []group.PeerKey, err error) {
+func (s *Set) EachHolder(ctx context.Context, id group.ID, limit int, fn func(group.PeerKey)) error {
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	for _, h := range s.List() {
-		if _, ok := h.Store.Holding(id); ok && len(found) < limit {
-			found = append(found, h.Key)
+		if _, ok := h.Store.Holding(id); ok && limit > 0 {
+			fn(h.Key)
+			limit--
 		}
 	}
-	return found, nil
+	return nil
 }

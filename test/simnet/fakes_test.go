@@ -38,11 +38,14 @@ func newFlooded(p *Peer, n int) *flooded {
 	return f
 }
 
-func (f *flooded) FindHolders(ctx context.Context, id group.ID, limit int) ([]group.PeerKey, error) {
+func (f *flooded) EachHolder(ctx context.Context, id group.ID, limit int, fn func(group.PeerKey)) error {
 	real, err := f.DHT.FindHolders(ctx, id, limit)
 	all := append(real, f.fakes...)
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all[:min(limit, len(all))], err
+	for _, p := range all[:min(limit, len(all))] {
+		fn(p)
+	}
+	return err
 }
 
 // On a bare machine, that knows neither the holders of a group nor any peer but

@@ -11,6 +11,7 @@ import (
 	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
+	"skep/net/swarm"
 )
 
 // headTries is how often heads are looked for while too few copies are found, with
@@ -38,7 +39,7 @@ func (n *network) lookAgain(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	if n.survey != nil {
-		n.survey.Round(ctx)
+		n.survey.Round(swarm.Linger(ctx, silentFor))
 	}
 }
 

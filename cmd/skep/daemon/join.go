@@ -15,6 +15,7 @@ import (
 
 	skephost "skep/net/host"
 	"skep/net/peers"
+	"skep/net/swarm"
 )
 
 // knownAddrs are addresses of peers of earlier runs, to join by when the
@@ -173,7 +174,7 @@ func (n *network) join(ctx context.Context) (err error) {
 	defer cancel()
 	err = n.dht.Bootstrap(first, known)
 	if err == nil {
-		n.survey.Round(ctx)
+		n.survey.Round(swarm.Linger(ctx, silentFor))
 	}
 	return err
 }

@@ -86,8 +86,8 @@ func newNetworkOn(h home.Dir, s home.Settings, on skephost.Config, log *slog.Log
 	n.client = client.New(n.host, client.Options{Find: n.dht.FindPeer})
 	n.survey = &swarm.Survey{Host: n.host, Greeter: n.client, Peers: n.peers, Table: n.dht.Peers,
 		Every: greetEvery(s), Now: time.Now, Log: log}
-	n.swarm = swarm.New(swarm.Config{Holders: n.client, Finder: n.dht, Peers: n.peers, Shun: min(scale(s)/12, mostShun), Log: log})
-	n.records = &swarm.Records{Keepers: n.client, Directory: n.dht, Peers: n.peers}
+	n.swarm = swarm.New(swarm.Config{Holders: n.client, Finder: n.dht, Peers: n.peers, Silent: n.survey.Silent, Shun: min(scale(s)/12, mostShun), Log: log})
+	n.records = &swarm.Records{Keepers: n.client, Directory: n.dht, Peers: n.peers, Silent: n.survey.Silent}
 	return n, nil
 }
 
