@@ -39,7 +39,6 @@ type CutFile struct {
 	how     Reading
 	before  unix.Stat_t
 	order   uint64 // see inode
-	moved   bool   // it was written while it was read
 
 	// Record is the inode's record, of a passed file as it is now.
 	Record dag.Inode
@@ -222,7 +221,11 @@ func (f *CutFile) readHere(p []byte, off int64) error {
 	if err := readFull(f.file, p, off); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnread, err)
 	}
-	if f.in == nil || f.passed {
+	if f.passed { // why read on, if it counts for nothing?
+		_, err := f.lookBack()
+		return err
+	}
+	if f.in == nil {
 		return nil
 	}
 	f.in.mu.Lock()
@@ -278,8 +281,10 @@ func (f *CutFile) Partial() bool { return f.partial && !f.valid.Contains(0, f.Si
 // kept as it was. For a file that the kernel writes alone it is ErrMoving if that
 // was written more meanwhile than the reading allows.
 func (f *CutFile) Taken() error {
+	moved := false
 	if f.passed {
-		if err := f.lookBack(); err != nil {
+		var err error
+		if moved, err = f.lookBack(); err != nil {
 			return err
 		}
 	}
@@ -291,7 +296,7 @@ func (f *CutFile) Taken() error {
 		f.in.thaw()
 		if f.passed {
 			f.in.taken = nil
-			if !f.moved {
+			if !moved {
 				f.in.taken = &f.before
 			}
 		}

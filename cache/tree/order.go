@@ -73,22 +73,21 @@ func (f *CutFile) isOrdered() bool {
 	return f.how != Whole && f.in.order == f.order && !f.in.unheard
 }
 
-// lookBack finds out whether what was read of a file counts, that the kernel may
-// have been writing.
-func (f *CutFile) lookBack() error {
+// lookBack finds out whether what was read until now of a file counts, that the kernel
+// may have been writing, and whether it did.
+func (f *CutFile) lookBack() (moved bool, err error) {
 	if f.how == Copied {
-		f.moved = true // as far as is known
-		return nil
+		return true, nil // as far as is known
 	}
 	after, err := f.file.Stat()
 	if err != nil {
-		return fmt.Errorf("stat: %w", err)
+		return false, fmt.Errorf("stat: %w", err)
 	}
-	f.moved = !sameContent(f.before, after) || !f.c.t.atRest(f.before)
-	if f.moved && !f.isOrdered() {
-		return ErrMoving
+	moved = !sameContent(f.before, after) || !f.c.t.atRest(f.before)
+	if moved && !f.isOrdered() {
+		return true, ErrMoving
 	}
-	return nil
+	return moved, nil
 }
 
 // copyShare is which part of the room that is left on the disk a copy takes at most.

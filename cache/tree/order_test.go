@@ -62,7 +62,9 @@ func (d *device) readDuring(w *watchedDisk, ino Ino, how Reading, do func()) ([]
 	}
 	defer f.Close()
 	b := make([]byte, f.Size)
-	must(d.t, f.ReadAt(ctx, b, 0))
+	if err := f.ReadAt(ctx, b, 0); err != nil {
+		return nil, err
+	}
 	return b, f.Taken()
 }
 
@@ -120,6 +122,21 @@ func TestReadings(t *testing.T) {
 			}
 			f.Release()
 		}
+	}
+}
+
+// Of a large file no more is read when what was read counts for nothing.
+func TestReadingInVain(t *testing.T) {
+	d, _, _ := newWatched(t)
+	defer d.st.Close()
+	f := d.passed("f", os.O_WRONLY)
+	defer f.Release()
+	cf := d.openCut(f.Ino())
+	read := func() error { return cf.ReadAt(ctx, make([]byte, 100), 0) }
+	must(t, read())
+	writeAlone(t, f, []byte("moves"), 10_000)
+	if err := read(); !errors.Is(err, ErrMoving) {
+		t.Errorf("it was written: %v", err)
 	}
 }
 

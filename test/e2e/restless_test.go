@@ -202,8 +202,8 @@ func (g *growing) check(t *testing.T, dir string, least int64) {
 }
 
 // image is one of a disk, whose blocks are written in place: step n writes block
-// n, flushes, and then says in the first block that n is there. A copy that is
-// not as of one moment breaks that order.
+// n, flushes, and then says in the last block, which a copy comes to last, that n is
+// there. A copy that is not as of one moment breaks that order, unless flushes wait.
 type image struct {
 	name   string
 	blocks int64
@@ -224,7 +224,7 @@ func imageBlockOf(n int64) []byte {
 	return b
 }
 
-func (i *image) slot(n int64) int64 { return 1 + n%(i.blocks-1) }
+func (i *image) slot(n int64) int64 { return n % (i.blocks - 1) }
 
 // prepare makes the image as a tool would that ends then; what writes it later
 // opens it in place.
@@ -273,7 +273,7 @@ func (i *image) write(ctx context.Context, dir string) {
 		}
 	}
 	for n := int64(1); ; n++ {
-		if put(i.slot(n), n) != nil || put(0, n) != nil {
+		if put(i.slot(n), n) != nil || put(i.blocks-1, n) != nil {
 			return
 		}
 		i.steps.Store(n)
@@ -291,7 +291,7 @@ func (i *image) check(t *testing.T, dir string, least int64) {
 	if int64(len(b)) != imageBlock*i.blocks {
 		t.Fatalf("%d bytes", len(b))
 	}
-	newest := int64(binary.LittleEndian.Uint64(b))
+	newest := int64(binary.LittleEndian.Uint64(b[(i.blocks-1)*imageBlock:]))
 	if newest < least {
 		t.Errorf("the image is of step %d, %d was flushed", newest, least)
 	}
