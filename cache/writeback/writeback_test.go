@@ -195,11 +195,16 @@ func (d *device) committed() map[string]string {
 
 func listCommit(t testing.TB, swarm *memswarm.Swarm) map[string]string {
 	t.Helper()
+	return listHead(t, swarm, swarm.Head())
+}
+
+// listHead is listCommit for the commit of a head.
+func listHead(t testing.TB, swarm *memswarm.Swarm, head commit.Head) map[string]string {
+	t.Helper()
 	st := must(state.Open(t.TempDir()))
 	defer st.Close()
 	table := blocks.New(st)
 	r := readthrough.New(table, nil, swarm, names)
-	head := swarm.Head()
 	plain, err := r.At(ctx, head.Commit)
 	if err != nil {
 		t.Fatal(err)
