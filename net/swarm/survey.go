@@ -45,6 +45,7 @@ type greeting struct {
 	at    time.Time
 	fails int
 	begun bool // it is under way
+	soon  bool // another one is wanted since it began
 }
 
 // firstRetry is how long after a greeting without answer the next one is; it
@@ -55,6 +56,18 @@ const (
 	greetTimeout = 10 * time.Second
 	greetAtOnce  = 8
 )
+
+// Soon has peers greeted with the next round: what they said last is not so any more.
+func (s *Survey) Soon(keys []group.PeerKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range keys {
+		if g, known := s.next[k]; known {
+			g.at, g.soon = time.Time{}, g.begun
+			s.next[k] = g
+		}
+	}
+}
 
 // Run greets until ctx ends. A peer that keeps us waiting keeps nobody else.
 func (s *Survey) Run(ctx context.Context) error {
@@ -164,7 +177,9 @@ func (s *Survey) plan(p group.PeerKey, answered bool) {
 	defer s.mu.Unlock()
 	g := s.next[p]
 	g.begun = false
-	if answered {
+	if answered && g.soon {
+		g = greeting{}
+	} else if answered {
 		g = greeting{at: s.Now().Add(s.Every)}
 	} else {
 		g.at = s.Now().Add(min(s.Every, firstRetry<<min(g.fails, 16)))

@@ -169,6 +169,28 @@ func TestSurveyGreetsEverySoOften(t *testing.T) {
 	})
 }
 
+// A peer of which what it said is not so any more is greeted with the next round; also if
+// it is being greeted just then, once that is over.
+func TestSurveyGreetsSoon(t *testing.T) {
+	surveying(t, time.Minute, func(t *testing.T, v *town, s *Survey) {
+		v.connect(1)
+		v.connect(2)
+		pass(10 * time.Second)
+		s.Soon([]group.PeerKey{peerKey(1), peerKey(3)})
+		pass(20 * time.Second)
+		v.expect(t, 1, seconds(1, 11))
+		v.expect(t, 2, seconds(1))
+		v.expect(t, 3, nil)
+		s.mu.Lock()
+		s.next[peerKey(2)] = greeting{begun: true}
+		s.mu.Unlock()
+		s.Soon([]group.PeerKey{peerKey(2)})
+		s.plan(peerKey(2), true)
+		pass(2 * time.Second)
+		v.expect(t, 2, seconds(1, 31))
+	})
+}
+
 func TestSurveyRetriesAfterSilence(t *testing.T) {
 	surveying(t, 10*time.Second, func(t *testing.T, v *town, s *Survey) {
 		v.with(func() { v.fail[peerKey(1)] = client.ErrUnreachable })

@@ -151,6 +151,9 @@ func (s *sink) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []g
 // Lease implements writeback.Sink.
 func (s *sink) Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error) {
 	set, err := s.n.swarm.Lease(ctx, g, lease)
+	if s.n.survey != nil && g.Dead != (group.Bitmap{}) {
+		s.n.survey.Soon(g.Slots) // they have more room now than they said
+	}
 	return set, tooFew(err)
 }
 
