@@ -247,19 +247,16 @@ func (e *Engine) ripe(dead map[group.ID][]uint16) (out map[group.ID][]uint16, un
 	return out, unripe
 }
 
-// noteWaiting takes note of how much it is that waits to be given up.
+// noteWaiting takes note of how much it is that waits to be given up. Packs that are in
+// no account, as too few holders took them, do not count.
 func (e *Engine) noteWaiting(watched []blocks.Watched) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.progress.Waiting, e.progress.WaitingBytes = 0, 0
 	for _, w := range watched {
-		if _, waits := e.waiting[packID{w.Group.ID, w.Number}]; waits {
-			shards := int(w.Group.Coding.N)
-			if w.Pack != nil {
-				shards = w.Pack.Acked.Count()
-			}
+		if _, waits := e.waiting[packID{w.Group.ID, w.Number}]; waits && w.Pack != nil {
 			e.progress.Waiting++
-			e.progress.WaitingBytes += int64(w.Group.ShardSize()) * int64(shards)
+			e.progress.WaitingBytes += int64(w.Group.ShardSize()) * int64(w.Pack.Acked.Count())
 		}
 	}
 }

@@ -61,6 +61,9 @@ func (a *app) examine(ctx context.Context, bootstrap []string) ([]doctor.Finding
 	running := func() error {
 		return control.NewClient(h.Socket()).Call(ctx, "/v1/status", daemon.StatusRequest{}, &status)
 	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	all := []doctor.Finding{doctor.Mounting(), doctor.Home(h), doctor.Daemon(h, running),
 		doctor.Room(h, s.Offer, status.Hosting), doctor.Clock(time.Now(), reached)}
 	return slices.Concat(all, doctor.Peers(reached), doctor.Drive(status)), nil

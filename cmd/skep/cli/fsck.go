@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -82,7 +83,7 @@ func (a *app) fsck(ctx context.Context, opt fsck.Options) (fsck.Report, error) {
 
 func (a *app) printFsck(r fsck.Report, opt fsck.Options) {
 	for _, p := range r.Problems {
-		fmt.Fprintf(a.out, "%s: %s\n", say.Path(p.What), p.Problem)
+		fmt.Fprintf(a.out, "%s: %s\n", say.Path(p.What), oneLine(strings.TrimPrefix(p.Problem, p.What+": ")))
 	}
 	fmt.Fprintf(a.out, "%s, %s, %s of content, %s of metadata, %s held for others: %s.\n",
 		say.Count(r.Directories, "directory"), say.Count(r.Files, "file"), say.Bytes(r.Bytes), say.Count(r.PackFiles, "pack"),

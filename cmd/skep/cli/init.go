@@ -93,12 +93,15 @@ func (a *app) tellOffer(offer int64) {
 const reachPatience = 3 * time.Second
 
 // unreached is why no peer answers at some addresses; empty if one does, or there are
-// none.
+// none, or the caller has gone.
 func unreached(ctx context.Context, addrs []string) (why string) {
-	ctx, cancel := context.WithTimeout(ctx, reachPatience)
+	timed, cancel := context.WithTimeout(ctx, reachPatience)
 	defer cancel()
-	reached, err := daemon.Reach(ctx, addrs)
-	if err != nil {
+	reached, err := daemon.Reach(timed, addrs)
+	switch {
+	case ctx.Err() != nil:
+		return "" // nobody wants to know any more
+	case err != nil:
 		return err.Error()
 	}
 	for _, r := range reached {

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"skep/cache/readerr"
 	"skep/cache/readthrough"
 	"skep/cache/tree"
 	"skep/chunker/dag"
@@ -28,9 +29,25 @@ func (d *Daemon) pathStatus(ctx context.Context, path string) control.PathStatus
 		out.Bytes = []byte(path)
 	}
 	if err := d.lookAt(ctx, path, &out); err != nil {
-		out.Error = err.Error()
+		out.Error = plain(err).Error()
 	}
 	return out
+}
+
+var (
+	errAwayNow = errors.New("what leads to it cannot be read now: too few holders answer")
+	errLostNow = errors.New("what leads to it is lost: too few holders have it")
+)
+
+// plain says in few words that what has to be read cannot be.
+func plain(err error) error {
+	switch {
+	case errors.Is(err, readerr.ErrUnreachable):
+		return errAwayNow
+	case errors.Is(err, readerr.ErrLost):
+		return errLostNow
+	}
+	return err
 }
 
 func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatus) error {

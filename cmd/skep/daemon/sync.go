@@ -77,7 +77,7 @@ func (n *network) whyTooFew() string {
 	case answer == 0:
 		return fmt.Sprintf("none of the %s answers", say.Count(known, "known peer"))
 	case room == 0:
-		return fmt.Sprintf("none of the %s that %s has room left; more peers would help, or deleting something", say.Count(answer, "peer"), say.If(answer, "answers", "answer"))
+		return fmt.Sprintf("%s, and %s no room left; more peers would help, or deleting something", say.Count(answer, "peer")+say.If(answer, " answers", " answer"), say.If(answer, "has", "have"))
 	}
 	return ""
 }

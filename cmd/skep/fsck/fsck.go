@@ -275,7 +275,11 @@ func (c *checker) file(ctx context.Context, ino tree.Ino, path string) {
 	if (s.Resident < s.Size || !whole) && !c.opt.Remote {
 		return // only holders have the rest
 	}
-	if err := c.read(ctx, ino, s.Size, committed, enough); err != nil && !errors.Is(err, context.Canceled) {
+	err = c.read(ctx, ino, s.Size, committed, enough)
+	if !enough && (errors.Is(err, readerr.ErrUnreachable) || errors.Is(err, readerr.ErrLost)) {
+		return // that has been said
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
 		c.problem(path, err)
 	}
 }
