@@ -30,7 +30,8 @@ type chunkCache struct {
 	mu     sync.Mutex // guards all below
 	chunks map[chunkKey]*chunk
 	order  []chunkKey // oldest first
-	last   map[link.Hash]int64
+	last   map[link.Hash]progress
+	spans  int                    // that there is memory in use for
 	links  map[chunkKey]link.Link // of chunks that may be read next
 }
 
@@ -39,15 +40,21 @@ type chunkKey struct {
 	index int64
 }
 
+// progress is how far a reader has come in a file, and up to which chunk those ahead
+// of him were begun.
+type progress struct{ at, begun int64 }
+
 // chunk is fetched or on its way; done is closed when b and err are set.
 type chunk struct {
+	index  int64
 	done   chan struct{}
 	b      []byte
 	err    error
-	in     rooms // that b may lie in
-	cancel context.CancelFunc
-	wanted int  // callers that wait or look; guarded by chunkCache.mu
-	kept   bool // by a caller; guarded by chunkCache.mu
+	in     rooms              // that b may lie in, unless it is of a span
+	span   *span              // nil: it is fetched alone
+	cancel context.CancelFunc // of one that is fetched alone
+	wanted int                // callers that wait or look; guarded by chunkCache.mu
+	kept   bool               // by a caller; guarded by chunkCache.mu
 }
 
 // ReadChunk implements tree.Content.
@@ -85,25 +92,52 @@ func (c *chunkCache) want(f dag.File, i int64, keep bool) *chunk {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.chunks == nil {
-		c.chunks, c.last, c.links = map[chunkKey]*chunk{}, map[link.Hash]int64{}, map[chunkKey]link.Link{}
+		c.chunks, c.last, c.links = map[chunkKey]*chunk{}, map[link.Hash]progress{}, map[chunkKey]link.Link{}
 	}
 	ch := c.start(f, i)
 	ch.wanted++
 	ch.kept = ch.kept || keep
-	if prev, ok := c.last[f.Root.Hash]; (ok && prev+1 == i) || i == 0 && f.Chunks() > 1 {
-		ahead := int64(chunksAhead)
-		if i == 0 {
-			ahead = 1 // it may be somebody who looks at the beginning only
-		}
-		for j := i + 1; j <= i+ahead && j < f.Chunks(); j++ {
-			c.start(f, j)
-		}
-	}
+	c.follow(f, i)
+	return ch
+}
+
+// follow begins to fetch what is ahead of a reader who wants chunk i, if he goes
+// through the file in order; c.mu is held.
+func (c *chunkCache) follow(f dag.File, i int64) {
+	was, known := c.last[f.Root.Hash]
 	if len(c.last) > 1024 {
 		clear(c.last)
 	}
-	c.last[f.Root.Hash] = i
-	return ch
+	now := progress{i, i}
+	if known && was.at+1 == i {
+		now.begun = max(i, was.begun)
+		now.begun = c.ahead(f, now.begun+1, min(i+chunksAhead, f.Chunks()-1))
+	} else if i == 0 && f.Chunks() > 1 { // it may be somebody who looks at the beginning only
+		c.start(f, 1)
+		now.begun = 1
+	}
+	c.last[f.Root.Hash] = now
+}
+
+// ahead begins to fetch chunks from one to a last one, in spans, and returns up to
+// which it has: less than a span waits until there are more, unless the file ends;
+// c.mu is held.
+func (c *chunkCache) ahead(f dag.File, from, last int64) int64 {
+	for from <= last {
+		to := min(from+spanLength, last+1)
+		switch {
+		case to-from < spanLength && to < f.Chunks():
+			return from - 1
+		case c.spans < mostSpans:
+			c.startSpan(f, from, to)
+		default:
+			for j := from; j < to; j++ {
+				c.start(f, j)
+			}
+		}
+		from = to
+	}
+	return from - 1
 }
 
 // leave says that a caller needs a chunk no more. Nobody else does who comes
@@ -117,7 +151,7 @@ func (c *chunkCache) leave(k chunkKey, ch *chunk) {
 	c.forget(k, ch)
 	select {
 	case <-ch.done:
-		if !ch.kept {
+		if !ch.kept && ch.span == nil {
 			ch.in.free()
 		}
 	default: // it was being fetched, and who asked gave up
@@ -141,6 +175,13 @@ func (c *chunkCache) endAhead(root link.Hash) {
 	for _, k := range ahead {
 		c.forget(k, c.chunks[k])
 	}
+	delete(c.last, root) // what was begun is not there any more
+}
+
+// end says what became of a chunk.
+func (ch *chunk) end(b []byte, err error) {
+	ch.b, ch.err = b, err
+	close(ch.done)
 }
 
 // start returns the chunk, beginning to fetch it if nobody has; c.mu is held.
@@ -149,19 +190,28 @@ func (c *chunkCache) start(f dag.File, i int64) *chunk {
 	if ch, ok := c.chunks[k]; ok {
 		return ch
 	}
-	for len(c.order) >= chunkMemory && c.evict() {
-	}
+	ch := c.enter(k)
 	// The fetch outlives a caller that gives up, for others may wait; it is
 	// cancelled when nobody does.
 	ctx, cancel := context.WithCancel(context.Background())
-	ch := &chunk{done: make(chan struct{}), cancel: cancel}
-	c.chunks[k] = ch
-	c.order = append(c.order, k)
+	ch.cancel = cancel
 	go func() {
 		defer cancel()
-		ch.b, ch.err = c.r.fetchChunk(ctx, f, i, &ch.in)
-		close(ch.done)
+		ch.end(c.r.fetchChunk(ctx, f, i, &ch.in))
 	}()
+	return ch
+}
+
+// enter makes a new chunk, unless it is there; c.mu is held.
+func (c *chunkCache) enter(k chunkKey) *chunk {
+	if c.chunks[k] != nil {
+		return nil
+	}
+	for len(c.order) >= chunkMemory && c.evict() {
+	}
+	ch := &chunk{index: k.index, done: make(chan struct{})}
+	c.chunks[k] = ch
+	c.order = append(c.order, k)
 	return ch
 }
 
@@ -181,7 +231,11 @@ func (c *chunkCache) forget(k chunkKey, ch *chunk) {
 	if c.chunks[k] != ch {
 		return
 	}
-	ch.cancel()
+	if ch.span != nil {
+		c.part(ch.span, ch.kept)
+	} else {
+		ch.cancel()
+	}
 	delete(c.chunks, k)
 	for i := range c.order {
 		if c.order[i] == k {
@@ -230,8 +284,13 @@ func (r *Reader) fetchChunk(ctx context.Context, f dag.File, i int64, in *rooms)
 	if err != nil {
 		return nil, err
 	}
+	return b, isWhole(f, i, b)
+}
+
+// isWhole returns an error if chunk i of a file is not as long as it has to be.
+func isWhole(f dag.File, i int64, b []byte) error {
 	if want := min(dag.ChunkSize, f.Size-i*dag.ChunkSize); int64(len(b)) != want {
-		return nil, fmt.Errorf("chunk %d has %d bytes, not %d: %w", i, len(b), want, readerr.ErrCorrupt)
+		return fmt.Errorf("chunk %d has %d bytes, not %d: %w", i, len(b), want, readerr.ErrCorrupt)
 	}
-	return b, nil
+	return nil
 }

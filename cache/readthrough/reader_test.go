@@ -116,7 +116,10 @@ type device struct {
 	reader *readthrough.Reader
 }
 
-func newDevice(t testing.TB, swarm *packs) *device {
+func newDevice(t testing.TB, swarm *packs) *device { return newDeviceOn(t, swarm, swarm) }
+
+// newDeviceOn is newDevice that reads the swarm through a source of its own.
+func newDeviceOn(t testing.TB, swarm *packs, source readthrough.Source) *device {
 	st, err := state.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +130,7 @@ func newDevice(t testing.TB, swarm *packs) *device {
 		t.Fatal(err)
 	}
 	d := &device{t: t, swarm: swarm, table: blocks.New(st), kept: kept}
-	d.reader = readthrough.New(d.table, kept, swarm, nameKey)
+	d.reader = readthrough.New(d.table, kept, source, nameKey)
 	err = d.table.PutGroup(group.Group{ID: theGroup, Class: 22, Kind: group.Content, Coding: erasure.NewCoding(1, 1),
 		Slots: []group.PeerKey{{1}}, Packs: group.MaxPacks})
 	if err != nil {

@@ -4,21 +4,44 @@ import (
 	"sync"
 
 	"skep/chunker/block"
+	"skep/chunker/dag"
 	"skep/chunker/erasure"
 )
 
-// room is memory for the largest block and what comes with it, as it is asked for
-// in whole units. It is used again and again: fresh memory has to be found and
-// cleared first, for each chunk that is read.
-type room [block.MaxSealed + 2*erasure.Unit]byte
+// A kind of rooms is memory for what comes from a source, with what comes along as it
+// is asked for in whole units. It is used again and again: fresh memory has to be found
+// and cleared first, for each chunk that is read.
+type kind struct {
+	size  int
+	spare sync.Pool // of *[]byte
+}
 
-var spare = sync.Pool{New: func() any { return new(room) }}
+var (
+	blockRooms = &kind{size: block.MaxSealed + 2*erasure.Unit}                           // for the largest block
+	spanRooms  = &kind{size: spanLength*(dag.ChunkSize+block.Overhead) + 2*erasure.Unit} // for the chunks of a span
+)
 
-// rooms are those that one block was fetched into. A nil *rooms gives none.
+func (k *kind) get() *[]byte {
+	if b, ok := k.spare.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, k.size)
+	return &b
+}
+
+// rooms are those that one block, or span, was fetched into. A nil *rooms gives none.
 type rooms struct {
+	of     *kind      // nil: blockRooms
 	mu     sync.Mutex // guards the rest
-	given  []*room
+	given  []*[]byte
 	fitted bool // what came last
+}
+
+func (r *rooms) kind() *kind {
+	if r.of == nil {
+		return blockRooms
+	}
+	return r.of
 }
 
 // give returns the function by which a source takes rooms.
@@ -27,13 +50,14 @@ func (r *rooms) give() func(n int) []byte {
 		return nil
 	}
 	return func(n int) []byte {
-		if n > len(room{}) {
+		if n > r.kind().size {
 			return nil
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.given = append(r.given, spare.Get().(*room))
-		return r.given[len(r.given)-1][:n]
+		in := r.kind().get()
+		r.given = append(r.given, in)
+		return (*in)[:n]
 	}
 }
 
@@ -50,7 +74,7 @@ func (r *rooms) used(fitted bool) {
 
 // last is the room that nobody else writes to, if it is sure that there is one: if
 // several were given, who was slower may still write to his.
-func (r *rooms) last() *room {
+func (r *rooms) last() *[]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.fitted || len(r.given) != 1 {
@@ -59,9 +83,9 @@ func (r *rooms) last() *room {
 	return r.given[0]
 }
 
-// free gives the room back, once, when nobody needs the block any more.
+// free gives the room back, once, when nobody needs what lies in it any more.
 func (r *rooms) free() {
 	if in := r.last(); in != nil {
-		spare.Put(in)
+		r.kind().spare.Put(in)
 	}
 }

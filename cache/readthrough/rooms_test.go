@@ -32,7 +32,7 @@ func TestRooms(t *testing.T) {
 			t.Errorf("%s: used again: %v", tt.what, got)
 		}
 	}
-	if b := new(rooms).give()(len(room{}) + 1); b != nil {
+	if b := new(rooms).give()(blockRooms.size + 1); b != nil {
 		t.Errorf("a room of %d bytes", len(b))
 	}
 }
