@@ -31,6 +31,7 @@ import (
 	"skep/cache/writeback"
 	"skep/chunker/block"
 	"skep/chunker/commit"
+	"skep/chunker/dag"
 	"skep/chunker/group"
 	"skep/chunker/link"
 	"skep/chunker/secret"
@@ -54,6 +55,7 @@ type device struct {
 	limit    int64
 	wait     time.Duration // patience of writers
 	looks    atomic.Int64  // how often the use of the disk was measured
+	stay     atomic.Int64  // files of this size must stay, as their holders do not answer
 	st       *state.Store
 	files    *backing.Store
 	tree     *tree.Tree
@@ -100,7 +102,13 @@ func (d *device) open() {
 	table := blocks.New(d.st)
 	names := secret.Key{2}
 	reader := readthrough.New(table, packs, d.swarm, names)
-	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: d.files, Content: reader, Device: 1}))
+	d.tree = must(tree.Open(tree.Options{State: d.st, Backing: d.files, Content: reader, Device: 1,
+		Held: func(_ context.Context, f dag.File, _, _ int64) error {
+			if f.Size == d.stay.Load() {
+				return errors.New("too few holders")
+			}
+			return nil
+		}}))
 	log := slog.New(slog.DiscardHandler)
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: table, Reader: reader, Packs: packs, Sink: d.uplink, Publish: d.uplink.Publish,
@@ -379,6 +387,31 @@ func (d *device) write(ctx context.Context, name string, mib int) error {
 		}
 	}
 	return nil
+}
+
+// What has to stay, as its holders do not answer, keeps nothing else from going, though
+// it would go first if it could.
+func TestWhatMustStayHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const large = 20
+		d := newDevice(t, 64<<20)
+		d.stay.Store(large << 20)
+		must(0, d.write(ctx, "large", large))
+		must(0, d.engine.Sync(ctx))
+		time.Sleep(time.Hour)
+		for i := range 80 {
+			if err := d.write(ctx, fmt.Sprint("small", i), 1); err != nil {
+				t.Fatalf("after %d files: %v; %+v", i, err, d.keeper.Report())
+			}
+			if i%20 == 19 {
+				must(0, d.engine.Sync(ctx))
+			}
+		}
+		a := must(d.tree.Lookup(ctx, tree.Root, "large"))
+		if c := must(d.tree.ContentState(ctx, a.Ino)); c.Resident != large<<20 {
+			t.Errorf("of what must stay %d bytes are here", c.Resident)
+		}
+	})
 }
 
 // A writer of much at once gets room also while there is enough for others.

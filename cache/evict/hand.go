@@ -3,6 +3,7 @@ package evict
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"skep/cache/space"
@@ -112,7 +113,11 @@ func (k *Keeper) turnOpen(ctx context.Context) (freed int64, err error) {
 	return freed, k.finish(ctx, freed)
 }
 
-// handful compares the next files, and lets go of the least useful.
+// mostStaying is for how long files are tried that turn out to have to stay, before the
+// rest of a handful is left: their holders may have to be asked for.
+const mostStaying = 2 * time.Second
+
+// handful compares the next files, and lets go of the least useful of those that may go.
 func (k *Keeper) handful(ctx context.Context, h *hand, need int64, share int) (freed int64, err error) {
 	var all []space.Candidate
 	now := k.cfg.Now()
@@ -124,8 +129,19 @@ func (k *Keeper) handful(ctx context.Context, h *hand, need int64, share int) (f
 	if err != nil {
 		return 0, err
 	}
-	for _, c := range space.Choose(all, need, (len(all)+share-1)/share) {
-		freed += h.evict(ctx, tree.Ino(c.ID), need-freed)
+	for most := (len(all) + share - 1) / share; freed < need && most > 0 && len(all) > 0; {
+		chosen := space.Choose(all, need-freed, most)
+		for _, c := range chosen {
+			n := h.evict(ctx, tree.Ino(c.ID), need-freed)
+			freed += n
+			if n > 0 {
+				most--
+			}
+		}
+		if k.cfg.Now().Sub(now) > mostStaying || ctx.Err() != nil {
+			break
+		}
+		all = slices.DeleteFunc(all, func(c space.Candidate) bool { return slices.Contains(chosen, c) })
 	}
 	return freed, k.finish(ctx, freed)
 }
