@@ -25,7 +25,7 @@ func (d *Daemon) checked() fsck.Home {
 		h.Drive = &fsck.Drive{
 			State: dr.st, Tree: dr.tree, Table: dr.table, Packs: dr.packs, Here: dr.readerHere(), Reader: dr.reader,
 			Names: dr.names(), Read: dr.epoch.Read, IsBlock: dr.isBlock,
-			Join: d.net.join, Count: dr.engine.Count, Holders: d.net.client, Swarm: d.net.swarm,
+			Join: d.net.join, Count: dr.engine.Count, Manifest: d.net.swarm.Manifest, Holders: d.net.client,
 		}
 	}
 	return h

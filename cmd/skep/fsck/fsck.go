@@ -17,9 +17,9 @@ import (
 	"skep/cache/tree"
 	"skep/chunker/block"
 	"skep/chunker/dag"
+	"skep/chunker/group"
 	"skep/chunker/link"
 	"skep/chunker/secret"
-	"skep/net/swarm"
 )
 
 // Report is what a check found.
@@ -95,8 +95,9 @@ type Drive struct {
 	IsBlock func(ctx context.Context, l link.Link, tag block.Tag, plain []byte) (bool, error)
 	// Join connects to the swarm, Count finds out which packs are needed.
 	Join, Count func(context.Context) error
-	Holders     Holders
-	Swarm       *swarm.Swarm
+	// Manifest returns the checked manifest of a pack.
+	Manifest func(context.Context, group.PackRef) (*group.Manifest, error)
+	Holders  Holders
 }
 
 // Format hides the keys from every formatting verb.

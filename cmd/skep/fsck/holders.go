@@ -129,7 +129,7 @@ func (c *checker) askHolder(ctx context.Context, s *survey, g group.Group, slot 
 // show asks a holder for leaves of a shard, and checks them.
 func (c *checker) show(ctx context.Context, p blocks.Pack, g group.Group, slot uint8, holder group.PeerKey) error {
 	ref := group.PackRef{Group: g.ID, Number: p.Number, Class: g.Class, Coding: g.Coding, Slots: g.Slots, Manifest: p.Manifest}
-	m, err := c.drive.Swarm.Manifest(ctx, ref)
+	m, err := c.drive.Manifest(ctx, ref)
 	if err != nil {
 		return err
 	}
