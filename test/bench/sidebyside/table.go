@@ -126,11 +126,19 @@ type by struct {
 	goal      goal
 }
 
-func mounts(w workload) []by {
-	if !isRoot {
-		return []by{{"skep", "an ordinary user", w.userGoal}}
+func mounts(w workload) (out []by) {
+	user := "user"
+	if isRoot {
+		for _, g := range w.goals {
+			out = append(out, by{"skep", "root", g})
+		}
+	} else {
+		user = "skep"
 	}
-	return []by{{"skep", "root", w.goal}, {"user", "an ordinary user", w.userGoal}}
+	for _, g := range w.userGoals {
+		out = append(out, by{user, "an ordinary user", g})
+	}
+	return out
 }
 
 func title(name string) string {
