@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -39,6 +40,7 @@ func TestSmallCache(t *testing.T) {
 
 	most := watchUse(t, d.Home)
 	harness.Rsync(t, "-a", source+"/", d.Path("tree")+"/")
+	numbers := harness.Inodes(t, d.Path("tree"))
 	d.Sync(t)
 	harness.Same(t, source, d.Path("tree"))
 	s := d.Status(t)
@@ -51,6 +53,9 @@ func TestSmallCache(t *testing.T) {
 	d.Kill() // nothing that is here is claimed and not there
 	d.Mount(t)
 	harness.Same(t, source, d.Path("tree"))
+	if now := harness.Inodes(t, d.Path("tree")); !maps.Equal(now, numbers) {
+		t.Errorf("inode numbers %v; before content was let go of and came back: %v", now, numbers)
+	}
 }
 
 // TestLastCopyStays takes most holders of a file away for good while the device is off:

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -28,10 +29,14 @@ func TestTooFew(t *testing.T) {
 	first.Mount(t)
 	harness.Rsync(t, "-a", f.source+"/", first.Path("tree")+"/")
 	first.Sync(t)
+	numbers := harness.Inodes(t, first.Path("tree", "d00"))
 	first.Destroy(t)
 	f.device = swarm.Recover(t, first.Words)
 	f.device.Mount(t)
 	f.look(t)
+	if now := harness.Inodes(t, f.path(0)); !maps.Equal(now, numbers) {
+		t.Errorf("inode numbers %v; on the device that is gone: %v", now, numbers)
+	}
 
 	s := steps{t}
 	s.step("silent swarm", f.silent)

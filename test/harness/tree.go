@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -31,6 +32,25 @@ func Same(t testing.TB, want, got string) {
 		lines := strings.SplitAfterN(diff, "\n", 21)
 		t.Fatalf("%s differs from %s:\n%s", got, want, strings.Join(lines[:min(20, len(lines))], ""))
 	}
+}
+
+// Inodes are the inode numbers of a tree, by paths.
+func Inodes(t testing.TB, dir string) map[string]uint64 {
+	t.Helper()
+	out := map[string]uint64{}
+	must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(path, &st)
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		out[rel] = st.Ino
+		return err
+	}))
+	return out
 }
 
 // Canary marks content and names made by Special: it must not be seen outside
