@@ -74,6 +74,9 @@ func TestWorkFollowsTheChange(t *testing.T) {
 	t.Cleanup(d.close)
 	const large = 1 << 30
 	entries := 10_000
+	if testing.Short() {
+		entries = 2000
+	}
 	if os.Getenv("SKEP_SOAK") != "" {
 		entries = 100_000
 	}

@@ -85,6 +85,16 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// openState opens tables. In short runs their parts are small: the race detector takes
+// note of all memory that is made.
+func openState(dir string) *state.Store {
+	var opt state.Options
+	if testing.Short() {
+		opt.OverlaySize = 1 << 20
+	}
+	return must(state.OpenWith(dir, opt))
+}
+
 func (d *device) open(prepare func(*state.Store)) {
 	d.t.Helper()
 	if d.sink == nil {
@@ -96,7 +106,7 @@ func (d *device) open(prepare func(*state.Store)) {
 	if d.fs == nil {
 		d.fs = disk.Local
 	}
-	d.st = must(state.Open(filepath.Join(d.dir, "state")))
+	d.st = openState(filepath.Join(d.dir, "state"))
 	if prepare != nil {
 		prepare(d.st)
 	}
@@ -201,7 +211,7 @@ func listCommit(t testing.TB, swarm *memswarm.Swarm) map[string]string {
 // listHead is listCommit for the commit of a head.
 func listHead(t testing.TB, swarm *memswarm.Swarm, head commit.Head) map[string]string {
 	t.Helper()
-	st := must(state.Open(t.TempDir()))
+	st := openState(t.TempDir())
 	defer st.Close()
 	table := blocks.New(st)
 	r := readthrough.New(table, nil, swarm, names)

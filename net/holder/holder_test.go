@@ -293,15 +293,15 @@ func TestBrokenPut(t *testing.T) {
 }
 
 func TestLeasesEnd(t *testing.T) {
-	c := simnet.Config{Holder: holder.Config{Grace: 24 * time.Hour}, DHT: dht.Config{Refresh: -1}}
+	c := simnet.Config{Holder: holder.Config{Grace: 2 * time.Hour}, DHT: dht.Config{Refresh: -1}}
 	simnet.Simulate(t, 2, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
 		ctx := t.Context()
 		hold, ask := s.Peers[0], s.Peers[1]
 		o := storetest.NewOwner(1, 16, 1, 2)
 		p := o.Pack(t, 0)
 		now := time.Now()
-		_, long := o.Lease(1, now.Add(60*time.Hour).Unix())
-		_, brief := o.Lease(2, now.Add(24*time.Hour).Unix(), storetest.Dead(5))
+		_, long := o.Lease(1, now.Add(5*time.Hour).Unix())
+		_, brief := o.Lease(2, now.Add(2*time.Hour).Unix(), storetest.Dead(5))
 		for _, lease := range [][]byte{long, brief} {
 			if _, err := ask.Client.Admit(ctx, hold.Key, lease, 0); err != nil {
 				t.Fatal(err)
@@ -314,21 +314,21 @@ func TestLeasesEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The newer lease, of an owner whose clock was wrong maybe, takes nothing away.
-		s.Pass(50 * time.Hour)
+		s.Pass(4 * time.Hour)
 		if err := put(t, ask, hold, o.Pack(t, 1), 0); err != nil {
 			t.Errorf("put while an older lease is good: %v", err)
 		}
 		if err := put(t, ask, hold, o.Pack(t, 5), 0); !refusedFor(err, "dead") {
 			t.Errorf("put of a dead pack: %v", err)
 		}
-		s.Pass(11 * time.Hour)
+		s.Pass(90 * time.Minute)
 		if _, err := ask.Client.Get(ctx, hold.Key, &p.Manifest, 0, 0, 1); err != nil {
 			t.Errorf("within the grace: %v", err)
 		}
 		if err := put(t, ask, hold, o.Pack(t, 2), 0); !refusedFor(err, "ended") {
 			t.Errorf("put after the end: %v", err)
 		}
-		s.Pass(26 * time.Hour)
+		s.Pass(4 * time.Hour)
 		if _, err := ask.Client.Get(ctx, hold.Key, &p.Manifest, 0, 0, 1); !errors.Is(err, client.ErrAbsent) {
 			t.Errorf("after the grace: %v", err)
 		}

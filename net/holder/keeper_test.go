@@ -77,9 +77,13 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+// hourly is a swarm whose keepers look into the directory every hour, so that not much of
+// its life has to be simulated.
+var hourly = simnet.Config{Holder: holder.Config{Republish: time.Hour}}
+
 // A keeper that missed a newer record finds it in the DHT and keeps it.
 func TestKeeperAdoptsNewer(t *testing.T) {
-	simnet.Simulate(t, 4, simnet.Config{}, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+	simnet.Simulate(t, 4, hourly, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
 		ctx := t.Context()
 		keeper, owner := s.Peers[0], s.Peers[3]
 		r, first := storetest.Record(1, 1, until(), 100)
@@ -87,11 +91,11 @@ func TestKeeperAdoptsNewer(t *testing.T) {
 		if err := owner.Client.PutRecord(ctx, keeper.Key, first); err != nil {
 			t.Fatal(err)
 		}
-		s.Pass(time.Hour)
+		s.Pass(10 * time.Minute)
 		if err := owner.DHT.PutRecord(ctx, second); err != nil {
 			t.Fatal(err)
 		}
-		s.Pass(13 * time.Hour)
+		s.Pass(70 * time.Minute)
 		if got, _, err := owner.Client.GetRecord(ctx, keeper.Key, r.Key()); err != nil || got.Number != 2 {
 			t.Errorf("the keeper has %+v, %v", got, err)
 		}
@@ -101,8 +105,7 @@ func TestKeeperAdoptsNewer(t *testing.T) {
 // A record that its owner brings again and again is kept on and on; one that he
 // does not is kept for so long.
 func TestRecordThatIsBroughtAgainIsKept(t *testing.T) {
-	const day = 24 * time.Hour
-	c := simnet.Config{DHT: dht.Config{Refresh: -1}, Holder: holder.Config{KeepRecords: 10 * day, Republish: 20 * day}}
+	c := simnet.Config{DHT: dht.Config{Refresh: -1}, Holder: holder.Config{KeepRecords: 10 * time.Hour, Republish: 20 * time.Hour}}
 	simnet.Simulate(t, 2, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
 		ctx := t.Context()
 		keeper, owner := s.Peers[0], s.Peers[1]
@@ -115,31 +118,31 @@ func TestRecordThatIsBroughtAgainIsKept(t *testing.T) {
 			if err := owner.Client.PutRecord(ctx, keeper.Key, word); err != nil {
 				t.Fatal(err)
 			}
-			s.Pass(7 * day)
+			s.Pass(7 * time.Hour)
 		}
 		if _, _, err := owner.Client.GetRecord(ctx, keeper.Key, again.Key()); err != nil {
-			t.Errorf("the record that was brought a week ago: %v", err)
+			t.Errorf("the record that was brought seven hours ago: %v", err)
 		}
 		if _, _, err := owner.Client.GetRecord(ctx, keeper.Key, once.Key()); !errors.Is(err, client.ErrAbsent) {
-			t.Errorf("the record that was brought two weeks ago: %v", err)
+			t.Errorf("the record that was brought twice as long ago: %v", err)
 		}
 	})
 }
 
 // A record that is damaged on its keeper's disk comes back from the directory.
 func TestKeeperFindsWhatItLost(t *testing.T) {
-	simnet.Simulate(t, 4, simnet.Config{}, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+	simnet.Simulate(t, 4, hourly, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
 		ctx := t.Context()
 		keeper, owner := s.Peers[0], s.Peers[3]
 		r, word := storetest.Record(1, 1, until(), 100)
 		if err := owner.Client.PutRecord(ctx, keeper.Key, word); err != nil {
 			t.Fatal(err)
 		}
-		s.Pass(time.Hour)
+		s.Pass(10 * time.Minute)
 		if err := keeper.Store.DropRecord(r.Key()); err != nil { // as a store does that finds it damaged
 			t.Fatal(err)
 		}
-		s.Pass(13 * time.Hour)
+		s.Pass(70 * time.Minute)
 		if _, got, err := owner.Client.GetRecord(ctx, keeper.Key, r.Key()); err != nil || !bytes.Equal(got, word) {
 			t.Errorf("the keeper has %v", err)
 		}

@@ -28,7 +28,7 @@ func TestScrubFindsRot(t *testing.T) {
 		t.Cleanup(func() { _ = s.Close() })
 		return s
 	}
-	c := simnet.Config{Store: disk, DHT: dht.Config{Refresh: -1}}
+	c := simnet.Config{Store: disk, DHT: dht.Config{Refresh: -1}, Holder: holder.Config{Scrub: 7 * time.Hour}}
 	simnet.Simulate(t, 2, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
 		hold, ask := s.Peers[0], s.Peers[1]
 		o := storetest.NewOwner(1, 18, 2, 3)
@@ -47,7 +47,7 @@ func TestScrubFindsRot(t *testing.T) {
 		}
 		spoil(t, files[1], func(b []byte) []byte { b[len(b)-5000] ^= 1; return b })
 		spoil(t, files[2], func(b []byte) []byte { return b[:len(b)-4096] })
-		s.Pass(8 * 24 * time.Hour)
+		s.Pass(8 * time.Hour)
 		st, err := ask.Client.Statement(t.Context(), hold.Key, o.ID)
 		if err != nil || st.Held.Count() != 2 || !st.Held.Has(0) || !st.Held.Has(3) {
 			t.Errorf("states %d shards: %v, %v", st.Held.Count(), st.Held, err)
