@@ -14,11 +14,15 @@ import (
 	"skep/cmd/skep/home"
 )
 
+// fileSize is large enough for a file to be in packs of its own, beside which those of
+// names count little.
+const fileSize = 512 << 10
+
 // write makes a commit of each of some files.
 func (s *swarmOfEvenings) write(d *opened, names ...string) {
 	s.t.Helper()
 	for i, name := range names {
-		content := make([]byte, 2<<20)
+		content := make([]byte, fileSize)
 		_, _ = rand.NewChaCha8([32]byte{byte(i), byte(len(name))}).Read(content)
 		s.must(d.put(s.t.Context(), "dir", name, content))
 		s.must(d.engine.Sync(s.t.Context()))
@@ -46,6 +50,9 @@ func (s *swarmOfEvenings) stored() (n int64) {
 // nothing any more, says so, and deletes nothing; the words bring the newest state that
 // was synced.
 func TestHomeThatWasSetBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a swarm that is served for hours")
+	}
 	served(t, func(t *testing.T, s *swarmOfEvenings, h home.Dir, d *opened) {
 		s.must(d.publishRecovery(t.Context()))
 		s.write(d, "first", "second")
@@ -83,7 +90,7 @@ func TestHomeThatWasSetBack(t *testing.T) {
 		defer r.stop()
 		got := map[string][]byte{}
 		s.must(r.read(t.Context(), tree.Root, "", got))
-		if n := r.engine.Progress().Number; n != newest || len(got) != 3 || len(got["dir/third"]) != 2<<20 {
+		if n := r.engine.Progress().Number; n != newest || len(got) != 3 || len(got["dir/third"]) != fileSize {
 			t.Errorf("the words lead to commit %d of %d, with %d files", n, newest, len(got))
 		}
 	})
@@ -93,6 +100,9 @@ func TestHomeThatWasSetBack(t *testing.T) {
 // it, also if nothing else happens; not while another device may, which was recovered
 // and is there, though it has made no commit.
 func TestDeletedIsGivenUpByWhoIsAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a swarm that is served for hours")
+	}
 	served(t, func(t *testing.T, s *swarmOfEvenings, h home.Dir, d *opened) {
 		defer func() { d.stop() }()
 		s.must(d.publishRecovery(t.Context()))
@@ -106,7 +116,7 @@ func TestDeletedIsGivenUpByWhoIsAlone(t *testing.T) {
 		}
 		<-time.After(15 * time.Minute)
 		left := s.stored()
-		if left > full-3<<20 {
+		if left > full-fileSize*3/2 {
 			t.Errorf("%d of %d bytes are held by a device that is alone: %v", left, full, d.outlook.Load().err)
 		}
 		r := s.recovered(s.words, 0)
@@ -124,6 +134,9 @@ func TestDeletedIsGivenUpByWhoIsAlone(t *testing.T) {
 // A device whose commits no recovery takes, as another one made more, is told by sync,
 // by status, and by the status of what it wrote; not any more when it has made as many.
 func TestDeviceThatIsOvertaken(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a swarm that is served for hours")
+	}
 	served(t, func(t *testing.T, s *swarmOfEvenings, h home.Dir, d *opened) {
 		defer d.stop()
 		s.must(d.publishRecovery(t.Context()))
@@ -131,7 +144,7 @@ func TestDeviceThatIsOvertaken(t *testing.T) {
 		r := s.recovered(s.words, 0)
 		defer r.stop()
 		s.write(r, "one", "two", "three")
-		s.must(d.put(t.Context(), "dir", "here", make([]byte, 2<<20)))
+		s.must(d.put(t.Context(), "dir", "here", make([]byte, fileSize)))
 		says := func(d *opened, name, state string, overtaken bool) {
 			t.Helper()
 			daemon := &Daemon{drive: d.drive, net: d.net, log: discard()}
