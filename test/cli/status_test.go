@@ -189,7 +189,8 @@ func peersGo(t *testing.T, early bool) {
 	for _, p := range swarm.Peers[1:] {
 		p.Start(t)
 	}
-	harness.Until(t, 60*time.Second, "it can be read again", func() (bool, string) {
+	// Who was silent for a while is greeted again after as long a while.
+	harness.Until(t, 3*time.Minute, "it can be read again", func() (bool, string) {
 		if _, err := os.ReadFile(d.Path("file")); err != nil {
 			return false, err.Error()
 		}
