@@ -61,3 +61,40 @@ func TestRotationFailsBesideASync(t *testing.T) {
 		}
 	})
 }
+
+// What was appended before a rotation that was asked for goes, and nothing after it.
+func TestRotate(t *testing.T) {
+	dir := t.TempDir()
+	j, err := Open(dir, Options{}, func(uint64, []byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"a", "b", "", "c"} {
+		if p != "" {
+			if _, err := j.Append([]byte(p), false); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		for range 2 { // the second finds nothing to rotate
+			first, err := j.Rotate()
+			if err == nil {
+				err = j.DropBefore(first)
+			}
+			if err != nil || first != 3 || j.First() != 3 || !j.Durable(2) {
+				t.Fatalf("begins at %d, then at %d, %v", first, j.First(), err)
+			}
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var left string
+	j, err = Open(dir, Options{}, func(_ uint64, p []byte) error { left += string(p); return nil })
+	if err != nil || left != "c" {
+		t.Fatalf("%q is left, %v", left, err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -52,11 +52,30 @@ func (j *Journal) makeRoom(takes int64, freeing bool) error {
 	if j.offset+takes <= room {
 		return nil
 	}
+	return j.rotateFor(freeing)
+}
+
+// rotateFor is rotate, for a record that frees space also in room that is held for it.
+func (j *Journal) rotateFor(freeing bool) error {
 	err := j.rotate()
 	if freeing && err != nil && j.yield != nil && j.yield() {
 		err = j.rotate()
 	}
 	return err
+}
+
+// Rotate begins a new segment, as one does to drop all before it, and returns the number
+// of the first record in it.
+func (j *Journal) Rotate() (first uint64, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.failed != nil:
+		return 0, j.failed
+	case j.offset > headerSize:
+		err = j.rotateFor(true)
+	}
+	return j.next, err
 }
 
 // rotate syncs the full segment and begins a new one.

@@ -14,6 +14,10 @@ func (s *Store) Kept() uint64 { return s.journal.First() }
 // Droppable is how much room Forget would give back, in bytes.
 func (s *Store) Droppable(seq uint64) int64 { return s.journal.Droppable(seq) }
 
+// Rotate returns the number that the next record will have, with which the journal can
+// be made to begin: see Forget.
+func (s *Store) Rotate() (first uint64, err error) { return s.journal.Rotate() }
+
 // Forget drops journal records below seq. The caller has made sure that, should
 // the index be lost, what they said can be had from elsewhere; Forget itself
 // makes sure that leveldb has them, on the disk.

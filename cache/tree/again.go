@@ -107,6 +107,7 @@ func (t *Tree) AgainDir(dir Ino) (bool, error) {
 	t.names.Lock()
 	defer t.names.Unlock()
 	c.mark(dir, some[0].name)
+	c.err = t.carryEntry(Mark{dir, some[0].name})
 	defer t.changed()
 	return true, c.apply()
 }

@@ -5,37 +5,54 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"skep/cache/state"
 )
 
 // Carry writes again the rows of what no commit has taken yet, and the named
-// values: should the index be lost, the newest commit, the one that contains all
-// up to batch seq, and a journal that begins there give everything back. What is
-// changed from now on carries the rest of its rows by itself: see change.carry.
-// All is done in pieces, which work is called with one after the other. It returns
-// how many bytes it wrote.
-func (t *Tree) Carry(seq uint64, work func(piece func() error) error) (int64, error) {
-	t.gate.Lock() // changes that did not know are complete
-	t.kept.Store(max(t.kept.Load(), seq+1))
-	t.gate.Unlock()
+// values: should the index be lost, the newest commit and a journal that begins with
+// record first give everything back. What is changed from then on carries the rest of
+// its rows by itself: see change.carry. All is done in pieces, which work is called with
+// one after the other. It returns how many bytes it wrote.
+func (t *Tree) Carry(work func(piece func() error) error) (first uint64, bytes int64, err error) {
+	if first, err = t.beginKept(); err != nil {
+		return 0, 0, fmt.Errorf("carry over: %w", err)
+	}
 	marks, err := t.liveMarks()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	c := carrier{t: t, work: work, seen: map[Ino]bool{}}
 	for _, m := range marks {
 		if err := c.mark(m); err != nil {
-			return c.bytes, fmt.Errorf("carry over: %w", err)
+			return 0, c.bytes, fmt.Errorf("carry over: %w", err)
 		}
 	}
 	if err := c.writing(); err != nil {
-		return c.bytes, fmt.Errorf("carry over: %w", err)
+		return 0, c.bytes, fmt.Errorf("carry over: %w", err)
 	}
 	if err := c.singles(); err != nil {
-		return c.bytes, fmt.Errorf("carry over: %w", err)
+		return 0, c.bytes, fmt.Errorf("carry over: %w", err)
 	}
-	return c.bytes, c.flush(0)
+	return first, c.bytes, c.flush(0)
+}
+
+// beginKept has whatever is changed from now on carry its rows, and returns the number
+// of the record with which that begins. Nothing is being changed at that moment: a row
+// that came later without those that belong to it would count as newer than the commit.
+func (t *Tree) beginKept() (first uint64, err error) {
+	if err := t.st.Sync(); err != nil { // else others wait for it
+		return 0, err
+	}
+	t.gate.Lock()
+	defer t.gate.Unlock()
+	if first, err = t.st.Rotate(); err != nil {
+		return 0, noSpace(err)
+	}
+	t.kept.Store(max(t.kept.Load(), first))
+	t.above.clear()
+	return first, nil
 }
 
 func (t *Tree) liveMarks() ([]Mark, error) {
@@ -73,7 +90,9 @@ func (c *carrier) mark(m Mark) error {
 		}
 		return c.flush(carryStep)
 	}
-	c.inode(m.Dir)
+	if err := c.directory(m.Dir); err != nil {
+		return err
+	}
 	ek := entryKey(m.Dir, m.Name)
 	c.keys = append(c.keys, ek)
 	if v, ok, err := c.t.st.Get(ek); err != nil {
@@ -83,6 +102,35 @@ func (c *carrier) mark(m Mark) error {
 		c.inode(e.ino)
 	}
 	return c.flush(carryStep)
+}
+
+// directory gathers the rows of a directory and of those above it: a commit goes down to
+// what changed by them, and what has no row, or no entry, counts as removed.
+func (c *carrier) directory(dir Ino) error {
+	for dir != 0 && !c.seen[dir] {
+		c.inode(dir)
+		r, err := c.t.rowNow(dir)
+		if err != nil {
+			return ignoreStale(err)
+		}
+		place, err := c.t.placeOf(&r)
+		if err != nil {
+			return err
+		}
+		c.keys = append(c.keys, place...)
+		dir = r.parent
+	}
+	return nil
+}
+
+// placeOf is the keys of the rows by which an inode is in its directory.
+func (t *Tree) placeOf(r *row) ([][]byte, error) {
+	v, there, err := t.st.Get(entryKey(r.parent, r.name))
+	if !there || err != nil {
+		return nil, err
+	}
+	e, err := decodeEntry(v)
+	return [][]byte{entryKey(r.parent, r.name), cookieKey(r.parent, e.cookie)}, err
 }
 
 func (c *carrier) inode(ino Ino) {
@@ -164,25 +212,33 @@ func (c *carrier) flush(least int) error {
 
 // again writes some rows again, in one batch.
 func (c *carrier) again(keys [][]byte) error {
-	look, rows := c.t.st.Look(), make([]state.Row, len(keys))
+	n, err := c.t.again(keys)
+	c.bytes += n
+	return err
+}
+
+// again writes some rows again, in one batch, and returns how many bytes these are.
+func (t *Tree) again(keys [][]byte) (bytes int64, err error) {
+	look, rows := t.st.Look(), make([]state.Row, len(keys))
 	for i, k := range keys {
-		v, there, err := c.t.st.Get(k)
+		v, there, err := t.st.Get(k)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if rows[i].Key = k; there {
 			rows[i].Value = append([]byte{}, v...)
 		}
 	}
-	return c.t.st.Change(look, rows, func(b *state.Batch, now state.Row) {
+	err = t.st.Change(look, rows, func(b *state.Batch, now state.Row) {
 		b.Freeing() // the journal forgets what is written again
 		if now.Value != nil {
 			b.Put(now.Key, now.Value)
 		} else {
 			b.Delete(now.Key) // its absence matters as much
 		}
-		c.bytes += int64(len(now.Key) + len(now.Value))
+		bytes += int64(len(now.Key) + len(now.Value))
 	})
+	return bytes, err
 }
 
 // carry adds to the change, before all else, the rows that an inode's own row is
@@ -215,6 +271,9 @@ func (c *change) carry(in *inode) error {
 	if r.has(flagMulti) || in.ino == Root || r.nlink == 0 {
 		return nil // no name is marked for it
 	}
+	if err := t.carryAbove(r.parent); err != nil {
+		return err
+	}
 	v, err := again(entryKey(r.parent, r.name))
 	if err != nil || v == nil {
 		return err
@@ -224,4 +283,69 @@ func (c *change) carry(in *inode) error {
 		_, err = again(cookieKey(r.parent, e.cookie))
 	}
 	return err
+}
+
+// carryEntry writes the rows of an entry again that is about to be marked though it does
+// not change. The gate is held.
+func (t *Tree) carryEntry(m Mark) error {
+	c := carrier{t: t, work: func(piece func() error) error { return piece() }, seen: map[Ino]bool{}}
+	return errors.Join(c.mark(m), c.flush(0))
+}
+
+// carryAbove writes the rows of a directory again, and of all above it, as far as that
+// was not done since the journal begins: see carrier.directory.
+func (t *Tree) carryAbove(dir Ino) error {
+	var dirs []Ino
+	var keys [][]byte
+	for dir != 0 && !t.above.has(dir) {
+		r, err := t.rowNow(dir)
+		if isStale(err) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		place, err := t.placeOf(&r)
+		if err != nil {
+			return err
+		}
+		dirs = append(dirs, dir)
+		keys = append(append(keys, key(tableInode, dir), key(tableXattrs, dir)), place...)
+		dir = r.parent
+	}
+	if _, err := t.again(keys); err != nil {
+		return noSpace(err)
+	}
+	t.above.add(dirs)
+	return nil
+}
+
+// above are the directories whose rows, with those of all above them, were written again
+// since the journal begins.
+type above struct {
+	mu  sync.Mutex // guards all
+	all map[Ino]bool
+}
+
+func (a *above) has(dir Ino) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all[dir]
+}
+
+func (a *above) add(dirs []Ino) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.all == nil {
+		a.all = map[Ino]bool{}
+	}
+	for _, dir := range dirs {
+		a.all[dir] = true
+	}
+}
+
+func (a *above) clear() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = nil
 }

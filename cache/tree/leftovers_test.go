@@ -101,10 +101,10 @@ func TestRemovingCarriesNothing(t *testing.T) {
 	d := newDevice(t, Options{})
 	d.write(Root, "file", pattern(10_000, 1))
 	d.write(Root, "replaced", pattern(10_000, 1))
-	_, err := d.Carry(d.st.Seq(), func(piece func() error) error { return piece() })
+	_, _, err := d.Carry(func(piece func() error) error { return piece() })
 	must(t, err)
 	must(t, d.Rename(ctx, Root, "file", Root, "other", 0)) // this carries its content
-	_, err = d.Carry(d.st.Seq(), func(piece func() error) error { return piece() })
+	_, _, err = d.Carry(func(piece func() error) error { return piece() })
 	must(t, err)
 	before := d.st.Appended()
 	d.write(Root, "small", []byte("x"))

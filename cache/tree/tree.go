@@ -104,7 +104,8 @@ type Tree struct {
 
 	// kept is the number of the first record of the journal that may be relied
 	// on: rows that were written before are in the index alone.
-	kept atomic.Uint64
+	kept  atomic.Uint64
+	above above // what changes since then carried
 
 	fineOnce sync.Once
 	fine     bool // see fineTimes; set by fineOnce

@@ -252,13 +252,29 @@ func TestNothingIsGivenUpBeforeAllIsCounted(t *testing.T) {
 	d.audit()
 }
 
-// forgetJournal fills the journal until its first segments, which the newest
-// commit has made dispensable, are dropped.
+// forgetJournal fills the journal, and drops what the newest commit has made
+// dispensable.
 func (d *device) forgetJournal() {
+	d.t.Helper()
+	d.fillJournal()
+	first, _, err := d.tree.Carry(func(piece func() error) error { return piece() })
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.table.Carry(); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.st.Forget(first); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// fillJournal adds some segments to the journal.
+func (d *device) fillJournal() {
 	d.t.Helper()
 	var b state.Batch
 	b.Put([]byte("qfill"), make([]byte, 8<<20))
-	for range 4 {
+	for range 6 {
 		if _, err := d.st.Apply(&b); err != nil {
 			d.t.Fatal(err)
 		}
@@ -266,16 +282,6 @@ func (d *device) forgetJournal() {
 	b.Reset()
 	b.Delete([]byte("qfill"))
 	if _, err := d.st.Apply(&b); err != nil {
-		d.t.Fatal(err)
-	}
-	before := d.st.Seq()
-	if _, err := d.tree.Carry(before, func(piece func() error) error { return piece() }); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := d.table.Carry(); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := d.st.Forget(before); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -372,6 +378,95 @@ func TestLostIndexAndOldContent(t *testing.T) {
 			t.Errorf("%s lost an attribute: %q, %v", p, v, err)
 		}
 	}
+	d.sync()
+	check(t, d.committed(), want)
+}
+
+// What a commit has taken is whole when the index is lost right after the journal forgot
+// all from before it, but what the commit itself had written.
+func TestLostIndexAfterTheCommitThatForgot(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := newDevice(t, swarm)
+	want := map[string]string{"dir/": ""}
+	for i, n := range []int{5, 400, 3000, 16 << 10, 100_000} {
+		p := fmt.Sprint("dir/f", i)
+		d.putting(want)(p, random(uint64(i), n))
+		if err := d.tree.SetXattr(ctx, must(d.tree.Find(ctx, p)).Ino, "user.a", []byte(p), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.tree.SetXattr(ctx, tree.Root, "user.a", []byte("root"), 0); err != nil {
+		t.Fatal(err)
+	}
+	d.fillJournal()
+	d.sync()
+	d.putting(want)("later", []byte("later")) // so that the root has a row that is newer than the commit
+	d.loseIndex()
+	d.open(nil)
+	if !d.lost {
+		t.Fatal("the test did not lose anything")
+	}
+	check(t, d.listTree(), want)
+	for _, p := range []string{"dir/f0", "dir/f1", "dir/f2", "dir/f3", "dir/f4", ""} {
+		ino := tree.Root
+		if p != "" {
+			ino = must(d.tree.Find(ctx, p)).Ino
+		}
+		if v, err := d.tree.GetXattr(ctx, ino, "user.a"); err != nil || len(v) == 0 {
+			t.Errorf("%q lost an attribute: %q, %v", p, v, err)
+		}
+	}
+	d.sync()
+	check(t, d.committed(), want)
+}
+
+// A commit finds what changed below folders that did not change themselves, though the
+// journal forgot these and the index was lost.
+func TestLostIndexAndChangesFarBelow(t *testing.T) {
+	for name, forgetFirst := range map[string]bool{"before": false, "after": true} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t, memswarm.New(9, 4, 7))
+			want := map[string]string{"dir/": "", "dir/sub/": "", "dir/sub/deep/": ""}
+			put := d.putting(want)
+			for i := range 20 {
+				put(fmt.Sprint("dir/sub/deep/f", i), random(uint64(i), 3000))
+			}
+			d.sync()
+			d.forgetJournal()
+			put("dir/sub/deep/f7", []byte("changed after the commit"))
+			if !forgetFirst {
+				d.forgetJournal()
+			}
+			d.loseIndex()
+			d.open(nil)
+			if !d.lost {
+				t.Fatal("the test did not lose anything")
+			}
+			d.sync() // before anybody looks
+			check(t, d.committed(), want)
+			check(t, d.listTree(), want)
+		})
+	}
+}
+
+// A directory that is to be committed again, without a change, has all of its entries
+// when the index is lost.
+func TestLostIndexAndADirectoryTakenAgain(t *testing.T) {
+	d := newDevice(t, memswarm.New(9, 4, 7))
+	want := map[string]string{"dir/": ""}
+	d.putting(want)("dir/f", random(1, 3000))
+	d.sync()
+	d.forgetJournal()
+	dir, _ := d.parent("dir/f")
+	if !must(d.tree.AgainDir(dir)) {
+		t.Fatal("there is nothing in it")
+	}
+	d.loseIndex()
+	d.open(nil)
+	if !d.lost {
+		t.Fatal("the test did not lose anything")
+	}
+	check(t, d.listTree(), want)
 	d.sync()
 	check(t, d.committed(), want)
 }

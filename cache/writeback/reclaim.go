@@ -46,7 +46,7 @@ func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
 	if drops < max(forgetFrom, min(forgetOver*rest, e.cfg.JournalMax)) {
 		return nil
 	}
-	return e.forget(ctx, seq)
+	return e.forget(ctx)
 }
 
 // giveBack drops what nothing refers to, and the packs that have nothing else.
@@ -97,19 +97,18 @@ const (
 	forgetOver = 4
 )
 
-// forget drops what the journal has from before the batch seq, having written
-// again what neither the newest commit nor the rest of the journal would give
-// back if the index were lost.
-func (e *Engine) forget(ctx context.Context, seq uint64) error {
-	var err error
+// forget drops what the journal has until now, having written again what neither
+// the newest commit nor the rest of the journal would give back if the index were lost.
+func (e *Engine) forget(ctx context.Context) error {
 	work := func(piece func() error) error { return e.pace.work(ctx, piece) }
-	if e.carried, err = e.cfg.Tree.Carry(seq, work); err != nil {
+	first, carried, err := e.cfg.Tree.Carry(work)
+	if e.carried = carried; err != nil {
 		return err
 	}
 	if err := e.table.Carry(); err != nil {
 		return err
 	}
-	return e.cfg.State.Forget(seq)
+	return e.cfg.State.Forget(first)
 }
 
 // boundJournal keeps the journal from growing while no commit succeeds: it is
@@ -118,7 +117,7 @@ func (e *Engine) boundJournal(ctx context.Context) error {
 	if e.cfg.State.JournalSize() < e.journalMax {
 		return nil
 	}
-	if err := e.forget(ctx, e.cfg.State.Seq()); err != nil {
+	if err := e.forget(ctx); err != nil {
 		return err
 	}
 	e.journalMax = max(e.cfg.JournalMax, 2*e.cfg.State.JournalSize())
