@@ -18,10 +18,7 @@ func TestDriveThatBeganWithOnePeer(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 1})
 	d := swarm.NewDevice(t)
 	d.Mount(t)
-	content := make([]byte, 300_000) // that cannot be compressed
-	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
-	write(t, d.Path("file"), string(content))
-	write(t, d.Path("dir", "small"), "a few words")
+	files := someFiles(t, d, 300_000)
 	synced := d.Skep(t, "sync", "--timeout", "80s")
 	synced.OK(t)
 	if !strings.Contains(synced.Stderr, "the loss of no holder") {
@@ -47,15 +44,7 @@ func TestDriveThatBeganWithOnePeer(t *testing.T) {
 		return harness.Alive(s) == 6 && s.PacksFrail+s.PacksWeak == 0 && file.State == "safe", fmt.Sprintf("%+v %s %+v", file, harness.Brief(s), s.Codings)
 	})
 	d.Sync(t)
-	d.Destroy(t)
-	swarm.Peers[0].Destroy(t)
-	back := swarm.Recover(t, d.Words)
-	back.Mount(t)
-	for name, want := range map[string]string{"file": string(content), "dir/small": "a few words"} {
-		if got, err := os.ReadFile(back.Path(name)); err != nil || string(got) != want {
-			t.Errorf("%s: %d bytes, %v", name, len(got), err)
-		}
-	}
+	comesBack(t, swarm, d, files)
 }
 
 // The one peer that a drive began with is away, which is no loss, when others have come:
@@ -64,10 +53,7 @@ func TestDriveWhoseOnlyPeerIsAway(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 1, DeadAfter: 72 * time.Hour})
 	d := swarm.NewDevice(t)
 	d.Mount(t)
-	content := make([]byte, 3_000_000)
-	_, _ = rand.NewChaCha8([32]byte{2}).Read(content)
-	write(t, d.Path("file"), string(content))
-	write(t, d.Path("dir", "small"), "a few words")
+	files := someFiles(t, d, 3_000_000)
 	d.Sync(t)
 	d.Stop(t)
 	swarm.Add(t)
@@ -81,11 +67,30 @@ func TestDriveWhoseOnlyPeerIsAway(t *testing.T) {
 		s := d.Status(t)
 		return synced.Code == 0 && s.PacksFrail+s.PacksWeak == 0, fmt.Sprintf("%s %d frail, %d weak, %s", synced.Stderr, s.PacksFrail, s.PacksWeak, harness.Brief(s))
 	})
+	comesBack(t, swarm, d, files)
+}
+
+// someFiles writes one file of this size that cannot be compressed, and a small one.
+func someFiles(t *testing.T, d *harness.Device, size int) map[string]string {
+	t.Helper()
+	content := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
+	files := map[string]string{"file": string(content), "dir/small": "a few words"}
+	for name, content := range files {
+		write(t, d.Path(name), content)
+	}
+	return files
+}
+
+// comesBack loses a device and the peer that it began with, and has the words bring back
+// its files.
+func comesBack(t *testing.T, swarm *harness.Swarm, d *harness.Device, files map[string]string) {
+	t.Helper()
 	d.Destroy(t)
 	swarm.Peers[0].Destroy(t)
 	back := swarm.Recover(t, d.Words)
 	back.Mount(t)
-	for name, want := range map[string]string{"file": string(content), "dir/small": "a few words"} {
+	for name, want := range files {
 		if got, err := os.ReadFile(back.Path(name)); err != nil || string(got) != want {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
