@@ -50,7 +50,7 @@ func (t *Tree) Cut() (*Cut, error) {
 	}
 	if err != nil {
 		c.Close()
-		return nil, fmt.Errorf("cut: %w", err)
+		return nil, fmt.Errorf("take what is to be committed: %w", err)
 	}
 	return c, nil
 }

@@ -43,7 +43,7 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 		return err
 	}
 	if needed, err = e.foldFirst(ctx, cut, needed); err != nil {
-		return fmt.Errorf("folding: %w", err)
+		return fmt.Errorf("move blocks out of mostly dead packs: %w", err)
 	}
 	if !needed { // giving back may be unfinished
 		return e.afterwards(ctx, cut.Seq())

@@ -42,6 +42,7 @@ type Daemon struct {
 	drive    *drive    // nil on a peer without one
 	repair   *run.Loop // nil on a peer without a drive
 	log      *slog.Logger
+	began    time.Time
 	unlock   func()
 	looking  sync.Mutex                   // held while all is looked through for what holders have lost
 	lost     atomic.Pointer[reseal.Found] // by the newest such look; nil before it
@@ -62,7 +63,7 @@ func (*Daemon) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "daemon.Da
 // Open makes a daemon ready to run: nothing listens to commands or joins the
 // swarm yet. Extra bootstrap addresses are added to those of the settings.
 func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{home: h, log: log, mounts: map[string]*mounted{}}
+	d := &Daemon{home: h, log: log, began: time.Now(), mounts: map[string]*mounted{}}
 	defer func() {
 		if err != nil {
 			d.close()

@@ -117,13 +117,13 @@ type LostError struct{ reseal.Found }
 func (l *LostError) Error() string {
 	var what []string
 	if len(l.Gone) > 0 {
-		what = append(what, say.Paths(l.Gone))
+		what = append(what, "parts of "+say.Paths(l.Gone))
 	}
 	if l.Elsewhere > 0 {
-		what = append(what, say.Count(l.Elsewhere, "block")+" of folders that were not opened on this device, or of no file")
+		what = append(what, say.Count(l.Elsewhere, "block")+" whose files are not known here (of folders that nobody opened on this device: ls -R says more; or of an older state)")
 	}
-	return "all changes are out, but holders have lost parts of " + strings.Join(what, ", and ") +
-		" that are not on this device either: they come back with those holders, or when you copy the files here again"
+	return "all changes are out, but holders have lost " + strings.Join(what, ", and ") +
+		", which this device does not have either: it comes back with those holders, or when you copy the files here again"
 }
 
 // lostError is what a sync ends with that found so much.

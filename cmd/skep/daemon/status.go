@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"skep/cache/blocks"
 	"skep/chunker/devices"
@@ -61,12 +62,21 @@ func (d *Daemon) peerStatus(shards map[group.PeerKey]int) (out []control.Peer) {
 func (d *Daemon) stateOf(p peers.Peer, holds bool) peers.State {
 	state := p.State
 	if d.repair != nil && holds {
-		state = d.repair.PeerState(p.Key)
+		state = heldState(d.repair.PeerState(p.Key), p, d.began)
 	}
 	if state == peers.Alive && (p.Misses > 0 || !d.net.swarm.Alive(p.Key)) {
 		return peers.Suspect // it did not answer just now
 	}
 	return state
+}
+
+// heldState is the state of a holder: what repair thinks of it, or, where that has not
+// met it yet, what the directory does, if the peer was heard of in this run.
+func heldState(judged peers.State, p peers.Peer, began time.Time) peers.State {
+	if judged == peers.Unknown && p.LastSeen.After(began) {
+		return p.State
+	}
+	return judged
 }
 
 func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) error {
