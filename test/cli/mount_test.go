@@ -279,6 +279,28 @@ func kill(t *testing.T, d *harness.Device) {
 	})
 }
 
+// Where the drive is mounted already, what is not of the mount can be changed all the
+// same: peers to join by, and the limit of the cache.
+func TestMountAgain(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 2})
+	d := alone(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	says(t, d.Skep(t, "status").OK(t), "no peer is known", "--bootstrap ADDRESS")
+	write(t, d.Path("file"), "content")
+	says(t, d.Skep(t, "mount", "--bootstrap", swarm.Bootstrap(), d.Mnt).OK(t), "already", "new settings")
+	d.Sync(t)
+	says(t, d.Skep(t, "mount", "--cache", "1G", d.Mnt).OK(t), "already", "new settings")
+	if s := d.Status(t); s.Cache.Setting != 1<<30 {
+		t.Errorf("the cache has a limit of %d bytes", s.Cache.Setting)
+	}
+	has(t, d.Path("file"), "content")
+	other := filepath.Join(harness.Dir(t), "other")
+	must(t, os.Mkdir(other, 0o755))
+	for _, args := range [][]string{{d.Mnt}, {"--cache", "2G", "-o", "ro", d.Mnt}, {"--cache", "2G", other}} {
+		d.Skep(t, append([]string{"mount"}, args...)...).Fails(t, 1, "mounted already, at "+d.Mnt)
+	}
+}
+
 // A mount that is in use is not taken away, and who uses it is named.
 func TestUmountInUse(t *testing.T) {
 	asUser(t)

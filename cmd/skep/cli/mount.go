@@ -29,7 +29,8 @@ func (a *app) mountCommand() *cobra.Command {
 it is not there; it stays when the drive is unmounted, so that uploads go on and
 what it holds for others stays up (skep down ends it). With --foreground, this
 process is the daemon, and ends with the mount; it says then what is on this
-device only.`,
+device only. Where the drive is mounted already, --bootstrap and --cache are taken
+in, and nothing else changes.`,
 		Example: `  skep mount ~/drive
   skep mount ~/drive -o ro,allow_other
   skep mount --foreground /mnt/drive
@@ -126,6 +127,9 @@ func (a *app) mountThere(ctx context.Context, m control.Mount) error {
 		}
 		var mounted control.Mounted
 		if err := a.call(ctx, "/v1/mount", m, &mounted); !errors.Is(err, control.ErrNotRunning) {
+			if mounted.Again {
+				fmt.Fprintf(a.out, "The drive is mounted at %s already; it has the new settings.\n", m.Dir)
+			}
 			a.tellAlone(mounted.Alone)
 			return err
 		}

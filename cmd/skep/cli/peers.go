@@ -31,6 +31,10 @@ func printPeers(line func(string, string, ...any), s control.Status) {
 	if s.Joining {
 		joining = " so far; it is being joined"
 	}
+	if len(all) == 0 && !s.Joining && s.Drive != "" {
+		line("Swarm", "no peer is known; give the address of one: skep mount --bootstrap ADDRESS DIR")
+		return
+	}
 	line("Swarm", "%d of %s %s%s", alive, say.Count(len(all), "known peer"), say.If(alive, "answers", "answer"), joining)
 	if n := inState(all, "unknown"); n > 0 {
 		line("", "%d of them %s not been heard of since the daemon started", n, say.If(n, "has", "have"))

@@ -31,6 +31,7 @@ type Mount struct {
 // Mounted says that it is mounted.
 type Mounted struct {
 	Alone string `json:"alone,omitempty"` // why no peer is there
+	Again bool   `json:"again,omitempty"` // it was so already, and has the new settings
 }
 
 // Unmount asks to unmount it.

@@ -14,22 +14,7 @@ import (
 func (d *Daemon) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/status", control.Handler(d.status))
-	mux.Handle("/v1/mount", control.Handler(func(ctx context.Context, in control.Mount) (out control.Mounted, err error) {
-		if err := d.net.joinBy(in.Bootstrap); err != nil {
-			return out, err
-		}
-		if _, err := d.MountAs(in); err != nil {
-			return out, err
-		}
-		if err := d.net.contact(ctx); err != nil {
-			out.Alone = err.Error()
-		}
-		if err := ctx.Err(); err != nil { // who asked has been told that it is not mounted
-			_, undone := d.Unmount(context.WithoutCancel(ctx), in.Dir, false)
-			return out, errors.Join(err, undone)
-		}
-		return out, nil
-	}))
+	mux.Handle("/v1/mount", control.Handler(d.mount))
 	mux.Handle("/v1/umount", control.Handler(func(ctx context.Context, in control.Unmount) (out control.Unmounted, err error) {
 		if out.Held, err = d.Unmount(ctx, in.Dir, in.Force); err != nil {
 			return out, err
@@ -61,6 +46,30 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+// mount mounts the drive as a command asks for it. Where it is mounted so already, what
+// else the command asks for is done alone.
+func (d *Daemon) mount(ctx context.Context, in control.Mount) (out control.Mounted, err error) {
+	if err := d.net.joinBy(in.Bootstrap); err != nil {
+		return out, err
+	}
+	if out.Again = d.isAgain(in); out.Again && in.Cache != nil {
+		err = d.SetCache(*in.Cache)
+	} else if !out.Again {
+		_, err = d.MountAs(in)
+	}
+	if err != nil {
+		return out, err
+	}
+	if err := d.net.contact(ctx); err != nil {
+		out.Alone = err.Error()
+	}
+	if err := ctx.Err(); err != nil && !out.Again { // who asked has been told that it is not mounted
+		_, undone := d.Unmount(context.WithoutCancel(ctx), in.Dir, false)
+		return out, errors.Join(err, undone)
+	}
+	return out, nil
 }
 
 // pending is what is on this device only.

@@ -42,6 +42,19 @@ func (d *Daemon) MountAs(m control.Mount) (<-chan struct{}, error) {
 	return d.Mount(m.Dir, m.Options)
 }
 
+// isAgain reports whether a command asks for a mount that is there already, to change
+// what is not of the mount: peers to join by, or the limit of the cache.
+func (d *Daemon) isAgain(m control.Mount) bool {
+	if m.Options != "" || len(m.Bootstrap) == 0 && m.Cache == nil {
+		return false
+	}
+	at, err := mount.Locate("mount", m.Dir)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	there := d.mounts[at]
+	return err == nil && there != nil && there.server.Attached()
+}
+
 // ErrPeerOnly says that there is nothing to mount.
 var ErrPeerOnly = errors.New("this home has no drive: it is a storage peer; make one with skep init")
 
