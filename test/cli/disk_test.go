@@ -450,6 +450,30 @@ func TestFsckAsksHolders(t *testing.T) {
 	}
 }
 
+// Right after a recovery, too, fsck asks holders for what is needed alone: what was
+// deleted they need not have.
+func TestFsckOfHoldersAfterRecovery(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 5, DeadAfter: 30 * time.Second})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	harness.Files(t, d.Path("old"), 4, 700_000, 3)
+	d.Sync(t)
+	full := swarm.Hosted(t)
+	must(t, os.RemoveAll(d.Path("old")))
+	write(t, d.Path("new"), "a few words")
+	d.Sync(t)
+	harness.Until(t, time.Minute, "holders delete what is not needed", func() (bool, string) {
+		now := swarm.Hosted(t)
+		return now < full/2, fmt.Sprintf("%d of %d bytes", now, full)
+	})
+	d.Kill()
+	r := swarm.Recover(t, d.Words)
+	checked := r.Skep(t, "fsck", "--remote", "--json").OK(t)
+	if o := object(t, checked); o["packs"] == 0.0 || o["packs_below_target"] != 0.0 || o["packs_lost"] != 0.0 {
+		t.Errorf("of packs that are all there, fsck says\n%s", checked)
+	}
+}
+
 // matching are the files of a home that match a pattern, at any depth below
 // its first part.
 func matching(t *testing.T, home, pattern string) []string {
