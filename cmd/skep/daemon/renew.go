@@ -39,6 +39,9 @@ func (d *drive) keepFindable(ctx context.Context) error {
 			return nil
 		}
 		err := d.bringRecords(ctx, due && !grew)
+		if ctx.Err() != nil {
+			return nil
+		}
 		if due = err == nil; err != nil {
 			d.log.Info("the recovery record is not out yet", "err", err)
 			wait = min(max(2*wait, time.Second), time.Minute)
