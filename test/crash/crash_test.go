@@ -31,47 +31,57 @@ func long(t *testing.T) time.Duration {
 	return d
 }
 
-// try runs cases on all processors. The first that fails is made shorter and
-// reported.
-func try(t *testing.T, seed uint64, cases func(yield func(Case) bool)) {
+// share gives cases to some workers, until there are no more or the test has failed.
+// begin returns what a worker does with each that it gets.
+func share[C any](t *testing.T, workers int, cases func(yield func(C) bool), begin func(worker int) func(C)) {
 	t.Helper()
-	todo := make(chan Case)
-	var mu sync.Mutex // guards the next two
-	var failed bool
-	var total Tester
+	todo := make(chan C)
 	var wg sync.WaitGroup
-	for worker := range runtime.GOMAXPROCS(0) {
+	for worker := range workers {
+		do := begin(worker)
 		wg.Go(func() {
-			x := &Tester{Rand: rand.New(rand.NewPCG(seed, uint64(worker))), Random: 2}
 			for c := range todo {
-				if err := x.Run(c); err != nil {
-					mu.Lock()
-					if !failed {
-						c, err = x.Shrink(c, err)
-						t.Errorf("%v\n%v", c, err)
-					}
-					failed = true
-					mu.Unlock()
-				}
+				do(c)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			total.add(x)
 		})
 	}
-	cases(func(c Case) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		if failed {
+	cases(func(c C) bool {
+		if t.Failed() {
 			return false
 		}
-		mu.Unlock()
 		todo <- c
-		mu.Lock()
 		return true
 	})
 	close(todo)
 	wg.Wait()
+}
+
+// try runs cases on all processors. The first that fails is made shorter and
+// reported.
+func try(t *testing.T, seed uint64, cases func(yield func(Case) bool)) {
+	t.Helper()
+	var testers []*Tester
+	var failing sync.Mutex // one is made shorter at a time
+	share(t, runtime.GOMAXPROCS(0), cases, func(worker int) func(Case) {
+		x := &Tester{Rand: rand.New(rand.NewPCG(seed, uint64(worker))), Random: 2}
+		testers = append(testers, x)
+		return func(c Case) {
+			err := x.Run(c)
+			if err == nil {
+				return
+			}
+			failing.Lock()
+			defer failing.Unlock()
+			if !t.Failed() {
+				c, err = x.Shrink(c, err)
+				t.Errorf("%v\n%v", c, err)
+			}
+		}
+	})
+	var total Tester
+	for _, x := range testers {
+		total.add(x)
+	}
 	t.Logf("%d cases, crashed at %d moments, %d states looked at", total.Cases, total.Moments, total.States)
 }
 

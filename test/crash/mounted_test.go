@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,38 +43,22 @@ func tryKilled(t *testing.T, cases func(yield func(killedCase) bool)) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(base)
-	todo := make(chan killedCase)
-	var mu sync.Mutex // guards the next two
-	n, met := 0, 0
-	var wg sync.WaitGroup
-	for worker := range runtime.GOMAXPROCS(0) {
+	var n, met atomic.Int64
+	share(t, runtime.GOMAXPROCS(0), cases, func(worker int) func(killedCase) {
 		dir := filepath.Join(base, fmt.Sprint(worker))
-		wg.Go(func() {
-			for c := range todo {
-				before, err := RunKilled(dir, c.Case, c.kill, "")
-				if err != nil && !t.Failed() {
-					short, kill, err := ShrinkKilled(dir, c.Case, c.kill, err)
-					t.Errorf("%v, %v: %v", short, kill, err)
-				}
-				mu.Lock()
-				n++
-				if before {
-					met++
-				}
-				mu.Unlock()
+		return func(c killedCase) {
+			before, err := RunKilled(dir, c.Case, c.kill, "")
+			if err != nil && !t.Failed() {
+				short, kill, err := ShrinkKilled(dir, c.Case, c.kill, err)
+				t.Errorf("%v, %v: %v", short, kill, err)
 			}
-		})
-	}
-	cases(func(c killedCase) bool {
-		if t.Failed() {
-			return false
+			n.Add(1)
+			if before {
+				met.Add(1)
+			}
 		}
-		todo <- c
-		return true
 	})
-	close(todo)
-	wg.Wait()
-	t.Logf("%d cases, %d of them killed before the last operation", n, met)
+	t.Logf("%d cases, %d of them killed before the last operation", n.Load(), met.Load())
 }
 
 // TestKilledPairs does pairs of operations on a mount and kills its server once

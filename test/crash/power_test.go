@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -46,31 +45,17 @@ func newPower(t *testing.T, r *rand.Rand, most int) *Power {
 // tryPower runs cases on disks of their own, some at a time.
 func tryPower(t *testing.T, from uint64, most int, cases func(yield func(Case) bool)) {
 	t.Helper()
-	workers := runtime.NumCPU()
-	todo := make(chan Case)
-	var wg sync.WaitGroup
 	var testers []*Power
-	for worker := range workers {
+	share(t, runtime.NumCPU(), cases, func(worker int) func(Case) {
 		x := newPower(t, rand.New(rand.NewPCG(from, uint64(worker))), most)
 		testers = append(testers, x)
-		wg.Go(func() {
-			for c := range todo {
-				if err := x.Run(c); err != nil && !t.Failed() {
-					c, err = x.Shrink(c, err)
-					t.Errorf("%v\n%v", c, err)
-				}
+		return func(c Case) {
+			if err := x.Run(c); err != nil && !t.Failed() {
+				c, err = x.Shrink(c, err)
+				t.Errorf("%v\n%v", c, err)
 			}
-		})
-	}
-	cases(func(c Case) bool {
-		if t.Failed() {
-			return false
 		}
-		todo <- c
-		return true
 	})
-	close(todo)
-	wg.Wait()
 	var total Power
 	for _, x := range testers {
 		total.Cases, total.Images, total.States = total.Cases+x.Cases, total.Images+x.Images, total.States+x.States
