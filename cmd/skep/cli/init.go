@@ -77,12 +77,10 @@ func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, word
 	}
 	a.tellAlone(unreached(cmd.Context(), s.Bootstrap))
 	a.tellOffer(s.Offer)
-	how := ""
 	if len(s.Bootstrap) == 0 {
-		fmt.Fprint(a.out, "It knows no peer yet: what is written stays on this computer until it has the address of one.\n\n")
-		how = " --bootstrap ADDRESS"
+		fmt.Fprint(a.out, "It knows no peer yet: what is written stays on this computer until it is mounted with --bootstrap ADDRESS.\n\n")
 	}
-	fmt.Fprintf(a.out, "Now mount it:\n\n  skep%s mount%s DIR\n", a.sameFlags(), how)
+	fmt.Fprintf(a.out, "Now mount it:\n\n  skep%s mount DIR\n", a.sameFlags())
 	return nil
 }
 
