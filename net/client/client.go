@@ -147,9 +147,7 @@ func (c *Client) ask(ctx context.Context, s network.Stream, m wire.Request, read
 	if _, err := rw.Write(wire.AppendRequest(nil, m, 0)); err != nil {
 		return err
 	}
-	if err := s.CloseWrite(); err != nil {
-		return err
-	}
+	_ = s.CloseWrite() // it fails over QUIC if the holder has answered already
 	in := readers.Get().(*bufio.Reader)
 	in.Reset(watched(ctx, rw))
 	defer func() { in.Reset(nil); readers.Put(in) }()
