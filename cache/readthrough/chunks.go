@@ -3,6 +3,7 @@ package readthrough
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"sync"
 
 	"skep/cache/readerr"
@@ -41,8 +42,37 @@ type chunkKey struct {
 }
 
 // progress is how far a reader has come in a file, and up to which chunk those ahead
-// of him were begun.
-type progress struct{ at, begun int64 }
+// of him were begun. The kernel, and the tree, ask for some chunks at once, in whatever
+// order they come to it.
+type progress struct {
+	first, at, begun int64
+	seen             uint8 // bit i: chunk at-i was wanted
+}
+
+// A reader may want chunks before others that he has not wanted yet, up to so many.
+const jump = 4
+
+// want takes note that a chunk is wanted. Another reader begins where it is far from
+// those before.
+func (p *progress) want(i int64) {
+	switch d := i - p.at; {
+	case d > 0 && d <= jump:
+		p.seen, p.at = p.seen<<d|1, i
+	case d <= 0 && d > -8 && i >= p.first:
+		p.seen |= 1 << -d
+	default:
+		*p = progress{first: i, at: i, begun: i, seen: 1}
+	}
+	p.begun = max(p.begun, p.at)
+}
+
+// inOrder reports whether the reader goes through the file in order: that hardly a
+// chunk is left out, of the last eight.
+func (p *progress) inOrder() bool {
+	n := int(min(8, p.at-p.first+1))
+	missing := n - bits.OnesCount8(p.seen&(1<<n-1))
+	return n > 1 && missing <= n/4
+}
 
 // chunk is fetched or on its way; done is closed when b and err are set.
 type chunk struct {
@@ -104,19 +134,21 @@ func (c *chunkCache) want(f dag.File, i int64, keep bool) *chunk {
 // follow begins to fetch what is ahead of a reader who wants chunk i, if he goes
 // through the file in order; c.mu is held.
 func (c *chunkCache) follow(f dag.File, i int64) {
-	was, known := c.last[f.Root.Hash]
 	if len(c.last) > 1024 {
 		clear(c.last)
 	}
-	now := progress{i, i}
-	if known && was.at+1 == i {
-		now.begun = max(i, was.begun)
-		now.begun = c.ahead(f, now.begun+1, min(i+chunksAhead, f.Chunks()-1))
-	} else if i == 0 && f.Chunks() > 1 { // it may be somebody who looks at the beginning only
-		c.start(f, 1)
-		now.begun = 1
+	p, known := c.last[f.Root.Hash]
+	if !known {
+		p.at = -8 * jump // far from all
 	}
-	c.last[f.Root.Hash] = now
+	p.want(i)
+	if p.inOrder() {
+		p.begun = c.ahead(f, p.begun+1, min(p.at+chunksAhead, f.Chunks()-1))
+	} else if i == 0 && p.at == 0 && f.Chunks() > 1 { // it may be somebody who looks at the beginning only
+		c.start(f, 1)
+		p.begun = max(p.begun, 1)
+	}
+	c.last[f.Root.Hash] = p
 }
 
 // ahead begins to fetch chunks from one to a last one, in spans, and returns up to
