@@ -42,3 +42,15 @@ func TestSafetyBeforeAnybodyWasAsked(t *testing.T) {
 		t.Errorf("told %s", text)
 	}
 }
+
+// What waits to be given up is told if it is worth it, and with when it is.
+func TestWhatIsToBeFreed(t *testing.T) {
+	for bytes, told := range map[int64]bool{300 << 10: false, 5 << 20: true} {
+		text := printed(func(line func(string, string, ...any)) {
+			printDrive(line, control.Status{Unneeded: 2, UnneededBytes: bytes, UnneededUntil: "soon"})
+		})
+		if strings.Contains(text, "To be freed 2 packs with") != told || strings.Contains(text, "soon") != told {
+			t.Errorf("of %d bytes is told:\n%s", bytes, text)
+		}
+	}
+}

@@ -150,6 +150,10 @@ func auditWords(proven, now time.Time) string {
 	return "passed an audit " + humanize.RelTime(proven, now, "ago", "from now")
 }
 
+// worthTelling is how much has to wait to be given up for people to be told: each commit
+// leaves a little of the one before.
+const worthTelling = 1 << 20
+
 func printDrive(line func(string, string, ...any), s control.Status) {
 	where := "not mounted"
 	if len(s.Mounts) > 0 {
@@ -174,8 +178,8 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	if s.Others != "" {
 		line("Others", "%s", s.Others)
 	}
-	if s.Unneeded > 0 {
-		line("Deleted", "%s with %s at holders %s nothing any more", say.Count(s.Unneeded, "pack"), say.Bytes(s.UnneededBytes), say.If(s.Unneeded, "serves", "serve"))
+	if s.UnneededBytes >= worthTelling {
+		line("To be freed", "%s with %s at holders %s nothing any more", say.Count(s.Unneeded, "pack"), say.Bytes(s.UnneededBytes), say.If(s.Unneeded, "serves", "serve"))
 		line("", "%s", oneLine(s.UnneededUntil))
 	}
 	if !s.RecoveryOut {

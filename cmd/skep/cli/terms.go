@@ -52,8 +52,9 @@ What status warns of
   Set back   this home is older than what it brought out itself, as from a backup
   Others     another device of the drive may still need what was deleted here, so
              the room at the peers does not come back yet
-  Deleted    what was deleted still takes room at the holders, until it is known that no
-             other device needs it
+  To be freed
+             what was deleted or replaced still takes room at the holders, until it is
+             known that no other device needs it
   Recovery   the words alone would not bring the drive back yet`,
 	}
 }
