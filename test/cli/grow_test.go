@@ -96,3 +96,37 @@ func comesBack(t *testing.T, swarm *harness.Swarm, d *harness.Device, files map[
 		}
 	}
 }
+
+// While nobody has noticed yet that a holder is away, a pack can go out to one other
+// alone. Sync waits until it lies with two, or says that there are not as many.
+func TestSyncWhileAHolderIsAway(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 3, DeadAfter: 72 * time.Hour})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	content := func(seed byte) string {
+		b := make([]byte, 3_000_000)
+		_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
+		return string(b)
+	}
+	write(t, d.Path("before"), content(1))
+	d.Sync(t)
+	d.WaitSafe(t, time.Minute)
+	holders := contentHolders(t, swarm.Peers)
+	if len(holders) != 2 {
+		t.Fatalf("%d of three peers hold it", len(holders))
+	}
+	holders[0].Kill()
+	write(t, d.Path("meanwhile"), content(2))
+	synced := d.Skep(t, "sync", "--timeout", "80s")
+	synced.OK(t)
+	if p := pathStatus(t, d, "meanwhile"); p.PacksFrail > 0 || strings.Contains(synced.Stderr, "no holder") {
+		t.Errorf("with two peers it says %q, and of the file %+v", synced.Stderr, p)
+	}
+	holders[1].Kill()
+	write(t, d.Path("last"), content(3))
+	synced = d.Skep(t, "sync", "--timeout", "80s")
+	synced.OK(t)
+	if p := pathStatus(t, d, "last"); p.PacksFrail == 0 || p.State == "safe" || !strings.Contains(synced.Stderr, "the loss of no holder") {
+		t.Errorf("with one peer it says %q, and of the file %+v", synced.Stderr, p)
+	}
+}
