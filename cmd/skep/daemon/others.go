@@ -287,18 +287,19 @@ func (c commits) ownLast(self group.PeerKey) commit.Head {
 	return c.ownNewest(self)
 }
 
-// commitsIn reads them from tables.
+// commitsIn reads them from tables, the intended one first: it may become the newest
+// meanwhile, and is then one of the two. None that was on its way to keepers before may be
+// missing, or this device would seem to be set back.
 func commitsIn(st state.Reader) (out commits, err error) {
-	c, _, ok, err := writeback.LoadCommit(st)
-	if err != nil {
+	if out.intended, _, err = writeback.LoadIntended(st); err != nil {
 		return out, err
-	}
-	if ok {
-		out.newest = &c
 	}
 	if out.head, _, err = writeback.LoadHead(st); err != nil {
 		return out, err
 	}
-	out.intended, _, err = writeback.LoadIntended(st)
+	c, _, ok, err := writeback.LoadCommit(st)
+	if ok {
+		out.newest = &c
+	}
 	return out, err
 }
