@@ -78,12 +78,21 @@ const sooner = 10
 // rest waits for the time of the next look. That comes sooner if something waits to be
 // given up, and the last look found that this device is alone: so the next one may.
 func (d *drive) rest(ctx context.Context, wait time.Duration) {
+	restUntil(ctx, wait, d.lookEvery/sooner, func() bool {
+		o := d.outlook.Load()
+		return o != nil && o.err == nil && d.engine.Progress().Waiting > 0
+	})
+}
+
+// restUntil waits for some time, or until something is worth it, which is asked every so
+// often.
+func restUntil(ctx context.Context, wait, every time.Duration, worth func() bool) {
 	for due := time.Now().Add(wait); ctx.Err() == nil && time.Now().Before(due); {
 		select {
 		case <-ctx.Done():
-		case <-time.After(min(time.Until(due), d.lookEvery/sooner)):
+		case <-time.After(min(time.Until(due), every)):
 		}
-		if o := d.outlook.Load(); o != nil && o.err == nil && d.engine.Progress().Waiting > 0 {
+		if worth() {
 			return
 		}
 	}
