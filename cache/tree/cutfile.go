@@ -46,6 +46,9 @@ type CutFile struct {
 	Old dag.File
 	// Size is the length of the content.
 	Size int64
+	// Moved says, after Taken, that the file was written while it was read, as far as
+	// is known, so that what was read is of no single moment: see Reading.
+	Moved bool
 
 	whole        bool
 	valid, dirty backing.Ranges
@@ -281,10 +284,9 @@ func (f *CutFile) Partial() bool { return f.partial && !f.valid.Contains(0, f.Si
 // kept as it was. For a file that the kernel writes alone it is ErrMoving if that
 // was written more meanwhile than the reading allows.
 func (f *CutFile) Taken() error {
-	moved := false
 	if f.passed {
 		var err error
-		if moved, err = f.lookBack(); err != nil {
+		if f.Moved, err = f.lookBack(); err != nil {
 			return err
 		}
 	}
@@ -296,7 +298,7 @@ func (f *CutFile) Taken() error {
 		f.in.thaw()
 		if f.passed {
 			f.in.taken = nil
-			if !moved {
+			if !f.Moved {
 				f.in.taken = &f.before
 			}
 		}

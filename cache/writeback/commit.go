@@ -52,6 +52,9 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 	err = e.make(ctx, w)
 	more := e.noteTried(w, err == nil)
 	e.restless = w.restless
+	if err == nil {
+		e.noteInMotion(w)
+	}
 	if err != nil {
 		return err
 	}
@@ -128,6 +131,15 @@ func (e *Engine) end(err error) {
 	if errors.As(err, &unread) {
 		e.progress.Unread = unread.Paths
 	}
+}
+
+// noteInMotion tells which files a commit took while they were written.
+func (e *Engine) noteInMotion(w *work) {
+	slices.Sort(w.inMotion)
+	paths := w.paths(slices.Compact(w.inMotion)) // one by several names is taken with each
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.progress.InMotion = paths
 }
 
 var errStop = errors.New("stop")

@@ -149,7 +149,8 @@ type Progress struct {
 	LastError string    // of the last commit that failed; empty after one that did not
 	LastDone  time.Time // when the newest commit was published
 	Number    uint64    // of the newest commit
-	Moving    []string  // files that would not come to rest in it
+	Moving    []string  // files that would not come to rest in it: older versions stand
+	InMotion  []string  // files that it took while they were written: see tree.Ordered
 	Unread    []string  // files of which it could not read what is not here
 	// Packs that nothing here needs, and their bytes at holders, that are given up when
 	// it is known that this device is alone.

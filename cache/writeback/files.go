@@ -106,6 +106,9 @@ func (w *work) storeFile(ctx context.Context, in tree.Inode, how tree.Reading) (
 	if err != nil {
 		return dag.Inode{}, err
 	}
+	if f.Moved {
+		w.noteInMotion(tree.Ino(rec.ID))
+	}
 	w.settled(tree.Settled{Ino: tree.Ino(rec.ID), Content: rec.Content, Size: rec.Size})
 	return rec, nil
 }

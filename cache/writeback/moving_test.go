@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -168,11 +169,17 @@ func TestMovingFilesAreTaken(t *testing.T) {
 			if !strings.HasPrefix(written.String(), got) || len(got) < least {
 				t.Errorf("flushed %v: the commit has %d bytes of a log that had %d", flushes, len(got), least)
 			}
+			if in := d.engine.Progress().InMotion; !slices.Equal(in, []string{"/log"}) {
+				t.Errorf("flushed %v: written while they were taken: %q", flushes, in)
+			}
 		}
 		fs.write = nil
 		f.Release()
 		d.sync()
 		check(t, d.committed(), map[string]string{"log": written.String()})
+		if in := d.engine.Progress().InMotion; len(in) > 0 {
+			t.Errorf("after it came to rest: %q", in)
+		}
 	}
 }
 

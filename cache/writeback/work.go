@@ -34,6 +34,7 @@ type work struct {
 	keep     map[tree.Mark]bool
 	moving   []tree.Ino
 	restless map[tree.Ino]bool // files that were written whenever they were read
+	inMotion []tree.Ino        // files that were taken all the same
 	unread   []tree.Ino
 	tried    map[tree.Ino]bool // of those unread
 	cause    error             // why the first of them is that was tried
@@ -71,6 +72,12 @@ func (w *work) noteRestless(ino tree.Ino) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.restless[ino] = true
+}
+
+func (w *work) noteInMotion(ino tree.Ino) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inMotion = append(w.inMotion, ino)
 }
 
 func (w *work) noteUnread(ino tree.Ino, err error) {

@@ -52,6 +52,10 @@ func (a *app) sync(ctx context.Context, timeout time.Duration) error {
 		fmt.Fprintf(a.errOut, "All changes are out, but %s that %s out before cannot be read now: too few holders answer.\n",
 			say.Count(out.Away, "pack"), say.If(out.Away, "was", "were"))
 	}
+	if err == nil && len(out.InMotion) > 0 {
+		fmt.Fprintf(a.errOut, "All is out. Written meanwhile, and out as a power cut would have left %s: %s\n",
+			say.If(len(out.InMotion), "it", "them"), say.Paths(out.InMotion))
+	}
 	switch {
 	case err == nil && out.Lost != "":
 		return lostError{errors.New(out.Lost)}

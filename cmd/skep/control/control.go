@@ -52,6 +52,9 @@ type Synced struct {
 	Lost string `json:"lost,omitempty"`
 	// Frail says what of it is less safe than one may think; empty: nothing.
 	Frail string `json:"frail,omitempty"`
+	// InMotion are files that were written all the time, and are out as a power cut
+	// would have left them.
+	InMotion []string `json:"in_motion,omitempty"`
 	// Away is how many packs cannot be read now, as too few of their holders answer.
 	Away int `json:"packs_away"`
 }

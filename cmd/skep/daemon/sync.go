@@ -39,6 +39,7 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced,
 	switch {
 	case err == nil:
 		out.Away = d.repair.Report().Away
+		out.InMotion = d.drive.engine.Progress().InMotion
 		return out, d.comesBack(ctx)
 	case writeback.Partly(err):
 		return out, err
