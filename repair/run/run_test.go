@@ -702,8 +702,12 @@ func misfortune(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 9))
 	k := 1 + rnd.IntN(4)
 	n := k + 2 + rnd.IntN(4)
-	w := newWorld(t, shape{seed: seed, k: k, n: n, spares: 8, packs: 1 + uint16(rnd.IntN(4)), local: rnd.IntN(2) == 0,
-		health: health.Config{DeadAfter: 6 * time.Hour, Leaves: 48}})
+	of := shape{seed: seed, k: k, n: n, spares: 8, packs: 1 + uint16(rnd.IntN(4)), local: rnd.IntN(2) == 0,
+		health: health.Config{DeadAfter: 6 * time.Hour, Leaves: 48}}
+	if testing.Short() {
+		of.class = erasure.MinClass + 2
+	}
+	w := newWorld(t, of)
 	w.pass(time.Hour)
 	liars := map[group.PeerKey]bool{}
 	next := uint16(100)

@@ -63,7 +63,7 @@ func try(t *testing.T, seed uint64, cases func(yield func(Case) bool)) {
 	var testers []*Tester
 	var failing sync.Mutex // one is made shorter at a time
 	share(t, runtime.GOMAXPROCS(0), cases, func(worker int) func(Case) {
-		x := &Tester{Rand: rand.New(rand.NewPCG(seed, uint64(worker))), Random: 2}
+		x := &Tester{Rand: rand.New(rand.NewPCG(seed, uint64(worker))), Random: 2, Sample: sample}
 		testers = append(testers, x)
 		return func(c Case) {
 			err := x.Run(c)

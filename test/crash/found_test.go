@@ -48,7 +48,7 @@ var found = map[string]Case{
 func TestFound(t *testing.T) {
 	for name, c := range found {
 		t.Run(name, func(t *testing.T) {
-			x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 2}
+			x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 2, Sample: sample}
 			if err := x.Run(c); err != nil {
 				t.Errorf("%v\n%v", c, err)
 			}
@@ -100,7 +100,7 @@ func TestFoundFaults(t *testing.T) {
 
 // failEach lets a fault happen at each event of a case.
 func failEach(t *testing.T, c Case, f Fault) {
-	for met := true; met; f.At++ {
+	for met := true; met; f.At += sample {
 		x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 1}
 		var err error
 		if met, err = x.RunFault(c, f); err != nil {
@@ -132,7 +132,7 @@ func TestFoundNested(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for there := true; there; c.Moment++ {
+			for there := true; there; c.Moment += sample {
 				if there, err = x.RunNested(from, c, len(c.B) > 0); err != nil {
 					t.Fatalf("%v\n%v", c, err)
 				}

@@ -374,7 +374,7 @@ func TestNested(t *testing.T) {
 	end := time.Now().Add(long(t))
 	n, failed := 0, 0
 	for f := range families(x.Rand, part) {
-		if n++; n > 40 && part == "" && time.Now().After(end) || failed > 10 {
+		if n++; n > 40/sample && part == "" && time.Now().After(end) || failed > 10 {
 			break
 		}
 		x.quick = long(t) == 0 || n%thorough > 0

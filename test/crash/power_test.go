@@ -63,7 +63,10 @@ func tryPower(t *testing.T, from uint64, most int, cases func(yield func(Case) b
 	t.Logf("%d cases, %d images mounted, %d states looked at", total.Cases, total.Images, total.States)
 }
 
-// TestPowerPairs does pairs of operations.
+// TestPowerPairs does pairs of operations: five or so, or, at length, all. Mounting an
+// ext4 takes its time, so each case has twelve images at most looked at, drawn from all
+// moments and ways to lose what was not flushed; the other testers of pairs look at every
+// moment.
 func TestPowerPairs(t *testing.T) {
 	from := seed.For(t)
 	pairs(t, from, 5, 6, func(t *testing.T, cases func(yield func(killedCase) bool)) {

@@ -135,6 +135,8 @@ type Tester struct {
 	// Random is how many losses at random are tried at each moment, beside
 	// those that are tried always.
 	Random int
+	// Sample, if it is set, has one moment of so many looked at, at random.
+	Sample int
 	// Without, if it is set, tells flushes that succeed and have no effect from
 	// the end of the preparations on.
 	Without func(memdisk.Event) bool
@@ -228,6 +230,9 @@ func (x *Tester) crashAll(run *drive, c Case, h *History, ends []int, n int) err
 		}
 		if p == ends[0] {
 			x.seen = map[uint64]bool{}
+		}
+		if x.Sample > 1 && x.Rand.IntN(x.Sample) != 0 {
+			continue
 		}
 		x.Moments++
 		if err := x.try(d.Kill(p), run, 1, func(l model.Listing) error { return h.AfterKill(l, k) }); err != nil {
