@@ -7,8 +7,8 @@ import (
 	"math"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/blake3"
 
-	"skep/chunker/hash"
 	"skep/chunker/link"
 	"skep/chunker/secret"
 )
@@ -73,7 +73,7 @@ func NewSealer(convergence secret.Key) *Sealer { return &Sealer{convergence} }
 // cost of one pass of BLAKE3.
 func (s *Sealer) Tag(codec uint64, plain []byte) Tag {
 	h := header(codec, plainPayload)
-	k := s.keyOf(append(h[:], plain...))
+	k := s.keyOf(h[:], plain)
 	return Tag(k[:16])
 }
 
@@ -148,7 +148,7 @@ func (s *Sealer) Seal(codec uint64, plain, dst []byte) (Sealed, error) {
 }
 
 // HashOf is the identity of a ciphertext.
-func HashOf(ciphertext []byte) link.Hash { return link.Hash(hash.Sum(ciphertext)) }
+func HashOf(ciphertext []byte) link.Hash { return link.Hash(blake3.Sum256(ciphertext)) }
 
 // Open checks that ciphertext is the block that l names, and returns its
 // plaintext, appended to dst[:0] where its capacity suffices. It does not alter
@@ -177,8 +177,20 @@ func OpenHashed(l link.Link, ciphertext, dst []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// keyOf is the convergent key of a message: its hash, keyed.
-func (s *Sealer) keyOf(msg []byte) secret.Key { return hash.Keyed(s.convergence, msg) }
+// keyOf is the convergent key of a message, which may be in parts: its hash,
+// keyed.
+func (s *Sealer) keyOf(msg ...[]byte) secret.Key {
+	d, err := blake3.NewKeyed(s.convergence[:])
+	if err != nil {
+		panic("BUG: block: " + err.Error()) // the key size is right by type
+	}
+	for _, part := range msg {
+		_, _ = d.Write(part)
+	}
+	var k secret.Key
+	d.Sum(k[:0])
+	return k
+}
 
 // header is version, codec, compression, cipher: a byte each.
 func header(codec uint64, compression byte) [headerSize]byte {

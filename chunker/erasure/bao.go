@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"math/bits"
 
+	"lukechampine.com/blake3/bao"
 	"lukechampine.com/blake3/guts"
-
-	"skep/chunker/hash"
 )
 
 // Root is the BLAKE3 hash of a shard, its address.
@@ -20,7 +19,7 @@ func (r Root) String() string { return fmt.Sprintf("%x", r[:8]) }
 // groupLog makes Bao's leaves 16 KiB: 2⁴ BLAKE3 chunks of 1 KiB.
 const groupLog = 4
 
-const leafSize = hash.LeafSize
+const leafSize = guts.ChunkSize << groupLog
 
 // Unit is the alignment of the ranges that readers ask of holders, so that
 // they do not show where blocks begin and end.
@@ -33,16 +32,33 @@ var ErrProof = errors.New("range does not match the shard's root")
 // after the length) and its root. It equals bao.EncodeBuf(shard, 4, true),
 // without its copies.
 func Outboard(shard []byte) ([]byte, Root) {
-	t := NewTree(len(shard))
-	_, _ = t.Write(shard) // as long as it is to be
-	out, root, _ := t.Sum()
-	return out, root
+	out := make([]byte, bao.EncodedSize(len(shard), groupLog, true))
+	binary.LittleEndian.PutUint64(out, uint64(len(shard)))
+	cv := subtree(out[8:], shard, 0, guts.FlagRoot)
+	return out, Root(cvBytes(cv))
 }
 
 // RootOf returns the root of a shard alone.
 func RootOf(shard []byte) Root {
 	_, r := Outboard(shard)
 	return r
+}
+
+// subtree hashes p, whose first chunk has this number in the whole, and writes
+// its inner nodes to out in pre-order.
+func subtree(out, p []byte, chunk uint64, flags uint32) [8]uint32 {
+	if len(p) <= leafSize {
+		n := leaf(p, chunk)
+		n.Flags |= flags
+		return guts.ChainingValue(n)
+	}
+	mid := 1 << (bits.Len64(uint64(len(p)-1)) - 1)
+	leftNodes := (mid/leafSize - 1) * 64
+	l := subtree(out[64:], p[:mid], chunk, 0)
+	r := subtree(out[64+leftNodes:], p[mid:], chunk+uint64(mid)/guts.ChunkSize, 0)
+	copy(out, cvBytes(l))
+	copy(out[32:], cvBytes(r))
+	return guts.ChainingValue(guts.ParentNode(l, r, &guts.IV, flags))
 }
 
 // leaf hashes up to 16 KiB.
@@ -54,16 +70,12 @@ func leaf(p []byte, chunk uint64) guts.Node {
 	return guts.CompressBuffer(&buf, copy(buf[:], p), &guts.IV, chunk, 0)
 }
 
-// leafHash is the hash of a leaf as its parent has it or, with FlagRoot, of a shard that
-// is no larger.
-func leafHash(p []byte, chunk uint64, flags uint32) [32]byte {
-	if len(p) == leafSize && flags == 0 {
-		var one [1]hash.CV
-		return hash.Bytes(hash.AppendLeaves(one[:0], p, chunk)[0])
+func cvBytes(cv [8]uint32) []byte {
+	var b [32]byte
+	for i, w := range cv {
+		binary.LittleEndian.PutUint32(b[4*i:], w)
 	}
-	n := leaf(p, chunk)
-	n.Flags |= flags
-	return hash.Bytes(guts.ChainingValue(n))
+	return b[:]
 }
 
 // SliceSize is the length of the slice that proves length bytes at offset of a

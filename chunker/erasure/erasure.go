@@ -203,9 +203,9 @@ func encoder(c Coding) (reedsolomon.Encoder, error) {
 	if e, ok := encoders.Load(c); ok {
 		return e.(reedsolomon.Encoder), nil
 	}
-	// Some leaves of each shard are coded at once: to divide that among goroutines, as
+	// A leaf of each shard is coded at once: to divide that among goroutines, as
 	// the library does from some KiB on, costs more than it gains.
-	opts := []reedsolomon.Option{reedsolomon.WithMinSplitSize(2 * codedAtOnce)}
+	opts := []reedsolomon.Option{reedsolomon.WithMinSplitSize(2 * leafSize)}
 	if c.Kind == Leopard {
 		opts = append(opts, reedsolomon.WithLeopardGF(true))
 	} else {
@@ -219,11 +219,8 @@ func encoder(c Coding) (reedsolomon.Encoder, error) {
 	return e, nil
 }
 
-// codedAtOnce is how much of each shard is coded and hashed at once.
-const codedAtOnce = 2 * leafSize
-
 // EncodeRoots is Encode and returns the root of each shard. It goes through the
-// shards some leaves of each at a time, which are still in the processor's cache when
+// shards a leaf of each at a time, which are still in the processor's cache when
 // they are hashed; one after the other would bring all from memory twice.
 func (c Coding) EncodeRoots(shards [][]byte) ([]Root, error) {
 	size := len(shards[0])
@@ -232,9 +229,9 @@ func (c Coding) EncodeRoots(shards [][]byte) ([]Root, error) {
 		trees[i] = NewTree(size)
 	}
 	part := make([][]byte, len(shards))
-	for at := 0; at < size; at += codedAtOnce {
+	for at := 0; at < size; at += leafSize {
 		for i, s := range shards {
-			part[i] = s[at:min(at+codedAtOnce, size)]
+			part[i] = s[at:min(at+leafSize, size)]
 		}
 		if err := c.Encode(part); err != nil {
 			return nil, err

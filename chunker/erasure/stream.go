@@ -1,6 +1,7 @@
 package erasure
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,8 +10,6 @@ import (
 	"sync"
 
 	"lukechampine.com/blake3/guts"
-
-	"skep/chunker/hash"
 )
 
 // OutboardSize is the length of the outboard tree of a shard of this size.
@@ -30,14 +29,15 @@ var ErrLength = errors.New("shard has the wrong length")
 // for concurrent use.
 type Tree struct {
 	size    int
-	cvs     []hash.CV
+	cvs     [][8]uint32
+	single  guts.Node // of the only leaf, where there is just one
 	written int
 	part    []byte // of a leaf that is not complete
 }
 
 // NewTree returns the empty tree of a shard of this size.
 func NewTree(shardSize int) *Tree {
-	return &Tree{size: shardSize, cvs: make([]hash.CV, 0, Leaves(shardSize))}
+	return &Tree{size: shardSize, cvs: make([][8]uint32, 0, Leaves(shardSize))}
 }
 
 // Write adds the next bytes of the shard. More of them than the shard has give
@@ -48,26 +48,28 @@ func (t *Tree) Write(p []byte) (int, error) {
 	}
 	n := len(p)
 	t.written += n
-	if len(t.part) > 0 || t.size <= leafSize {
+	if len(t.part) > 0 {
 		k := min(len(p), leafSize-len(t.part))
 		t.part = append(t.part, p[:k]...)
 		p = p[k:]
-		if len(t.part) < leafSize || t.size <= leafSize {
+		if len(t.part) < leafSize {
 			return n, nil
 		}
-		t.leaves(t.part)
+		t.leaf(t.part)
 		t.part = t.part[:0]
 	}
-	whole := len(p) / leafSize * leafSize
-	t.leaves(p[:whole])
-	t.part = append(t.part, p[whole:]...)
+	for len(p) >= leafSize {
+		t.leaf(p[:leafSize])
+		p = p[leafSize:]
+	}
+	t.part = append(t.part, p...)
 	return n, nil
 }
 
-// chunk is the number of the first chunk that is not in a leaf yet.
-func (t *Tree) chunk() uint64 { return uint64(len(t.cvs)) * (leafSize / guts.ChunkSize) }
-
-func (t *Tree) leaves(p []byte) { t.cvs = hash.AppendLeaves(t.cvs, p, t.chunk()) }
+func (t *Tree) leaf(p []byte) {
+	t.single = leaf(p, uint64(len(t.cvs))*(leafSize/guts.ChunkSize))
+	t.cvs = append(t.cvs, guts.ChainingValue(t.single))
+}
 
 // Sum returns what Outboard returns of the whole shard, or ErrLength when it
 // was not written to its end.
@@ -75,37 +77,31 @@ func (t *Tree) Sum() ([]byte, Root, error) {
 	if t.written != t.size {
 		return nil, Root{}, fmt.Errorf("%w: %d of %d bytes", ErrLength, t.written, t.size)
 	}
-	out := make([]byte, OutboardSize(t.size))
-	binary.LittleEndian.PutUint64(out, uint64(t.size))
-	if t.size <= leafSize {
-		return out, leafHash(t.part, 0, guts.FlagRoot), nil
-	}
-	if len(t.part) > 0 {
-		t.cvs = append(t.cvs, guts.ChainingValue(leaf(t.part, t.chunk())))
+	if len(t.part) > 0 || len(t.cvs) == 0 {
+		t.leaf(t.part)
 		t.part = nil
 	}
-	levels := [][]hash.CV{t.cvs}
-	for len(levels[len(levels)-1]) > 2 {
-		levels = append(levels, hash.Level(levels[len(levels)-1]))
+	out := make([]byte, OutboardSize(t.size))
+	binary.LittleEndian.PutUint64(out, uint64(t.size))
+	if len(t.cvs) == 1 {
+		n := t.single
+		n.Flags |= guts.FlagRoot
+		return out, Root(cvBytes(guts.ChainingValue(n))), nil
 	}
-	putNodes(out[8:], levels, 0, len(t.cvs))
-	top := levels[len(levels)-1]
-	return out, hash.Bytes(guts.ChainingValue(guts.ParentNode(top[0], top[1], &guts.IV, guts.FlagRoot))), nil
+	return out, Root(cvBytes(joinLeaves(out[8:], t.cvs, guts.FlagRoot))), nil
 }
 
-// putNodes writes the inner nodes above n leaves, from one on, to out in pre-order.
-func putNodes(out []byte, levels [][]hash.CV, from, n int) {
-	if n == 1 {
-		return
+// joinLeaves writes the inner nodes above these leaves to out in pre-order.
+func joinLeaves(out []byte, cvs [][8]uint32, flags uint32) [8]uint32 {
+	if len(cvs) == 1 {
+		return cvs[0]
 	}
-	left := bits.Len(uint(n-1)) - 1 // the level of the hash of 2^left leaves
-	mid := from + 1<<left
-	right := bits.Len(uint(from + n - mid - 1))
-	l, r := hash.Bytes(levels[left][from>>left]), hash.Bytes(levels[right][mid>>right])
-	copy(out, l[:])
-	copy(out[32:], r[:])
-	putNodes(out[64:], levels, from, mid-from)
-	putNodes(out[64*(mid-from):], levels, mid, from+n-mid)
+	mid := 1 << (bits.Len(uint(len(cvs)-1)) - 1)
+	l := joinLeaves(out[64:], cvs[:mid], 0)
+	r := joinLeaves(out[64*mid:], cvs[mid:], 0)
+	copy(out, cvBytes(l))
+	copy(out[32:], cvBytes(r))
+	return guts.ChainingValue(guts.ParentNode(l, r, &guts.IV, flags))
 }
 
 // window is how much of a shard is read or written at once.
@@ -176,7 +172,7 @@ func (s *sliceWriter) leaf(want []byte, pos, size int) error {
 	}
 	p := s.have[:size]
 	s.have = s.have[size:]
-	if want != nil && leafHash(p, uint64(pos)/guts.ChunkSize, 0) != [32]byte(want) {
+	if want != nil && !bytes.Equal(cvBytes(guts.ChainingValue(leaf(p, uint64(pos)/guts.ChunkSize))), want) {
 		return fmt.Errorf("shard at %d: %w", pos, ErrProof)
 	}
 	_, err := s.w.Write(p)
@@ -230,7 +226,7 @@ func (s *sliceReader) subtree(want [32]byte, pos, size int, flags uint32) error 
 		return err
 	}
 	l, r := [32]byte(s.node[:32]), [32]byte(s.node[32:])
-	if hash.Bytes(guts.ChainingValue(guts.ParentNode(words(l), words(r), &guts.IV, flags))) != want {
+	if [32]byte(cvBytes(guts.ChainingValue(guts.ParentNode(words(l), words(r), &guts.IV, flags)))) != want {
 		return ErrProof
 	}
 	mid := 1 << (bits.Len64(uint64(size-1)) - 1)
@@ -254,7 +250,9 @@ func (s *sliceReader) leaf(want [32]byte, pos, size int, flags uint32) error {
 	if _, err := io.ReadFull(s.r, p); err != nil {
 		return err
 	}
-	if leafHash(p, uint64(pos)/guts.ChunkSize, flags) != want {
+	n := leaf(p, uint64(pos)/guts.ChunkSize)
+	n.Flags |= flags
+	if [32]byte(cvBytes(guts.ChainingValue(n))) != want {
 		return ErrProof
 	}
 	if !whole {

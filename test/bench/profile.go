@@ -41,7 +41,7 @@ var kinds = []kind{
 	{profiles, regexp.MustCompile(`^(runtime|net/http)/pprof`), nil},
 	{"the directory", regexp.MustCompile(`go-libp2p-kad-dht|^skep/net/dht`), nil},
 	{"cipher", regexp.MustCompile(`^crypto/.*(aes|gcm|chacha|ghash)`), regexp.MustCompile(`^crypto/`)},
-	{"hash", regexp.MustCompile(`blake3|sha256|^skep/chunker/hash`), nil},
+	{"hash", regexp.MustCompile(`blake3|sha256`), nil},
 	{"coding", regexp.MustCompile(`reedsolomon`), nil},
 	{"compression", regexp.MustCompile(`compress/(zstd|huff0|fse)|block\.(looksRandom|bitsPerByte)`), nil},
 	{"collecting garbage", regexp.MustCompile(`^runtime\.(gcBgMarkWorker|gcAssistAlloc|bgsweep|bgscavenge|gcStart|gcMarkTermination|sweepone)`), nil},

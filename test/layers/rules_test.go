@@ -34,8 +34,7 @@ var layers = map[string]layer{
 // know each other, and there are no cycles. A new package is entered here.
 var order = map[string][][]string{
 	"chunker": {
-		{"secret", "record", "hash"},
-		{"erasure"},
+		{"secret", "record", "erasure"},
 		{"words", "link", "group"},
 		{"block", "dag", "keyring"},
 		{"pack", "blockindex", "commit"},
@@ -88,7 +87,7 @@ var libraries = []library{
 	{"github.com/klauspost/reedsolomon", []string{"chunker/erasure"}, "the coding is part of the format"},
 	{"github.com/klauspost/compress", []string{"chunker/block"}, "compression is part of the format of blocks"},
 	{"github.com/fxamacker/cbor", []string{"chunker/record", "chunker/dag"}, "there is one CBOR, with one set of bounds"},
-	{"lukechampine.com/blake3", []string{"chunker/hash", "chunker/erasure"}, "Bao trees are made and checked in one place, of hashes that are made in another"},
+	{"lukechampine.com/blake3", []string{"chunker/erasure"}, "Bao trees are made and checked in one place"},
 	{"golang.org/x/crypto", []string{"chunker/keyring"}, "keys are made in one place"},
 	{"crypto/aes", []string{"chunker/secret"}, "what seals a message is chosen in one place, so that no key seals two"},
 	{"crypto/cipher", []string{"chunker/secret"}, "what seals a message is chosen in one place, so that no key seals two"},
