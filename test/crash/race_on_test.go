@@ -4,4 +4,4 @@ package crash
 
 // sample has one moment of so many looked at where everything is slow: most of what
 // happens at a moment happens at others, too.
-const sample = 16
+const sample = 4

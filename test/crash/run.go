@@ -135,7 +135,7 @@ type Tester struct {
 	// Random is how many losses at random are tried at each moment, beside
 	// those that are tried always.
 	Random int
-	// Sample, if it is set, has one moment of so many looked at, at random.
+	// Sample, if it is set, has one moment of so many looked at, at random, and the last.
 	Sample int
 	// Without, if it is set, tells flushes that succeed and have no effect from
 	// the end of the preparations on.
@@ -231,7 +231,7 @@ func (x *Tester) crashAll(run *drive, c Case, h *History, ends []int, n int) err
 		if p == ends[0] {
 			x.seen = map[uint64]bool{}
 		}
-		if x.Sample > 1 && x.Rand.IntN(x.Sample) != 0 {
+		if p < n && x.Sample > 1 && x.Rand.IntN(x.Sample) != 0 {
 			continue
 		}
 		x.Moments++
