@@ -146,7 +146,7 @@ func (f *tooFew) window(t *testing.T) {
 	harness.Until(t, time.Minute, "thumbnails wait for the drive", func() (bool, string) {
 		return slices.ContainsFunc(all, waits) || len(failed) > 0, ""
 	})
-	harness.Quick(t, looks*10*time.Millisecond, fmt.Sprintf("%d looks at a folder beside thumbnails", looks), func() {
+	harness.Quick(t, looks*50*time.Millisecond, fmt.Sprintf("%d looks at a folder beside thumbnails", looks), func() {
 		for range looks {
 			f.glance(t)
 		}
