@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"skep/cache/blocks"
 	"skep/cache/reseal"
@@ -129,7 +130,24 @@ func (f *FrailError) Unwrap() error { return f.Err }
 
 // mostVain is how often in a row a sync tries to have packs stored again with more
 // holders though nothing comes of it.
-const mostVain = 2
+const mostVain = 5
+
+// vainPause is how long it waits after the second time, and twice as long after each
+// more: a peer that has just gone is found out meanwhile, and not counted on any more.
+const vainPause = time.Second / 2
+
+// pauseVain waits before one more try, and reports whether there is to be one.
+func pauseVain(ctx context.Context, vain int) bool {
+	if vain < 2 {
+		return true
+	}
+	select {
+	case <-time.After(vainPause << (vain - 2)):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // syncFrail waits until nothing that is needed lies in packs that survive the loss of
 // no holder, as far as there are peers with which it would not: from those packs, or, if
@@ -139,6 +157,7 @@ func (d *Daemon) syncFrail(ctx context.Context, sync func() error) (string, erro
 	least := -1
 	for vain := 0; ; {
 		d.repair.Report() // who is silent now
+		d.drive.sink.renewed()
 		f, err := d.drive.frailty()
 		if err != nil {
 			return "", err
@@ -150,7 +169,7 @@ func (d *Daemon) syncFrail(ctx context.Context, sync func() error) (string, erro
 		if vain++; least < 0 || f.both < least {
 			least, vain = f.both, 0
 		}
-		if vain == mostVain {
+		if vain == mostVain || !pauseVain(ctx, vain) {
 			return "", &FrailError{Packs: f.both}
 		}
 		if err = d.lookForStranded(ctx, f.stranded); err == nil {
