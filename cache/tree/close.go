@@ -46,7 +46,7 @@ func (t *Tree) settleClosed(in *inode) {
 			_ = in.file.Close()
 			in.file = nil
 		}
-		in.passthrough, in.unheard = false, false
+		in.passthrough, in.unheard, in.joined = false, false, false
 		return
 	}
 	c, e := t.lockedChange(in)
@@ -59,7 +59,7 @@ func (t *Tree) settleClosed(in *inode) {
 	if in.passthrough {
 		in.fine = nil // the kernel made what pieces it liked
 	}
-	in.passthrough, in.seenSet, in.unheard = false, false, false
+	in.passthrough, in.seenSet, in.unheard, in.joined = false, false, false, false
 }
 
 // settleWritten takes note that a file which the kernel wrote alone has changed, now

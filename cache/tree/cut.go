@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"skep/cache/state"
 )
 
@@ -21,8 +23,9 @@ type Cut struct {
 
 	mu     sync.Mutex // guards all below
 	taken  inoSet
-	frozen []*inode     // each with a reference
-	passed map[Ino]bool // files that the kernel was writing alone at the cut
+	frozen []*inode            // each with a reference
+	passed map[Ino]bool        // files that the kernel was writing alone at the cut
+	joined map[Ino]unix.Stat_t // what those of them were like that are written in place
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.
@@ -39,7 +42,7 @@ func (t *Tree) currentCut() *Cut {
 
 // Cut fixes the tree as it is now.
 func (t *Tree) Cut() (*Cut, error) {
-	c := &Cut{t: t, taken: inoSet{}, passed: map[Ino]bool{}}
+	c := &Cut{t: t, taken: inoSet{}, passed: map[Ino]bool{}, joined: map[Ino]unix.Stat_t{}}
 	t.st.PrepareCut()
 	sc, err := c.begin()
 	if errors.Is(err, ErrBusy) {

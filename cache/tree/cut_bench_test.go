@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // BenchmarkCut measures the instant of a cut, while which nothing can change, on
@@ -25,7 +27,7 @@ func BenchmarkCut(b *testing.B) {
 				defer f.Release()
 			}
 			for b.Loop() {
-				c := &Cut{t: d.Tree, taken: inoSet{}, passed: map[Ino]bool{}}
+				c := &Cut{t: d.Tree, taken: inoSet{}, passed: map[Ino]bool{}, joined: map[Ino]unix.Stat_t{}}
 				sc, err := c.begin()
 				if err != nil {
 					b.Fatal(err)

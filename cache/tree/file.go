@@ -302,6 +302,9 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 			return nil, err
 		}
 		in.whole = true
+		if in.writers == 0 && flags&os.O_TRUNC == 0 {
+			in.joined = true
+		}
 		t.changedContent(in)
 	}
 	return t.handle(in, flags), nil

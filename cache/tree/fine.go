@@ -29,10 +29,9 @@ func (s *foldset) add(n int64) bool {
 // keeps content in pieces as large as those that it was written or read in, and ext4
 // goes through all blocks of a piece for each write into it, which for 4 KiB costs
 // more than all the rest. So such a piece is dropped from memory before the first
-// small write into it since the kernel had the file to itself, and comes back in
-// small ones. It is
-// as if memory had been short: what waits to be written stays. What was read through
-// the mount the kernel has once more, above. in.mu is held.
+// small write into it since the kernel had the file to itself, and comes back in small
+// ones. It is as if memory had been short: what waits to be written stays. What was
+// read through the mount the kernel has once more, above. in.mu is held.
 func (in *inode) refine(off, n int64) {
 	if n >= fineWrite || off >= in.row.size || in.flushErr != nil {
 		return

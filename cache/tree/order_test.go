@@ -242,3 +242,53 @@ func TestWrittenAloneIsChanged(t *testing.T) {
 		}
 	})
 }
+
+// A file that is written in place, and alone because somebody read it, is taken as it
+// was at the cut, with all that belongs to it, or not at all.
+func TestJoinedReadings(t *testing.T) {
+	d, _, w := newWatched(t)
+	defer d.st.Close()
+	read := func(ino Ino, how Reading, before, during func()) ([]byte, error) {
+		cut, err := d.Cut()
+		must(t, err)
+		defer cut.Close()
+		before()
+		in, _, err := cut.Inode(ino)
+		must(t, err)
+		once := func(int64) { during() }
+		w.reading.Store(&once)
+		f, err := cut.OpenFile(ctx, in, how)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		b := make([]byte, f.Size)
+		if err := f.ReadAt(ctx, b, 0); err != nil {
+			return nil, err
+		}
+		return b, f.Taken()
+	}
+	want := pattern(100_000, 1)
+	ino := d.write(Root, "database", want)
+	r, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer r.Release()
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	must(t, err)
+	defer f.Release()
+	nothing, write := func() {}, func() { writeAlone(t, f, []byte("checkpoint"), 4096) }
+	writeAlone(t, f, []byte("first"), 0)
+	copy(want, "first")
+
+	if got, err := read(ino, Whole, nothing, nothing); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("at rest since the cut: %v", err)
+	}
+	for _, how := range []Reading{Whole, Ordered, Copied} {
+		if _, err := read(ino, how, write, nothing); !errors.Is(err, ErrMoving) {
+			t.Errorf("written after the cut, reading %v: %v", how, err)
+		}
+		if _, err := read(ino, how, nothing, write); !errors.Is(err, ErrMoving) {
+			t.Errorf("written while it is read, reading %v: %v", how, err)
+		}
+	}
+}

@@ -13,6 +13,10 @@ import (
 // notePassed marks a file that the kernel writes alone, if it changed since the
 // last commit that took it. Whoever reads it in this commit, be it because an
 // earlier one that took it failed, has to look whether it moves.
+//
+// One that is written in place, as a database is, belongs with other files as they are
+// at the cut. It is passed through only because somebody read it when it was opened to
+// be written, and counts only if it does not change from the cut on.
 func (c *Cut) notePassed(in *inode) {
 	if !in.passthrough || in.writers == 0 || in.orphan || in.file == nil {
 		return
@@ -23,6 +27,9 @@ func (c *Cut) notePassed(in *inode) {
 	}
 	in.noteBacking(st, c.t)
 	c.passed[in.ino] = true
+	if in.joined {
+		c.joined[in.ino] = st
+	}
 	if in.taken != nil && sameContent(st, *in.taken) {
 		return
 	}
@@ -57,6 +64,9 @@ func (f *CutFile) openPassed(ctx context.Context) error {
 		return fmt.Errorf("stat: %w", err)
 	}
 	if f.how == Whole && !f.c.t.atRest(f.before) {
+		return ErrMoving
+	}
+	if st, joined := f.c.joined[f.ino]; joined && (f.how != Whole || !sameContent(st, f.before)) {
 		return ErrMoving
 	}
 	// Nobody is held up by the flush, which may take long.

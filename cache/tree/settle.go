@@ -59,7 +59,7 @@ func (c *Cut) flush(ctx context.Context, done []Settled) (lost map[Ino]bool, err
 			t.release(in)
 		}
 	}
-	all := len(todo) > flushedAlone && t.files.SyncAll() == nil // else it is asked which it was
+	all := len(todo) > flushedAlone && t.syncDisk() == nil && !t.diskFailed.Load() // else it is asked which it was
 	lost = map[Ino]bool{}
 	for _, in := range todo {
 		if all && !t.hasLost(in) {

@@ -92,7 +92,9 @@ type Tree struct {
 	away     absences // before this run; not changed after Open
 	listings listings
 	written  written
-	noAtime  atomic.Bool
+	// diskFailed says that a flush of the whole disk failed: see syncDisk.
+	diskFailed atomic.Bool
+	noAtime    atomic.Bool
 
 	numberMu sync.Mutex // guards the next two
 	nextIno  uint64
@@ -202,6 +204,7 @@ type inode struct {
 	order   uint64        // counts flushes that programs asked for, and truncations
 	copying chan struct{} // closed when a commit has copied it: see ordered; nil: none does
 	unheard bool          // somebody may flush it without our hearing of it, by O_SYNC
+	joined  bool          // written in place, alone because somebody read it so: see notePassed
 }
 
 // Open opens the tree over its tables, making the root directory if there is

@@ -29,14 +29,16 @@ type written struct {
 	mu       sync.Mutex // guards all below
 	all      map[*inode]struct{}
 	more     bool // files that are not in all changed, too
+	late     bool // … before the last flush of the disk, which may have missed their bytes
 }
 
-// take returns all, and whether there are more, and empties the set.
+// take returns all, and whether there are more, and empties the set. More are told of
+// twice: a file counts as changed a moment before it is written.
 func (w *written) take() (all map[*inode]struct{}, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all, more = w.all, w.more
-	w.all, w.more = nil, false
+	all, more = w.all, w.more || w.late
+	w.all, w.late, w.more = nil, w.more, false
 	return all, more
 }
 
@@ -114,7 +116,7 @@ func (t *Tree) flushAll() error {
 	var errs []error
 	all, more := t.written.take()
 	if more {
-		if err := t.files.SyncAll(); err != nil {
+		if err := t.syncDisk(); err != nil {
 			t.written.again()
 			errs = append(errs, err)
 		}
@@ -124,6 +126,16 @@ func (t *Tree) flushAll() error {
 		t.release(in)
 	}
 	return errors.Join(errs...)
+}
+
+// syncDisk flushes the whole disk. That it failed the kernel tells once, and not for
+// which file: from then on each is asked.
+func (t *Tree) syncDisk() error {
+	err := t.files.SyncAll()
+	if err != nil {
+		t.diskFailed.Store(true)
+	}
+	return err
 }
 
 // SyncAll returns when everything that was done before the call survives power
