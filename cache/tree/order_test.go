@@ -48,13 +48,19 @@ func newWatched(t *testing.T) (*device, *committed, *watchedDisk) {
 
 // readDuring reads a file as a commit does, while something is done.
 func (d *device) readDuring(w *watchedDisk, ino Ino, how Reading, do func()) ([]byte, error) {
+	return d.readAfter(w, ino, how, func() {}, do)
+}
+
+// readAfter is readDuring with something done between the cut and the reading.
+func (d *device) readAfter(w *watchedDisk, ino Ino, how Reading, before, during func()) ([]byte, error) {
 	d.t.Helper()
 	cut, err := d.Cut()
 	must(d.t, err)
 	defer cut.Close()
+	before()
 	in, _, err := cut.Inode(ino)
 	must(d.t, err)
-	once := func(int64) { do() }
+	once := func(int64) { during() }
 	w.reading.Store(&once)
 	f, err := cut.OpenFile(ctx, in, how)
 	if err != nil {
@@ -248,26 +254,6 @@ func TestWrittenAloneIsChanged(t *testing.T) {
 func TestJoinedReadings(t *testing.T) {
 	d, _, w := newWatched(t)
 	defer d.st.Close()
-	read := func(ino Ino, how Reading, before, during func()) ([]byte, error) {
-		cut, err := d.Cut()
-		must(t, err)
-		defer cut.Close()
-		before()
-		in, _, err := cut.Inode(ino)
-		must(t, err)
-		once := func(int64) { during() }
-		w.reading.Store(&once)
-		f, err := cut.OpenFile(ctx, in, how)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		b := make([]byte, f.Size)
-		if err := f.ReadAt(ctx, b, 0); err != nil {
-			return nil, err
-		}
-		return b, f.Taken()
-	}
 	want := pattern(100_000, 1)
 	ino := d.write(Root, "database", want)
 	r, err := d.Open(ctx, ino, os.O_RDONLY)
@@ -280,14 +266,14 @@ func TestJoinedReadings(t *testing.T) {
 	writeAlone(t, f, []byte("first"), 0)
 	copy(want, "first")
 
-	if got, err := read(ino, Whole, nothing, nothing); err != nil || !bytes.Equal(got, want) {
+	if got, err := d.readAfter(w, ino, Whole, nothing, nothing); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("at rest since the cut: %v", err)
 	}
 	for _, how := range []Reading{Whole, Ordered, Copied} {
-		if _, err := read(ino, how, write, nothing); !errors.Is(err, ErrMoving) {
+		if _, err := d.readAfter(w, ino, how, write, nothing); !errors.Is(err, ErrMoving) {
 			t.Errorf("written after the cut, reading %v: %v", how, err)
 		}
-		if _, err := read(ino, how, nothing, write); !errors.Is(err, ErrMoving) {
+		if _, err := d.readAfter(w, ino, how, nothing, write); !errors.Is(err, ErrMoving) {
 			t.Errorf("written while it is read, reading %v: %v", how, err)
 		}
 	}
