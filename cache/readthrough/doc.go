@@ -4,8 +4,8 @@
 // it, in the segments of the newest commit's index; its bytes come from a pack
 // kept here, from memory, or from the swarm. Nothing is returned that was not
 // checked against the link. Small blocks come in whole units with what lies
-// beside them, large ones alone,
-// or together where somebody reads a file in order and they lie side by side.
+// beside them, large ones alone, or together where somebody reads a file in order and
+// they lie side by side.
 //
 // Packs tells which packs something lies in.
 package readthrough
