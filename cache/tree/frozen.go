@@ -37,7 +37,7 @@ func (t *Tree) freeze(in *inode) {
 	cut.froze(in)
 	in.before = &dirtied{in.dirty.Clone(), in.whole}
 	in.dirty.Clear()
-	in.whole = false
+	in.whole = in.passthrough && in.writers > 0 // the kernel may change any of it
 }
 
 // dirtied is what changed of a file since a commit.

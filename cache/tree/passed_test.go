@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skep/chunker/dag"
+	"skep/chunker/link"
 )
 
 // writeAlone writes to a file as the kernel does that was given its backing file.
@@ -79,6 +80,51 @@ func TestWrittenBothWays(t *testing.T) {
 	got := make([]byte, len(want))
 	if err := cf.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
 		t.Error("the content is another", err)
+	}
+}
+
+// A file that the kernel writes alone has changed everywhere as far as is known, also if
+// the daemon changes a part of it while a commit is about to take it.
+func TestChangedBothWaysDuringACut(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, d *device, f *File){
+		"cut short": func(t *testing.T, d *device, f *File) {
+			size := int64(3*dag.ChunkSize - 1)
+			_, err := d.SetAttr(ctx, f.Ino(), SetAttr{Size: &size, File: f})
+			must(t, err)
+		},
+		"made to grow": func(t *testing.T, d *device, f *File) {
+			must(t, f.Allocate(ctx, 3*dag.ChunkSize, 1, 0))
+		},
+		"a hole in it": func(t *testing.T, d *device, f *File) {
+			must(t, f.Allocate(ctx, 2*dag.ChunkSize, 4096, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t, Options{Passthrough: true})
+			f := d.passed("f", os.O_WRONLY)
+			ino := f.Ino()
+			writeAlone(t, f, pattern(3*dag.ChunkSize, 1), 0)
+
+			cut, err := d.Cut()
+			must(t, err)
+			change(t, d, f)
+			in, _, err := cut.Inode(ino)
+			must(t, err)
+			cf, err := cut.OpenFile(ctx, in, Whole)
+			must(t, err)
+			must(t, errors.Join(cf.ReadAt(ctx, make([]byte, cf.Size), 0), cf.Taken()))
+			done := []Settled{{Ino: ino, Content: link.Link{Codec: link.DagPB, Hash: link.Hash{1}}, Size: cf.Size}}
+			cf.Close()
+			must(t, errors.Join(cut.Settle(ctx, done), cut.ClearMarks(nil)))
+			cut.Close()
+			writeAlone(t, f, []byte("late"), 0)
+			f.Release()
+
+			next := d.openCut(ino)
+			if c := next.Changed(); len(c) == 0 || c[0].From != 0 {
+				t.Errorf("what the kernel wrote is not taken: %v", c)
+			}
+		})
 	}
 }
 
