@@ -12,6 +12,9 @@ func (f *File) release() {
 	in.opens--
 	if f.writable {
 		in.writers--
+		if in.writers == 0 && in.passthrough && !in.orphan {
+			t.changedContent(in) // a flush that is under way may have missed the last of it
+		}
 	}
 	if f.mayStore() {
 		in.storers--

@@ -274,6 +274,50 @@ func TestFlushFailsWhileAFileIsClosed(t *testing.T) {
 	}
 }
 
+// A file that the kernel writes alone may be closed while it is flushed by itself. What
+// was written meanwhile is flushed by who asks for that next, and else soon, whether or
+// not somebody reads the file still.
+func TestWrittenAloneWhileItIsFlushed(t *testing.T) {
+	for _, read := range []bool{false, true} {
+		disk := &flushes{FS: disk.Local}
+		d := &device{t: t, dir: t.TempDir(), fs: disk, opt: Options{Passthrough: true}}
+		d.open()
+		t.Cleanup(func() { _ = d.st.Close() })
+		closeWhileFlushed := func(name string) Ino {
+			f := d.passed(name, os.O_WRONLY)
+			if read {
+				r, err := d.Open(ctx, f.Ino(), os.O_RDONLY)
+				must(t, err)
+				t.Cleanup(r.Release)
+			}
+			disk.fileHook = sync.OnceFunc(func() {
+				writeAlone(t, f, []byte("late"), 0)
+				f.Release()
+			})
+			must(t, d.flushAll())
+			disk.fileHook = nil
+			return f.Ino()
+		}
+
+		ino := closeWhileFlushed("asked")
+		again, err := d.Open(ctx, ino, os.O_RDONLY)
+		must(t, err)
+		if _, n := disk.during(func() { must(t, again.Sync(ctx, true)) }); n != 1 {
+			t.Errorf("read beside: %v: %d flushes by fsync", read, n)
+		}
+		again.Release()
+		closeWhileFlushed("by itself")
+		if _, n := disk.during(func() { must(t, d.flushAll()) }); n != 1 {
+			t.Errorf("read beside: %v: %d flushes by itself", read, n)
+		}
+		closeWhileFlushed("renamed")
+		d.write(Root, "replaced", pattern(100, 1))
+		if _, n := disk.during(func() { must(t, d.Rename(ctx, Root, "renamed", Root, "replaced", 0)) }); n != 1 {
+			t.Errorf("read beside: %v: %d flushes by a rename", read, n)
+		}
+	}
+}
+
 // That too many files are open says nothing of what a file holds: once there are fewer,
 // it is flushed as any other.
 func TestTooManyOpenFilesLoseNothing(t *testing.T) {
