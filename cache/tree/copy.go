@@ -36,7 +36,7 @@ func (f *File) CopyWhole(src *File, most int64, killPriv bool) (int64, error) {
 	to.mu.Lock()
 	defer to.mu.Unlock()
 	if !to.row.has(flagBacking) {
-		to.whole, to.ranged = false, true
+		to.whole, to.ranged, to.loose = false, true, 0
 		to.valid.Clear()
 		to.dirty.Clear()
 	}

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skep/cache/disk"
+	"skep/chunker/link"
 )
 
 // flushes is a disk that counts flushes, and calls hook before each of the
@@ -315,6 +317,35 @@ func TestWrittenAloneWhileItIsFlushed(t *testing.T) {
 		if _, n := disk.during(func() { must(t, d.Rename(ctx, Root, "renamed", Root, "replaced", 0)) }); n != 1 {
 			t.Errorf("read beside: %v: %d flushes by a rename", read, n)
 		}
+	}
+}
+
+// A copy by reference has content that was safe before. When it came here, into the
+// journal, and outgrows that, it is safe at its new place first.
+func TestCopyOutgrowsTheJournal(t *testing.T) {
+	disk, c := &flushes{FS: disk.Local}, &committed{files: map[link.Link][]byte{}}
+	d := &device{t: t, dir: t.TempDir(), fs: disk, opt: Options{Content: c}}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	want := pattern(10_000, 1)
+	ino := d.write(Root, "f", want)
+	c.take(t, d, ino)
+	if n, err := d.EvictSmall(ctx, ino); n == 0 || err != nil {
+		t.Fatalf("%d bytes let go of, %v", n, err)
+	}
+	src, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer src.Release()
+	dst := d.create(Root, "copy")
+	defer dst.Release()
+	_, err = dst.CopyWhole(src, MaxSize, false)
+	must(t, err)
+	if got := d.read(dst.Ino()); !bytes.Equal(got, want) {
+		t.Fatal("the copy reads otherwise")
+	}
+	must(t, dst.Sync(ctx, false))
+	if _, n := disk.during(func() { writeAt(t, dst, []byte("more"), 20_000) }); n != 1 {
+		t.Errorf("%d flushes before what was safe has another place", n)
 	}
 }
 
