@@ -110,6 +110,11 @@ func isWhole(flags int) bool {
 	return flags&accessModes == os.O_WRONLY || isWritable(flags) && flags&(os.O_TRUNC|os.O_EXCL) != 0
 }
 
+// onlyAppends reports whether who opens a file with these flags can but add to its end.
+func onlyAppends(flags int) bool {
+	return flags&accessModes == os.O_WRONLY && flags&os.O_APPEND != 0
+}
+
 // handle makes a handle of an inode of which the caller passes on a reference;
 // in.mu is held.
 func (t *Tree) handle(in *inode, flags int) *File {
@@ -302,7 +307,7 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 			return nil, err
 		}
 		in.whole = true
-		if in.writers == 0 && flags&os.O_TRUNC == 0 {
+		if in.writers == 0 && flags&os.O_TRUNC == 0 && !onlyAppends(flags) {
 			in.joined = true
 		}
 		t.changedContent(in)

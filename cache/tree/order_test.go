@@ -278,3 +278,24 @@ func TestJoinedReadings(t *testing.T) {
 		}
 	}
 }
+
+// A log that is appended to, and alone because somebody reads it, is written nowhere else:
+// its beginning is taken while it grows.
+func TestAppendedBesideAReader(t *testing.T) {
+	d, _, w := newWatched(t)
+	defer d.st.Close()
+	want := pattern(100_000, 1)
+	ino := d.write(Root, "log", want)
+	r, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer r.Release()
+	f, err := d.Open(ctx, ino, os.O_WRONLY|os.O_APPEND)
+	must(t, err)
+	defer f.Release()
+	end := int64(len(want))
+	grow := func() { writeAlone(t, f, []byte("line"), end); end += 4 }
+	got, err := d.readAfter(w, ino, Ordered, grow, grow)
+	if err != nil || !bytes.Equal(got, append(want, "line"...)) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
