@@ -38,8 +38,8 @@ var (
 	// ErrLost says that so many holders answered that they do not have their
 	// shard that fewer than k can be left.
 	ErrLost = errors.New("too few shards are left")
-	// ErrAbsent says that nobody knows the group.
-	ErrAbsent = errors.New("no holder of the group is known")
+	// ErrAbsent says that of those who answer nobody knows a holder of the group.
+	ErrAbsent = errors.New("nobody who answers knows a holder of the group")
 )
 
 // Config says what a Swarm works with. Holders is needed.
