@@ -65,6 +65,10 @@ func MarksOf(limit int64, u Use, d Disk) Marks {
 // keepFree is how much of a disk is left free.
 func keepFree(d Disk) int64 { return min(d.Size/20, mostFree) }
 
+// Least is how much has to be free on a disk of some size for a drive to be of use that
+// has nothing on it yet.
+func Least(size int64) int64 { return keepFree(Disk{Size: size}) + MinLimit }
+
 // Excess is how much content has to go; 0 if the use is below the mark, and the
 // bytes that a writer waits for fit in.
 func (m Marks) Excess(u Use, wanted int64) int64 {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skep/cache/journal"
+	"skep/cache/space"
 	"skep/cache/state"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/home"
@@ -156,25 +157,30 @@ func Drive(s control.Status) (out []Finding) {
 	return out
 }
 
-// tooLittle is how much room on the disk there should be.
+// tooLittle is less room on the disk than there should be.
 const tooLittle = 1 << 30
 
 // Room tells how much room there is on the disk of a home, of which others may
 // use so much more.
 func Room(h home.Dir, offered, used int64) Finding {
-	f := Finding{What: "disk", Verdict: Good}
-	free, err := h.Free()
+	size, free, err := h.Disk()
 	if err != nil {
-		f.Verdict, f.Says = Broken, err.Error()
-		return f
+		return Finding{What: "disk", Verdict: Broken, Says: err.Error()}
 	}
-	f.Says = fmt.Sprintf("%s free on the disk of %s", say.Bytes(free), h)
+	return room(h, size, free, offered-used)
+}
+
+// room judges the room on a disk, of which some may be promised to others.
+func room(h home.Dir, size, free, promised int64) Finding {
+	f := Finding{What: "disk", Verdict: Good, Says: fmt.Sprintf("%s free on the disk of %s", say.Bytes(free), h)}
 	switch {
-	case free < tooLittle:
+	case free < min(tooLittle, space.Least(size)):
 		f.Verdict, f.Do = Broken, "make room: what is written cannot be kept until it is uploaded"
-	case free-(offered-used) < tooLittle:
+	case free < tooLittle:
+		f.Verdict, f.Do = Odd, "make room: little of a drive can be here at a time, and writing waits for what is uploaded"
+	case free-promised < tooLittle:
 		f.Verdict = Odd
-		f.Says += fmt.Sprintf(", of which %s are offered to others", say.Bytes(offered-used))
+		f.Says += fmt.Sprintf(", of which %s are offered to others", say.Bytes(promised))
 		f.Do = "offer less: change \"offer\" in " + h.Path("settings.json") + " and start the daemon again"
 	}
 	return f

@@ -30,6 +30,29 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// A small disk is one on which a drive works, a full one is not.
+func TestRoom(t *testing.T) {
+	const mib, gib = 1 << 20, 1 << 30
+	for name, tt := range map[string]struct {
+		size, free, promised int64
+		want                 Verdict
+	}{
+		"much room":              {100 * gib, 50 * gib, 10 * gib, Good},
+		"most of it is promised": {100 * gib, 50 * gib, 50 * gib, Odd},
+		"a small disk":           {220 * mib, 219 * mib, 0, Odd},
+		"half full":              {220 * mib, 110 * mib, 0, Odd},
+		"nearly full":            {220 * mib, 70 * mib, 0, Broken},
+		"a tiny disk":            {64 * mib, 63 * mib, 0, Broken},
+		"a large one, full":      {100 * gib, gib - mib, 0, Broken},
+		"and just not":           {100 * gib, gib + mib, 0, Good},
+	} {
+		f := room("/some/home", tt.size, tt.free, tt.promised)
+		if f.Verdict != tt.want || (f.Do == "") != (tt.want == Good) {
+			t.Errorf("%s: %+v, want %v", name, f, tt.want)
+		}
+	}
+}
+
 func TestDrive(t *testing.T) {
 	for name, tt := range map[string]struct {
 		s    control.Status

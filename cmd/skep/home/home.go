@@ -230,9 +230,15 @@ func (d Dir) ReadFile(name string) ([]byte, error) {
 
 // Free is how many bytes are free on the disk that the home is on, or will be.
 func (d Dir) Free() (int64, error) {
+	_, free, err := d.Disk()
+	return free, err
+}
+
+// Disk is how large that disk is, and how many bytes of it are free, for this user.
+func (d Dir) Disk() (size, free int64, err error) {
 	at, err := filepath.Abs(string(d))
 	if err != nil {
-		return 0, fmt.Errorf("home: %w", err)
+		return 0, 0, fmt.Errorf("home: %w", err)
 	}
 	var st unix.Statfs_t
 	for {
@@ -242,9 +248,9 @@ func (d Dir) Free() (int64, error) {
 			continue
 		}
 		if err != nil {
-			return 0, fmt.Errorf("home: %s: %w", at, err)
+			return 0, 0, fmt.Errorf("home: %s: %w", at, err)
 		}
-		return int64(st.Bavail) * st.Bsize, nil
+		return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
 	}
 }
 
