@@ -85,7 +85,7 @@ func (s *State) SetGroup(g Group, now time.Time) {
 		}
 	}
 	if !ok && s.dated {
-		old.isDated()
+		old.presumeHeld()
 		s.presuming = true
 	}
 	if unknown := fresh.Within(g.Unknown); unknown != (group.Bitmap{}) {
@@ -96,8 +96,8 @@ func (s *State) SetGroup(g Group, now time.Time) {
 	}
 }
 
-// isDated has what holders of the group have be presumed.
-func (g *keptGroup) isDated() {
+// presumeHeld has what holders of the group have be presumed until they are asked.
+func (g *keptGroup) presumeHeld() {
 	for i, slot := range g.Slots {
 		g.kept[i].dated = !slot.Holder.IsZero()
 	}

@@ -26,9 +26,10 @@ type Evidence struct {
 
 // Held returns nil if a pack is with as many holders as one needs to count as out, those
 // that are thought gone apart, and those that were not asked in this run (what an earlier
-// one heard of them proves nothing now); and if it could be read from them, and from those
-// that answer now, and one of them to spare. While nobody answers at all, that is not held
-// against them. Else it fails with ErrFewHolders.
+// one heard of them proves nothing now); if so many of its shards are not only presumed to be
+// there; and if it could be read from them, and from those that answer now, and one of them
+// to spare. While nobody answers at all, that is not held against them. Else it fails with
+// ErrFewHolders.
 func (e Evidence) Held() error {
 	if e.Pack.Health == Lost || e.Online && e.Pack.Away {
 		return fmt.Errorf("%w to read it", ErrFewHolders)
@@ -43,8 +44,12 @@ func (e Evidence) Held() error {
 		}
 	}
 	spare := min(int(e.Coding.K)+1, int(e.Coding.N))
-	if need := max(e.Enough, spare); there < need {
+	need := max(e.Enough, spare)
+	if there < need {
 		return fmt.Errorf("%w: %d of the %d that are enough", ErrFewHolders, there, need)
+	}
+	if said := e.Pack.Live - e.Pack.Unasked; e.Pack.Unasked > 0 && said < need {
+		return fmt.Errorf("%w whether they have it: %d of the %d that are enough", ErrFewHolders, said, need)
 	}
 	if e.Online && answering < spare {
 		return fmt.Errorf("%w now: %d of the %d that are enough to read it", ErrFewHolders, answering, spare)

@@ -50,6 +50,9 @@ func TestHeld(t *testing.T) {
 		"k and a dead one":               {PackHealth{Health: Healthy}, of(3, there, silent, silent, dead), false, true},
 		"repair calls it lost":           {PackHealth{Health: Lost}, of(7, there), false, false},
 		"repair cannot read it now":      {PackHealth{Health: Injured, Away: true}, of(7, there), false, true},
+		"none was asked about it":        {PackHealth{Health: Healthy, Live: 7, Unasked: 7}, of(7, there), false, false},
+		"too few were asked about it":    {PackHealth{Health: Healthy, Live: 7, Unasked: 3}, of(7, there), false, false},
+		"enough were asked about it":     {PackHealth{Health: Healthy, Live: 7, Unasked: 2}, of(7, there), true, true},
 		"nobody has acknowledged any":    {PackHealth{Health: Healthy}, nil, false, false},
 		"healthy, at risk, and readable": {PackHealth{Health: Healthy, AtRisk: true}, of(5, there), true, true},
 	} {
