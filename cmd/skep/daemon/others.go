@@ -253,21 +253,24 @@ func (d *drive) takeRival(r *devices.Found, newest *commit.Commit) {
 }
 
 // lookForRing returns the keyring that keepers have. If they lack something of this
-// device's, it is brought to them again; if they have news, these are kept.
+// device's, or few of its slots have it, it is brought to them again; if they have news,
+// these are kept.
 func (d *drive) lookForRing(ctx context.Context) (keyring.Keyring, error) {
 	known := *d.shared.Load()
-	ring, heard, err := d.net.readRing(ctx, d.keys.Root, known.Number)
+	ring, found, err := d.net.readRing(ctx, d.keys.Root, known.Number)
 	lost := errors.Is(err, keyring.ErrAbsent) || errors.Is(err, keyring.ErrStale)
 	lacks := func() bool { return lost || !ring.Has(known) || !ring.Names(d.keys.Root, d.net.self) }
 	switch {
-	case !heard:
+	case !found.Heard:
 		return ring, fmt.Errorf("the keyring: %w", devices.ErrUnheard)
 	case err != nil && !lost:
 		return ring, err
 	case lacks():
 		d.recoveryOut.Store(false)
 		return ring, errors.Join(errUnnamed, d.publishRecovery(ctx))
-	case ring.Number > known.Number:
+	}
+	slots, _ := found.Spread(ring.Number)
+	if ring.Number > known.Number || 2*slots <= keyring.Slots {
 		return ring, d.publishRecovery(ctx)
 	}
 	return ring, nil

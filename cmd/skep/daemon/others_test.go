@@ -82,10 +82,15 @@ func (d *drive) keepers() *keepers { return d.net.records.Keepers.(*keepers) }
 
 // loses has the keepers of so many slots of a device's head lose their copies.
 func (d *drive) loses(device group.PeerKey, slots int) {
+	d.loseCopies(slotKeys(d.headOf(device))[:slots])
+}
+
+// loseCopies has all keepers lose what is in some slots.
+func (d *drive) loseCopies(slots []group.SlotKey) {
 	k := d.keepers()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, key := range slotKeys(d.headOf(device))[:slots] {
+	for _, key := range slots {
 		for _, kept := range k.kept {
 			delete(kept, key)
 		}
@@ -353,13 +358,7 @@ func TestNotAloneBeforeAnythingIsOut(t *testing.T) {
 }
 
 // loseRing has all keepers lose the keyring.
-func (d *drive) loseRing() {
-	for _, key := range slotKeys(keyring.KeyringSlots(d.keys.Root)) {
-		for _, kept := range d.keepers().kept {
-			delete(kept, key)
-		}
-	}
-}
+func (d *drive) loseRing() { d.loseCopies(slotKeys(keyring.KeyringSlots(d.keys.Root))) }
 
 // A keyring that does not have this device any more is brought to keepers again, also if
 // they took nothing when it was found to be lost.
@@ -380,6 +379,30 @@ func TestLostKeyringIsBroughtAgain(t *testing.T) {
 			d.expect(t, "", "it was brought again")
 		}
 	})
+}
+
+// A keyring of which few copies are left is brought to keepers again by the next look, and
+// the recovery record with it.
+func TestRecordsOfWhichFewAreLeftAreBroughtAgain(t *testing.T) {
+	for lost, again := range []bool{false, false, false, true, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d, entropy := resting(t)
+			if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			ring := slotKeys(keyring.KeyringSlots(d.keys.Root))
+			recovery := slotKeys(keyring.RecoverySlots(entropy.Key()))
+			d.loseCopies(ring[:lost])
+			d.loseCopies(recovery[1:])
+			d.expect(t, "", "few copies are left")
+			want := map[bool][2]int{false: {keyring.Slots - lost, 1}, true: {keyring.Slots, keyring.Slots}}[again]
+			for i, slots := range [][]group.SlotKey{ring, recovery} {
+				if n, _ := d.net.records.Get(t.Context(), slots).Spread(0); n != want[i] {
+					t.Errorf("of %d of the keyring's slots lost: record %d lies in %d slots, not %d", lost, i, n, want[i])
+				}
+			}
+		})
+	}
 }
 
 // What few keepers say of the keyring is not taken for all there is.

@@ -7,14 +7,15 @@ import (
 
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
+	"skep/net/swarm"
 )
 
-// readRing reads the keyring that keepers have. seen is the highest number that was
-// seen before. Heard says that most of the keepers answered.
-func (n *network) readRing(ctx context.Context, root secret.Key, seen uint64) (ring keyring.Keyring, heard bool, err error) {
-	found := n.records.Get(ctx, slotKeys(keyring.KeyringSlots(root)))
+// readRing reads the keyring that keepers have, and tells what was found of it. seen is
+// the highest number that was seen before.
+func (n *network) readRing(ctx context.Context, root secret.Key, seen uint64) (ring keyring.Keyring, found swarm.Found, err error) {
+	found = n.records.Get(ctx, slotKeys(keyring.KeyringSlots(root)))
 	ring, err = keyring.OpenKeyring(root, found.Words(), seen)
-	return ring, found.Heard, err
+	return ring, found, err
 }
 
 // ringTries is how often a keyring is written that others write at the same time.
