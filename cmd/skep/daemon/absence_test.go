@@ -88,14 +88,21 @@ func (s *swarmOfEvenings) open(h home.Dir, keys keyring.Local) *opened {
 	s.t.Helper()
 	set, err := h.Settings()
 	s.must(err)
-	on := s.Guest(s.t)
-	on.Key = keys.Signer()
-	n, err := newNetworkOn(h, set, on, discard())
-	s.must(err)
+	n := s.guest(h, set, keys)
 	d, err := openDrive(h, set, keys, n, discard())
 	s.must(err)
 	s.must(n.join(s.t.Context()))
 	return s.serve(d)
+}
+
+// guest is a device as a peer on the simulated network.
+func (s *swarmOfEvenings) guest(h home.Dir, set home.Settings, keys keyring.Local) *network {
+	s.t.Helper()
+	on := s.Guest(s.t)
+	on.Key = keys.Signer()
+	n, err := newNetworkOn(h, set, on, discard())
+	s.must(err)
+	return n
 }
 
 // serve runs an open drive.
@@ -257,11 +264,8 @@ func (s *swarmOfEvenings) recovered(entropy words.Entropy, by int) *opened {
 	h := home.Dir(filepath.Join(s.t.TempDir(), "recovered"))
 	keys := keyring.Local{Device: secret.New()}
 	s.must(makeHome(h, 0))
-	on := s.Guest(s.t)
-	on.Key = keys.Signer()
-	n, err := newNetworkOn(h, s.settings(by), on, discard())
-	s.must(err)
-	_, err = n.recover(s.t.Context(), s.settings(by), keys, entropy, nil, func(string) {})
+	n := s.guest(h, s.settings(by), keys)
+	_, err := n.recover(s.t.Context(), s.settings(by), keys, entropy, nil, func(string) {})
 	n.close()
 	s.must(err)
 	return s.openAgain(h)

@@ -3,7 +3,28 @@ package daemon
 import (
 	"errors"
 	"testing"
+
+	"skep/chunker/keyring"
+	"skep/chunker/secret"
+	"skep/cmd/skep/home"
+	"skep/net/dht"
+	"skep/net/peers"
+	"skep/test/simnet"
 )
+
+// Peers of earlier runs are found before the swarm is joined.
+func TestPeersOfEarlierRunsAreFound(t *testing.T) {
+	simnet.Simulate(t, 1, simnet.Config{DHT: dht.Config{Refresh: -1}}, simnet.Link{}, func(t *testing.T, swarm *simnet.Swarm) {
+		s, h, peer := &swarmOfEvenings{Swarm: swarm, t: t}, home.Dir(t.TempDir()), swarm.Peers[0]
+		known := peers.New(peers.Options{})
+		known.Seen(peer.Key, peer.Info().Addrs[0].String())
+		s.must(h.WriteFile(peersFile, known.Encode()))
+		n := s.guest(h, home.Settings{}, keyring.Local{Device: secret.New()})
+		defer n.close()
+		_, err := n.client.Hello(t.Context(), peer.Key)
+		s.must(err)
+	})
+}
 
 // Who gives more addresses to join by is not told how a try ended that did not know
 // them, and waits for the next one.

@@ -21,6 +21,7 @@ import (
 	"skep/chunker/words"
 	"skep/cmd/skep/doctor"
 	"skep/cmd/skep/home"
+	"skep/net/peers"
 	"skep/net/swarm"
 )
 
@@ -63,7 +64,7 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 	if err := n.join(ctx); err != nil {
 		return out, err
 	}
-	out.Clock = n.wrongClock(ctx)
+	out.Clock = wrongClock(ctx, n.peers.List(), n.client, time.Now)
 	tell("looking for the recovery record")
 	found, err := n.findDrive(ctx, entropy)
 	if err != nil {
@@ -93,20 +94,20 @@ const (
 	clockPatience = 2 * time.Second
 )
 
-// wrongClock compares this computer's clock with those of peers that have just
-// answered. It returns what there is to say; nothing if they agree.
-func (n *network) wrongClock(ctx context.Context) string {
+// wrongClock compares this computer's clock with those of some peers, of those that
+// answered when asked last. It returns what there is to say; nothing if they agree.
+func wrongClock(ctx context.Context, known []peers.Peer, ask swarm.Greeter, now func() time.Time) string {
 	ctx, cancel := context.WithTimeout(ctx, clockPatience)
 	defer cancel()
 	var told []doctor.Reached
-	for _, p := range n.peers.List() {
+	for _, p := range known {
 		if p.HelloAt.IsZero() || p.Misses > 0 || len(told) == clocksAsked {
 			continue
 		}
-		hello, err := n.client.Hello(ctx, p.Key)
-		told = append(told, doctor.Reached{Err: err, Clock: time.Unix(hello.Time, 0), At: time.Now()})
+		hello, err := ask.Hello(ctx, p.Key)
+		told = append(told, doctor.Reached{Err: err, Clock: time.Unix(hello.Time, 0), At: now()})
 	}
-	if f := doctor.Clock(time.Now(), told); f.Verdict != doctor.Good {
+	if f := doctor.Clock(now(), told); f.Verdict != doctor.Good {
 		return "clock: " + f.Says + "; " + f.Do
 	}
 	return ""

@@ -17,19 +17,16 @@ import (
 func (d *Daemon) watchLost(ctx context.Context) error {
 	tick := time.NewTicker(lostPause(time.Duration(d.settings.DeadAfter)))
 	defer tick.Stop()
-	var seen gone
-	for since := 0; ; since++ {
+	var last lookout
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 		r := d.repair.Report()
-		if r.Paused {
-			continue
-		}
 		now, err := d.gone(r)
-		if err == nil && reflect.DeepEqual(now, seen) && (now.isNothing() || since < lookAgain) {
+		if err == nil && !last.pause(now, r.Paused) {
 			continue
 		}
 		if err == nil {
@@ -39,7 +36,7 @@ func (d *Daemon) watchLost(ctx context.Context) error {
 			err = d.lookForStranded(ctx, now.stranded)
 		}
 		if err == nil {
-			seen, since = now, 0
+			last = lookout{seen: now}
 		} else if ctx.Err() == nil {
 			d.log.Warn("not all was looked through for what holders have lost", "err", err)
 		}
@@ -62,6 +59,21 @@ func (d *Daemon) gone(r health.Report) (g gone, err error) {
 		g.stranded, err = f.stranded, ferr
 	}
 	return g, err
+}
+
+// lookout is the last time that all was looked through.
+type lookout struct {
+	seen   gone // then
+	pauses int  // since then
+}
+
+// pause counts a pause, and returns whether all is to be looked through again after it:
+// when other packs are gone, or the same ones for long. While repair is paused it is not,
+// and what was gone before that is nothing new afterwards.
+func (l *lookout) pause(now gone, paused bool) (again bool) {
+	l.pauses++
+	long := !now.isNothing() && l.pauses >= lookAgain
+	return !paused && (long || !reflect.DeepEqual(now, l.seen))
 }
 
 // lookAgain is after how many pauses all is looked through again, as long as packs

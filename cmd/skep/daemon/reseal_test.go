@@ -5,7 +5,54 @@ import (
 	"testing"
 
 	"skep/cache/reseal"
+	"skep/chunker/group"
 )
+
+// All is looked through when packs come to be lost, or are no more, and now and then while
+// some are; not while repair is paused, and not because it was.
+func TestWhenLostContentIsLookedFor(t *testing.T) {
+	lost := func(numbers ...uint16) (g gone) {
+		var packs group.Bitmap
+		for _, n := range numbers {
+			packs.Add(n)
+		}
+		if len(numbers) > 0 {
+			g.lost = reseal.Lost{group.ID{1}: packs}
+		}
+		return g
+	}
+	var last lookout
+	for i, c := range []struct {
+		gone   gone
+		paused bool
+		pauses int // alike
+		looks  int
+	}{
+		{lost(), false, 2 * lookAgain, 0},
+		{lost(1), false, lookAgain, 1},
+		{lost(1), false, 1, 1},
+		{lost(1), true, 3, 0},
+		{lost(1), false, lookAgain - 4, 0},
+		{lost(1), true, 2 * lookAgain, 0},
+		{lost(1), false, 1, 1},
+		{lost(1, 2), true, 3, 0},
+		{lost(1, 2), false, 3, 1},
+		{lost(), false, 3, 1},
+		{lost(), true, 3, 0},
+		{lost(), false, 2 * lookAgain, 0},
+	} {
+		looks := 0
+		for range c.pauses {
+			if last.pause(c.gone, c.paused) {
+				last = lookout{seen: c.gone}
+				looks++
+			}
+		}
+		if looks != c.looks {
+			t.Errorf("step %d: looked %d times, not %d", i, looks, c.looks)
+		}
+	}
+}
 
 // A sync that found content again ends well only when a look after it finds no more.
 func TestAllLostContentIsOutAgain(t *testing.T) {
