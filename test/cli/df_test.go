@@ -39,7 +39,7 @@ func TestDf(t *testing.T) {
 	}
 	d.Stop(t)
 	d.MountAlone(t)
-	harness.Quick(t, 2*time.Second, "df", func() {
+	harness.Quick(t, 5*time.Second, "df", func() {
 		if now := df(t, d.Mnt); now.free < 50<<20 || now.free > empty.free || now.used() < 20<<20 {
 			t.Errorf("offline after a restart: %+v, it was %+v", now, empty)
 		}

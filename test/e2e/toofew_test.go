@@ -39,6 +39,7 @@ func TestTooFew(t *testing.T) {
 	}
 
 	s := steps{t}
+	s.step("swarm that speaks", f.speaks)
 	s.step("silent swarm", f.silent)
 	s.step("it speaks again", f.speaksAgain)
 	s.step("too few holders", f.gone)
@@ -51,6 +52,8 @@ type tooFew struct {
 	swarm  *harness.Swarm
 	device *harness.Device
 	source string
+
+	here, glanced time.Duration // what useHere and glances took while the swarm spoke
 }
 
 // look lists all directories but one, and reads the files of one.
@@ -78,23 +81,41 @@ func (f *tooFew) readable(t *testing.T, dir int, name ...string) {
 	harness.Same(t, want, f.path(dir))
 }
 
+// speaks takes the time of what is to take no longer offline.
+func (f *tooFew) speaks(t *testing.T) {
+	begin := time.Now()
+	f.useHere(t)
+	f.here = time.Since(begin)
+	begin = time.Now()
+	f.glances(t)
+	f.glanced = time.Since(begin)
+}
+
+// atOnce is how long something may take that waits for nobody, by how long it took while
+// the swarm spoke: this machine may do something else, too.
+func atOnce(usual time.Duration) time.Duration { return 5*time.Second + 4*usual }
+
 // offline checks that what is on this device is there at once.
 func (f *tooFew) offline(t *testing.T) {
 	t.Helper()
-	harness.Quick(t, 5*time.Second, "ls, df and reading offline", func() {
-		for i := range 7 {
-			list := harness.Run(t, exec.Command("ls", "-l", f.path(i))).OK(t)
-			if n := strings.Count(list, " f00"); n != files/8 {
-				t.Errorf("ls shows %d of %d files:\n%s", n, files/8, list)
-			}
+	harness.Quick(t, atOnce(f.here), "ls, df and reading offline", func() { f.useHere(t) })
+}
+
+// useHere lists, reads, writes and renames what is on this device.
+func (f *tooFew) useHere(t *testing.T) {
+	t.Helper()
+	for i := range 7 {
+		list := harness.Run(t, exec.Command("ls", "-l", f.path(i))).OK(t)
+		if n := strings.Count(list, " f00"); n != files/8 {
+			t.Errorf("ls shows %d of %d files:\n%s", n, files/8, list)
 		}
-		f.readable(t, 0)
-		harness.Run(t, exec.Command("df", f.device.Mnt)).OK(t)
-		must(t, os.WriteFile(f.device.Path("written offline"), []byte("x"), 0o644))
-		must(t, os.Remove(f.device.Path("written offline")))
-		must(t, os.WriteFile(f.device.Path("new"), []byte("x"), 0o644))
-		f.trash(t, f.device.Path("new"), f.path(5, "f0013"))
-	})
+	}
+	f.readable(t, 0)
+	harness.Run(t, exec.Command("df", f.device.Mnt)).OK(t)
+	must(t, os.WriteFile(f.device.Path("written offline"), []byte("x"), 0o644))
+	must(t, os.Remove(f.device.Path("written offline")))
+	must(t, os.WriteFile(f.device.Path("new"), []byte("x"), 0o644))
+	f.trash(t, f.device.Path("new"), f.path(5, "f0013"))
 }
 
 // trash moves files to where a file manager keeps what was deleted, whether their
@@ -119,7 +140,7 @@ func (f *tooFew) silent(t *testing.T) {
 	for _, p := range f.swarm.Peers {
 		p.Process().Signal(syscall.SIGSTOP)
 	}
-	harness.Quick(t, 4*time.Second, "cat, with a Ctrl-C while it waits,", func() { f.interrupted(t, f.path(1, "f0001")) })
+	f.interrupted(t, f.path(1, "f0001"))
 	f.window(t)
 	f.offline(t)
 	f.copyIn(t)
@@ -142,15 +163,10 @@ func (f *tooFew) window(t *testing.T) {
 		all = append(all, cmd.Process.Pid)
 		go func() { failed <- cmd.Wait() }()
 	}
-	const looks = 100
 	harness.Until(t, time.Minute, "thumbnails wait for the drive", func() (bool, string) {
 		return slices.ContainsFunc(all, waits) || len(failed) > 0, ""
 	})
-	harness.Quick(t, looks*50*time.Millisecond, fmt.Sprintf("%d looks at a folder beside thumbnails", looks), func() {
-		for range looks {
-			f.glance(t)
-		}
-	})
+	harness.Quick(t, atOnce(f.glanced), "looking at a folder beside thumbnails", func() { f.glances(t) })
 	begin := time.Now()
 	for range thumbnails {
 		if err := <-failed; err == nil {
@@ -159,6 +175,14 @@ func (f *tooFew) window(t *testing.T) {
 	}
 	if took := time.Since(begin); took > patience {
 		t.Errorf("reading the ends of files failed after %v", took)
+	}
+}
+
+// glances are what a file manager does in some seconds.
+func (f *tooFew) glances(t *testing.T) {
+	t.Helper()
+	for range 100 {
+		f.glance(t)
 	}
 }
 
@@ -199,13 +223,18 @@ func (f *tooFew) copyIn(t *testing.T) {
 	must(t, os.Remove(f.device.Path("copied")))
 }
 
-// interrupted reads a file that does not come, and ends that as Ctrl-C does.
+// interrupted reads a file that does not come, and ends that as Ctrl-C does, before it
+// ends by itself, ten seconds after it began.
 func (f *tooFew) interrupted(t *testing.T, file string) {
 	cat := exec.Command("cat", file)
 	must(t, cat.Start())
 	waitsForDrive(t, cat.Process.Pid)
+	begin := time.Now()
 	must(t, cat.Process.Signal(os.Interrupt))
 	_ = cat.Wait()
+	if took := time.Since(begin); took > 7*time.Second {
+		t.Errorf("cat ended %v after Ctrl-C", took)
+	}
 }
 
 // waitsForDrive waits until a process is in a request of a drive that is not
