@@ -21,6 +21,8 @@ type File struct {
 	fresh    bool // the file was empty when it was opened
 	ofMany   bool // see OneOfMany
 	noAtime  bool
+
+	abandoned bool // see Abandon; guarded by in.mu
 }
 
 // Format hides keys, and what leads to them, from every formatting verb.

@@ -53,6 +53,15 @@ func (f *File) Storable() bool {
 	return f.in.storers > 0 && f.in.row.knowsHoles()
 }
 
+// Abandon is Release for a handle that no program has closed, as the mount was taken away
+// by force. Of a file that is passed through the program goes on writing by it, too.
+func (f *File) Abandon() {
+	f.in.mu.Lock()
+	f.abandoned = true
+	f.in.mu.Unlock()
+	f.Release()
+}
+
 // Release ends the handle; if the file may be mapped by it, not before that has ended.
 func (f *File) Release() {
 	for _, ends := range f.t.ending(f) {
@@ -61,14 +70,14 @@ func (f *File) Release() {
 }
 
 // ending takes the place of the handle that is held, if one that nobody uses any more
-// can have been mapped in more ways. It returns those that end.
+// can have been mapped in more ways, or is used still. It returns those that end.
 func (t *Tree) ending(f *File) (ends []*File) {
 	in := f.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	had := in.held
 	switch {
-	case !in.passthrough || !f.readable:
+	case !in.passthrough || !f.readable && !f.abandoned:
 		return []*File{f}
 	case had == nil || f.writable && !had.writable:
 		in.held = f

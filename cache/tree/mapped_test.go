@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -155,6 +156,38 @@ func TestMappedOtherwise(t *testing.T) {
 	a, err := d.Attr(ctx, f.Ino())
 	if n, w := d.opens(f.Ino()); n != 1 || w != 0 || err != nil || a.Mapped {
 		t.Errorf("of a reader: %d handles, %d for writing, %+v, %v", n, w, a, err)
+	}
+}
+
+// A mount that is taken away by force leaves programs with descriptors by which they go on
+// writing to what is passed through, for writing alone, too: the file counts as open until
+// they close them.
+func TestAbandoned(t *testing.T) {
+	d, c := evictingDevice(t, Options{Passthrough: true})
+	defer d.Close()
+	f := d.passed("f", os.O_WRONLY)
+	ino, size := f.Ino(), int64(100)
+	_, err := d.SetAttr(ctx, ino, SetAttr{Size: &size, File: f}) // small enough for a row
+	must(t, err)
+	fd, _ := f.Passthrough()
+	program, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_WRONLY, 0)
+	must(t, err)
+	f.Abandon()
+	_, err = program.WriteAt([]byte("late"), size)
+	must(t, err)
+	c.take(t, d, ino)
+	if n := evict(t, d, ino); n != 0 {
+		t.Errorf("%d bytes let go of", n)
+	}
+	must(t, program.Close())
+	d.closes(ino)
+	if got := d.read(ino); !bytes.HasSuffix(got, []byte("late")) || len(got) != 104 {
+		t.Errorf("%d bytes, in the end %q", len(got), got[max(0, len(got)-4):])
+	}
+	unused := d.passed("unused", os.O_WRONLY)
+	unused.Abandon()
+	if n, _ := d.opens(unused.Ino()); n != 0 {
+		t.Errorf("%d handles of what nobody has", n)
 	}
 }
 

@@ -75,12 +75,13 @@ func (f *FS) Attach(k mount.Kernel) {
 }
 
 // OnUnmount is called after the last request. What the kernel had open without
-// closing it, because it was unmounted by force, is closed here.
+// closing it, because it was unmounted by force, is given up here.
 func (f *FS) OnUnmount() {
 	f.notes.stop()
 	for _, h := range f.files.takeAll() {
 		ino := h.Ino()
-		f.leave(h)
+		f.countOut(h)
+		h.Abandon()
 		f.tree.Forget(ino)
 	}
 }
