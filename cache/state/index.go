@@ -45,7 +45,7 @@ func (s *Store) openDBWith(readOnly bool) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := leveldb.Open(flushing{gathering{stor}}, s.indexOptions(readOnly))
+	db, err := leveldb.Open(flushing{gathering{untorn{stor}}}, s.indexOptions(readOnly))
 	if err != nil {
 		_ = stor.Close()
 		return nil, err

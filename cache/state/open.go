@@ -200,7 +200,7 @@ func indexed(dir string) uint64 {
 		return 0
 	}
 	defer stor.Close()
-	db, err := leveldb.Open(stor, &opt.Options{ReadOnly: true, ErrorIfMissing: true})
+	db, err := leveldb.Open(untorn{stor}, &opt.Options{ReadOnly: true, ErrorIfMissing: true})
 	if err != nil {
 		return 0
 	}
