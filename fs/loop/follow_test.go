@@ -2,11 +2,15 @@ package loop_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,9 +33,45 @@ func TestMain(m *testing.M) {
 	case "busy":
 		for n := uint64(1); n > 0; n += 2 { // for some centuries
 		}
+	case "exec":
+		execWithOpen(dirs)
 	case "ask":
 		if err := json.NewEncoder(os.Stdout).Encode(askInTurn(strings.Fields(dirs))); err != nil {
 			panic(err)
+		}
+	}
+}
+
+// execWithOpen makes some requests, the last of them by the call to execve, which
+// closes a file that was written to.
+func execWithOpen(args string) {
+	runtime.LockOSThread()
+	dir, number, _ := strings.Cut(args, " ")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		panic(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "written"))
+	if err == nil {
+		_, err = f.WriteString("x")
+	}
+	for range n {
+		err = errors.Join(err, forceStat(dir))
+	}
+	panic(errors.Join(err, unix.Exec("/bin/true", []string{"true"}, nil)))
+}
+
+// TestExecWithOpenFiles: a program that is replaced by another one closes its files
+// meanwhile, and the kernel lets nobody look at the process until that is done, which
+// may not keep the loop from answering.
+func TestExecWithOpenFiles(t *testing.T) {
+	dir := serveAt(t, (*loop.Loop).Serve)
+	for n := range 2 * loop.Newcomer {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		out, err := play(ctx, t, fmt.Sprint("exec ", dir, " ", n)).CombinedOutput()
+		cancel()
+		if err != nil {
+			t.Fatalf("after %d requests: %v\n%s", n, err, out)
 		}
 	}
 }
@@ -49,10 +89,7 @@ type asked map[string][]int
 func askInTurn(dirs []string) asked {
 	n := asked{}
 	for what, ask := range map[string]func(dir string) error{
-		"stat": func(dir string) error {
-			var st unix.Statx_t
-			return unix.Statx(unix.AT_FDCWD, dir, unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
-		},
+		"stat": forceStat,
 		"make": func(dir string) error {
 			name := filepath.Join(dir, "f")
 			if err := os.WriteFile(name, nil, 0o600); err != nil {
@@ -75,8 +112,14 @@ func askInTurn(dirs []string) asked {
 	return n
 }
 
+// forceStat asks for the attributes of dir, which the kernel is not to know.
+func forceStat(dir string) error {
+	var st unix.Statx_t
+	return unix.Statx(unix.AT_FDCWD, dir, unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
+}
+
 // serveAt serves an empty filesystem.
-func serveAt(b *testing.B, serve func(*loop.Loop) error) (dir string) {
+func serveAt(b testing.TB, serve func(*loop.Loop) error) (dir string) {
 	dir = b.TempDir()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
@@ -103,12 +146,12 @@ func serveAt(b *testing.B, serve func(*loop.Loop) error) (dir string) {
 }
 
 // play runs the test binary in a role.
-func play(b *testing.B, role string) *exec.Cmd {
+func play(ctx context.Context, b testing.TB, role string) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.Command(self)
+	cmd := exec.CommandContext(ctx, self)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role)
 	return cmd
 }
@@ -121,7 +164,7 @@ func BenchmarkFollow(b *testing.B) {
 	for _, busy := range []int{0, 2, 6} {
 		b.Run(fmt.Sprint("busy=", busy), func(b *testing.B) {
 			for range busy {
-				cmd := play(b, "busy")
+				cmd := play(b.Context(), b, "busy")
 				if err := cmd.Start(); err != nil {
 					b.Fatal(err)
 				}
@@ -132,7 +175,7 @@ func BenchmarkFollow(b *testing.B) {
 			}
 			sum := asked{"stat": make([]int, 2), "make": make([]int, 2)}
 			for b.Loop() {
-				out, err := play(b, "ask "+near+" "+far).Output()
+				out, err := play(b.Context(), b, "ask "+near+" "+far).Output()
 				n := asked{}
 				if err == nil {
 					err = json.NewDecoder(bytes.NewReader(out)).Decode(&n)

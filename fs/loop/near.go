@@ -82,15 +82,26 @@ func (p *place) saw(caller, here int) (move bool) {
 func (p *place) giveUp() { p.near, p.lost, p.left = false, mostLost-1, rarely }
 
 // follow has the worker run where the caller of the request in work runs, which
-// has n bytes. What no thread asks for, such as RELEASE and FORGET, does not count.
+// has n bytes. What no thread asks for, such as RELEASE and FORGET, does not count,
+// nor what execve may: where a process is being replaced by another program, Linux
+// lets nobody look at it until its files are closed, and what closing them asks for is
+// answered. A thread that asks for anything else cannot be replaced before it has its
+// answer. Should a look take long all the same, the worker counts as stuck, as in any
+// request.
 func (w *worker) follow(in *header, n int) {
 	on := w.l.processors
-	if on == nil || in.Pid == 0 || !w.place.due(in.Pid, w.data(n)) {
+	if on == nil || in.Pid == 0 || ofExec(in.Opcode) || !w.place.due(in.Pid, w.data(n)) {
 		return
 	}
 	if caller := on.of(in.Pid); w.place.saw(caller, here()) && !on.move(caller) {
 		w.place.giveUp()
 	}
+}
+
+// ofExec reports whether execve may make a request of this kind, as it closes files.
+func ofExec(code uint32) bool {
+	const setAttr, flush = 4, 25 // the former for the times, with the writeback cache
+	return code == setAttr || code == flush
 }
 
 // data is how much data the request of n bytes that was read carries or asks for.

@@ -2,10 +2,12 @@ package loop
 
 import (
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -183,6 +185,50 @@ func TestNearReading(t *testing.T) {
 		t.Errorf("after the end, read %d bytes; goes on: %v", n, w.reads.Load())
 	}
 	l.device.close()
+}
+
+// TestLookThatWaits: a look at a process that shows nothing, for which a pipe stands
+// that nobody writes to, keeps only those waiting that asked; and there is none for
+// what a process asks for that is being replaced by another program.
+func TestLookThatWaits(t *testing.T) {
+	k, l, f := greeted(t, Options{})
+	k.receive()
+	dir := t.TempDir()
+	stat := filepath.Join(dir, "7", "stat")
+	must(t, os.Mkdir(filepath.Dir(stat), 0o700))
+	must(t, unix.Mkfifo(stat, 0o600))
+	proc, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	l.processors = &processors{proc: proc}
+	defer l.processors.close()
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := l.serve(); err != nil {
+			t.Error(err)
+		}
+	})
+	tooLong := time.AfterFunc(time.Minute, func() {
+		t.Error("others wait for the look")
+		_ = os.WriteFile(stat, nil, 0)
+	})
+	defer tooLong.Stop()
+	seven := fuse.InHeader{Caller: fuse.Caller{Pid: 7}}
+	ask(k, 25, &fuse.FlushIn{InHeader: seven})
+	waits := send(k, 3, &fuse.GetAttrIn{InHeader: seven})
+	for range 3 {
+		getAttr(k) // somebody else
+	}
+	w, err := os.OpenFile(stat, os.O_WRONLY, 0)
+	must(t, err)
+	must(t, w.Close())
+	if a := k.receive(); a.unique != waits || a.errno != 0 {
+		t.Errorf("got %+v", a)
+	}
+	must(t, unix.Close(k.fd))
+	served.Wait()
+	if !f.unmounted.Load() {
+		t.Error("not ended")
+	}
 }
 
 // TestFollowsTheThread: the worker looks for the thread that asks, and at no

@@ -25,8 +25,8 @@ func (w *worker) handle(n int) {
 		w.traceRequest(in, op, n)
 	}
 	w.came()
-	w.follow(in, n)
 	w.begin(unique)
+	w.follow(in, n)
 	if op.waits {
 		w.leave()
 	}
