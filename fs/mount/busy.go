@@ -1,11 +1,19 @@
 package mount
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// lookTime is how long it is looked for who uses a mount. Linux shows nothing of a
+// process that is being replaced by another program, and keeps who looks waiting,
+// which is for good where that process hangs.
+const lookTime = 5 * time.Second
 
 // whoUses says who keeps the mount at dir busy.
 func whoUses(dir string) *BusyError {
@@ -13,31 +21,52 @@ func whoUses(dir string) *BusyError {
 	for _, d := range below(dir) {
 		e.Uses = append(e.Uses, Use{What: "a mount at " + d})
 	}
-	uses, hidden := users("/proc", dir)
+	uses, hidden := users("/proc", dir, time.After(lookTime))
 	e.Uses = append(e.Uses, uses...)
 	e.Hidden = hidden
 	return e
 }
 
-// users finds the processes that use files at or below dir, once each. It only
-// reads the names that the kernel shows; no file below dir is touched.
-func users(proc, dir string) (uses []Use, hidden bool) {
+// users finds the processes that use files at or below dir, once each, until enough
+// is ready; hidden says that there may be more. It only reads the names that the
+// kernel shows; no file below dir is touched.
+func users(proc, dir string, enough <-chan time.Time) (uses []Use, hidden bool) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return nil, true
 	}
+	type found struct {
+		Use
+		denied bool
+	}
+	all := make(chan found, len(entries))
+	looks := 0
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		p := process{filepath.Join(proc, e.Name()), dir}
-		what, denied := p.use()
-		hidden = hidden || denied
-		if what != "" {
-			uses = append(uses, Use{PID: pid, Name: p.name(), What: what})
+		looks++
+		go func() {
+			p := process{filepath.Join(proc, e.Name()), dir}
+			what, denied := p.use()
+			all <- found{Use{PID: pid, Name: p.name(), What: what}, denied}
+		}()
+	}
+collect:
+	for range looks {
+		select {
+		case f := <-all:
+			hidden = hidden || f.denied
+			if f.What != "" {
+				uses = append(uses, f.Use)
+			}
+		case <-enough:
+			hidden = true
+			break collect
 		}
 	}
+	slices.SortFunc(uses, func(a, b Use) int { return cmp.Compare(a.PID, b.PID) })
 	return uses, hidden
 }
 

@@ -107,7 +107,7 @@ func (e *BusyError) Error() string {
 		by = append(by, fmt.Sprintf("%d more", more))
 	}
 	if e.Hidden {
-		by = append(by, "perhaps processes of other users")
+		by = append(by, "perhaps processes that cannot be seen from here")
 	}
 	if len(by) == 0 {
 		by = []string{"a process that ended meanwhile or that cannot be seen from here"}

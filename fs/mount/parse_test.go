@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParseOptions(t *testing.T) {
@@ -100,7 +103,7 @@ func TestUsers(t *testing.T) {
 	add("13", "cat", "/", "/mnt/dd", "7f00-7f01 r-xp 00000000 00:2d 5    /usr/bin/cat\n")
 	must(t, os.MkdirAll(filepath.Join(proc, "sys"), 0o755))
 
-	uses, hidden := users(proc, "/mnt/d")
+	uses, hidden := users(proc, "/mnt/d", nil)
 	want := []Use{
 		{10, "bash", "working directory /mnt/d/x"},
 		{11, "vim", "has open /mnt/d/a b"},
@@ -113,6 +116,23 @@ func TestUsers(t *testing.T) {
 	if !strings.Contains(msg, "bash (10: working directory /mnt/d/x), vim (11: ") || !strings.Contains(msg, "--force") {
 		t.Errorf("message: %s", msg)
 	}
+}
+
+// TestUsersThatWait: a process that is being replaced by another program shows
+// nothing, and keeps who looks waiting. A pipe stands for it.
+func TestUsersThatWait(t *testing.T) {
+	proc := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(proc, "10"), 0o755))
+	maps := filepath.Join(proc, "10", "maps")
+	must(t, unix.Mkfifo(maps, 0o644))
+	enough := make(chan time.Time, 1)
+	enough <- time.Now()
+	if uses, hidden := users(proc, "/mnt/d", enough); len(uses) > 0 || !hidden {
+		t.Errorf("got %v, %v", uses, hidden)
+	}
+	w, err := os.OpenFile(maps, os.O_WRONLY, 0)
+	must(t, err)
+	must(t, w.Close())
 }
 
 func TestQuote(t *testing.T) {
