@@ -105,23 +105,32 @@ func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duratio
 	if was := d.outlook.Swap(&now); now.err != nil && ctx.Err() == nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
 		d.log.Info("what was deleted is kept at the peers as yet", "why", now.err)
 	}
-	if errors.Is(now.err, devices.ErrUnkept) {
-		if err := d.publishNewestHead(ctx); err != nil {
-			d.log.Info("few keepers have the drive's newest state", "err", err)
-		}
+	d.heed(ctx, now.err)
+	if err := d.lookForRecovery(ctx); err != nil && ctx.Err() == nil {
+		d.log.Info("few keepers have the recovery record", "err", err)
 	}
 	var others *devices.OthersError
 	var back *devices.SetBackError
 	switch {
 	case now.err == nil:
 		d.engine.Looked()
-	case errors.As(now.err, &back):
-		d.setBack.Store(&setBackError{back})
-	case errors.As(now.err, &others):
+	case errors.As(now.err, &back), errors.As(now.err, &others):
 	default:
 		return min(max(2*waited, d.lookEvery/60), d.lookEvery)
 	}
 	return d.lookEvery
+}
+
+// heed does what has to be done at once about what a look found.
+func (d *drive) heed(ctx context.Context, found error) {
+	if back, ok := errors.AsType[*devices.SetBackError](found); ok {
+		d.setBack.Store(&setBackError{back})
+	}
+	if errors.Is(found, devices.ErrUnkept) {
+		if err := d.publishNewestHead(ctx); err != nil {
+			d.log.Info("few keepers have the drive's newest state", "err", err)
+		}
+	}
 }
 
 // A look for which somebody waits takes briefly at most; silentFor is what it gives
@@ -139,9 +148,7 @@ func (d *drive) lookBriefly(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(swarm.Linger(ctx, silentFor), briefly)
 	defer cancel()
-	if back, ok := errors.AsType[*devices.SetBackError](d.look(ctx)); ok {
-		d.setBack.Store(&setBackError{back})
-	}
+	d.heed(ctx, d.look(ctx))
 }
 
 // isAlone reports whether a look that began after since found nobody else. It is the
@@ -274,6 +281,25 @@ func (d *drive) lookForRing(ctx context.Context) (keyring.Keyring, error) {
 		return ring, d.publishRecovery(ctx)
 	}
 	return ring, nil
+}
+
+// lookForRecovery brings the recovery record to keepers again, and the keyring, if most of
+// its copies are gone. A copy that the directory alone has ends within days.
+func (d *drive) lookForRecovery(ctx context.Context) error {
+	var keys []group.SlotKey
+	for _, word := range d.recover.Recovery {
+		r, err := group.ParseSlotRecord(word)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, r.Key())
+	}
+	found := d.net.records.Get(ctx, keys)
+	if slots, peers := found.Spread(0); !found.Heard || 2*slots > len(keys) && peers >= min(2, d.net.usables()) {
+		return nil
+	}
+	d.recoveryOut.Store(false)
+	return d.publishRecovery(ctx)
 }
 
 // commits are those that this device knows of.

@@ -199,6 +199,40 @@ func TestOwnHeadIsBroughtAgain(t *testing.T) {
 	}
 }
 
+// A look finds that most copies of the recovery record are gone, as when their keepers
+// are: until it is with keepers again, nothing is called safe.
+func TestRecoveryRecordIsBroughtAgain(t *testing.T) {
+	for lost, again := range []bool{false, false, false, true, true, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d, entropy := resting(t)
+			if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			d.lookEvery = time.Hour
+			other := d.joins(t) // which this one is not alone with
+			d.began[other] = time.Now().Unix()
+			d.publishAs(t, d.next(other, 5, 1))
+			d.lookOnce(t.Context(), 0)
+			slots := slotKeys(keyring.RecoverySlots(entropy.Key()))
+			d.loseCopies(slots[:lost])
+			d.keepers().refuses = func() bool { return true }
+			d.lookOnce(t.Context(), 0)
+			if d.recoveryOut.Load() == again {
+				t.Errorf("of 5 copies %d are lost, keepers take none: out %v", lost, !again)
+			}
+			d.keepers().refuses = nil
+			d.lookOnce(t.Context(), 0)
+			left := keyring.Slots - lost
+			if again {
+				left = keyring.Slots
+			}
+			if n, _ := d.net.records.Get(t.Context(), slots).Spread(0); n != left || !d.recoveryOut.Load() {
+				t.Errorf("of 5 copies %d were lost, %d are there, out %v", lost, n, d.recoveryOut.Load())
+			}
+		})
+	}
+}
+
 // days lets days go by, with a look on each.
 func (d *drive) days(t *testing.T, n int, each func()) {
 	t.Helper()
