@@ -34,13 +34,6 @@ const minAvailability = 0.01
 // before repair fills the slots that were not acknowledged.
 const survival = 0.98
 
-// Bounds on what content packs are filled to. A large pack in few shards would
-// make each of them large, and each of them is pushed as a whole.
-const (
-	smallK       = 16
-	smallKShards = 32 << 20
-)
-
 // Peer is what the plan needs to know of a peer that has room and is allowed.
 type Peer struct {
 	Availability float64 // 0 … 1; 0 stands for not measured
@@ -68,7 +61,6 @@ func (c Choice) Expansion() float64 { return float64(c.Coding.N) / float64(c.Cod
 // Plan is the outcome for one swarm. It is comparable.
 type Plan struct {
 	Choices [erasure.MaxClass - erasure.MinClass + 1]Choice // by class, the smallest first
-	Fill    erasure.Class                                   // what content packs are filled to
 	Target  float64
 
 	Peers        int     // how many were planned with
@@ -99,7 +91,7 @@ func (p Plan) Met() bool { return p.Loss() <= p.Target }
 func New(r Requirement, eligible []Peer) Plan {
 	s := survey(r, eligible)
 	p := Plan{
-		Fill: erasure.MaxClass, Target: s.target, Peers: len(eligible),
+		Target: s.target, Peers: len(eligible),
 		Availability: s.availability, Domains: len(s.domains),
 	}
 	if len(eligible) == 0 {
@@ -111,7 +103,6 @@ func New(r Requirement, eligible []Peer) Plan {
 	for i := range p.Choices {
 		p.Choices[i] = s.choice(erasure.MinClass+erasure.Class(i), k, n)
 	}
-	p.Fill = fillClass(k, n)
 	if !p.Met() {
 		p.Missing = s.missing()
 	}
@@ -261,18 +252,6 @@ func enough(k, n int, target float64) int {
 		a = k + parity/2
 	}
 	return min(a, n-(parity+3)/4)
-}
-
-// fillClass is the largest class that content packs should reach.
-func fillClass(k, n int) erasure.Class {
-	c := erasure.MaxClass
-	if k >= smallK {
-		return c
-	}
-	for c > erasure.MinClass && c.Size()/k*n > smallKShards {
-		c--
-	}
-	return c
 }
 
 // missing is how many more peers of the same availability, each in a domain

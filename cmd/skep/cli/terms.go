@@ -12,7 +12,7 @@ func termsCommand() *cobra.Command {
 What goes out
   change     a file, folder or name that the newest commit does not have yet
   commit     a state of the whole drive that is out; the words bring back the newest
-  pack       pieces of many files and folders, encrypted, up to 64 MiB together
+  pack       pieces of many files and folders, encrypted, up to 16 MiB together
   shard      one of the n parts of a pack, any k of which rebuild it (say 4 of 7)
   holder     a peer that keeps shards of this drive
   swarm      all peers that know each other
