@@ -1,0 +1,16 @@
+package health
+
+import (
+	"testing"
+	"time"
+
+	"skep/test/vectors"
+)
+
+func TestMemoryVector(t *testing.T) {
+	s, now := New(Config{}), time.UnixMilli(1_800_000_000_000)
+	s.Lied(key(1), now)
+	s.Lied(key(1), now.Add(time.Second))
+	s.Lied(key(2), now)
+	vectors.Check(t, "memory", "what is known of two holders that lied", s.Encode(now.Add(time.Minute)))
+}
