@@ -21,19 +21,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// DefaultListen are the addresses of a host whose Config names none: TCP and
-// QUIC on all interfaces, on ports that the system picks.
-var DefaultListen = []string{
-	"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1",
-	"/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1",
-}
-
 // Config says how a host is built. All but Key may be zero.
 type Config struct {
 	// Key is the peer's identity.
 	Key ed25519.PrivateKey
-	// Listen are the addresses to listen on; nil stands for DefaultListen, an
-	// empty list for none: such a peer can ask but not be asked.
+	// Listen are the addresses to listen on. Nil stands for TCP and QUIC on all
+	// interfaces, on the port that goes with the key, so that others find the peer
+	// when it is back, or on any if that one is taken; an empty list stands for none:
+	// such a peer can ask but not be asked.
 	Listen []multiaddr.Multiaddr
 	// UserAgent is what the host calls itself; "" stands for "skep".
 	UserAgent string
@@ -143,7 +138,7 @@ func (c Config) options() ([]libp2p.Option, error) {
 func (c Config) listen() libp2p.Option {
 	switch {
 	case c.Listen == nil:
-		return libp2p.ListenAddrStrings(DefaultListen...)
+		return libp2p.ListenAddrs(usual(c.Key.Public().(ed25519.PublicKey))...)
 	case len(c.Listen) == 0:
 		return libp2p.NoListenAddrs
 	}

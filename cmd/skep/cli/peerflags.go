@@ -28,7 +28,7 @@ func (p *peerFlags) add(cmd *cobra.Command) {
 	p.offer = defaultOffer
 	f := cmd.Flags()
 	f.StringArrayVar(&p.bootstrap, "bootstrap", nil, "full address of a peer to join the swarm by (/ip4/…/p2p/…); can be repeated")
-	f.StringArrayVar(&p.listen, "listen", nil, "address to listen on, such as /ip4/0.0.0.0/tcp/4001; can be repeated")
+	f.StringArrayVar(&p.listen, "listen", nil, "address to listen on, such as /ip4/0.0.0.0/tcp/4001; can be repeated (default all, on a port that stays the same)")
 	f.Var(&p.offer, "offer", "how much of this disk others may use, at most half of what is free unless given")
 	f.StringVar(&p.region, "region", "", "where this computer is: country (ISO 3166), subdivision, zone, such as DE-BE")
 	f.StringVar(&p.domain, "domain", "", "what this computer fails together with, such as a household's name")

@@ -120,11 +120,8 @@ func scale(s home.Settings) time.Duration {
 	return cmp.Or(time.Duration(s.DeadAfter), health.DefaultDeadAfter)
 }
 
-func parseListen(lines []string) ([]multiaddr.Multiaddr, error) {
-	if len(lines) == 0 {
-		lines = skephost.DefaultListen
-	}
-	out := make([]multiaddr.Multiaddr, 0, len(lines))
+// parseListen is nil where no address is given.
+func parseListen(lines []string) (out []multiaddr.Multiaddr, err error) {
 	for _, l := range lines {
 		a, err := multiaddr.NewMultiaddr(l)
 		if err != nil {
