@@ -43,11 +43,11 @@ func TestFailedFlushIsNotForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	appendAll(t, j, "b")
-	d.Fail = failing(memdisk.Flush, unix.EIO)
+	d.Fail(failing(memdisk.Flush, unix.EIO))
 	if err := j.Sync(); !errors.Is(err, ErrFailed) || !errors.Is(err, unix.EIO) {
 		t.Fatalf("a flush that failed: %v", err)
 	}
-	d.Fail = nil
+	d.Fail(nil)
 	if err := j.Sync(); !errors.Is(err, ErrFailed) {
 		t.Fatalf("the next flush: %v", err)
 	}
@@ -78,7 +78,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		return nil
 	}
-	d.Fail = full
+	d.Fail(full)
 	big := string(make([]byte, 10000))
 	n := 0
 	var err error
@@ -94,7 +94,7 @@ func TestFullDisk(t *testing.T) {
 	if err := j.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	d.Fail = nil
+	d.Fail(nil)
 	appendAll(t, j, big)
 	j2, got := openOn(t, d.Kill(d.Len()))
 	if j2.Next() != j.Next() {
@@ -107,11 +107,11 @@ func TestFailedWrite(t *testing.T) {
 	d := memdisk.New()
 	j, _ := openOn(t, d)
 	appendAll(t, j, "a")
-	d.Fail = failing(memdisk.Write, unix.EIO)
+	d.Fail(failing(memdisk.Write, unix.EIO))
 	if _, err := j.Append([]byte("b"), false); !errors.Is(err, ErrFailed) {
 		t.Fatalf("a write that failed: %v", err)
 	}
-	d.Fail = nil
+	d.Fail(nil)
 	if _, err := j.Append([]byte("c"), false); !errors.Is(err, ErrFailed) {
 		t.Fatalf("the next: %v", err)
 	}

@@ -34,13 +34,13 @@ func TestRotationFailsBesideASync(t *testing.T) {
 			}
 			met = true
 			failed := false
-			d.Fail = func(e memdisk.Event) error {
+			d.Fail(func(e memdisk.Event) error {
 				if e.Kind == memdisk.Flush && !failed {
 					failed = true
 					return unix.EIO
 				}
 				return nil
-			}
+			})
 			go func() {
 				var err error
 				for i := 0; i < 10 && err == nil; i++ {

@@ -44,29 +44,29 @@ func (x *Tester) RunFault(c Case, f Fault) (met bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { // its memory is wanted
-		d.Fail = nil
-		run.close()
-	}()
+	defer run.close() // its memory is wanted
 	m := model.New()
 	for _, op := range c.Setup {
 		m.Do(op)
 	}
 	h := NewHistory(m.Listing())
 	n := 0
-	d.Fail = func(e memdisk.Event) error {
+	d.Fail(func(e memdisk.Event) error {
 		if n++; f.hits(n-1, e) {
 			met = true
 			return f.Err
 		}
 		return nil
-	}
+	})
 	for i, op := range c.Ops {
 		if m, err = x.faulty(run, m, h, op); err != nil {
-			return met, fmt.Errorf("operation %d: %w", i+1, err)
+			err = fmt.Errorf("operation %d: %w", i+1, err)
+			break
 		}
 	}
-	d.Fail = nil
+	if d.Fail(nil); err != nil {
+		return met, err
+	}
 	if err := x.afterFault(run, m, h, false); err != nil {
 		return met, err
 	}
@@ -91,10 +91,9 @@ func (x *Tester) faulty(run *drive, m *model.Tree, h *History, op model.Op) (*mo
 	case got.Errno != unix.EIO && got.Errno != unix.ENOSPC:
 		return m, fmt.Errorf("%v: %v, want %v or a fault", op, got, want)
 	}
-	fail := run.disk.Fail
-	run.disk.Fail = nil
+	fail := run.disk.Fail(nil)
 	l, err := run.List()
-	run.disk.Fail = fail
+	run.disk.Fail(fail)
 	if err != nil {
 		return m, fmt.Errorf("%v failed, and now it cannot be read: %w", op, err)
 	}

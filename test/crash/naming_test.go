@@ -29,16 +29,16 @@ func TestNamingFailsOnAFullDisk(t *testing.T) {
 			if _, err := f.WriteAt(ctx, []byte(content), 0, false); err != nil {
 				t.Fatal(err)
 			}
-			d.Fail = func(e memdisk.Event) error {
+			d.Fail(func(e memdisk.Event) error {
 				if e.Kind == memdisk.Write && e.Below("/state/journal") {
 					return unix.ENOSPC
 				}
 				return nil
-			}
+			})
 			if _, err := drv.Tree.Link(ctx, f.Ino(), tree.Root, "n"); !errors.Is(err, tree.ErrNoSpace) {
 				t.Fatalf("named on a full disk: %v", err)
 			}
-			d.Fail = nil
+			d.Fail(nil)
 			p := make([]byte, len(content)+1)
 			if n, err := f.ReadAt(ctx, p, 0); err != nil || string(p[:n]) != content {
 				t.Errorf("%d bytes are left of %d, ending with %q: %v", n, len(content), p[max(0, n-8):n], err)
@@ -85,14 +85,14 @@ func TestClosedOnAFullDisk(t *testing.T) {
 	write('A')
 	commit()
 	write('B')
-	d.Fail = func(e memdisk.Event) error {
+	d.Fail(func(e memdisk.Event) error {
 		if e.Kind == memdisk.Write && e.Below("/state/journal") {
 			return unix.ENOSPC
 		}
 		return nil
-	}
+	})
 	f.Release()
-	d.Fail = nil
+	d.Fail(nil)
 	commit()
 	if n, err := drv.Tree.Evict(ctx, a.Ino, false); err != nil || n == 0 {
 		t.Errorf("it is not committed: %v", err)

@@ -159,7 +159,7 @@ func (x *Tester) Run(c Case) error {
 	if err != nil {
 		return err
 	}
-	d.Ignore = x.Without
+	d.Ignore(x.Without)
 	ends := []int{d.Len()}
 	m := model.New()
 	for _, op := range c.Setup {

@@ -36,13 +36,13 @@ func TestFlushFailsBesideAnother(t *testing.T) {
 	}
 	once(d, false, "/files", func() {
 		failed := false
-		d.Fail = func(e memdisk.Event) error {
+		d.Fail(func(e memdisk.Event) error {
 			if e.Kind == memdisk.Flush && e.Below("/files") && !failed {
 				failed = true
 				return unix.EIO
 			}
 			return nil
-		}
+		})
 		go func() { second <- f.Sync(ctx, false) }()
 		wait(second)
 	})

@@ -23,16 +23,9 @@ type Disk struct {
 	open  map[uintptr]*file
 	clock int64
 
-	// Fail, if it is set, is asked before each event and may make it fail; an
-	// event that fails does not happen. A flush that fails loses the content that it
-	// was to flush for ever, though reading still finds it, as Linux does; names and
-	// sizes become safe by the next. It is called with the disk locked.
-	Fail func(Event) error
-	// Ignore, if it is set, is asked of each flush, and may make it succeed
-	// without having any effect.
-	Ignore func(Event) bool
-
-	watch func(e Event, after bool) // see Watch; guarded by mu
+	fail   func(Event) error         // see Fail
+	ignore func(Event) bool          // see Ignore
+	watch  func(e Event, after bool) // see Watch
 }
 
 // Kind is what an Event does.
@@ -193,6 +186,25 @@ func (d *Disk) lookup(path string) (uint64, *inode, error) {
 	return at, d.now[at], nil
 }
 
+// Fail has fn asked before each event, with the disk locked: it may make the event fail,
+// which then does not happen. A flush that fails loses the content that it was to flush
+// for ever, though reading still finds it, as Linux does; names and sizes become safe by
+// the next. Nil ends it. Fail returns what was asked until now: nothing asks it any more.
+func (d *Disk) Fail(fn func(Event) error) (was func(Event) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was, d.fail = d.fail, fn
+	return was
+}
+
+// Ignore has fn asked of each flush, with the disk locked: it may make it succeed without
+// having any effect. Nil ends it.
+func (d *Disk) Ignore(fn func(Event) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ignore = fn
+}
+
 // Watch has fn called before and after each event and each Read, by who makes it
 // happen, without the disk locked: something else can happen there. Nil ends it.
 func (d *Disk) Watch(fn func(e Event, after bool)) {
@@ -215,8 +227,8 @@ func (d *Disk) around(e Event) (happened func()) {
 
 // do makes an event happen; d.mu is held.
 func (d *Disk) do(e Event) error {
-	if d.Fail != nil {
-		if err := d.Fail(e); err != nil {
+	if d.fail != nil {
+		if err := d.fail(e); err != nil {
 			if e.isFlush() {
 				e.Kind += failed
 				d.log = append(d.log, e)
@@ -224,7 +236,7 @@ func (d *Disk) do(e Event) error {
 			return &fs.PathError{Op: e.String(), Path: e.Path, Err: err}
 		}
 	}
-	if d.Ignore != nil && e.isFlush() && d.Ignore(e) {
+	if d.ignore != nil && e.isFlush() && d.ignore(e) {
 		return nil
 	}
 	d.change(e)
