@@ -292,33 +292,48 @@ func TestOthersThatOnlyRead(t *testing.T) {
 }
 
 // A device that was there before shows that it still is to one that took its place, as soon
-// as it looks; once.
+// as it looks; once. So does one that was set back: it reads what it has.
 func TestOthersShowThemselvesToWhoJoins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := out(t)
-		other := keyring.Local{Device: secret.New(), Root: d.keys.Root}
-		d.certifies(t, other, time.Now())
-		d.began[deviceKey(other)] = time.Now().Unix()
-		d.expect(t, "", "it took the place of another one")
-		was := d.as(t, other)
-		was.began = map[group.PeerKey]int64{deviceKey(other): time.Now().Unix()}
-		time.Sleep(hour)
-		for range 3 {
-			was.expect(t, "others", "it was there before, and looks")
-			d.expect(t, "others", "the other one is there")
+	for _, finds := range []string{"others", "back"} {
+		synctest.Test(t, func(t *testing.T) {
+			d := out(t)
+			other := keyring.Local{Device: secret.New(), Root: d.keys.Root}
+			d.certifies(t, other, time.Now())
+			d.began[deviceKey(other)] = time.Now().Unix()
+			if finds == "back" {
+				d.publishFollowed(t, d.next(deviceKey(other), 3, 1))
+			}
+			d.expect(t, "", "it took the place of another one")
+			was := d.as(t, other) // which knows of no commit
+			was.began = map[group.PeerKey]int64{deviceKey(other): time.Now().Unix()}
 			time.Sleep(hour)
-		}
-		created := map[group.PeerKey]int64{}
-		for _, dev := range d.shared.Load().Known(d.keys.Root) {
-			created[dev.Key] = dev.Created
-		}
-		if got := time.Since(time.Unix(created[deviceKey(other)], 0)); got != 3*hour {
-			t.Errorf("it was certified anew %v ago", got)
-		}
-		if created[d.net.self] != d.began[d.net.self] {
-			t.Error("the one that joined was certified anew")
-		}
-	})
+			for range 3 {
+				was.expect(t, finds, "it was there before, and looks")
+				d.expect(t, "others", "the other one is there")
+				time.Sleep(hour)
+			}
+			created := map[group.PeerKey]int64{}
+			for _, dev := range d.shared.Load().Known(d.keys.Root) {
+				created[dev.Key] = dev.Created
+			}
+			if got := time.Since(time.Unix(created[deviceKey(other)], 0)); got != 3*hour {
+				t.Errorf("it was certified anew %v ago", got)
+			}
+			if created[d.net.self] != d.began[d.net.self] {
+				t.Error("the one that joined was certified anew")
+			}
+		})
+	}
+}
+
+// publishFollowed brings a head to keepers as its device does, which the newest commit here
+// follows.
+func (d *drive) publishFollowed(t *testing.T, h commit.Head) {
+	t.Helper()
+	d.publishAs(t, h)
+	c, _ := d.commits()
+	d.knows(h)
+	d.knows(c.head)
 }
 
 // It does so, too, if keepers did not take that when it looked first, and its daemon has
