@@ -61,7 +61,7 @@ func TestHostileSwarm(t *testing.T) {
 	attacks.Wait()
 	memory, files := most()
 	t.Logf("%d MiB of memory at most, %d files", memory>>20, files)
-	if memory > peerMemory {
+	if memory > peerMemory && !harness.RaceDetected(t) { // the detector takes several times as much
 		t.Errorf("%d MiB of memory", memory>>20)
 	}
 	if files > peerFiles {

@@ -1,10 +1,13 @@
 package harness
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"testing"
 
 	"skep/cmd/skep/cli"
@@ -54,3 +57,11 @@ func build(dir, bin string) error {
 
 // Binary is the path of the binary under test.
 func Binary() string { return os.Getenv(BinaryEnv) }
+
+// RaceDetected reports whether the binary under test was built with the race detector.
+func RaceDetected(t testing.TB) bool {
+	t.Helper()
+	built, err := buildinfo.ReadFile(Binary())
+	must(t, err)
+	return slices.Contains(built.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
