@@ -26,7 +26,7 @@ DEPS = gcc:build-essential git:git rsync:rsync fusermount3:fuse3 getfattr:attr s
 # What make posix runs besides.
 DEPS_POSIX = fio:fio stress-ng:stress-ng Xvfb:xvfb pcmanfm:pcmanfm xdotool:xdotool gio:libglib2.0-bin dbus-run-session:dbus
 
-.PHONY: build demo test vet test-race test-all test-fs test-stock lint bench scale soak race crash posix fuzz install clean deps staticcheck
+.PHONY: build demo test vet test-race test-all test-fs test-stock lint bench scale soak race crash posix fuzz install clean deps room staticcheck
 
 build:
 	$(GO) build -trimpath -o bin/skep ./cmd/skep
@@ -88,7 +88,7 @@ soak: deps
 	timeout --foreground $(SOAKTIME) sh -c 'while SKEP_SOAK=10 $(GO) test -count=1 -timeout 1h ./...; do :; done; exit 1' || [ $$? -eq 124 ]
 
 # All tests under the race detector, and the program, too, that some of them run.
-race: deps
+race: room deps
 	$(GO) build $(RACEFLAGS) -trimpath -o bin/skep-race ./cmd/skep
 	SKEP_TEST_BINARY=$(CURDIR)/bin/skep-race test/race.sh $(GO) test $(RACEFLAGS) -short -timeout 2h ./...
 
@@ -129,6 +129,15 @@ install: build
 
 clean:
 	rm -rf bin
+
+# Says at once where so many GiB are not free for what is built and what tests write: on
+# a full disk they fail an hour later, and look like faults.
+ROOM = 10
+room:
+	@for dir in "$${TMPDIR:-/tmp}" "$$($(GO) env GOCACHE)"; do \
+		mkdir -p "$$dir" && free=$$(df -Pk "$$dir" | awk 'NR == 2 { print int($$4 / 1048576) }') || exit 1; \
+		if [ "$$free" -lt $(ROOM) ]; then echo "$(ROOM) GiB have to be free in $$dir, where $$free are" >&2; exit 1; fi; \
+	done
 
 # Installs what the tests run, as root; else says how.
 deps:
