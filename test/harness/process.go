@@ -180,16 +180,33 @@ func tail(path string) string {
 	return string(b)
 }
 
+// logsBelow are the logs of processes that have their homes in a directory.
+func logsBelow(dir string) []string {
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+	more, _ := filepath.Glob(filepath.Join(dir, "*", "*.log"))
+	return append(logs, more...)
+}
+
 // showLogs shows the logs below a directory if the test failed.
 func showLogs(t testing.TB, dir string) {
 	if !t.Failed() {
 		return
 	}
-	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
-	more, _ := filepath.Glob(filepath.Join(dir, "*", "*.log"))
-	for _, l := range append(logs, more...) {
+	for _, l := range logsBelow(dir) {
 		if text := tail(l); text != "" {
 			t.Logf("%s:\n%s", l, text)
+		}
+	}
+}
+
+// failOnRaces fails the test if the race detector found something in a process that logs
+// below a directory: it says so in the log alone, and the process goes on.
+func failOnRaces(t testing.TB, dir string) {
+	const most = 16 << 10
+	for _, l := range logsBelow(dir) {
+		b, _ := os.ReadFile(l) // it may be gone by now
+		if at := bytes.Index(b, []byte("WARNING: DATA RACE")); at >= 0 {
+			t.Errorf("%s:\n%s", l, b[at:min(len(b), at+most)])
 		}
 	}
 }

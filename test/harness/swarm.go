@@ -23,6 +23,7 @@ func Dir(t testing.TB) string {
 	must(t, err)
 	must(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() {
+		failOnRaces(t, dir)
 		showLogs(t, dir)
 		killDaemons(dir)
 		unmountBelow(t, dir)
