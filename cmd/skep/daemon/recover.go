@@ -183,7 +183,7 @@ func (n *network) findDrive(ctx context.Context, entropy words.Entropy) (foundDr
 	found := n.records.Get(ctx, slotKeys(keyring.RecoverySlots(entropy.Key())))
 	rec, number, err := keyring.OpenRecovery(entropy.Key(), found.Words())
 	if err != nil {
-		return f, fmt.Errorf("no drive was found for these words in this swarm: are they the right ones, and is this the right swarm? (%w)", err)
+		return f, fmt.Errorf("no drive was found for these words in this swarm: are they the right ones, is this the right swarm, and are most of its peers there? (%w)", err)
 	}
 	f.root = rec.Root
 	// All copies, however few were found.
