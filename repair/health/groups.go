@@ -96,6 +96,16 @@ func (s *State) SetGroup(g Group, now time.Time) {
 	}
 }
 
+// Presume has all that holders are believed to have be presumed until they are asked again,
+// which is due at once: somebody else may have had them delete some of it.
+func (s *State) Presume() {
+	for _, g := range s.groups {
+		g.presumeHeld()
+		g.stale = true
+	}
+	s.presuming = len(s.groups) > 0
+}
+
 // presumeHeld has what holders of the group have be presumed until they are asked.
 func (g *keptGroup) presumeHeld() {
 	for i, slot := range g.Slots {

@@ -810,6 +810,24 @@ func TestWhatWasSaidLongAgoIsPresumed(t *testing.T) {
 	}
 }
 
+// All holders are asked at once when what they have is to be presumed, and what they do not
+// have any more is known then.
+func TestPresume(t *testing.T) {
+	b := newBench(t, 4, 7, 2, nil)
+	b.none(b.run(time.Hour))
+	for i := range 4 { // of each pack but the first, three shards are left
+		b.truth[key(i+1)] = packs(1)
+	}
+	b.Presume()
+	if r := b.Report(b.now); r.Unasked != 3 || r.Healthy != 3 || r.Missing != 0 {
+		t.Errorf("before anybody is asked: %+v", r)
+	}
+	b.run(b.cfg.Tick())
+	if r := b.Report(b.now); r.Unasked != 0 || r.Lost != 2 {
+		t.Errorf("after a look: %+v", r)
+	}
+}
+
 // Who is never heard of is not presumed to hold anything for ever.
 func TestPresumingEnds(t *testing.T) {
 	b := newBench(t, 2, 4, 2, func(_ *Config, g *Group) {

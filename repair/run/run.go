@@ -267,6 +267,13 @@ func (l *Loop) Pause(on bool) {
 	l.rouse()
 }
 
+// Presume has holders asked again, at once, what they have: somebody else may have had them
+// delete some of it. Until then it is only presumed.
+func (l *Loop) Presume() {
+	l.with(func(s *health.State, _ time.Time) { s.Presume() })
+	l.rouse()
+}
+
 // Report is the sum of everything, for status, with who is silent at this moment.
 func (l *Loop) Report() (r health.Report) {
 	known := l.c.Peers.List()

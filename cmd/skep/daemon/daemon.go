@@ -84,7 +84,7 @@ func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) 
 			return d, err
 		}
 		d.repair = newRepair(d)
-		d.drive.health = d.repair.PackHealth
+		d.drive.health, d.drive.presume = d.repair.PackHealth, d.repair.Presume
 	}
 	if d.listener, err = control.Listen(h.Socket()); err != nil {
 		return d, err

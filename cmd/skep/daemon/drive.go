@@ -62,6 +62,7 @@ type drive struct {
 	announced   chan struct{}                                              // closed when that was so for the first time
 	once        sync.Once                                                  // closes it
 	health      func(id group.ID, number uint16) (health.PackHealth, bool) // what repair thinks; set before anything runs
+	presume     func()                                                     // has repair ask all holders anew; set likewise, nil: nothing is asked
 
 	lookEvery  time.Duration
 	outlook    atomic.Pointer[outlook]       // of the last look around; nil: none yet

@@ -204,6 +204,9 @@ func loadPresence(h home.Dir) (p devices.Presence, err error) {
 // place.
 func (d *drive) sees(ctx context.Context, found []devices.Found, now time.Time) (devices.Presence, error) {
 	if d.joined(found) {
+		if d.presume != nil { // it may have given up what this device believes to be with holders
+			d.presume()
+		}
 		if err := errors.Join(d.renewCertificate(ctx, now), d.publishRecovery(ctx)); err != nil {
 			return devices.Presence{}, err
 		}

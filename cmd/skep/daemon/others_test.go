@@ -233,6 +233,26 @@ func TestRecoveryRecordIsBroughtAgain(t *testing.T) {
 	}
 }
 
+// When another device has joined, holders are asked anew, once: while this one was away, that
+// one may have given up what is here, and must not be let go of then.
+func TestHoldersAreAskedAnewWhenADeviceJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, times := out(t), 0
+		d.presume = func() { times++ }
+		d.expect(t, "", "nobody has joined")
+		if times != 0 {
+			t.Error("holders are asked anew for nobody")
+		}
+		d.joins(t)
+		for range 3 {
+			d.expect(t, "others", "a device joined")
+		}
+		if times != 1 {
+			t.Errorf("they were asked anew %d times", times)
+		}
+	})
+}
+
 // days lets days go by, with a look on each.
 func (d *drive) days(t *testing.T, n int, each func()) {
 	t.Helper()
