@@ -367,6 +367,7 @@ func TestFormerHolders(t *testing.T) {
 	g.Move(0, peer(4))
 	check(group.Former{Holder: peer(1), Slot: 0})
 	g.Left(1, peer(4)) // it has a slot
+	g.Left(3, peer(6)) // there is no such slot
 	g.Left(1, peer(5))
 	check(group.Former{Holder: peer(1), Slot: 0}, group.Former{Holder: peer(5), Slot: 1})
 	g.Move(1, peer(1))

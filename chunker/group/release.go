@@ -71,11 +71,11 @@ func (g *Group) Move(slot int, to PeerKey) {
 	g.Left(uint8(slot), was)
 }
 
-// Left notes that a peer may hold shards of a slot that is not its own. Beyond
-// MaxFormer, the ones that were noted first are forgotten: what they hold goes with
-// their leases.
+// Left notes that a peer may hold shards of a slot that is not its own. The slot may be
+// that peer's word: one that the group does not have is not noted. Beyond MaxFormer, the
+// ones that were noted first are forgotten: what they hold goes with their leases.
 func (g *Group) Left(slot uint8, p PeerKey) {
-	if p.IsZero() || slices.Contains(g.Slots, p) {
+	if p.IsZero() || slot >= g.Coding.N || slices.Contains(g.Slots, p) {
 		return
 	}
 	g.Forget(p)

@@ -289,6 +289,31 @@ func TestSpareHasAnotherSlot(t *testing.T) {
 	})
 }
 
+// The only spare peer refuses a slot, and says to have shards of one that is not there:
+// nobody takes note of that, so that the account of the group can be read.
+func TestSpareSaysASlotThatIsNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 47, k: 2, n: 4, spares: 1, packs: 3, local: true})
+		w.pass(time.Hour)
+		liar := w.set.List()[4]
+		wide := storetest.NewOwner(47, w.owner.Class, 2, 20)
+		liar.Fill(w.account.lease, wide.Pack(t, 1), 19)
+		w.holder(2).Be(holders.Behaviour{Away: true})
+		w.pass(deadAfter + 24*time.Hour)
+		if liar.Calls(wire.KindAdmit) == 0 || liar.Calls(wire.KindStatement) == 0 {
+			t.Fatal("it was not asked")
+		}
+		w.account.with(func(a *account) {
+			if !a.group.FormerValid() {
+				t.Errorf("former holders %v", a.group.Former)
+			}
+		})
+		w.greet(w.set.Add(47))
+		w.pass(24 * time.Hour)
+		w.whole()
+	})
+}
+
 // Two slots have no holder, and the only spare peer has the shards of one.
 func TestFormerHolderReturnsToTwoEmptySlots(t *testing.T) {
 	for _, first := range []int{0, 3} {
