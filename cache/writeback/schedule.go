@@ -115,13 +115,15 @@ func (s *schedule) counted(now time.Time, more bool, err error) {
 	s.countAfter = now.Add(s.countRetry)
 }
 
-// commitDue is when the next commit begins by itself; ok is false if none does.
+// commitDue is when the next commit begins by itself; ok is false if none does. One that
+// failed is not put off by what changes meanwhile, or a program that writes now and then
+// would keep everything here.
 func (s *schedule) commitDue() (at time.Time, ok bool) {
 	if s.first.IsZero() {
 		return at, false
 	}
 	if s.retry > 0 {
-		return s.last.Add(s.retry), true
+		return s.first.Add(s.retry), true
 	}
 	at = s.last.Add(s.t.Quiet)
 	if most := s.first.Add(s.t.Most); most.Before(at) {
