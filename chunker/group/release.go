@@ -75,7 +75,7 @@ func (g *Group) Move(slot int, to PeerKey) {
 // that peer's word: one that the group does not have is not noted. Beyond MaxFormer, the
 // ones that were noted first are forgotten: what they hold goes with their leases.
 func (g *Group) Left(slot uint8, p PeerKey) {
-	if p.IsZero() || slot >= g.Coding.N || slices.Contains(g.Slots, p) {
+	if p.IsZero() || int(slot) >= len(g.Slots) || slices.Contains(g.Slots, p) {
 		return
 	}
 	g.Forget(p)
