@@ -93,7 +93,7 @@ race: room deps
 	SKEP_TEST_BINARY=$(CURDIR)/bin/skep-race test/race.sh $(GO) test $(RACEFLAGS) -short -timeout 2h ./...
 
 # Every pair of operations with a crash at every moment in process, one within
-# another at random for CRASHTIME, and pairs with one crash on a mount, by a kill of
+# another and sequences of them at random for CRASHTIME each, and pairs with one crash on a mount, by a kill of
 # the server and by power loss below the local filesystem (for which it has to be
 # root); of each, then, random ones for CRASHTIME. And the whole daemon, which power
 # is taken from for CRASHTIME.

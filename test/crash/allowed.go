@@ -57,7 +57,7 @@ func (h *History) Add(op model.Op, r model.Result, file uint64, m *model.Tree) {
 		}
 	}
 	for path, e := range after {
-		if b, there := before[path]; !there || b.File != e.File || b.DifferApart(e) != nil || b.Size != e.Size {
+		if b, there := before[path]; !there || b.File != e.File || b.DifferApart(e) != nil {
 			n.changed[e.File] = struct{}{}
 		}
 	}

@@ -11,31 +11,36 @@ import (
 	"skep/test/memdisk"
 )
 
-// beside lets something happen at one moment of an operation: before or after it
-// writes, flushes or reads, while a commit goes on or content is fetched. What then
+// beside lets things happen at moments of an operation, one after the other: before or
+// after it writes, flushes or reads, while a commit goes on or content is fetched. What then
 // waits for a lock that the operation holds goes on when it has that, and the
 // operation at its next moment only when the other has ended or waits again. So
 // the two come in an order that is the same every time. Nothing else of the process
 // may be at work, and it must have one processor.
 type beside struct {
-	at  int    // number of the moment
-	run func() // what happens there
+	at  []int       // numbers of the moments, none before the one before it
+	run func(i int) // what happens at each
 
-	main    atomic.Value // names the operation's goroutine
-	n       int          // moments so far
-	where   string       // the moment at which run began
-	started bool
-	done    chan struct{} // closed when run has ended
+	main  atomic.Value // names the operation's goroutine
+	n     int          // moments so far
+	where []string     // the moments at which something was to begin
+	todo  chan int     // what is to be run
 }
 
 // longest is how long two operations may take together.
 const longest = time.Minute
 
-// during does an operation, and the other thing at its moment. It reports whether
-// the operation had that moment.
-func (b *beside) during(op func()) (bool, error) {
-	b.done = make(chan struct{})
-	ended := make(chan struct{})
+// during does an operation, and the other things at its moments. It tells how many of
+// these the operation had.
+func (b *beside) during(op func()) (int, error) {
+	b.todo = make(chan int, len(b.at))
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range b.todo {
+			b.run(i)
+		}
+	}()
 	go func() {
 		defer close(ended)
 		b.main.Store(goroutine())
@@ -45,17 +50,15 @@ func (b *beside) during(op func()) (bool, error) {
 	select {
 	case <-ended:
 	case <-deadline:
-		return true, fmt.Errorf("waits for ever:\n%s", stacks())
+		return len(b.where), fmt.Errorf("waits for ever:\n%s", stacks())
 	}
-	if !b.started {
-		return false, nil
-	}
+	close(b.todo)
 	select {
-	case <-b.done:
+	case <-done:
 	case <-deadline:
-		return true, fmt.Errorf("waits for ever at %s:\n%s", b.where, stacks())
+		return len(b.where), fmt.Errorf("waits for ever at %q:\n%s", b.where, stacks())
 	}
-	return true, nil
+	return len(b.where), nil
 }
 
 // event is for memdisk.Disk.Watch.
@@ -77,14 +80,12 @@ func (b *beside) step(when string, what any) {
 	if goroutine() != b.main.Load() {
 		return
 	}
-	if b.n++; b.n-1 == b.at {
-		b.where, b.started = fmt.Sprint(when, what), true
-		go func() {
-			defer close(b.done)
-			b.run()
-		}()
+	for i := len(b.where); i < len(b.at) && b.at[i] == b.n; i++ {
+		b.where = append(b.where, fmt.Sprint(when, what))
+		b.todo <- i
 	}
-	if b.started {
+	b.n++
+	if len(b.where) > 0 {
 		rest()
 	}
 }

@@ -103,7 +103,7 @@ func TestFetchedWhileACommitSettles(t *testing.T) {
 	f.Release()
 	commit := func() {
 		t.Helper()
-		if err := h.commit(tr, false); err != nil {
+		if err := h.commit(tr, false, tree.Whole); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -27,7 +27,16 @@ type holders struct {
 
 	published [][]byte // the contents of all commits that did not fail
 
-	at func(step string) // see watch
+	at   func(step string) // see watch
+	took func(taken)       // if it is set, is called with what a commit takes
+}
+
+// taken is the content of a file that a commit takes.
+type taken struct {
+	name    string // of the file, at the cut
+	content []byte
+	passed  bool // the kernel may write the file alone
+	moved   bool // it was written meanwhile
 }
 
 func newHolders() *holders { return &holders{files: map[link.Link][]byte{}} }
@@ -171,8 +180,9 @@ func (h *holders) LendChunk(ctx context.Context, f dag.File, i int64, use func([
 // errFails is what keeps a commit from being published that is to fail.
 var errFails = errors.New("the commit was to fail")
 
-// commit takes what changed, and publishes it unless it is to fail.
-func (h *holders) commit(t *tree.Tree, fails bool) error {
+// commit takes what changed, and publishes it unless it is to fail. Files that the
+// kernel writes alone are taken as whole ones, or else in the ways up to last.
+func (h *holders) commit(t *tree.Tree, fails bool, last tree.Reading) error {
 	cut, err := t.Cut()
 	if err != nil {
 		return err
@@ -182,7 +192,7 @@ func (h *holders) commit(t *tree.Tree, fails bool) error {
 	keep := map[tree.Mark]bool{}
 	var done []tree.Settled
 	err = cut.Marks(func(m tree.Mark) error {
-		s, err := h.take(cut, m)
+		s, err := h.takeAny(cut, m, last)
 		if errors.Is(err, tree.ErrMoving) || errors.Is(err, tree.ErrGone) {
 			keep[m], err = true, nil
 		} else if s.Ino != 0 {
@@ -216,8 +226,18 @@ func (h *holders) publish(done []tree.Settled) {
 	}
 }
 
+// takeAny is take by the first reading up to last that counts.
+func (h *holders) takeAny(cut *tree.Cut, m tree.Mark, last tree.Reading) (s tree.Settled, err error) {
+	for how := tree.Whole; how <= last; how++ {
+		if s, err = h.take(cut, m, how); !errors.Is(err, tree.ErrMoving) {
+			break
+		}
+	}
+	return s, err
+}
+
 // take keeps the content of the file under a mark, if it is a dirty one.
-func (h *holders) take(cut *tree.Cut, m tree.Mark) (tree.Settled, error) {
+func (h *holders) take(cut *tree.Cut, m tree.Mark, how tree.Reading) (tree.Settled, error) {
 	ino, ok, err := marked(cut, m)
 	if !ok || err != nil {
 		return tree.Settled{}, err
@@ -226,7 +246,7 @@ func (h *holders) take(cut *tree.Cut, m tree.Mark) (tree.Settled, error) {
 	if !ok || err != nil || !in.Dirty || in.Multi != (m.Dir == tree.Links) {
 		return tree.Settled{}, err
 	}
-	f, err := cut.OpenFile(ctx, in, tree.Whole)
+	f, err := cut.OpenFile(ctx, in, how)
 	if err != nil {
 		return tree.Settled{}, err
 	}
@@ -239,6 +259,9 @@ func (h *holders) take(cut *tree.Cut, m tree.Mark) (tree.Settled, error) {
 	h.step("read")
 	if err := f.Taken(); err != nil {
 		return tree.Settled{}, err
+	}
+	if h.took != nil {
+		h.took(taken{m.Name, b, f.Passed(), f.Moved})
 	}
 	h.step("taken")
 	s := tree.Settled{Ino: ino, Size: f.Size}

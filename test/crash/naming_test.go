@@ -78,7 +78,7 @@ func TestClosedOnAFullDisk(t *testing.T) {
 	}
 	commit := func() {
 		t.Helper()
-		if err := h.commit(drv.Tree, false); err != nil {
+		if err := h.commit(drv.Tree, false, tree.Whole); err != nil {
 			t.Fatal(err)
 		}
 	}

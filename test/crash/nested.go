@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"skep/cache/tree"
 	"skep/test/memdisk"
@@ -55,23 +56,24 @@ func (c Nested) nest(run *drive) (before, a, b, after []act, there bool, where s
 	for _, op := range c.Before {
 		before = append(before, do(op))
 	}
-	s := &beside{at: c.Moment, run: func() {
+	s := &beside{at: []int{c.Moment}, run: func(int) {
 		for _, op := range c.B {
 			b = append(b, do(op))
 		}
 	}}
 	run.disk.Watch(s.event)
 	run.holders.watch(func(step string) { s.step("", step) })
-	there, err = s.during(func() { a = append(a, do(c.A)) })
+	moments, err := s.during(func() { a = append(a, do(c.A)) })
+	there, where = moments > 0, strings.Join(s.where, "")
 	if err != nil {
-		return nil, nil, nil, nil, there, s.where, err
+		return nil, nil, nil, nil, there, where, err
 	}
 	run.disk.Watch(nil)
 	run.holders.watch(nil)
 	for _, op := range c.After {
 		after = append(after, do(op))
 	}
-	return before, a, b, after, there, s.where, nil
+	return before, a, b, after, there, where, nil
 }
 
 // order is an order of all acts in which they could have come one after the other,
@@ -306,14 +308,14 @@ func (x *Tester) crashSome(run *drive, orders []order, begin, n int) error {
 
 func (x *Tester) killNested(run *drive, orders []order, p int) error {
 	if err := x.try(run.disk.Kill(p), run, 1, anyOf(orders, p, killedAt)); err != nil {
-		return fmt.Errorf("killed after %s: %w", last(run.disk, p), err)
+		return fmt.Errorf("killed after %s: %w", lastOf(run.disk, p), err)
 	}
 	return nil
 }
 
 func (x *Tester) loseNested(run *drive, orders []order, p int, loss memdisk.Loss) error {
 	if err := x.try(run.disk.PowerLoss(p, loss), run, 0, anyOf(orders, p, lostAt)); err != nil {
-		return fmt.Errorf("power lost after %s, losing %s: %w", last(run.disk, p), loss.Name, err)
+		return fmt.Errorf("power lost after %s, losing %s: %w", lastOf(run.disk, p), loss.Name, err)
 	}
 	return nil
 }
@@ -354,7 +356,8 @@ func (o order) String() string {
 	return fmt.Sprint(ops)
 }
 
-func last(d *memdisk.Disk, p int) string {
+// lastOf tells what a crash came after.
+func lastOf(d *memdisk.Disk, p int) string {
 	if p == 0 {
 		return "nothing"
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // segmentSize makes journals that rotate within a case.
-const segmentSize = 64 << 10
+const segmentSize = 80 << 10
 
 // Case is what is done before the crash.
 type Case struct {
@@ -61,7 +61,7 @@ const all = "all of it"
 func maintain(t *tree.Tree, st *state.Store, h *holders, op model.Op) error {
 	switch op.Kind {
 	case model.Commit:
-		err := h.commit(t, op.Name == fails)
+		err := h.commit(t, op.Name == fails, tree.Reading(op.Mode))
 		if errors.Is(err, errFails) || errors.Is(err, tree.ErrBusy) {
 			return nil
 		}

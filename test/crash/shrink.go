@@ -8,7 +8,7 @@ import (
 
 // fewest leaves out operations as long as what is left fails, until none can be left
 // out by itself.
-func fewest(ops []model.Op, fails func([]model.Op) bool) []model.Op {
+func fewest[T any](ops []T, fails func([]T) bool) []T {
 	for again := true; again; {
 		again = false
 		for i := len(ops) - 1; i >= 0; i-- {

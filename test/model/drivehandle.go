@@ -88,9 +88,12 @@ func (d *Drive) open(op Op) error {
 	if err != nil {
 		return err
 	}
+	_, missing := d.find(op.Path)
 	a, err := d.file(op.Path)
 	var f *tree.File
 	switch {
+	case missing == nil && op.Flags&exclusive == exclusive:
+		return unix.EEXIST
 	case err == nil:
 		f, err = d.Tree.Open(ctx, a.Ino, op.Flags)
 	case errnoOf(err) == unix.ENOENT && op.Flags&os.O_CREATE != 0:

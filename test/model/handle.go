@@ -69,11 +69,17 @@ func (t *Tree) onHandle(op Op) Result {
 	return h.node.content(op)
 }
 
+// exclusive are the flags by which a file is opened only if it is made.
+const exclusive = os.O_CREATE | os.O_EXCL
+
 func (t *Tree) open(op Op) unix.Errno {
 	if _, open := t.handles[op.Handle]; open {
 		return 0 // the other stays
 	}
 	n, err := t.file(op.Path)
+	if _, there := t.Find(op.Path); there == 0 && op.Flags&exclusive == exclusive {
+		return unix.EEXIST
+	}
 	if err == unix.ENOENT && op.Flags&os.O_CREATE != 0 {
 		if err = t.add(Op{Kind: Create, Path: op.Path}); err == 0 {
 			n, err = t.file(op.Path)
