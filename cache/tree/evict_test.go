@@ -68,6 +68,7 @@ func (c *committed) take(t testing.TB, d *device, inos ...Ino) {
 
 func (c *committed) takeBy(t testing.TB, d *device, how Reading, inos ...Ino) {
 	t.Helper()
+	d.rest()
 	cut, err := d.Cut()
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +118,7 @@ func evictingDevice(t testing.TB, opt Options) (*device, *committed) {
 // openCut opens a file as a commit that is made now would, until the test ends.
 func (d *device) openCut(ino Ino) *CutFile {
 	d.t.Helper()
+	d.rest()
 	cut, err := d.Cut()
 	must(d.t, err)
 	d.t.Cleanup(cut.Close)

@@ -54,6 +54,7 @@ func (d *device) readDuring(w *watchedDisk, ino Ino, how Reading, do func()) ([]
 // readAfter is readDuring with something done between the cut and the reading.
 func (d *device) readAfter(w *watchedDisk, ino Ino, how Reading, before, during func()) ([]byte, error) {
 	d.t.Helper()
+	d.rest()
 	cut, err := d.Cut()
 	must(d.t, err)
 	defer cut.Close()
@@ -228,6 +229,7 @@ func flushWaits(t *testing.T, wait time.Duration, interrupt bool, want error) {
 
 // A commit follows when the kernel has written a file alone.
 func TestWrittenAloneIsChanged(t *testing.T) {
+	needsFineTimes(t)
 	synctest.Test(t, func(t *testing.T) {
 		var changes atomic.Int64
 		d, _ := runningDevice(t, Options{Passthrough: true, Changed: func() { changes.Add(1) }})

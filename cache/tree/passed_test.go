@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,22 @@ func writeAlone(t *testing.T, f *File, p []byte, off int64) {
 	}
 	if n, err := unix.Pwrite(fd, p, off); err != nil || n != len(p) {
 		t.Fatalf("%d, %v", n, err)
+	}
+}
+
+// rest returns when what was written before counts as at rest: at once, or a moment later
+// where the times of the local filesystem are coarse.
+func (d *device) rest() {
+	st := unix.Stat_t{Ctim: unix.NsecToTimespec(time.Now().UnixNano())}
+	for !d.atRest(st) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// needsFineTimes skips a test in which no file ever is at rest by a clock that is made up.
+func needsFineTimes(t *testing.T) {
+	if !newDevice(t, Options{}).fineTimes() {
+		t.Skip("the times of the local filesystem are coarse: needs Linux 6.13")
 	}
 }
 
@@ -54,6 +71,7 @@ func TestWrittenBothWays(t *testing.T) {
 
 	d.Close()
 	d.restart()
+	d.rest()
 	cut, err := d.Cut()
 	if err != nil {
 		t.Fatal(err)
@@ -176,6 +194,7 @@ func TestPassedAfterACommitThatFailed(t *testing.T) {
 	defer f.Release()
 	writeAlone(t, f, bytes.Repeat([]byte("A"), 2*dag.ChunkSize), 0)
 	read := func(then func()) error {
+		d.rest()
 		cut, err := d.Cut()
 		if err != nil {
 			t.Fatal(err)

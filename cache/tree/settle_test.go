@@ -160,6 +160,7 @@ func TestOneFileThatCannotBeRead(t *testing.T) {
 	w := d.passed("passed", os.O_RDWR)
 	defer w.Release()
 	s.unflushed.Store(d.numberOf(w.Ino()))
+	d.rest()
 	cut, err := d.Cut()
 	must(t, err)
 	defer cut.Close()

@@ -17,7 +17,10 @@ import (
 // TestFlushedSoon: what was written is on the disk within a second, whether it is
 // closed, open, or written by the kernel alone; and what does not change any more
 // is not flushed again.
-func TestFlushedSoon(t *testing.T) { synctest.Test(t, flushedSoon) }
+func TestFlushedSoon(t *testing.T) {
+	needsFineTimes(t)
+	synctest.Test(t, flushedSoon)
+}
 
 func flushedSoon(t *testing.T) {
 	d, count := runningDevice(t, Options{Passthrough: true})
