@@ -355,7 +355,8 @@ func (t *Tree) FinishEvictions(ctx context.Context) error {
 	return t.runPunches(ctx)
 }
 
-// runPunches frees the ranges that may go by now.
+// runPunches frees the ranges that may go by now. Those that cannot be freed wait for
+// another time, and keep no others.
 func (t *Tree) runPunches(ctx context.Context) error {
 	t.removeMu.Lock()
 	var keep, now []punch
@@ -368,12 +369,17 @@ func (t *Tree) runPunches(ctx context.Context) error {
 	}
 	t.punches = keep
 	t.removeMu.Unlock()
+	var failed []punch
+	var errs []error
 	for _, p := range now {
 		if err := t.runPunch(ctx, p); err != nil {
-			return err
+			failed, errs = append(failed, p), append(errs, err)
 		}
 	}
-	return nil
+	t.removeMu.Lock()
+	defer t.removeMu.Unlock()
+	t.punches = append(t.punches, failed...)
+	return errors.Join(errs...)
 }
 
 func (t *Tree) runPunch(ctx context.Context, p punch) error {

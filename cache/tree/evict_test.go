@@ -262,6 +262,37 @@ func TestLargeFilesGoInParts(t *testing.T) {
 	}
 }
 
+// What the disk does not free of one file keeps none of another, and goes when it can.
+func TestFreeingFails(t *testing.T) {
+	d, c, s := newSpoilt(t, Options{})
+	var inos []Ino
+	for i := range 3 {
+		inos = append(inos, d.write(Root, fmt.Sprint(i), pattern(34<<20, byte(i))))
+	}
+	c.take(t, d, inos...)
+	before := onDisk(t, d)
+	var freed int64
+	for _, ino := range inos {
+		n, err := d.Evict(ctx, ino, false)
+		must(t, err)
+		freed += n
+	}
+	s.unfreed.Store(d.numberOf(inos[0]))
+	if err := d.FinishEvictions(ctx); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("not all is freed: %v", err)
+	}
+	// The local filesystem may need some room to know what is where.
+	const some = 64 << 10
+	if n, want := before-onDisk(t, d), freed*2/3; n < want-some || n > want+some {
+		t.Errorf("%d bytes are freed, want %d", n, want)
+	}
+	s.unfreed.Store(0)
+	must(t, d.FinishEvictions(ctx))
+	if n := before - onDisk(t, d); n < freed-some || n > freed+some {
+		t.Errorf("%d bytes are freed in the end, want %d", n, freed)
+	}
+}
+
 // A program that reads a file by itself, or has it mapped, goes on when the daemon was
 // killed: what the next one lets go of stays there for it, and goes later.
 func TestBytesStayForWhoHasTheFile(t *testing.T) {

@@ -14,13 +14,13 @@ import (
 	"skep/chunker/link"
 )
 
-// spoiltDisk takes no flush of one backing file, reads nothing of another, and does not
-// open a third.
+// spoiltDisk takes no flush of one backing file, reads nothing of another, does not
+// open a third, and frees nothing of a fourth.
 type spoiltDisk struct {
 	disk.FS
-	unflushed, unread, unopened atomic.Uint64 // their numbers; 0: none
-	told                        atomic.Bool   // of that, by SyncAll, which tells once if once is set
-	once                        bool
+	unflushed, unread, unopened, unfreed atomic.Uint64 // their numbers; 0: none
+	told                                 atomic.Bool   // of the first, by SyncAll, which tells once if once is set
+	once                                 bool
 }
 
 func (s *spoiltDisk) Open(name string, flags int) (disk.File, error) {
@@ -59,6 +59,13 @@ func (f spoiltFile) flush(do func() error) error {
 
 func (f spoiltFile) Sync() error     { return f.flush(f.File.Sync) }
 func (f spoiltFile) Datasync() error { return f.flush(f.File.Datasync) }
+
+func (f spoiltFile) Allocate(mode uint32, off, n int64) error {
+	if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && f.is(f.s.unfreed.Load()) {
+		return unix.ENOSPC
+	}
+	return f.File.Allocate(mode, off, n)
+}
 
 func (f spoiltFile) ReadAt(p []byte, off int64) (int, error) {
 	if f.is(f.s.unread.Load()) {
