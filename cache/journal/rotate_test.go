@@ -77,7 +77,7 @@ func TestRotate(t *testing.T) {
 			continue
 		}
 		for range 2 { // the second finds nothing to rotate
-			first, err := j.Rotate()
+			first, err := j.Rotate(0)
 			if err == nil {
 				err = j.DropBefore(first)
 			}

@@ -65,13 +65,16 @@ func (j *Journal) rotateFor(freeing bool) error {
 }
 
 // Rotate begins a new segment, as one does to drop all before it, and returns the number
-// of the first record in it.
-func (j *Journal) Rotate() (first uint64, err error) {
+// of the first record in it. It does not if the last one is that which an earlier call
+// began, with the record begun.
+func (j *Journal) Rotate(begun uint64) (first uint64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	switch {
 	case j.failed != nil:
 		return 0, j.failed
+	case j.segments[len(j.segments)-1].first == begun:
+		return begun, nil
 	case j.offset > headerSize:
 		err = j.rotateFor(true)
 	}

@@ -15,8 +15,9 @@ func (s *Store) Kept() uint64 { return s.journal.First() }
 func (s *Store) Droppable(seq uint64) int64 { return s.journal.Droppable(seq) }
 
 // Rotate returns the number that the next record will have, with which the journal can
-// be made to begin: see Forget.
-func (s *Store) Rotate() (first uint64, err error) { return s.journal.Rotate() }
+// be made to begin: see Forget. If that can still be done with the one that an earlier
+// call returned, begun, it returns this; 0 is for none.
+func (s *Store) Rotate(begun uint64) (first uint64, err error) { return s.journal.Rotate(begun) }
 
 // Forget drops journal records below seq. The caller has made sure that, should
 // the index be lost, what they said can be had from elsewhere; Forget itself

@@ -14,7 +14,8 @@ import (
 // values: should the index be lost, the newest commit and a journal that begins with
 // record first give everything back. What is changed from then on carries the rest of
 // its rows by itself: see change.carry. All is done in pieces, which work is called with
-// one after the other. It returns how many bytes it wrote.
+// one after the other. Where it is broken off, the next call begins with the same record,
+// as long as the journal is in the same segment. It returns how many bytes it wrote.
 func (t *Tree) Carry(work func(piece func() error) error) (first uint64, bytes int64, err error) {
 	if first, err = t.beginKept(); err != nil {
 		return 0, 0, fmt.Errorf("carry over: %w", err)
@@ -35,7 +36,11 @@ func (t *Tree) Carry(work func(piece func() error) error) (first uint64, bytes i
 	if err := c.singles(); err != nil {
 		return 0, c.bytes, fmt.Errorf("carry over: %w", err)
 	}
-	return first, c.bytes, c.flush(0)
+	if err := c.flush(0); err != nil {
+		return 0, c.bytes, fmt.Errorf("carry over: %w", err)
+	}
+	t.unfinished.Store(0)
+	return first, c.bytes, nil
 }
 
 // beginKept has whatever is changed from now on carry its rows, and returns the number
@@ -47,9 +52,10 @@ func (t *Tree) beginKept() (first uint64, err error) {
 	}
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	if first, err = t.st.Rotate(); err != nil {
+	if first, err = t.st.Rotate(t.unfinished.Load()); err != nil {
 		return 0, noSpace(err)
 	}
+	t.unfinished.Store(first)
 	t.kept.Store(max(t.kept.Load(), first))
 	t.above.clear()
 	return first, nil
@@ -293,10 +299,15 @@ func (t *Tree) carryEntry(m Mark) error {
 }
 
 // carryAbove writes the rows of a directory again, and of all above it, as far as that
-// was not done since the journal begins: see carrier.directory.
+// was not done since the journal begins: see carrier.directory. Each has a batch of its
+// own, since all of their attributes may be more than one takes; the uppermost comes
+// first, so that none is there without those above it.
 func (t *Tree) carryAbove(dir Ino) error {
-	var dirs []Ino
-	var keys [][]byte
+	type keys struct {
+		dir  Ino
+		rows [][]byte
+	}
+	var all []keys
 	for dir != 0 && !t.above.has(dir) {
 		r, err := t.rowNow(dir)
 		if isStale(err) {
@@ -309,14 +320,15 @@ func (t *Tree) carryAbove(dir Ino) error {
 		if err != nil {
 			return err
 		}
-		dirs = append(dirs, dir)
-		keys = append(append(keys, key(tableInode, dir), key(tableXattrs, dir)), place...)
+		all = append(all, keys{dir, append(place, key(tableInode, dir), key(tableXattrs, dir))})
 		dir = r.parent
 	}
-	if _, err := t.again(keys); err != nil {
-		return noSpace(err)
+	for _, k := range slices.Backward(all) {
+		if _, err := t.again(k.rows); err != nil {
+			return noSpace(err)
+		}
+		t.above.add(k.dir)
 	}
-	t.above.add(dirs)
 	return nil
 }
 
@@ -333,15 +345,13 @@ func (a *above) has(dir Ino) bool {
 	return a.all[dir]
 }
 
-func (a *above) add(dirs []Ino) {
+func (a *above) add(dir Ino) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.all == nil {
 		a.all = map[Ino]bool{}
 	}
-	for _, dir := range dirs {
-		a.all[dir] = true
-	}
+	a.all[dir] = true
 }
 
 func (a *above) clear() {

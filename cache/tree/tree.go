@@ -108,6 +108,8 @@ type Tree struct {
 	// on: rows that were written before are in the index alone.
 	kept  atomic.Uint64
 	above above // what changes since then carried
+	// unfinished is where a Carry began that was broken off, or is under way; 0: none.
+	unfinished atomic.Uint64
 
 	fineOnce sync.Once
 	fine     bool // see fineTimes; set by fineOnce
