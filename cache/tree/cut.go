@@ -80,45 +80,76 @@ func (c *Cut) begin() (*state.Cut, error) {
 	return t.st.BeginCut(), nil
 }
 
-// flushSoft writes what only memory knows into the tables, with the new epoch;
-// the gate is held exclusively. Only of files that are open for writing there is
-// such a thing that a commit needs.
+// flushSoft writes what only memory knows into the tables, and then the new epoch; the
+// gate is held exclusively. Only of files that are open for writing there is such a
+// thing that a commit needs. If it ends between two batches, they are as if they had been
+// closed before the cut.
 func (c *Cut) flushSoft() error {
-	t := c.t
-	var b state.Batch
-	b.Freeing()
-	b.Put(singleKey("epoch"), uint64Value(c.epoch+1))
-	t.saveUsage(&b)
-	all := t.inodes.writers()
-	var soft []*inode
-	grown, counted := tally{}, map[*inode]tally{}
+	t, all := c.t, c.t.inodes.writers()
+	defer func() {
+		for _, in := range all {
+			t.release(in)
+		}
+	}()
+	var rows softRows
 	for _, in := range all {
 		in.mu.Lock()
 		c.notePassed(in)
 		if in.soft && !in.orphan {
-			b.Put(key(tableInode, in.ino), in.row.encode())
-			b.Put(in.entryMark(), uint64Value(c.epoch)) // there mostly, unless it could not be written
-			counted[in] = in.row.tally()
-			grown = grown.plus(counted[in]).minus(in.counted)
-			soft = append(soft, in)
+			rows.add(in, c.epoch)
 		}
 		in.mu.Unlock()
-	}
-	seq, err := t.count.apply(t.st, &b, 0, grown)
-	for _, in := range soft {
-		if err == nil {
-			in.mu.Lock()
-			in.soft, in.seq, in.counted = false, max(in.seq, seq), counted[in]
-			if in.writers == 0 { // the tables could not be told before
-				t.inodes.noWriter(in)
-			}
-			in.mu.Unlock()
+		if rows.b.Size() < loadBytes {
+			continue
+		}
+		if err := rows.apply(t); err != nil {
+			return err
 		}
 	}
-	for _, in := range all {
-		t.release(in)
+	rows.b.Put(singleKey("epoch"), uint64Value(c.epoch+1))
+	t.saveUsage(&rows.b)
+	return rows.apply(t)
+}
+
+// softRows are rows that memory alone knows, on their way into the tables.
+type softRows struct {
+	b     state.Batch
+	rows  []softRow
+	grown tally
+}
+
+type softRow struct {
+	in      *inode
+	counted tally
+}
+
+// add adds the row of an inode, and the mark of its entry; in.mu is held.
+func (s *softRows) add(in *inode, epoch uint64) {
+	row := softRow{in, in.row.tally()}
+	s.b.Put(key(tableInode, in.ino), in.row.encode())
+	s.b.Put(in.entryMark(), uint64Value(epoch)) // there mostly, unless it could not be written
+	s.grown = s.grown.plus(row.counted).minus(in.counted)
+	s.rows = append(s.rows, row)
+}
+
+// apply writes what was added, and begins anew; the gate is held exclusively.
+func (s *softRows) apply(t *Tree) error {
+	s.b.Freeing()
+	seq, err := t.count.apply(t.st, &s.b, 0, s.grown)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, r := range s.rows {
+		r.in.mu.Lock()
+		r.in.soft, r.in.seq, r.in.counted = false, max(r.in.seq, seq), r.counted
+		if r.in.writers == 0 { // the tables could not be told before
+			t.inodes.noWriter(r.in)
+		}
+		r.in.mu.Unlock()
+	}
+	s.b.Reset()
+	s.rows, s.grown = s.rows[:0], tally{}
+	return nil
 }
 
 // Epoch is the number of the epoch that the cut ended.
