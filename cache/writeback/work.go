@@ -234,6 +234,9 @@ func (w *work) rebuildDir(ctx context.Context, d *dirty) error {
 // in one that rewrites few nodes for each part.
 const editsAtOnce = 16 << 10
 
+// attributesAtOnce is how many bytes of extended attributes are gathered with them.
+const attributesAtOnce = 16 << 20
+
 // errAgain says that another commit is to follow at once: as nodes of directories
 // cannot be read of which all entries are here, it makes these anew from them.
 var errAgain = errors.New("not all could be taken")
@@ -260,60 +263,77 @@ func (w *work) rebuild(ctx context.Context, dir tree.Ino, old link.Link, below [
 func (w *work) edit(ctx context.Context, dir tree.Ino, old link.Link, names []string) (link.Link, error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
-	if len(names) > editsAtOnce {
+	arranged := len(names) > editsAtOnce
+	if arranged {
 		dag.Arrange(w.e.cfg.Names, names)
 	}
-	for part := range slices.Chunk(names, editsAtOnce) {
-		changes, err := w.changes(ctx, dir, part)
+	for len(names) > 0 {
+		changes, n, err := w.changes(ctx, dir, names[:min(len(names), editsAtOnce)])
 		if err != nil {
 			return link.Link{}, err
 		}
 		if old, err = dag.EditDir(ctx, w.p, w.e.cfg.Names, old, changes); err != nil {
 			return link.Link{}, fmt.Errorf("directory %s: %w", w.e.cfg.Tree.Path(dir), err)
 		}
+		if names = names[n:]; !arranged {
+			dag.Arrange(w.e.cfg.Names, names)
+			arranged = true
+		}
 	}
 	return old, nil
 }
 
 // changes works out what became of some names of a directory, storing the
-// content of dirty files on the way, several at a time.
-func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) ([]dag.Change, error) {
+// content of dirty files on the way, several at a time. It returns of how many: no more
+// than their attributes allow.
+func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) (out []dag.Change, n int, err error) {
 	found := make([]*dag.Change, len(names)) // nil: nothing of it is committed
+	attributes := 0
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(w.e.parallel)
-	for i, name := range names {
+	for ; n < len(names) && attributes < attributesAtOnce; n++ {
 		if err := w.p.failed(gctx); err != nil {
 			break
 		}
-		in, special, err := w.lookup(dir, name)
+		in, special, err := w.lookup(dir, names[n])
 		if err != nil {
-			return nil, errors.Join(err, g.Wait())
+			return nil, 0, errors.Join(err, g.Wait())
 		}
-		at := tree.Mark{Dir: dir, Name: name}
+		at, into := tree.Mark{Dir: dir, Name: names[n]}, &found[n]
+		if in != nil {
+			attributes += attributesOf(in)
+		}
 		if in == nil || !in.Dirty {
-			if found[i], err = w.cleanChange(at, in, special); err != nil {
-				return nil, errors.Join(err, g.Wait())
+			if *into, err = w.cleanChange(at, in, special); err != nil {
+				return nil, 0, errors.Join(err, g.Wait())
 			}
 			continue
 		}
 		g.Go(func() (err error) {
-			found[i], err = w.fileChange(gctx, at, *in)
+			*into, err = w.fileChange(gctx, at, *in)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := w.p.failed(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	out := make([]dag.Change, 0, len(names))
+	out = make([]dag.Change, 0, n)
 	for _, c := range found {
 		if c != nil {
 			out = append(out, *c)
 		}
 	}
-	return out, nil
+	return out, n, nil
+}
+
+func attributesOf(in *tree.Inode) (n int) {
+	for _, value := range in.Record.Xattrs {
+		n += len(value)
+	}
+	return n
 }
 
 // cleanChange is the change of a name whose content is committed, or that has
