@@ -11,7 +11,7 @@ import (
 // attr is what stat tells; in.mu is held, or nobody else knows in yet.
 func (in *inode) attr() Attr {
 	a := attrOfRow(in.ino, &in.row)
-	a.Mapped = in.held != nil && in.held.writable
+	a.Mapped, a.Passed = in.held != nil && in.held.writable, in.passthrough && in.writers > 0
 	if a.Blocks == 0 && a.Size > 0 && in.storers > 0 {
 		a.Blocks, a.Mapped = 8, true // 0 would say that it is all a hole
 	}

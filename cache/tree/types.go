@@ -48,6 +48,8 @@ type Attr struct {
 	// Mapped says that somebody may store into the file by a mapping, unheard: what is
 	// said here is true of this moment only.
 	Mapped bool
+	// Passed says the same of the kernel, if it writes where Passthrough said.
+	Passed bool
 }
 
 // Owner is whom a new inode belongs to. Umask are the permissions that its maker

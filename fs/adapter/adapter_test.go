@@ -219,6 +219,27 @@ func TestAttributesOfUnseenWrites(t *testing.T) {
 	}
 }
 
+// TestClosedBeforeTheAnswer: what was told of a file that was open is true of that moment
+// only, also when it is closed, and mapped still, before the kernel hears of it.
+func TestClosedBeforeTheAnswer(t *testing.T) {
+	f, _ := newFS(t, Options{})
+	defer f.tree.Close()
+	out := create(t, f, "f", unix.O_RDWR|unix.O_TRUNC)
+	h, _ := f.files.get(out.Fh)
+	fd, _ := h.Passthrough()
+	mapped, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDWR, 0)
+	must(t, err)
+	defer unix.Close(mapped)
+	_, err = unix.Pwrite(mapped, make([]byte, 20_000), 0)
+	must(t, err)
+	a, err := f.tree.Attr(t.Context(), inoOf(out.NodeId))
+	must(t, err)
+	release(f, out.Fh)
+	if d := f.attrPatience(a); d != 0 {
+		t.Errorf("the kernel may remember for %v", d)
+	}
+}
+
 // TestForcedUnmount: what nobody closed is closed.
 func TestForcedUnmount(t *testing.T) {
 	f, k := newFS(t, Options{})

@@ -33,9 +33,11 @@ func (f *FS) show(a tree.Attr) fuse.Attr {
 
 // attrPatience is how long the kernel may remember attributes. A file without
 // content has no pages to store into: whatever gives it some makes the kernel
-// ask again. That a file is all a hole is true until somebody maps it.
+// ask again. That a file is all a hole is true until somebody maps it. Since the tree
+// was asked, a file may have been opened, or closed, which leaves its mappings.
 func (f *FS) attrPatience(a tree.Attr) time.Duration {
-	if a.Size > 0 && (a.Mapped || a.Blocks == 0 || f.modes.changesUnseen(a.Ino)) {
+	unseen := a.Mapped || a.Passed && f.Passthrough() || f.modes.changesUnseen(a.Ino)
+	if a.Size > 0 && (a.Blocks == 0 || unseen) {
 		return 0
 	}
 	return remember
