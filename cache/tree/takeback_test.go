@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -86,5 +87,39 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 	n, err := f.WriteAt(ctx, pattern(InlineMax+1, 2), 0, false)
 	if err != nil || n != InlineMax+1 || backingFiles() != before+1 {
 		t.Errorf("when there is room again: %d, %v", n, err)
+	}
+}
+
+// crowded is a disk on which no file can be made, once it is full.
+type crowded struct {
+	disk.FS
+	full bool
+}
+
+func (d *crowded) Open(name string, flags int) (disk.File, error) {
+	if d.full && flags&os.O_CREATE != 0 {
+		return nil, unix.ENOSPC
+	}
+	return d.FS.Open(name, flags)
+}
+
+// Who empties a file to write it anew can do so where there is no room for a file that
+// the kernel would write.
+func TestEmptiedWithoutRoom(t *testing.T) {
+	full := &crowded{FS: disk.Local}
+	d := &device{t: t, dir: t.TempDir(), fs: full, opt: Options{Passthrough: true}}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	ino := d.write(Root, "small", pattern(100, 1))
+	full.full = true
+	f, err := d.Open(ctx, ino, os.O_WRONLY|os.O_TRUNC)
+	must(t, err)
+	defer f.Release()
+	if _, alone := f.Passthrough(); alone {
+		t.Error("passed through to a file that cannot be there")
+	}
+	writeAt(t, f, pattern(50, 2), 0)
+	if got := d.read(ino); !bytes.Equal(got, pattern(50, 2)) {
+		t.Errorf("got %q", got)
 	}
 }
