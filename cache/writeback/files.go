@@ -70,12 +70,15 @@ func (w *work) storePatiently(ctx context.Context, in tree.Inode) (rec dag.Inode
 const betweenTries = 30 * time.Millisecond
 
 // triesToRest is how often a file is read in the hope that it is at rest: a small one
-// costs little, and a large one that was not before is hardly so now.
+// costs little, and one that was not before is hardly so now.
 func (w *work) triesToRest(in tree.Inode) int {
+	small, restless := in.Record.Size <= dag.ChunkSize, w.e.restless[tree.Ino(in.Record.ID)]
 	switch {
-	case in.Record.Size <= dag.ChunkSize:
+	case small && restless:
+		return 1
+	case small:
 		return 20
-	case w.e.restless[tree.Ino(in.Record.ID)]:
+	case restless:
 		return 0
 	}
 	return 2
