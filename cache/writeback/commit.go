@@ -46,7 +46,7 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 		return fmt.Errorf("move blocks out of mostly dead packs: %w", err)
 	}
 	if !needed { // giving back may be unfinished
-		return e.afterwards(ctx, cut.Seq())
+		return e.afterwards(ctx, cut.Seq(), nil)
 	}
 	w := newWork(ctx, e, cut)
 	err = e.make(ctx, w)
@@ -58,7 +58,7 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.afterwards(ctx, cut.Seq()); err != nil {
+	if err := e.afterwards(ctx, cut.Seq(), w.needs); err != nil {
 		e.cfg.Log.Warn("reclaiming space was put off", "err", err)
 	}
 	if more {

@@ -73,14 +73,18 @@ func (w *work) mayFail() bool {
 	return w.failures < mostUnread
 }
 
-// leaveLink leaves a linked inode as the commit before has it.
+// leaveLink leaves a linked inode as the commit before has it. That had it under a name
+// of its own, perhaps, which this commit has no more: what it has is kept all the same.
 func (w *work) leaveLink(name string, why error) error {
 	ino := inodeOf(name)
 	w.keepMark(tree.Mark{Dir: tree.Links, Name: name})
-	_, there, err := w.cut.Inode(ino)
+	in, there, err := w.cut.Inode(ino)
 	if there {
 		w.leaveOut(ino)
 		w.noteUnread(ino, why)
+	}
+	if there && !in.Record.Content.IsZero() {
+		w.needs = append(w.needs, in.Record.Content)
 	}
 	return err // of one that was deleted, nobody needs the entry
 }

@@ -26,9 +26,10 @@ const (
 
 // afterwards gives back what the newest commit does not need: blocks without
 // references are dropped, packs without live blocks are declared dead, and the
-// journal forgets what the commit has. What that commit took is settled.
-func (e *Engine) afterwards(ctx context.Context, seq uint64) error {
-	if err := e.table.Hold(e.cfg.Tree.Needs()); err != nil {
+// journal forgets what the commit has. What that commit took is settled. needs are roots
+// of content that it lacks, and that is kept.
+func (e *Engine) afterwards(ctx context.Context, seq uint64, needs []link.Link) error {
+	if err := e.table.Hold(append(e.cfg.Tree.Needs(), needs...)); err != nil {
 		return err
 	}
 	counted, err := e.table.Counted()

@@ -40,6 +40,7 @@ type work struct {
 	cause    error             // why the first of them is that was tried
 	failures int               // how many were
 	leftOut  map[tree.Ino]bool // files of which no commit has a whole version yet
+	needs    []link.Link       // content of those left out that an older commit has
 	again    error             // why directories have to be made anew: see errAgain
 }
 
