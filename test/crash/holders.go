@@ -33,10 +33,10 @@ type holders struct {
 
 // taken is the content of a file that a commit takes.
 type taken struct {
+	ino     tree.Ino
 	name    string // of the file, at the cut
 	content []byte
-	passed  bool // the kernel may write the file alone
-	moved   bool // it was written meanwhile
+	moved   bool // it was written meanwhile, by the kernel alone
 }
 
 func newHolders() *holders { return &holders{files: map[link.Link][]byte{}} }
@@ -261,7 +261,7 @@ func (h *holders) take(cut *tree.Cut, m tree.Mark, how tree.Reading) (tree.Settl
 		return tree.Settled{}, err
 	}
 	if h.took != nil {
-		h.took(taken{m.Name, b, f.Passed(), f.Moved})
+		h.took(taken{ino, m.Name, b, f.Moved})
 	}
 	h.step("taken")
 	s := tree.Settled{Ino: ino, Size: f.Size}

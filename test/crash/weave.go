@@ -27,13 +27,21 @@ var wovenPaths = []string{"A/f", "A/g", "n"}
 
 // wovenWeights say how often each kind of operation is made.
 var wovenWeights = map[model.Kind]int{
-	model.Open: 12, model.Close: 8, model.WriteTo: 20, model.TruncateOpen: 4, model.PunchOpen: 2, model.StoreTo: 2,
-	model.FsyncOpen: 5, model.ReadFrom: 4, model.Write: 3, model.Append: 1, model.Truncate: 3, model.Allocate: 2, model.Zero: 1,
-	model.Empty: 1, model.Create: 1, model.Copy: 4, model.Rename: 4, model.Unlink: 2, model.Read: 4, model.Fsync: 3,
-	model.Sync: 4, model.Commit: 16, model.Evict: 7, model.Forget: 1, model.Restart: 1,
+	model.Open: 14, model.Close: 8, model.WriteTo: 18, model.TruncateOpen: 3, model.PunchOpen: 2, model.StoreTo: 2,
+	model.FsyncOpen: 5, model.ReadFrom: 3, model.Write: 3, model.Append: 1, model.Truncate: 2, model.Allocate: 2, model.Zero: 1,
+	model.Empty: 1, model.Create: 1, model.Copy: 3, model.Rename: 3, model.Unlink: 1, model.Read: 4, model.Fsync: 3,
+	model.Sync: 8, model.Commit: 18, model.Evict: 6, model.Forget: 1, model.Restart: 1,
 }
 
-// quietWeights are of those that change nothing and depend on no path.
+// innerWeights are those of operations within one that changes nothing.
+var innerWeights = map[model.Kind]int{
+	model.Open: 6, model.Close: 14, model.WriteTo: 30, model.TruncateOpen: 7, model.PunchOpen: 3, model.StoreTo: 2,
+	model.FsyncOpen: 6, model.ReadFrom: 1, model.Write: 2, model.Append: 1, model.Truncate: 3, model.Allocate: 3,
+	model.Empty: 1, model.Copy: 2, model.Rename: 3, model.Unlink: 2, model.Read: 1, model.Fsync: 2, model.Sync: 3, model.Commit: 4,
+	model.Evict: 2,
+}
+
+// quietWeights are of those that change nothing and depend on no path, within others.
 var quietWeights = map[model.Kind]int{
 	model.Commit: 8, model.Sync: 3, model.Evict: 2, model.FsyncOpen: 4, model.Close: 3, model.Forget: 1,
 }
@@ -82,11 +90,11 @@ func (g *weave) step() Step {
 	}
 	weights := quietWeights
 	if isQuiet(s.Op) && s.Op.Kind != model.Read && s.Op.Kind != model.ReadFrom { // these tell what they found
-		weights = wovenWeights
+		weights = innerWeights
 	}
 	at := 0
 	for range 1 + g.r.IntN(3) {
-		at += g.r.IntN(of(g.r, 4, 10, 30))
+		at += g.r.IntN(of(g.r, 1, 4, 10, 25))
 		if op := g.op(weights); op.Kind != model.Restart && !s.uses(op) {
 			s.Within = append(s.Within, Inner{at, op})
 		}
@@ -176,8 +184,11 @@ func (g *weave) somePath() string {
 }
 
 func (g *weave) flags() int {
+	if g.r.IntN(3) == 0 { // what the kernel writes alone
+		return os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
 	return of(g.r, os.O_RDONLY, os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR|os.O_CREATE, os.O_WRONLY|os.O_CREATE|os.O_TRUNC,
-		os.O_WRONLY|os.O_CREATE|os.O_TRUNC, os.O_RDWR|os.O_CREATE|os.O_TRUNC, os.O_RDWR|os.O_CREATE|os.O_EXCL,
+		os.O_RDWR|os.O_CREATE|os.O_TRUNC, os.O_RDWR|os.O_CREATE|os.O_EXCL,
 		os.O_WRONLY|os.O_CREATE|os.O_EXCL, os.O_WRONLY|os.O_APPEND, os.O_RDWR|unix.O_SYNC, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_SYNC)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -80,6 +81,7 @@ type weaver struct {
 	loud       int   // operations under way that change something
 	committing int   // commits under way
 	cut        bounds
+	alone      map[tree.Ino]bool // files that the kernel wrote alone at the cut
 	took       []takenAt
 }
 
@@ -91,6 +93,7 @@ type bounds struct{ first, last int }
 // may be.
 type takenAt struct {
 	taken
+	alone bool // the kernel wrote the file alone at the cut
 	cut   bounds
 	until int
 }
@@ -124,7 +127,7 @@ func (w *weaver) begin(run *drive) {
 	run.holders.took = func(t taken) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.took = append(w.took, takenAt{t, w.cut, w.now()})
+		w.took = append(w.took, takenAt{t, w.alone[t.ino], w.cut, w.now()})
 	}
 }
 
@@ -144,7 +147,7 @@ func (w *weaver) do(op model.Op) error {
 	w.mu.Lock()
 	if op.Kind == model.Commit {
 		if w.committing++; w.committing == 1 {
-			w.cut.first = len(w.acts)
+			w.cut.first, w.alone = len(w.acts), w.run.Alone()
 		}
 	}
 	if quiet {
@@ -194,6 +197,7 @@ func (w *weaver) step(s Step) error {
 		if step == "cut" {
 			w.mu.Lock()
 			w.cut.last = w.now()
+			maps.Copy(w.alone, w.run.Alone())
 			w.mu.Unlock()
 		}
 		b.step("", step)
@@ -333,7 +337,7 @@ func (w *weaver) judge() error {
 }
 
 func (w *weaver) judgeOne(t takenAt) error {
-	if !t.passed {
+	if !t.alone {
 		return exactly(t.content, w.versions(t, t.cut.first, t.cut.last))
 	}
 	all := w.versions(t, t.cut.first, t.until)

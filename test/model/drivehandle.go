@@ -160,6 +160,20 @@ func (d *Drive) drop(i int, ino tree.Ino) bool {
 	return false
 }
 
+// Alone is which files the kernel writes alone.
+func (d *Drive) Alone() map[tree.Ino]bool {
+	d.mu.Lock()
+	all := maps.Clone(d.handles)
+	d.mu.Unlock()
+	out := map[tree.Ino]bool{}
+	for _, h := range all {
+		if _, passed := h.f.Passthrough(); passed && h.flags&(os.O_WRONLY|os.O_RDWR) != 0 {
+			out[h.f.Ino()] = true
+		}
+	}
+	return out
+}
+
 // CloseAll closes what is open.
 func (d *Drive) CloseAll() {
 	d.mu.Lock()
