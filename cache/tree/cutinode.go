@@ -28,6 +28,12 @@ func (i Inode) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "inode of %q"
 // Committed reports whether some commit has the file.
 func (in *Inode) Committed() bool { return in.row.has(flagCommitted) }
 
+// TinyInCommit reports whether the newest commit that has a file has its content in the
+// record alone: nothing here knows that any more once the file has changed.
+func (in *Inode) TinyInCommit() bool {
+	return in.Committed() && in.row.content.IsZero() && in.row.contentSize > 0
+}
+
 // Partial reports whether some of a file's content may be with holders alone.
 func (in *Inode) Partial() bool { return in.row.has(flagPartial) }
 

@@ -20,7 +20,7 @@ const sealAhead = 3
 // fileRecord returns an inode's record for the commit; for a dirty file it
 // first stores the content. A file of which no reading counts, as it is written, or
 // of which what is not here cannot be read, keeps its newest version: keep is true then, and
-// skip if it has none.
+// skip if it has none that could be said again: nothing becomes of the name.
 func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, keep, skip bool, err error) {
 	if !in.Dirty {
 		return in.Record, false, false, nil
@@ -36,7 +36,7 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	case !errors.Is(err, tree.ErrGone):
 		return rec, false, false, err
 	}
-	if !in.Committed() {
+	if !in.Committed() || in.TinyInCommit() {
 		w.leaveOut(tree.Ino(in.Record.ID))
 		return rec, true, true, nil
 	}

@@ -39,7 +39,7 @@ type work struct {
 	tried    map[tree.Ino]bool // of those unread
 	cause    error             // why the first of them is that was tried
 	failures int               // how many were
-	leftOut  map[tree.Ino]bool // files of which no commit has a whole version yet
+	leftOut  map[tree.Ino]bool // files of which the commit can say no version
 	needs    []link.Link       // content of those left out that an older commit has
 	again    error             // why directories have to be made anew: see errAgain
 }
