@@ -19,10 +19,12 @@ const (
 
 // letGo takes a group out of the account, if no pack of it is needed any more and
 // nothing will be added to it. One that this device founded is over: its last lease
-// calls all numbers dead that a pack of it can have. To one of another device that
-// device may have added packs which nobody knows of yet: those only its lease ends.
+// calls all numbers dead that a pack of it can have; but not while it is not known to be
+// alone: it may have been set back, and have added packs that it does not know of. To one
+// of another device that device may have added packs which nobody knows of yet: those only
+// its lease ends.
 func (e *Engine) letGo(ctx context.Context, g group.Group) (gone bool, err error) {
-	if g.Dead.Count() < int(g.Packs) {
+	if g.Dead.Count() < int(g.Packs) || g.Founder == e.self() && !e.aloneLately() {
 		return false, nil
 	}
 	if err := e.groups.Acquire(ctx, 1); err != nil {

@@ -144,6 +144,36 @@ func (i *idle) endGroups() (ended int) {
 	return len(before)
 }
 
+// A group whose packs are dead as far as is known here is over only for a device that
+// is alone: one whose disk was put back from a backup may have added packs to it since.
+func TestGroupsEndOnlyOfWhoIsAlone(t *testing.T) {
+	i := newIdle(t)
+	var others atomic.Bool
+	i.alone = func(time.Time) bool { return !others.Load() }
+	i.fillGroups(0)
+	for n := range 6 {
+		i.put("often", fmt.Appendf(nil, "%d", n))
+		i.put(fmt.Sprint("d/", n), nil)
+		i.want[fmt.Sprint("d/", n)] = ""
+		i.sync()
+	}
+	groups := func() int { return len(must(i.table.Groups())) }
+	before := groups()
+	others.Store(true)
+	must(i.engine.RenewLeases(ctx))
+	if n := groups(); n != before {
+		t.Errorf("%d groups of %d are left though the device is not alone", n, before)
+	}
+	others.Store(false)
+	must(i.engine.RenewLeases(ctx))
+	if n := groups(); n >= before {
+		t.Errorf("%d groups of %d are left when it is alone", n, before)
+	}
+	i.want["often"] = "5"
+	check(t, i.committed(), i.want)
+	i.audit()
+}
+
 // Who was away when a group ended is told when he is back, by a device that was
 // stopped meanwhile, too; and not for ever.
 func TestHolderThatWasAwayIsTold(t *testing.T) {
