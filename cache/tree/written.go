@@ -142,11 +142,14 @@ func (t *Tree) syncDisk() error {
 // loss: names, and the contents of files that have one. What an earlier flush lost
 // does not.
 func (t *Tree) SyncAll() error {
+	// The journal first: of a file that outgrows it meanwhile it has all, and the backing
+	// file is flushed before it takes the place of that.
+	first := t.Sync()
 	err := t.flushAll()
 	if err == nil {
 		err = t.lostContent()
 	}
-	return errors.Join(err, t.Sync())
+	return errors.Join(first, err, t.Sync())
 }
 
 // lostContent tells of a file of which a flush that failed lost content.

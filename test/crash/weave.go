@@ -18,6 +18,8 @@ type weave struct {
 	open [weaveHandles + 1]bool // whether the handle is likely to be open
 	path string                 // that most operations are on for a while
 	hand int                    // likewise
+
+	outer, inner, quiet map[model.Kind]int // weights: see some
 }
 
 // weaveHandles is how many files are open at most, with the handles from 1 on.
@@ -59,12 +61,30 @@ func (g *weave) kind(weights map[model.Kind]int) model.Kind {
 	}
 }
 
+// some makes some kinds of operations rare or frequent in a case, and leaves out others:
+// what takes several of one kind in a row would hardly ever come up else.
+func (g *weave) some(weights map[model.Kind]int) map[model.Kind]int {
+	out := map[model.Kind]int{}
+	for k := model.Create; k <= model.Restart; k++ {
+		if weights[k] > 0 {
+			out[k] = weights[k] * of(g.r, 0, 1, 2, 2, 8)
+		}
+	}
+	for _, k := range []model.Kind{model.Open, model.WriteTo, model.Commit} {
+		if weights[k] > 0 {
+			out[k] = max(out[k], weights[k])
+		}
+	}
+	return out
+}
+
 // of picks one.
 func of[T any](r *rand.Rand, all ...T) T { return all[r.IntN(len(all))] }
 
 // Weave makes a case of so many steps.
 func Weave(r *rand.Rand, setup []model.Op, steps int) Woven {
 	g := &weave{r: r}
+	g.outer, g.inner, g.quiet = g.some(wovenWeights), g.some(innerWeights), g.some(quietWeights)
 	c := Woven{Passthrough: r.IntN(8) > 0, Setup: setup}
 	for range steps {
 		c.Steps = append(c.Steps, g.step())
@@ -76,7 +96,7 @@ func (g *weave) step() Step {
 	if g.path == "" || g.r.IntN(8) == 0 {
 		g.path, g.hand = of(g.r, wovenPaths...), 1+g.r.IntN(weaveHandles)
 	}
-	s := Step{Op: g.op(wovenWeights)}
+	s := Step{Op: g.op(g.outer)}
 	if s.Op.Kind == model.Restart {
 		g.open = [weaveHandles + 1]bool{}
 		return s
@@ -88,9 +108,9 @@ func (g *weave) step() Step {
 	if g.r.IntN(often) > 0 {
 		return s
 	}
-	weights := quietWeights
+	weights := g.quiet
 	if isQuiet(s.Op) && s.Op.Kind != model.Read && s.Op.Kind != model.ReadFrom { // these tell what they found
-		weights = innerWeights
+		weights = g.inner
 	}
 	at := 0
 	for range 1 + g.r.IntN(3) {

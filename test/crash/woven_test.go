@@ -113,6 +113,14 @@ var foundWoven = map[string]string{
 		{"Op":{"Kind":"write-to","Off":2096985,"Len":2786,"Fill":14,"Handle":2}},
 		{"Op":{"Kind":"write-to","Off":1048576,"Len":40706,"Fill":15,"Handle":2}},
 		{"Op":{"Kind":"write-to","Off":40130,"Len":4,"Fill":17,"Handle":3}},{"Op":{"Kind":"sync"}}]}}`,
+	"cut into by the daemon, then written by the kernel alone": `{"Setup":3,"Rand":6204364082706079219,"Case":{"Passthrough":true,"Steps":[
+		{"Op":{"Kind":"open","Path":"n","Handle":2,"Flags":577}},{"Op":{"Kind":"open","Path":"n","Handle":1,"Flags":578}},
+		{"Op":{"Kind":"commit","Mode":2},"Within":[{"Moment":3,"Op":{"Kind":"write-to","Off":1098576,"Len":507,"Fill":3,"Handle":1}},
+			{"Moment":3,"Op":{"Kind":"punch-open","Off":16384,"Len":12056,"Fill":4,"Handle":2}}]},
+		{"Op":{"Kind":"write-to","Off":1048806,"Len":2857,"Fill":5,"Handle":2}}]}}`,
+	"outgrew the journal while all was flushed": `{"Setup":1,"Rand":15187340935417627757,"Case":{"Passthrough":false,"Steps":[
+		{"Op":{"Kind":"open","Path":"A/g","Handle":2,"Flags":577}},{"Op":{"Kind":"write-to","Off":37,"Len":1226,"Fill":3,"Handle":2}},
+		{"Op":{"Kind":"sync"},"Within":[{"Moment":1,"Op":{"Kind":"write-to","Off":40000,"Len":6,"Fill":4,"Handle":2}}]}]}}`,
 }
 
 func TestFoundWoven(t *testing.T) {
