@@ -224,3 +224,20 @@ func leaveBehind(t *testing.T, dir string) {
 	must(t, err)
 	t.Fatal(f.Sync())
 }
+
+// TestTear: a write is torn between sectors, but for that of ext4's superblock.
+func TestTear(t *testing.T) {
+	halves := map[int64]int{}
+	for _, at := range []int64{1024, 1 << 20} {
+		for seed := range 100 {
+			m, got := Image{}, make([]byte, 1024)
+			m.tear(Event{Off: at, Data: bytes.Repeat([]byte{1}, len(got))}, seed)
+			if m.read(got, at); got[0] != got[len(got)-1] {
+				halves[at]++
+			}
+		}
+	}
+	if halves[1024] > 0 || halves[1<<20] == 0 {
+		t.Errorf("in halves: %v", halves)
+	}
+}

@@ -169,12 +169,18 @@ func Unflushed(events []Event) int {
 	return n
 }
 
-// tear writes some sectors of a write.
+// tear writes some sectors of a write. The first block is written or not: ext4 has its
+// superblock there, with one checksum over two sectors, and cannot be mounted if a disk
+// tears it.
 func (m Image) tear(e Event, seed int) {
 	r := rand.New(rand.NewPCG(uint64(seed), uint64(len(e.Data))))
-	for at := 0; at < len(e.Data); at += sector {
+	unit := sector
+	if e.Off < blockSize {
+		unit = blockSize
+	}
+	for at := 0; at < len(e.Data); at += unit {
 		if r.IntN(2) == 0 {
-			m.write(e.Data[at:min(at+sector, len(e.Data))], e.Off+int64(at))
+			m.write(e.Data[at:min(at+unit, len(e.Data))], e.Off+int64(at))
 		}
 	}
 }
