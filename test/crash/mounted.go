@@ -131,6 +131,19 @@ func gone(op model.Op, r model.Result) bool {
 	return false
 }
 
+// isDead reports whether the server is not there, as the next call finds: one that is
+// killed while it answers leaves EIO.
+func (d *Served) isDead() bool {
+	for range 1000 {
+		var st unix.Statfs_t
+		if unix.Statfs(d.conf.Dir, &st) == unix.ENOTCONN {
+			return true
+		}
+		time.Sleep(time.Millisecond) // it may be ending
+	}
+	return false
+}
+
 func stores(op model.Op) bool {
 	return op.Kind == model.Store || op.Kind == model.StoreTo || op.Kind == model.StoreMapped
 }
@@ -206,7 +219,7 @@ func (d *Served) untilKilled(c Case, m *model.Tree) (*History, int, error) {
 		want := m.Do(op)
 		got := d.Do(op)
 		h.Add(op, want, file, m)
-		if gone(op, got) && got.Errno != want.Errno {
+		if got.Errno != want.Errno && (gone(op, got) || got.Errno == unix.EIO && d.isDead()) {
 			return h, i, nil
 		}
 		if got.Errno != want.Errno {
