@@ -29,7 +29,7 @@ func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out 
 // attributes of the file between them.
 func isRollbackJournal(name string) bool { return strings.HasSuffix(name, "-journal") }
 
-func (f *FS) openExisting(ctx call, dir tree.Ino, name string, flags int, how uint32) (*tree.File, tree.Attr, error) {
+func (f *FS) openExisting(ctx *call, dir tree.Ino, name string, flags int, how uint32) (*tree.File, tree.Attr, error) {
 	a, err := f.tree.Lookup(ctx, dir, name)
 	if err != nil {
 		return nil, a, err
@@ -73,7 +73,7 @@ func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 
 // open opens an inode; how holds the OPEN_ flags of the request. Emptying a file
 // takes set-user-id from it like writing does.
-func (f *FS) open(ctx call, ino tree.Ino, flags int, how uint32) (*tree.File, error) {
+func (f *FS) open(ctx *call, ino tree.Ino, flags int, how uint32) (*tree.File, error) {
 	h, err := f.tree.Open(ctx, ino, flags)
 	if err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 
 // dropCapabilities takes the capabilities from a file that is about to be written
 // past the page cache. Otherwise the kernel does so.
-func (f *FS) dropCapabilities(ctx call, h *openFile) error {
+func (f *FS) dropCapabilities(ctx *call, h *openFile) error {
 	const name = "security.capability"
 	_, err := f.tree.GetXattr(ctx, h.Ino(), name)
 	if err == nil {
@@ -236,7 +236,7 @@ func (f *FS) hasStores(h *openFile) bool { return !f.modes.passed(h.Ino()) && h.
 // when it is to forget the content. It is the one request that waits for others, for
 // reads and writes of the same file: the kernel holds nothing meanwhile that these wait
 // for. They may last; who is killed goes before.
-func (f *FS) writeStores(ctx call, h *openFile, off int64) error {
+func (f *FS) writeStores(ctx *call, h *openFile, off int64) error {
 	killed := ctx.Done() // others are to be handled meanwhile
 	select {
 	case f.storing <- struct{}{}:
