@@ -355,12 +355,16 @@ func (s *State) questions(p *peer, now time.Time) []Action {
 	return out
 }
 
+// minAskInterval is how long after a question that brought nothing a peer is asked again
+// about what it was never asked: it may fail at once, and each end is followed by a look.
+const minAskInterval = time.Second
+
 // ask asks a peer about its slots in turn: about each three times in a
 // dead-after, and about one or other at least 36 times, so that silence is
 // noticed; and about those at once of which it was never asked.
 func (s *State) ask(p *peer, now time.Time) (Action, bool) {
 	every := s.cfg.DeadAfter / time.Duration(min(max(3*len(p.slots), 36), 1080))
-	if never := s.neverAsked(p); never >= 0 {
+	if never := s.neverAsked(p); never >= 0 && now.Sub(p.missed) >= minAskInterval {
 		p.turn, every = never, 0
 	}
 	a := Action{Kind: Ask, Peer: p.key}

@@ -40,10 +40,13 @@ func (s *State) Answers(key group.PeerKey, does bool) {
 	}
 }
 
-// Missed notes that a peer could not be reached. Silence speaks for itself, so
+// Missed notes that a question brought no statement. Silence speaks for itself, so
 // this only ends the question that was asked.
-func (s *State) Missed(key group.PeerKey, _ time.Time) {
+func (s *State) Missed(key group.PeerKey, now time.Time) {
 	s.end(task{kind: Ask, peer: key})
+	if p, ok := s.peers[key]; ok {
+		p.missed = now
+	}
 }
 
 // Stated takes in a holder's statement, whose signature was checked. It ends

@@ -169,6 +169,7 @@ type peer struct {
 	silent    bool          // the last question that anybody put to it went without an answer
 	kept      bool          // restored, its groups may come yet
 	asked     time.Time
+	missed    time.Time // when a question to it brought no statement last
 	proved    time.Time // when it passed an audit last
 	audited   time.Time // when the next audit is due
 	lies      []time.Time

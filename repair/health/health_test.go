@@ -828,6 +828,39 @@ func TestPresume(t *testing.T) {
 	}
 }
 
+// A holder that was there and is gone, and what it has is only presumed, is not asked again
+// as soon as it has not answered.
+func TestPresumedOfWhoFailsAtOnce(t *testing.T) {
+	b := newBench(t, 4, 7, 2, nil)
+	b.none(b.run(time.Hour))
+	b.away[key(1)] = true
+	b.Presume()
+	asked := func() (n int) {
+		for range 5 {
+			for _, a := range b.Decide(b.now, b.spare, b.rnd) {
+				if a.Kind == Ask && a.Peer == key(1) {
+					n++
+				}
+				b.answer(a)
+			}
+		}
+		return n
+	}
+	if n := asked(); n != 1 {
+		t.Errorf("asked %d times at one moment", n)
+	}
+	b.now = b.now.Add(minAskInterval)
+	if n := asked(); n != 1 {
+		t.Errorf("asked %d times a moment later", n)
+	}
+	b.away[key(1)] = false
+	b.now = b.now.Add(minAskInterval)
+	asked()
+	if r := b.Report(b.now); r.Unasked != 0 {
+		t.Errorf("when it is back: %+v", r)
+	}
+}
+
 // Who is never heard of is not presumed to hold anything for ever.
 func TestPresumingEnds(t *testing.T) {
 	b := newBench(t, 2, 4, 2, func(_ *Config, g *Group) {
