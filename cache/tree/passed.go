@@ -87,11 +87,14 @@ func (f *CutFile) openPassed(ctx context.Context) error {
 	if flushed != nil { // the kernel may tell nobody else
 		return fmt.Errorf("%w: flush before reading: %w", ErrUnread, f.c.t.lost(f.in, flushed))
 	}
-	f.in.noteBacking(f.before, f.c.t)
+	if f.in.passthrough && f.in.writers > 0 { // else the row has what is newer
+		f.in.noteBacking(f.before, f.c.t)
+	}
 	r := &f.in.row
 	f.Size, f.whole, f.passed, f.partial = f.before.Size, true, true, r.has(flagPartial)
 	f.valid = f.in.valid.Clone()
 	f.takeAttributes(r)
+	f.Record.Size = f.Size
 	return nil
 }
 

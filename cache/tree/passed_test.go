@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"skep/cache/disk"
 	"skep/chunker/dag"
 	"skep/chunker/link"
 )
@@ -226,4 +227,56 @@ func TestPassedAfterACommitThatFailed(t *testing.T) {
 	if !errors.Is(err, ErrMoving) {
 		t.Errorf("it was taken, though it was written meanwhile: %v", err)
 	}
+}
+
+// A file may be written on, and closed, while a commit flushes it: what the commit saw
+// before is not what it is.
+func TestClosedWhileACommitFlushes(t *testing.T) {
+	fs := &syncing{FS: disk.Local}
+	d := &device{t: t, dir: t.TempDir(), fs: fs, opt: Options{Passthrough: true}}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	f := d.passed("f", os.O_WRONLY)
+	cut, err := d.Cut()
+	must(t, err)
+	defer cut.Close()
+	in, _, err := cut.Inode(f.Ino())
+	must(t, err)
+	fs.hook = func() {
+		writeAlone(t, f, []byte("more"), 50_000)
+		f.Release()
+	}
+	if c, err := cut.OpenFile(ctx, in, Whole); err == nil {
+		c.Close()
+	}
+	if fs.hook != nil {
+		t.Fatal("the file was not flushed")
+	}
+	if a, err := d.Attr(ctx, f.Ino()); err != nil || a.Size != 50_004 {
+		t.Errorf("%d bytes, %v", a.Size, err)
+	}
+}
+
+// syncing is a disk that calls hook once, before a file is flushed with its times.
+type syncing struct {
+	disk.FS
+	hook func()
+}
+
+type syncingFile struct {
+	disk.File
+	fs *syncing
+}
+
+func (s *syncing) Open(name string, flags int) (disk.File, error) {
+	f, err := s.FS.Open(name, flags)
+	return syncingFile{f, s}, err
+}
+
+func (f syncingFile) Sync() error {
+	if hook := f.fs.hook; hook != nil {
+		f.fs.hook = nil
+		hook()
+	}
+	return f.File.Sync()
 }

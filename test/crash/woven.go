@@ -344,11 +344,26 @@ func (w *weaver) judgeOne(t takenAt) error {
 	if !t.moved {
 		return exactly(t.content, all)
 	}
-	return among(t.content, all)
+	return w.inOrder(t)
 }
 
-// versions are the contents, from one moment to another, of a file that was taken.
-func (w *weaver) versions(t takenAt, first, last int) (out [][]byte) {
+// inOrder says whether what was taken of a file while it was written is what a power cut
+// could have left: nothing that came after a flush is there without what came before.
+func (w *weaver) inOrder(t takenAt) error {
+	files := w.files(t)
+	for i := t.cut.first + 1; i <= t.until; i++ {
+		if !files[w.h.notes[i].flushed] || among(t.content, w.versions(t, t.cut.first, i)) == nil {
+			continue
+		}
+		if err := among(t.content, w.versions(t, i, t.until)); err != nil {
+			return fmt.Errorf("a part came after the flush %d, and another before: %w", i, err)
+		}
+	}
+	return among(t.content, w.versions(t, t.cut.first, t.until))
+}
+
+// files are those that a file which was taken may be: the name tells, as of the cut.
+func (w *weaver) files(t takenAt) map[uint64]bool {
 	files := map[uint64]bool{}
 	for i := t.cut.first; i <= t.cut.last; i++ {
 		for path, e := range w.h.states[i] {
@@ -357,6 +372,12 @@ func (w *weaver) versions(t takenAt, first, last int) (out [][]byte) {
 			}
 		}
 	}
+	return files
+}
+
+// versions are the contents, from one moment to another, of a file that was taken.
+func (w *weaver) versions(t takenAt, first, last int) (out [][]byte) {
+	files := w.files(t)
 	for i := first; i <= last; i++ {
 		for file := range files {
 			if e, there := find(w.h.states[i], file); there {

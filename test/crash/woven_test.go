@@ -118,6 +118,10 @@ var foundWoven = map[string]string{
 		{"Op":{"Kind":"commit","Mode":2},"Within":[{"Moment":3,"Op":{"Kind":"write-to","Off":1098576,"Len":507,"Fill":3,"Handle":1}},
 			{"Moment":3,"Op":{"Kind":"punch-open","Off":16384,"Len":12056,"Fill":4,"Handle":2}}]},
 		{"Op":{"Kind":"write-to","Off":1048806,"Len":2857,"Fill":5,"Handle":2}}]}}`,
+	"closed while a commit flushed it": `{"Setup":1,"Rand":13107045950894430145,"Case":{"Passthrough":true,"Steps":[
+		{"Op":{"Kind":"commit","Mode":1,"Name":"that fails"},"Within":[{"Moment":0,"Op":{"Kind":"open","Path":"n","Handle":1,"Flags":577}}]},
+		{"Op":{"Kind":"commit"},"Within":[{"Moment":4,"Op":{"Kind":"truncate-open","Len":1048576,"Handle":1}},
+			{"Moment":4,"Op":{"Kind":"close","Handle":1}}]}]}}`,
 	"outgrew the journal while all was flushed": `{"Setup":1,"Rand":15187340935417627757,"Case":{"Passthrough":false,"Steps":[
 		{"Op":{"Kind":"open","Path":"A/g","Handle":2,"Flags":577}},{"Op":{"Kind":"write-to","Off":37,"Len":1226,"Fill":3,"Handle":2}},
 		{"Op":{"Kind":"sync"},"Within":[{"Moment":1,"Op":{"Kind":"write-to","Off":40000,"Len":6,"Fill":4,"Handle":2}}]}]}}`,
