@@ -97,9 +97,7 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 	m := group.Manifest{Number: number, Class: g.Class, Coding: g.Coding, Roots: roots}
 	p := placement{group: g, number: number, manifest: m.Sign(group.KeyOf(e.cfg.Root, g.Nonce))}
 	if kind == group.Metadata {
-		if err := e.packs.Put(g.ID, number, bytes); err != nil {
-			return p, err
-		}
+		e.keepHere(g.ID, number, bytes)
 	}
 	e.uplink.begin(e.now())
 	p.acked, err = e.cfg.Sink.Store(ctx, g, e.LeaseOf(g), p.manifest, shards)
@@ -110,6 +108,14 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 	e.uplink.end(e.now(), int64(len(bytes)))
 	e.sent(int64(len(bytes)))
 	return p, nil
+}
+
+// keepHere keeps a pack on this device, too, to be read sooner. A full disk is no reason
+// to keep back what will free some of it once it is out.
+func (e *Engine) keepHere(id group.ID, number uint16, pack []byte) {
+	if err := e.packs.Put(id, number, pack); err != nil {
+		e.cfg.Log.Info("a pack of metadata is with holders alone", "group", id, "number", number, "err", err)
+	}
 }
 
 // nextNumber reserves the next pack number in a group of this class and kind,
