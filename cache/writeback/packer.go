@@ -174,10 +174,12 @@ func (p *packer) seal(prep *block.Prepared, kind group.Kind, refs []link.Link) (
 // add puts a block that is sealed already into the open pack of its kind, unless
 // it is in a pack on its way.
 func (p *packer) add(ctx context.Context, s block.Sealed) error {
-	if _, here, err := p.claim(ctx, s.Tag); here || err != nil {
-		return err
+	if s.Tag != (block.Tag{}) { // else nothing is known of it but its link, and nobody seals it
+		if _, here, err := p.claim(ctx, s.Tag); here || err != nil {
+			return err
+		}
+		defer p.release(s.Tag)
 	}
-	defer p.release(s.Tag)
 	f, entry, room, err := p.reserve(kindOf(s.Link.Codec), len(s.Ciphertext), nil)
 	if err != nil {
 		return err

@@ -29,6 +29,21 @@ func TestBlockLargerThanAPack(t *testing.T) {
 	}
 }
 
+// Blocks of which the tag is not known, as pieces of an index that another device wrote,
+// are moved like all others.
+func TestBlocksWithoutATagAreMoved(t *testing.T) {
+	p := newMover(t.Context(), &Engine{}, false)
+	for i := range 3 {
+		l := link.Link{Codec: link.CBOR, Hash: link.Hash{byte(i)}}
+		if err := p.add(t.Context(), block.Sealed{Link: l, Ciphertext: []byte{byte(i)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(p.open[group.Metadata].b.Entries()); n != 3 {
+		t.Errorf("%d of 3 blocks are moved", n)
+	}
+}
+
 // Whoever stores the same chunks at the same time gets the same links, and each
 // chunk is in a pack once, where it can be read at once.
 func TestChunkSealedByMany(t *testing.T) {
