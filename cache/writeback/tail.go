@@ -48,8 +48,12 @@ func (t *tailWriter) put(plain []byte, refs []link.Link) (commit.Locator, error)
 	if err != nil {
 		return commit.Locator{}, err
 	}
-	if l, ok, err := t.e.find(prep.Tag()); ok || err != nil {
-		return t.e.locate(commit.Locator{Link: l}), err // as it was in an earlier commit
+	l, ok, err := t.e.find(prep.Tag())
+	if err != nil {
+		return commit.Locator{}, err
+	}
+	if at := t.e.locate(commit.Locator{Link: l}); ok && at.Group != (group.ID{}) {
+		return at, nil // as it was in an earlier commit
 	}
 	if len(t.f.refs) > 0 && t.f.links+len(refs) > blocks.MaxRefs {
 		return commit.Locator{}, pack.ErrFull
