@@ -166,12 +166,12 @@ func (t *Table) Members(id group.ID, n uint16) ([]Block, error) {
 // of its blocks. A block that lies nowhere else and that nothing refers to is
 // forgotten.
 func (t *Table) Bury(id group.ID, n uint16) error {
-	members, err := t.Members(id, n)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	members, err := t.Members(id, n) // nobody changes them meanwhile
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	var b state.Batch
 	b.Freeing()
 	for _, m := range members {
