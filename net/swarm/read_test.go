@@ -646,6 +646,20 @@ func TestShunGrows(t *testing.T) {
 	})
 }
 
+// Of peers that are not there, as anybody may have them named, no more are remembered than
+// there is room for; of those that failed last, all.
+func TestShunsAreBounded(t *testing.T) {
+	s, now := shuns{}, time.Unix(1, 0)
+	named := func(i int) group.PeerKey { return group.PeerKey{byte(i), byte(i >> 8), byte(i >> 16), 1} }
+	for i := range 3 * maxShuns {
+		now = now.Add(10 * time.Millisecond)
+		s.again(named(i), now, time.Minute)
+		if len(s) > maxShuns || i > 100 && !s.has(named(i-100), now) {
+			t.Fatalf("after %d of them: %d are remembered, the hundredth before the last: %v", i, len(s), s.has(named(i-100), now))
+		}
+	}
+}
+
 // Who takes no more groups gets none for a while; but has room as before, and is
 // asked as before.
 func TestCrowdedIsNotFull(t *testing.T) {

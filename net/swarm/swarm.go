@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -96,8 +97,18 @@ type shun struct {
 	times int
 }
 
+// maxShuns bounds how many peers are remembered so: anybody can have peers named that
+// are not there.
+const maxShuns = 8192
+
 // again leaves a peer alone from now on, for most at most.
 func (s shuns) again(p group.PeerKey, now time.Time, most time.Duration) {
+	if len(s) >= maxShuns {
+		maps.DeleteFunc(s, func(_ group.PeerKey, sh shun) bool { return !now.Before(sh.until) })
+	}
+	if len(s) >= maxShuns {
+		clear(s)
+	}
 	sh := s[p]
 	sh.times++
 	sh.until = now.Add(min(min(firstShun, most/3)<<min(sh.times-1, 10), most))
