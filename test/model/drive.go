@@ -22,8 +22,9 @@ type Drive struct {
 	// Maintain does what programs do not see: from Commit on.
 	Maintain func(Op) error
 
-	mu      sync.Mutex // guards handles
+	mu      sync.Mutex // guards both
 	handles map[int]*openFile
+	held    map[tree.Ino]bool // see mayMap
 }
 
 var ctx = context.Background()
@@ -171,5 +172,6 @@ func (d *Drive) do(op Op) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Release()
+	d.mayMap(f, fl)
 	return d.content(&openFile{f: f, flags: fl}, op)
 }

@@ -100,6 +100,7 @@ func (d *Drive) open(op Op) error {
 		f, _, err = d.Tree.Create(ctx, dir, name, 0o644, op.Flags, tree.Owner{})
 	}
 	if err == nil {
+		d.mayMap(f, op.Flags)
 		d.keep(op.Handle, &openFile{f: f, flags: op.Flags})
 	}
 	return err
@@ -160,12 +161,28 @@ func (d *Drive) drop(i int, ino tree.Ino) bool {
 	return false
 }
 
-// Alone is which files the kernel writes alone.
+// mayMap takes note of a file that was opened so that it can be mapped, while the kernel
+// alone writes it: the tree holds it open.
+func (d *Drive) mayMap(f *tree.File, flags int) {
+	if _, passed := f.Passthrough(); !passed || flags&os.O_RDWR == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.held == nil {
+		d.held = map[tree.Ino]bool{}
+	}
+	d.held[f.Ino()] = true
+}
+
+// Alone is which files the kernel writes alone, and which the tree may hold open as such.
 func (d *Drive) Alone() map[tree.Ino]bool {
 	d.mu.Lock()
-	all := maps.Clone(d.handles)
+	all, out := maps.Clone(d.handles), maps.Clone(d.held)
 	d.mu.Unlock()
-	out := map[tree.Ino]bool{}
+	if out == nil {
+		out = map[tree.Ino]bool{}
+	}
 	for _, h := range all {
 		if _, passed := h.f.Passthrough(); passed && h.flags&(os.O_WRONLY|os.O_RDWR) != 0 {
 			out[h.f.Ino()] = true
