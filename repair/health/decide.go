@@ -261,10 +261,19 @@ func (s *State) move(g *keptGroup, a Action, now time.Time, from *pool) (Action,
 	to, ok := from.pick(g, slot)
 	if !ok { // that costs nothing, and somebody may come any time
 		g.kept[slot].retry = now.Add(s.cfg.firstRetry())
+		if g.kept[slot].gaveUp && from.hasRoom(g, slot) {
+			s.stays(g, slot, now)
+		}
 		return Action{}, false
 	}
 	a.Peer = to
 	return a, true
+}
+
+// stays has the holder of a slot be tried again that gave it up: there is nobody else.
+func (s *State) stays(g *keptGroup, slot int, now time.Time) {
+	g.Slots[slot].Leave, g.kept[slot].gaveUp, g.stale = false, false, true
+	s.later(g, slot, now)
 }
 
 // pool is the peers from which new holders are picked.
@@ -310,6 +319,12 @@ func (p *pool) pick(g *keptGroup, slot int) (group.PeerKey, bool) {
 	c.Free -= need
 	c.Load++
 	return to, true
+}
+
+// hasRoom reports whether the holder of a slot has said that it has room for a shard.
+func (p *pool) hasRoom(g *keptGroup, slot int) bool {
+	c, ok := p.byKey[g.Slots[slot].Holder]
+	return ok && c.Free >= int64(g.Coding.ShardSize(g.Class))
 }
 
 // prepare finds the candidates that answer, as far as we know.

@@ -189,7 +189,7 @@ func (s *State) Failed(a Action, why Blame, now time.Time) {
 		return
 	}
 	if a.Kind == Refill && g.Slots[a.Slot].Holder == a.Peer && g.kept[a.Slot].givesUp(why) {
-		g.Slots[a.Slot].Leave = true
+		g.Slots[a.Slot].Leave, g.kept[a.Slot].gaveUp = true, true
 		g.stale = true
 		return
 	}

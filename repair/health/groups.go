@@ -30,6 +30,7 @@ type keptSlot struct {
 	stated    time.Time    // when it last said what it holds
 	fails     int          // repairs that failed since one succeeded
 	untaken   int          // of these in a row, that its holder did not take
+	gaveUp    bool         // its holder did not take what it lacked: for that it shall leave
 	retry     time.Time
 }
 

@@ -402,6 +402,31 @@ func TestFullHolder(t *testing.T) {
 	}
 }
 
+// Where nobody else can have the slot of a holder that was full, or did not want it, it
+// keeps the slot, and gets what that lacks when it has room, or wants it, again.
+func TestFullHolderOfWhomThereIsNoOther(t *testing.T) {
+	for name, how := range map[string]holders.Behaviour{"full": {Full: true}, "unwilling": {Unwilled: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shape{seed: 16, k: 2, n: 4, packs: 3, local: true})
+				w.pass(time.Hour)
+				h := w.holder(3)
+				if err := h.Store.Drop(w.owner.ID); err != nil {
+					t.Fatal(err)
+				}
+				h.Be(how)
+				w.pass(24 * time.Hour)
+				if w.shards(h) != 0 {
+					t.Fatal("it has taken something")
+				}
+				w.comeBack(h)
+				w.pass(2 * 24 * time.Hour)
+				w.whole()
+			})
+		})
+	}
+}
+
 func TestEndedLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, shape{seed: 17, k: 2, n: 4, spares: 2, packs: 2, local: true})
