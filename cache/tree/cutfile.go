@@ -148,10 +148,10 @@ func (f *CutFile) Changed() []backing.Range {
 }
 
 // NextData returns the first offset at or after off that may hold data, and
-// where that data ends; a hole reads as zeros. At the end of the file, from is
-// Size.
+// where that data ends; a hole reads as zeros. What is not here may be data. At the
+// end of the file, from is Size.
 func (f *CutFile) NextData(off int64) (from, to int64) {
-	if f.file == nil || f.partial || off >= f.Size {
+	if f.file == nil || off >= f.Size {
 		return off, f.Size
 	}
 	from, to = dataFrom(f.file, off, f.Size)
@@ -159,6 +159,11 @@ func (f *CutFile) NextData(off int64) (from, to int64) {
 	// aside before others were.
 	if r, ok := f.setAside(off); ok && r.From < from {
 		from, to = r.From, r.To
+	}
+	if f.partial {
+		if gone := f.valid.Missing(off, min(from, f.Size)); len(gone) > 0 {
+			from, to = gone[0].From, gone[0].To
+		}
 	}
 	return min(from, f.Size), min(to, f.Size)
 }
