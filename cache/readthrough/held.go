@@ -1,6 +1,7 @@
 package readthrough
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -56,5 +57,18 @@ func (r *Reader) judge(p blockindex.Place, safe func(group.Group, blocks.Pack) e
 	if !ok || !there {
 		return fmt.Errorf("pack %d of group %v: %w", p.Number, p.Group, readerr.ErrAbsent)
 	}
+	if dying, err := r.isDying(pk); err != nil || dying {
+		return cmp.Or(err, errDying)
+	}
 	return safe(g, pk)
+}
+
+var errDying = fmt.Errorf("it was moved, and that pack is given up: %w", readerr.ErrAbsent)
+
+// isDying reports whether nothing that is needed has its home in a pack.
+func (r *Reader) isDying(p blocks.Pack) (bool, error) {
+	if p.Live > 0 {
+		return false, nil
+	}
+	return r.table.Counted()
 }

@@ -2,6 +2,7 @@ package writeback_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
+	"skep/chunker/dag"
 	"skep/chunker/group"
 	"skep/test/memswarm"
 )
@@ -99,6 +101,68 @@ func TestFilesOfPacksDoNotGather(t *testing.T) {
 	for i := range 2 { // the first folds, and gives up what that left
 		d.put("tick", []byte{byte(i)})
 		d.sync()
+	}
+	d.audit()
+}
+
+// Content was moved, and the packs that it left wait to be given up. None of it is let go
+// of here because of those; and if the packs that have it now are lost by then, the others
+// stay.
+func TestPacksThatWaitAreNotCountedOnButKeptIfTheLast(t *testing.T) {
+	swarm := memswarm.New(9, 1, 1)
+	var alone, lost atomic.Bool
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, alone: func(time.Time) bool { return alone.Load() }}
+	d.gone = func(id group.ID, n uint16) bool {
+		g, _, err := d.table.Group(id)
+		return err == nil && lost.Load() && g.Kind == group.Content && g.Coding.N > 1
+	}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	grown(t, d)
+	d.strengthens()
+	left := func() (n int) {
+		if err := d.table.Packs(func(p blocks.Pack) bool {
+			if g, _, err := d.table.Group(p.Group); err == nil && g.Kind == group.Content && g.Coding.N == 1 {
+				n++
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := left()
+	st := must(d.tree.ContentState(ctx, must(d.tree.Find(ctx, "five")).Ino))
+	err := d.reader.Held(ctx, dag.File{Root: st.Content, Size: st.Size}, 0, 5, func(g group.Group, pk blocks.Pack) error {
+		if g.Coding.N > 1 {
+			return errors.New("too few of its holders answer")
+		}
+		return nil
+	})
+	if before == 0 || err == nil {
+		t.Errorf("%d packs wait; what is here of them is said to be with holders: %v", before, err == nil)
+	}
+	lost.Store(true)
+	alone.Store(true)
+	for i := range 2 {
+		d.put("tick", []byte{byte(i)})
+		d.sync()
+	}
+	if n := left(); n != before {
+		t.Errorf("%d of %d packs are left that have what is lost elsewhere", n, before)
+	}
+	for _, g := range d.listedGroups() {
+		if g.Kind == group.Content && g.Coding.N == 1 && g.Dead.Count() > 0 {
+			t.Errorf("the newest commit calls %d of them dead", g.Dead.Count())
+		}
+	}
+	lost.Store(false)
+	for i := range 2 {
+		d.put("tick", []byte{byte(2 + i)})
+		d.sync()
+	}
+	if n := left(); n != 0 {
+		t.Errorf("%d of %d packs are still there", n, before)
 	}
 	d.audit()
 }

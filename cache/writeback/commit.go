@@ -245,7 +245,23 @@ func (e *Engine) idle() (map[group.ID]group.Bitmap, error) {
 	if !e.aloneLately() {
 		return nil, nil
 	}
-	return e.table.Idle()
+	idle, err := e.table.Idle()
+	for id, packs := range idle {
+		for n := range uint16(group.MaxPacks) {
+			if !packs.Has(n) {
+				continue
+			}
+			last, err := e.hasLast(id, n)
+			if err != nil {
+				return nil, err
+			}
+			if last {
+				packs.Remove(n)
+			}
+		}
+		idle[id] = packs
+	}
+	return idle, err
 }
 
 // settle tells the tree and the account what the newest commit took. A crash

@@ -178,7 +178,7 @@ func (e *Engine) buryDead(ctx context.Context) error {
 		return err
 	}
 	for id, numbers := range dead {
-		numbers, err := e.notAwaited(id, numbers)
+		numbers, err := e.unneeded(id, numbers)
 		if err != nil {
 			return err
 		}
@@ -192,19 +192,46 @@ func (e *Engine) buryDead(ctx context.Context) error {
 	return nil
 }
 
-// notAwaited leaves out the packs that are still to be read, to give up what
-// their blocks refer to.
-func (e *Engine) notAwaited(id group.ID, numbers []uint16) (out []uint16, err error) {
+// unneeded leaves out the packs that are still to be read, to give up what their
+// blocks refer to, and those that have the last copy of something.
+func (e *Engine) unneeded(id group.ID, numbers []uint16) (out []uint16, err error) {
 	for _, n := range numbers {
 		awaited, err := e.table.Awaited(id, n)
 		if err != nil {
 			return nil, err
 		}
-		if !awaited {
+		last, err := e.hasLast(id, n)
+		if err != nil {
+			return nil, err
+		}
+		if !awaited && !last {
 			out = append(out, n)
 		}
 	}
 	return out, nil
+}
+
+// hasLast reports whether something that is needed was moved out of a pack, and the pack
+// that has it now is lost.
+func (e *Engine) hasLast(id group.ID, n uint16) (bool, error) {
+	if e.cfg.Lost == nil {
+		return false, nil
+	}
+	members, err := e.table.Members(id, n)
+	lost := map[packID]bool{}
+	for _, m := range members {
+		if m.Refs == 0 || len(m.Places) == 0 {
+			continue
+		}
+		home := packID{m.Places[0].Group, m.Places[0].Number}
+		if _, known := lost[home]; !known {
+			lost[home] = e.cfg.Lost(home.group, home.number)
+		}
+		if lost[home] {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // alone reports whether somebody found, after since, that nothing is published that
