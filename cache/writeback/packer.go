@@ -45,6 +45,8 @@ type packer struct {
 	tags  map[block.Tag]link.Link  // of the same
 	// claims are of blocks that somebody seals; closed when that ended.
 	claims map[block.Tag]chan struct{}
+	// entered is closed when the last pack of metadata that was sent is in the account.
+	entered chan struct{}
 }
 
 // filling is a pack being filled.
@@ -340,16 +342,36 @@ func (p *packer) takeOff() (landed func(), err error) {
 
 // send hands a pack over in the background.
 func (p *packer) send(f *filling, landed func()) {
+	before, entered := p.enterAfter(f.kind)
 	p.sends.Go(func() error {
 		defer landed()
-		_, err := p.sendNow(f)
+		_, err := p.sendNow(f, before)
+		if err == nil {
+			close(entered)
+		}
 		return err
 	})
 }
 
-// sendNow codes, signs and stores a pack and enters it into the account. It
-// returns where the pack lies.
-func (p *packer) sendNow(f *filling) (commit.Locator, error) {
+// enterAfter returns the channel that is closed when a pack which is sent now may enter
+// the account, nil if at once, and the one to close when it has. Packs of metadata enter
+// in the order in which they are sent: no block is there before those that it refers to.
+// If the process ends in between, they might never come, and what counts references anew
+// would look for them for good.
+func (p *packer) enterAfter(kind group.Kind) (before, entered chan struct{}) {
+	entered = make(chan struct{})
+	if kind != group.Metadata {
+		return nil, entered
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, p.entered = p.entered, entered
+	return before, entered
+}
+
+// sendNow codes, signs and stores a pack and enters it into the account, after another
+// one if before is not nil. It returns where the pack lies.
+func (p *packer) sendNow(f *filling, before <-chan struct{}) (commit.Locator, error) {
 	f.sealing.Wait()
 	class, bytes, err := f.b.Seal(p.e.read)
 	if err != nil {
@@ -358,6 +380,13 @@ func (p *packer) sendNow(f *filling) (commit.Locator, error) {
 	placed, err := p.e.storePack(p.ctx, f.kind, class, bytes, p.strong)
 	if err != nil {
 		return commit.Locator{}, err
+	}
+	if before != nil {
+		select {
+		case <-before:
+		case <-p.ctx.Done():
+			return commit.Locator{}, context.Cause(p.ctx)
+		}
 	}
 	stored := make([]blocks.Stored, len(f.refs))
 	for i, e := range f.b.Entries() {

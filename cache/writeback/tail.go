@@ -183,7 +183,7 @@ func (s *spill) end() ([]commit.Locator, error) {
 
 // send stores a pack of the commit's own.
 func (t *tailWriter) send(f *filling) (commit.Locator, error) {
-	where, err := newPacker(t.ctx, t.e).sendNow(f)
+	where, err := newPacker(t.ctx, t.e).sendNow(f, nil)
 	if err == nil {
 		t.sent = append(t.sent, packID{where.Group, where.Number})
 	}
