@@ -112,15 +112,28 @@ func (g *weave) step() Step {
 	if isQuiet(s.Op) && s.Op.Kind != model.Read && s.Op.Kind != model.ReadFrom { // these tell what they found
 		weights = g.inner
 	}
-	at := 0
-	for range 1 + g.r.IntN(3) {
-		at += g.r.IntN(of(g.r, 1, 4, 10, 25))
-		if op := g.op(weights); op.Kind != model.Restart && !s.uses(op) {
+	kinds := make([]model.Kind, 1+g.r.IntN(3))
+	for i := range kinds {
+		kinds[i] = g.kind(weights)
+	}
+	at, apart := g.r.IntN(of(g.r, 4, 10, 25)), of(g.r, 1, 4, 10, 25)
+	if weights[model.WriteTo] > 0 && g.r.IntN(3) == 0 {
+		kinds, apart = of(g.r, bursts...), 1
+	}
+	for i, kind := range kinds {
+		if i > 0 {
+			at += g.r.IntN(apart)
+		}
+		if op := g.make(kind, weights); op.Kind != model.Restart && !s.uses(op) {
 			s.Within = append(s.Within, Inner{at, op})
 		}
 	}
 	return s
 }
+
+// bursts are what programs do with a file one after the other.
+var bursts = [][]model.Kind{{model.WriteTo, model.Close}, {model.TruncateOpen, model.WriteTo}, {model.PunchOpen, model.WriteTo, model.Close},
+	{model.WriteTo, model.FsyncOpen, model.WriteTo}, {model.Close, model.Open, model.WriteTo}, {model.Close, model.Rename}}
 
 // uses reports whether an operation within the step would open or close a handle that
 // the step uses, or use one that it opens or closes.
@@ -129,9 +142,12 @@ func (s Step) uses(op model.Op) bool {
 	return s.Op.Handle != 0 && s.Op.Handle == op.Handle && (ends(s.Op) || ends(op))
 }
 
-func (g *weave) op(weights map[model.Kind]int) model.Op {
+func (g *weave) op(weights map[model.Kind]int) model.Op { return g.make(g.kind(weights), weights) }
+
+// make makes an operation, one of a kind or an Open if no file is likely to be open.
+func (g *weave) make(kind model.Kind, weights map[model.Kind]int) model.Op {
 	r := g.r
-	op := model.Op{Kind: g.kind(weights)}
+	op := model.Op{Kind: kind}
 	switch op.Kind {
 	case model.Open, model.Close, model.WriteTo, model.TruncateOpen, model.PunchOpen, model.StoreTo, model.FsyncOpen, model.ReadFrom:
 		if op.Kind != model.Open && weights[model.Open] > 0 && !slices.Contains(g.open[:], true) {

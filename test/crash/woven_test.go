@@ -122,6 +122,10 @@ var foundWoven = map[string]string{
 		{"Op":{"Kind":"commit","Mode":1,"Name":"that fails"},"Within":[{"Moment":0,"Op":{"Kind":"open","Path":"n","Handle":1,"Flags":577}}]},
 		{"Op":{"Kind":"commit"},"Within":[{"Moment":4,"Op":{"Kind":"truncate-open","Len":1048576,"Handle":1}},
 			{"Moment":4,"Op":{"Kind":"close","Handle":1}}]}]}}`,
+	"written and closed while a commit flushed it": `{"Setup":3,"Rand":99900824830750060,"Case":{"Passthrough":true,"Steps":[
+		{"Op":{"Kind":"open","Path":"A/f","Handle":2,"Flags":577}},{"Op":{"Kind":"write-to","Off":1048807,"Len":46,"Fill":2,"Handle":2}},
+		{"Op":{"Kind":"commit","Mode":2},"Within":[{"Moment":21,"Op":{"Kind":"write-to","Off":16384,"Len":36,"Fill":3,"Handle":2}},
+			{"Moment":21,"Op":{"Kind":"close","Handle":2}}]}]}}`,
 	"outgrew the journal while all was flushed": `{"Setup":1,"Rand":15187340935417627757,"Case":{"Passthrough":false,"Steps":[
 		{"Op":{"Kind":"open","Path":"A/g","Handle":2,"Flags":577}},{"Op":{"Kind":"write-to","Off":37,"Len":1226,"Fill":3,"Handle":2}},
 		{"Op":{"Kind":"sync"},"Within":[{"Moment":1,"Op":{"Kind":"write-to","Off":40000,"Len":6,"Fill":4,"Handle":2}}]}]}}`,
