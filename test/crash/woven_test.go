@@ -126,6 +126,10 @@ var foundWoven = map[string]string{
 		{"Op":{"Kind":"open","Path":"A/f","Handle":2,"Flags":577}},{"Op":{"Kind":"write-to","Off":1048807,"Len":46,"Fill":2,"Handle":2}},
 		{"Op":{"Kind":"commit","Mode":2},"Within":[{"Moment":21,"Op":{"Kind":"write-to","Off":16384,"Len":36,"Fill":3,"Handle":2}},
 			{"Moment":21,"Op":{"Kind":"close","Handle":2}}]}]}}`,
+	"copied by reference, then outgrew the journal": `{"Setup":3,"Rand":1,"Case":{"Passthrough":true,"Steps":[
+		{"Op":{"Kind":"open","Path":"n","Handle":1,"Flags":66}},{"Op":{"Kind":"copy","Path":"A/f","To":"n","Len":1073741824}},
+		{"Op":{"Kind":"fsync","Path":"n"}},{"Op":{"Kind":"read","Path":"n","Len":10000}},
+		{"Op":{"Kind":"write","Path":"n","Off":17000,"Len":100,"Fill":9}}]}}`,
 	"outgrew the journal while all was flushed": `{"Setup":1,"Rand":15187340935417627757,"Case":{"Passthrough":false,"Steps":[
 		{"Op":{"Kind":"open","Path":"A/g","Handle":2,"Flags":577}},{"Op":{"Kind":"write-to","Off":37,"Len":1226,"Fill":3,"Handle":2}},
 		{"Op":{"Kind":"sync"},"Within":[{"Moment":1,"Op":{"Kind":"write-to","Off":40000,"Len":6,"Fill":4,"Handle":2}}]}]}}`,
