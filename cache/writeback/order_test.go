@@ -20,10 +20,11 @@ type overtaking struct {
 	*memswarm.Swarm
 	class erasure.Class
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards seen
 	seen   bool
-	stored chan struct{} // closed when another one is
-	once   sync.Once
+	begun  chan struct{} // closed when the first one is on its way
+	stored chan struct{} // closed when another one is stored
+	once   sync.Once     // closes stored
 }
 
 var errOvertaken = errors.New("refused")
@@ -37,18 +38,19 @@ func (o *overtaking) Store(ctx context.Context, g group.Group, lease, manifest [
 	o.seen = o.seen || first
 	o.mu.Unlock()
 	if first {
+		close(o.begun)
 		select {
 		case <-o.stored:
 		case <-ctx.Done():
 		}
 		return group.SlotSet{}, errOvertaken
 	}
-	set, err := o.Swarm.Store(ctx, g, lease, manifest, shards)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.seen {
-		o.once.Do(func() { close(o.stored) })
+	select {
+	case <-o.begun:
+	case <-ctx.Done():
 	}
+	set, err := o.Swarm.Store(ctx, g, lease, manifest, shards)
+	o.once.Do(func() { close(o.stored) })
 	return set, err
 }
 
@@ -56,7 +58,7 @@ func (o *overtaking) Store(ctx context.Context, g group.Group, lease, manifest [
 // first: who counts references anew after a crash would look for them for good.
 func TestPacksEnterInOrder(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
-	sink := &overtaking{Swarm: swarm, class: 22, stored: make(chan struct{})}
+	sink := &overtaking{Swarm: swarm, class: 22, begun: make(chan struct{}), stored: make(chan struct{})}
 	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish}
 	d.open(newDrive)
 	t.Cleanup(func() { d.close() })
