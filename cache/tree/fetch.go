@@ -178,9 +178,7 @@ func (t *Tree) unrecorded() (files int, came uint64) {
 func (t *Tree) recordFetched() {
 	t.removeMu.Lock()
 	todo := t.fetched
-	if len(todo) > 0 {
-		t.fetched = map[*inode]struct{}{}
-	}
+	t.fetched = map[*inode]struct{}{} // also if it was empty: nobody else may add to todo
 	t.removeMu.Unlock()
 	for in := range todo {
 		if err := t.recordRanges(in); err != nil {

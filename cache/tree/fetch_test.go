@@ -3,6 +3,7 @@ package tree
 import (
 	"bytes"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,6 +89,38 @@ func TestFetchingWhileFlushing(t *testing.T) {
 	d.restart()
 	if a, err := d.Attr(ctx, ino); err != nil || d.readChunk(c, ino, content, 1) != 0 {
 		t.Errorf("a file that is here whole was fetched again: %+v, %v", a, err)
+	}
+}
+
+// A file of which something is fetched while it is looked what there is to record is
+// recorded the next time: nobody adds to a list that somebody goes through, which the race
+// detector would see, and a file that is added is let go of once.
+func TestFetchedWhileRecording(t *testing.T) {
+	d, _, _, ino, _ := remote(t, 1)
+	f, err := d.Open(ctx, ino, os.O_RDONLY)
+	must(t, err)
+	defer f.Release()
+	before := f.in.refs.n.Load()
+	done := make(chan struct{})
+	var recording sync.WaitGroup
+	recording.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				d.recordFetched()
+			}
+		}
+	})
+	for range 10_000 {
+		d.enlistFetched(f.in)
+	}
+	close(done)
+	recording.Wait()
+	d.recordFetched()
+	if n := f.in.refs.n.Load(); n != before {
+		t.Errorf("the file is held %d times, not %d", n, before)
 	}
 }
 
