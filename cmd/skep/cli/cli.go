@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -95,14 +96,26 @@ func Main(argv []string) int {
 // sentence is an error as people are told it: on one line.
 func sentence(err error) string { return oneLine(err.Error()) }
 
+// oneLine has nothing in it that a terminal takes for a command: some of the text may
+// be of other peers.
 func oneLine(s string) string {
 	var parts []string
 	for l := range strings.Lines(s) {
-		if l = strings.TrimSpace(l); l != "" {
+		if l = strings.TrimSpace(strings.Map(printable, l)); l != "" {
 			parts = append(parts, l)
 		}
 	}
 	return strings.ReplaceAll(strings.Join(parts, "; "), "?; ", "? ") // after "did you mean this?"
+}
+
+func printable(r rune) rune {
+	switch {
+	case unicode.IsSpace(r):
+		return ' '
+	case !unicode.IsPrint(r):
+		return -1
+	}
+	return r
 }
 
 func (a *app) root() *cobra.Command {
