@@ -250,7 +250,7 @@ func (t *Tree) preservePassed(in *inode) {
 func (t *Tree) makePassed(in *inode) error {
 	c := t.begin()
 	e := c.edit(in)
-	if in.opens > 0 || in.orphan || e.row.size != 0 || t.isTinyInCommit(&e.row) {
+	if in.opens > 0 || in.orphan || e.row.size != 0 || e.row.has(flagBacking) || t.isTinyInCommit(&e.row) {
 		c.abandon()
 		return nil
 	}
@@ -260,15 +260,16 @@ func (t *Tree) makePassed(in *inode) error {
 		return nil
 	}
 	n := e.row.backing
+	in.passthrough = true // before anybody else can open it
 	err := c.apply()
+	if err == nil {
+		return nil
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if err != nil {
-		t.takeBackOf(in, n, err)
-		return err
-	}
-	in.passthrough = in.opens == 0
-	return nil
+	in.passthrough = in.passthrough && in.opens > 0
+	t.takeBackOf(in, n, err)
+	return err
 }
 
 // isTinyInCommit reports whether the committed content of a file is, or is about

@@ -102,6 +102,53 @@ func TestWrittenBothWays(t *testing.T) {
 	}
 }
 
+// A program that opens a file at whatever moment of another's emptying it to write it anew
+// has it passed through if that one has: the kernel goes by the first that it opens.
+func TestOpenedWhileItIsEmptied(t *testing.T) {
+	var meanwhile func()
+	d := newDevice(t, Options{Passthrough: true, Changed: func() {
+		if meanwhile != nil {
+			meanwhile()
+		}
+	}})
+	ino := d.write(Root, "f", pattern(20000, 1))
+	in, _ := d.inodes.find(ino)
+	defer d.release(in)
+	var reader *File
+	var fd int
+	passed := false
+	meanwhile = func() {
+		if !in.mu.TryLock() {
+			return // it is being emptied
+		}
+		ready := in.row.has(flagBacking) && in.row.size == 0
+		in.mu.Unlock()
+		if ready {
+			meanwhile = nil
+			var err error
+			reader, err = d.Open(ctx, ino, os.O_RDONLY)
+			must(t, err)
+			fd, passed = reader.Passthrough()
+		}
+	}
+	f, err := d.Open(ctx, ino, os.O_WRONLY|os.O_TRUNC)
+	must(t, err)
+	if reader == nil {
+		t.Fatal("nobody opened it meanwhile")
+	}
+	if _, alone := f.Passthrough(); !passed || !alone {
+		t.Errorf("the kernel reads it alone: %v, and writes it alone: %v", passed, alone)
+	}
+	want := pattern(30000, 2)
+	_, err = unix.Pwrite(fd, want, 0)
+	must(t, err)
+	f.Release()
+	reader.Release()
+	if got := d.read(ino); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes are left of %d that were written", len(got), len(want))
+	}
+}
+
 // A file that the kernel writes alone has changed everywhere as far as is known, also if
 // the daemon changes a part of it while a commit is about to take it.
 func TestChangedBothWaysDuringACut(t *testing.T) {
