@@ -96,6 +96,9 @@ func (c *Cut) flushSoft() error {
 		in.mu.Lock()
 		c.notePassed(in)
 		if in.soft && !in.orphan {
+			if in.seq < t.kept.Load() {
+				t.unfinished.Store(0) // its row comes alone: no journal may begin before it
+			}
 			rows.add(in, c.epoch)
 		}
 		in.mu.Unlock()
