@@ -156,6 +156,25 @@ func onDisk(t testing.TB, d *device) (n int64) {
 	return n
 }
 
+// Nothing is freed, whoever looks for what could be, before it is on the disk that it is
+// not here: power loss would bring back the row by which it is.
+func TestSweepFreesNothingTooEarly(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	ino := d.write(Root, "f", pattern(3*dag.ChunkSize, 1))
+	c.take(t, d, ino)
+	must(t, d.Sync())
+	must(t, d.DropChunk(ctx, ino, 1))
+	before := onDisk(t, d)
+	must(t, d.Sweep(ctx))
+	if n := onDisk(t, d); n != before {
+		t.Errorf("%d bytes of %d are left, and power loss would call all of them here", n, before)
+	}
+	must(t, d.FinishEvictions(ctx))
+	if n := onDisk(t, d); n != before-dag.ChunkSize {
+		t.Errorf("%d bytes of %d are left in the end", n, before)
+	}
+}
+
 // What a commit has taken goes and comes back; the totals tell what the disk
 // does.
 func TestEvictedContentComesBack(t *testing.T) {

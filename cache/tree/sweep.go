@@ -68,8 +68,8 @@ func (t *Tree) recount(ctx context.Context, ino Ino, n uint64) (takes int64, err
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.row.backing != n || in.orphan {
-		return takes, nil
+	if in.row.backing != n || in.orphan || !t.st.Durable(in.seq) {
+		return takes, nil // what was let go of just now goes when that is on the disk
 	}
 	err = t.freeMissing(in, backing.Range{From: 0, To: in.row.size})
 	return in.row.local, err
