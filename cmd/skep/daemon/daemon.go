@@ -98,7 +98,7 @@ func (d *Daemon) Addrs() []string { return d.net.addrs() }
 // memoryLimit is what the runtime tries to keep a daemon's memory below, unless
 // GOMEMLIMIT says otherwise: a drive's daemon, and a peer without one.
 const (
-	memoryLimit     = 210 << 20
+	memoryLimit     = 200 << 20
 	peerMemoryLimit = 100 << 20
 )
 
