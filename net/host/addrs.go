@@ -55,7 +55,8 @@ func FullAddrs(k group.PeerKey, addrs []string) []string {
 
 // Reachable is an address of a connected peer at which it can be called; "" if
 // none is known. Who called us did so from a port where nobody may listen: what
-// it says to listen on counts then, where it called from first.
+// it says to listen on counts then, if that is on the machine that called. Else it
+// could be anywhere for all that it says.
 func Reachable(h host.Host, id peer.ID) string {
 	conns, said := h.Network().ConnsToPeer(id), h.Peerstore().Addrs(id)
 	best := ""
@@ -64,7 +65,7 @@ func Reachable(h host.Host, id peer.ID) string {
 			return c.RemoteMultiaddr().String()
 		}
 		for _, a := range said {
-			if best == "" || sameMachine(a, c.RemoteMultiaddr()) {
+			if sameMachine(a, c.RemoteMultiaddr()) {
 				best = a.String()
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -179,6 +180,38 @@ func TestAddressesAreBounded(t *testing.T) {
 	}
 	if total > maxAddresses+64 || total < maxAddresses*9/10 { // the last one to come may pass by a few
 		t.Errorf("%d addresses are kept", total)
+	}
+}
+
+// Of who called us and says to listen on another machine, where nobody has met it, no
+// address is known: holders are spread by these.
+func TestReachableElsewhere(t *testing.T) {
+	local := []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")}
+	called, err := New(Config{Key: secret.New().Signer(), Listen: local})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer called.Close()
+	said := multiaddr.StringCast("/ip4/198.51.100.7/tcp/4001")
+	elsewhere := libp2p.AddrsFactory(func([]multiaddr.Multiaddr) []multiaddr.Multiaddr { return []multiaddr.Multiaddr{said} })
+	caller, err := New(Config{Key: secret.New().Signer(), Listen: local, Options: []libp2p.Option{elsewhere}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	if err := caller.Connect(t.Context(), peer.AddrInfo{ID: called.ID(), Addrs: called.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(20 * time.Second)
+	for len(called.Peerstore().Addrs(caller.ID())) == 0 { // until it has said where
+		select {
+		case <-deadline:
+			t.Fatal("it did not say where it listens")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if got := Reachable(called, caller.ID()); got != "" {
+		t.Errorf("it is taken to be at %s", got)
 	}
 }
 
