@@ -11,7 +11,6 @@ import (
 	"skep/chunker/devices"
 	"skep/chunker/group"
 	"skep/chunker/keyring"
-	"skep/net/swarm"
 )
 
 // headTries is how often heads are looked for while too few copies are found, with
@@ -39,7 +38,7 @@ func (n *network) lookAgain(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	if n.survey != nil {
-		n.survey.Round(swarm.Linger(ctx, silentFor))
+		n.greet(ctx)
 	}
 }
 

@@ -174,9 +174,20 @@ func (n *network) join(ctx context.Context) (err error) {
 	defer cancel()
 	err = n.dht.Bootstrap(first, known)
 	if err == nil {
-		n.survey.Round(swarm.Linger(ctx, silentFor))
+		n.greet(ctx)
 	}
 	return err
+}
+
+// greetPatience is how long it is waited for those who are greeted.
+const greetPatience = 15 * time.Second
+
+// greet says hello to everybody that is due, and waits for the answers, though not for
+// long: of many that are known from earlier runs, most may be gone. They are greeted later.
+func (n *network) greet(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(swarm.Linger(ctx, silentFor), greetPatience)
+	defer cancel()
+	n.survey.Round(ctx)
 }
 
 // contactPatience is how long it may take until somebody is heard of.

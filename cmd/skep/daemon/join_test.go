@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
+	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
 	"skep/cmd/skep/home"
@@ -23,6 +26,28 @@ func TestPeersOfEarlierRunsAreFound(t *testing.T) {
 		defer n.close()
 		_, err := n.client.Hello(t.Context(), peer.Key)
 		s.must(err)
+	})
+}
+
+// Joining does not wait for peers of earlier runs that are gone, however many they are.
+func TestJoiningAmongManyWhoAreGone(t *testing.T) {
+	simnet.Simulate(t, 1, simnet.Config{DHT: dht.Config{Refresh: -1}}, simnet.Link{}, func(t *testing.T, swarm *simnet.Swarm) {
+		s, h := &swarmOfEvenings{Swarm: swarm, t: t}, home.Dir(t.TempDir())
+		known := peers.New(peers.Options{})
+		for i := range 200 {
+			known.Seen(group.PeerKey{1, byte(i)}, fmt.Sprintf("/ip4/9.9.9.%d/udp/8000/quic-v1", i))
+		}
+		s.must(h.WriteFile(peersFile, known.Encode()))
+		n := s.guest(h, s.settings(0), keyring.Local{Device: secret.New()})
+		defer n.close()
+		begin := time.Now()
+		s.must(n.join(t.Context()))
+		if took := time.Since(begin); took > 3*greetPatience {
+			t.Errorf("it took %v", took)
+		}
+		if p, _ := n.peers.Get(swarm.Peers[0].Key); !p.Asked {
+			t.Error("who is there was not greeted")
+		}
 	})
 }
 
