@@ -2,6 +2,8 @@ package dht
 
 import (
 	"context"
+	"path"
+	"strings"
 	"sync"
 
 	"github.com/ipfs/go-datastore"
@@ -136,8 +138,12 @@ func (b *bounded) GetSize(ctx context.Context, k datastore.Key) (int, error) {
 func (b *bounded) Query(_ context.Context, q query.Query) (query.Results, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := make([]query.Entry, 0, len(b.m))
+	var all []query.Entry // of all others nothing is copied: anybody may ask, again and again
+	below := path.Clean("/" + q.Prefix)
 	for k, v := range b.m {
+		if !strings.HasPrefix(k.String(), below) {
+			continue
+		}
 		e := query.Entry{Key: k.String(), Size: len(v)}
 		if !q.KeysOnly {
 			e.Value = v
