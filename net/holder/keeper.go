@@ -52,8 +52,9 @@ func (k *keeper) load() error {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return err
+		if err != nil { // for want of one, the others are not given up
+			k.conf.Log.Error("a record was not read", "error", err)
+			continue
 		}
 		r, err := group.ParseSlotRecord(word)
 		if err != nil || r.Key() != key {

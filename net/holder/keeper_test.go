@@ -3,9 +3,11 @@ package holder_test
 import (
 	"bytes"
 	"errors"
+	"syscall"
 	"testing"
 	"time"
 
+	"skep/chunker/group"
 	"skep/net/client"
 	"skep/net/dht"
 	"skep/net/holder"
@@ -127,6 +129,43 @@ func TestRecordThatIsBroughtAgainIsKept(t *testing.T) {
 			t.Errorf("the record that was brought twice as long ago: %v", err)
 		}
 	})
+}
+
+// unreadable is a store of which one record cannot be read.
+type unreadable struct {
+	holder.Store
+	key group.SlotKey
+}
+
+func (u unreadable) Record(key group.SlotKey) ([]byte, group.PeerKey, error) {
+	if key == u.key {
+		return nil, group.PeerKey{}, syscall.EIO
+	}
+	return u.Store.Record(key)
+}
+
+// A holder with a record that its disk cannot read serves all else, and takes that one
+// again.
+func TestRecordThatCannotBeRead(t *testing.T) {
+	bad, word := storetest.Record(1, 1, until(), 100)
+	good, other := storetest.Record(2, 1, until(), 100)
+	disk := func(int) holder.Store {
+		s := storetest.NewMemory(1 << 30)
+		for r, w := range map[*group.SlotRecord][]byte{&bad: word, &good: other} {
+			if err := s.PutRecord(r.Key(), w, group.PeerKey{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return unreadable{s, bad.Key()}
+	}
+	s := simnet.Loopback(t, 2, simnet.Config{Store: disk})
+	keeper, owner := s.Peers[0], s.Peers[1]
+	if _, _, err := owner.Client.GetRecord(t.Context(), keeper.Key, good.Key()); err != nil {
+		t.Errorf("the other record: %v", err)
+	}
+	if err := owner.Client.PutRecord(t.Context(), keeper.Key, word); err != nil {
+		t.Errorf("the record again: %v", err)
+	}
 }
 
 // A record that is damaged on its keeper's disk comes back from the directory.
