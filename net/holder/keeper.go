@@ -34,7 +34,8 @@ type keeper struct {
 
 // kept is what the keeper remembers of a record; the rest is on disk.
 type kept struct {
-	until int64
+	until int64     // its own end
+	came  time.Time // when it came last, or was found: no clock that was set since changes how long ago that is
 	from  group.PeerKey
 	over  bool // it had ended when collect looked last
 }
@@ -63,7 +64,7 @@ func (k *keeper) load() error {
 			}
 			continue
 		}
-		k.remember(key, kept{until: k.end(&r), from: from})
+		k.remember(key, kept{until: r.Until, came: time.Now(), from: from})
 	}
 	return nil
 }
@@ -85,9 +86,10 @@ func (k *keeper) stop() {
 	k.publish = nil
 }
 
-// end is until when a record is kept: its own end, or the longest that any is.
-func (k *keeper) end(r *group.SlotRecord) int64 {
-	return min(r.Until, k.conf.Now().Add(k.conf.KeepRecords).Unix())
+// hasEnded reports whether a record is not to be kept any more: at its own end, or when
+// it was kept for the longest that any is.
+func (k *keeper) hasEnded(e kept) bool {
+	return k.conf.Now().Unix() >= e.until || time.Since(e.came) >= k.conf.KeepRecords
 }
 
 func (k *keeper) remember(key group.SlotKey, e kept) {
@@ -122,7 +124,7 @@ func (k *keeper) put(r *group.SlotRecord, word []byte, from group.PeerKey) error
 		return err
 	}
 	if same {
-		k.remember(key, kept{until: k.end(r), from: k.kept[key].from}) // it is wanted from now on again
+		k.remember(key, kept{until: r.Until, came: time.Now(), from: k.kept[key].from}) // it is wanted from now on again
 		return nil
 	}
 	if err := k.makeRoom(key, from); err != nil {
@@ -131,7 +133,7 @@ func (k *keeper) put(r *group.SlotRecord, word []byte, from group.PeerKey) error
 	if err := k.store.PutRecord(key, word, from); err != nil {
 		return err
 	}
-	k.remember(key, kept{until: k.end(r), from: from})
+	k.remember(key, kept{until: r.Until, came: time.Now(), from: from})
 	if k.publish != nil {
 		k.publish.Remove(key)
 		k.publish.Add(0, key)
@@ -231,7 +233,7 @@ func (k *keeper) wants(key group.SlotKey) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e, ok := k.kept[key]
-	return ok && k.conf.Now().Unix() < e.until
+	return ok && !k.hasEnded(e)
 }
 
 // adopt keeps a record that the directory had, if it counts more, and returns
@@ -250,17 +252,16 @@ func (k *keeper) adopt(key group.SlotKey, word, have []byte) []byte {
 	if err := k.store.PutRecord(key, word, e.from); err != nil {
 		return have
 	}
-	k.remember(key, kept{until: k.end(&r), from: e.from})
+	k.remember(key, kept{until: r.Until, came: time.Now(), from: e.from})
 	return word
 }
 
 // collect forgets records that have ended, and had when it looked last.
 func (k *keeper) collect() {
-	now := k.conf.Now().Unix()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for key, e := range k.kept {
-		if over := now >= e.until; !over || !e.over {
+		if over := k.hasEnded(e); !over || !e.over {
 			e.over = over
 			k.kept[key] = e
 			continue

@@ -3,6 +3,7 @@ package holder_test
 import (
 	"bytes"
 	"errors"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -127,6 +128,26 @@ func TestRecordThatIsBroughtAgainIsKept(t *testing.T) {
 		}
 		if _, _, err := owner.Client.GetRecord(ctx, keeper.Key, once.Key()); !errors.Is(err, client.ErrAbsent) {
 			t.Errorf("the record that was brought twice as long ago: %v", err)
+		}
+	})
+}
+
+// A keeper that begins with a clock that is years behind keeps its records when the clock
+// is set right.
+func TestRecordsOfAKeeperWithoutAClock(t *testing.T) {
+	var behind atomic.Int64
+	behind.Store(int64(10 * 365 * 24 * time.Hour))
+	c := simnet.Config{DHT: dht.Config{Refresh: -1}, Holder: holder.Config{Republish: 20 * time.Hour,
+		Now: func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) }}}
+	simnet.Simulate(t, 2, c, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		r, word := storetest.Record(1, 1, until(), 100)
+		if err := s.Peers[1].Client.PutRecord(t.Context(), s.Peers[0].Key, word); err != nil {
+			t.Fatal(err)
+		}
+		behind.Store(0)
+		s.Pass(5 * time.Hour)
+		if _, _, err := s.Peers[1].Client.GetRecord(t.Context(), s.Peers[0].Key, r.Key()); err != nil {
+			t.Error(err)
 		}
 	})
 }
