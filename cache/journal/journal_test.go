@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"skep/cache/disk"
 )
 
 func reopen(t *testing.T, dir string) (*Journal, []string) {
@@ -171,6 +174,31 @@ func TestUnbornSegment(t *testing.T) {
 		t.Fatalf("got %q", got)
 	}
 	appendAll(t, j, "b")
+}
+
+// badHead is a disk that cannot read the beginning of a file.
+type badHead struct{ disk.FS }
+
+type badHeadFile struct{ disk.File }
+
+func (d badHead) Open(name string, flags int) (disk.File, error) {
+	f, err := d.FS.Open(name, flags)
+	return badHeadFile{f}, err
+}
+
+func (badHeadFile) ReadAt([]byte, int64) (int, error) { return 0, unix.EIO }
+
+// A segment of which the disk does not say whether it was begun stays where it is.
+func TestUnreadableSegmentStays(t *testing.T) {
+	dir := t.TempDir()
+	j, _ := reopen(t, dir)
+	appendAll(t, j, "a")
+	if _, err := Open(dir, Options{Disk: badHead{disk.Local}}, func(uint64, []byte) error { return nil }); !errors.Is(err, unix.EIO) {
+		t.Fatalf("opened what cannot be read: %v", err)
+	}
+	if _, got := reopen(t, dir); fmt.Sprint(got) != "[a]" {
+		t.Fatalf("got %q", got)
+	}
 }
 
 func FuzzScan(f *testing.F) {

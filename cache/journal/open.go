@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -151,7 +152,9 @@ func (j *Journal) isBorn(s segment) (bool, error) {
 		return false, fmt.Errorf("journal: %w", err)
 	}
 	defer f.Close()
-	_, _ = f.ReadAt(head[:], 0) // what cannot be read stays zero
+	if _, err := f.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) { // what is not there stays zero
+		return false, fmt.Errorf("journal: %w", err)
+	}
 	return head != [headerSize]byte{}, nil
 }
 
