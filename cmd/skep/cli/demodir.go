@@ -10,8 +10,12 @@ import (
 	"skep/cmd/skep/home"
 )
 
-// demoPrefix begins the names of the directories of demos.
-const demoPrefix = "skep-demo-"
+const (
+	// demoPrefix begins the names of the directories of demos.
+	demoPrefix = "skep-demo-"
+	// demoMark is a file in each of them. What others call by such a name has none.
+	demoMark = "this-is-a-skep-demo"
+)
 
 // demoDir makes the directory of a demo. As long as it lives, or until release, the
 // demo has it locked, so that others can tell that it does.
@@ -22,6 +26,9 @@ func demoDir() (dir string, release func(), err error) {
 			return "", nil, err
 		}
 		release, ok, err := lockDir(dir)
+		if ok {
+			err = os.WriteFile(filepath.Join(dir, demoMark), nil, 0o600)
+		}
 		if ok || err != nil {
 			return dir, release, err
 		}
@@ -37,6 +44,9 @@ func clearDemos() error {
 		return err
 	}
 	for _, dir := range dirs {
+		if !isDemo(dir) {
+			continue
+		}
 		release, ok, err := lockDir(dir)
 		if err != nil || !ok {
 			continue // another user's, or in use
@@ -50,6 +60,12 @@ func clearDemos() error {
 		}
 	}
 	return nil
+}
+
+// isDemo reports whether a demo made a directory.
+func isDemo(dir string) bool {
+	st, err := os.Lstat(filepath.Join(dir, demoMark))
+	return err == nil && st.Mode().IsRegular()
 }
 
 // lockDir locks a directory of this user's; ok is false if somebody else has it, it is
