@@ -15,6 +15,7 @@ func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt fsck.Options)
 		return fsck.Report{}, err
 	}
 	defer d.close()
+	_ = d.listener.Close() // nobody is to wait for answers to commands
 	return fsck.Check(ctx, d.checked(), opt)
 }
 
