@@ -113,6 +113,9 @@ func TestDemoClearsDeadOnes(t *testing.T) {
 	must(t, os.Symlink(dir, filepath.Join(temp, "skep-demo-link")))
 	served := home.Dir(filepath.Join(temp, "skep-demo-served", "peer"))
 	must(t, os.MkdirAll(string(served), 0o700))
+	for _, marked := range []string{dir, filepath.Dir(string(served))} {
+		must(t, os.WriteFile(filepath.Join(marked, "this-is-a-skep-demo"), nil, 0o600))
+	}
 	release, err := served.Lock() // as a daemon does that outlived its demo
 	must(t, err)
 	defer release()
