@@ -349,6 +349,36 @@ func TestCopyOutgrowsTheJournal(t *testing.T) {
 	}
 }
 
+// A file that was let go of, and came back as a row, is safe with holders: what it grows to
+// is flushed before it takes the place of that.
+func TestReturnedOutgrowsTheJournal(t *testing.T) {
+	disk, c := &flushes{FS: disk.Local}, &committed{files: map[link.Link][]byte{}}
+	d := &device{t: t, dir: t.TempDir(), fs: disk, opt: Options{Content: c}}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	f := d.create(Root, "f")
+	writeAt(t, f, pattern(40_000, 1), 0)
+	size := int64(10_000)
+	_, err := d.SetAttr(ctx, f.Ino(), SetAttr{Size: &size})
+	must(t, err)
+	must(t, f.Sync(ctx, false))
+	c.take(t, d, f.Ino())
+	f.Release()
+	if n, err := d.Evict(ctx, f.Ino(), false); n == 0 || err != nil {
+		t.Fatalf("%d bytes let go of, %v", n, err)
+	}
+	if got := d.read(f.Ino()); !bytes.Equal(got, pattern(40_000, 1)[:size]) {
+		t.Fatal("it came back otherwise")
+	}
+	must(t, d.Sync())
+	f, err = d.Open(ctx, f.Ino(), os.O_RDWR)
+	must(t, err)
+	defer f.Release()
+	if _, n := disk.during(func() { writeAt(t, f, []byte("more"), 20_000) }); n != 1 {
+		t.Errorf("%d flushes before what was safe has another place", n)
+	}
+}
+
 // That too many files are open says nothing of what a file holds: once there are fewer,
 // it is flushed as any other.
 func TestTooManyOpenFilesLoseNothing(t *testing.T) {

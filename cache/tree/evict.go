@@ -318,7 +318,7 @@ func (t *Tree) letGoWhole(in *inode) (int64, error) {
 	}
 	in.valid.Clear()
 	in.dirty.Clear()
-	in.whole, in.ranged, in.gained, in.ahead, in.lastChunk = false, true, false, 0, 0
+	in.whole, in.ranged, in.loose, in.gained, in.ahead, in.lastChunk = false, true, 0, false, 0, 0
 	t.removeMu.Lock()
 	t.removals = append(t.removals, removal{number: number, seq: in.seq, unread: true})
 	t.removeMu.Unlock()
