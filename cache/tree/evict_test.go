@@ -175,6 +175,22 @@ func TestSweepFreesNothingTooEarly(t *testing.T) {
 	}
 }
 
+// Nor does it of a file that has left memory meanwhile, of which it is not known any more
+// which row came last.
+func TestSweepOfWhatLeftMemoryFlushes(t *testing.T) {
+	d, c := evictingDevice(t, Options{})
+	ino := d.write(Root, "f", pattern(3*dag.ChunkSize, 1))
+	c.take(t, d, ino)
+	must(t, d.Sync())
+	must(t, d.DropChunk(ctx, ino, 1))
+	in, _ := d.inodes.find(ino)
+	d.inodes.remove(in)
+	must(t, d.Sweep(ctx))
+	if !d.st.Durable(d.st.Seq()) {
+		t.Error("freed what the journal on the disk calls here")
+	}
+}
+
 // What a commit has taken goes and comes back; the totals tell what the disk
 // does.
 func TestEvictedContentComesBack(t *testing.T) {

@@ -62,6 +62,10 @@ func (t *Tree) recount(ctx context.Context, ino Ino, n uint64) (takes int64, err
 		if in, err = t.acquire(ctx, ino); err != nil {
 			return takes, ignoreStale(err)
 		}
+		if err := t.syncTo(t.st.Seq()); err != nil { // what changed it last may not be on the disk
+			t.release(in)
+			return takes, err
+		}
 	}
 	defer t.release(in)
 	t.gate.RLock()
