@@ -156,11 +156,9 @@ func (k *Keeper) finish(ctx context.Context, freed int64) error {
 	k.owed = max(0, k.owed-freed)
 	k.mu.Unlock()
 	err := k.cfg.Tree.FinishEvictions(ctx)
-	if err == nil {
-		k.letting.Lock()
-		defer k.letting.Unlock()
-		k.going = 0
-	}
+	k.letting.Lock()
+	defer k.letting.Unlock()
+	k.going = 0 // what cannot be freed is no content, however much room it takes
 	return err
 }
 
