@@ -1,6 +1,9 @@
 package loop
 
-import "github.com/hanwen/go-fuse/v2/fuse"
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
 
 const (
 	// farEach is how many requests are handled between two looks at where the
@@ -86,11 +89,11 @@ func (p *place) giveUp() { p.near, p.lost, p.left = false, mostLost-1, rarely }
 // nor what execve may: where a process is being replaced by another program, Linux
 // lets nobody look at it until its files are closed, and what closing them asks for is
 // answered. A thread that asks for anything else cannot be replaced before it has its
-// answer. Should a look take long all the same, the worker counts as stuck, as in any
-// request.
+// answer, unless it does not wait for it (io_submit, past the page cache). Should a look
+// take long all the same, the worker counts as stuck, as in any request.
 func (w *worker) follow(in *header, n int) {
 	on := w.l.processors
-	if on == nil || in.Pid == 0 || ofExec(in.Opcode) || !w.place.due(in.Pid, w.data(n)) {
+	if on == nil || in.Pid == 0 || ofExec(in.Opcode) || w.isDirect() || !w.place.due(in.Pid, w.data(n)) {
 		return
 	}
 	if caller := on.of(in.Pid); w.place.saw(caller, here()) && !on.move(caller) {
@@ -104,9 +107,21 @@ func ofExec(code uint32) bool {
 	return code == setAttr || code == flush
 }
 
+const readRequest, writeRequest = 15, 16
+
+// isDirect reports whether the request in work reads or writes past the page cache.
+func (w *worker) isDirect() bool {
+	switch at[header](w.request).Opcode {
+	case readRequest:
+		return at[fuse.ReadIn](w.request).Flags&unix.O_DIRECT != 0
+	case writeRequest:
+		return at[fuse.WriteIn](w.request).Flags&unix.O_DIRECT != 0
+	}
+	return false
+}
+
 // data is how much data the request of n bytes that was read carries or asks for.
 func (w *worker) data(n int) int {
-	const readRequest = 15
 	if at[header](w.request).Opcode == readRequest {
 		return int(at[fuse.ReadIn](w.request).Size)
 	}

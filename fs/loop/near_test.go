@@ -189,7 +189,7 @@ func TestNearReading(t *testing.T) {
 
 // TestLookThatWaits: a look at a process that shows nothing, for which a pipe stands
 // that nobody writes to, keeps only those waiting that asked; and there is none for
-// what a process asks for that is being replaced by another program.
+// what a process may be replaced by another program before it is answered.
 func TestLookThatWaits(t *testing.T) {
 	k, l, f := greeted(t, Options{})
 	k.receive()
@@ -214,6 +214,8 @@ func TestLookThatWaits(t *testing.T) {
 	defer tooLong.Stop()
 	seven := fuse.InHeader{Caller: fuse.Caller{Pid: 7}}
 	ask(k, 25, &fuse.FlushIn{InHeader: seven})
+	ask(k, readRequest, &fuse.ReadIn{InHeader: seven, Flags: unix.O_DIRECT})
+	ask(k, writeRequest, &fuse.WriteIn{InHeader: seven, Flags: unix.O_DIRECT})
 	waits := send(k, 3, &fuse.GetAttrIn{InHeader: seven})
 	for range 3 {
 		getAttr(k) // somebody else
