@@ -102,6 +102,37 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// Where writing again what is there takes new room, what frees space gets it: room that
+// was held is given up for it, also for what opening a log writes.
+func TestFullDiskWithoutWritingInPlace(t *testing.T) {
+	d := memdisk.New()
+	j, _ := openOn(t, d)
+	appendAll(t, j, "a")
+	yields := 0
+	yield := func() bool {
+		yields++
+		d.Fail(nil)
+		return true
+	}
+	full := func() { d.Fail(failing(memdisk.Write, unix.ENOSPC)) }
+	j.yield = yield
+	full()
+	if _, err := j.Append([]byte("b"), false); !errors.Is(err, unix.ENOSPC) || yields > 0 {
+		t.Fatalf("a record that frees nothing: %v, %d times", err, yields)
+	}
+	if seq, err := j.Append([]byte("c"), true); err != nil || seq != 2 || yields != 1 {
+		t.Fatalf("a record that frees space: %d, %v, %d times", seq, err, yields)
+	}
+	full()
+	again, err := Open("/j", Options{Disk: d, SegmentSize: 64 << 10, Yield: yield}, func(uint64, []byte) error { return nil })
+	if err != nil || yields != 2 || again.Next() != 3 {
+		t.Fatalf("opened: %v, %d times", err, yields)
+	}
+	if _, got := openOn(t, d.PowerLoss(d.Len(), memdisk.All)); got != "[a c]" {
+		t.Errorf("after power loss it has %s", got)
+	}
+}
+
 // A disk that fails otherwise is not written to any more.
 func TestFailedWrite(t *testing.T) {
 	d := memdisk.New()

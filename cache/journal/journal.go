@@ -73,31 +73,50 @@ func (j *Journal) Append(payload []byte, freeing bool) (uint64, error) {
 	if j.failed != nil {
 		return 0, j.failed
 	}
-	takes := int64(occupied(len(payload)))
-	if err := j.makeRoom(takes, freeing); err != nil {
+	if err := j.withRoom(freeing, func() error { return j.put(payload, freeing) }); err != nil {
 		return 0, err
 	}
+	return j.next - 1, nil
+}
+
+// put writes the next record.
+func (j *Journal) put(payload []byte, freeing bool) error {
+	takes := int64(occupied(len(payload)))
+	if err := j.makeRoom(takes, freeing); err != nil {
+		return err
+	}
 	if err := j.zeroAhead(takes); err != nil {
-		return 0, err
+		return err
 	}
 	b := appendRecord(j.buf[:0], j.next, j.durable, payload)
 	if cap(b) <= 1<<20 {
 		j.buf = b
 	}
 	if _, err := j.file.WriteAt(b, j.offset); err != nil {
-		return 0, j.unwritten(err) // the offset stays: the next record overwrites the torn one
+		return j.unwritten(err) // the offset stays: the next record overwrites the torn one
 	}
-	seq := j.next
 	j.next++
 	j.appended += int64(len(b))
 	j.offset += takes
-	return seq, nil
+	return nil
 }
+
+// withRoom does something, and if the disk is full, and it frees space, once more in
+// room that is held for that. On some disks writing again what is there takes new room.
+func (j *Journal) withRoom(freeing bool, do func() error) error {
+	err := do()
+	if freeing && isFull(err) && j.yield != nil && j.yield() {
+		err = do()
+	}
+	return err
+}
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // unwritten is the error of a write that failed. A full disk may have room again
 // later; one that fails otherwise is not written to any more.
 func (j *Journal) unwritten(err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if isFull(err) {
 		return fmt.Errorf("journal: %w", err)
 	}
 	j.failed = fmt.Errorf("%w: %w", ErrFailed, err)

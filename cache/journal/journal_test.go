@@ -176,6 +176,33 @@ func TestUnbornSegment(t *testing.T) {
 	appendAll(t, j, "b")
 }
 
+// Zeros where the header of the last segment was do not make it one that was not begun.
+func TestLostHeaderIsDamage(t *testing.T) {
+	for _, zeroed := range []int64{headerSize, 4 << 10, zeroStep} {
+		dir := t.TempDir()
+		j, _ := reopen(t, dir)
+		appendAll(t, j, "a", string(bytes.Repeat([]byte{'x'}, zeroStep)))
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := j.segments[0].path
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteAt(make([]byte, zeroed), 0)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir, Options{}, func(uint64, []byte) error { return nil }); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%d zeros at its beginning: opened, %v", zeroed, err)
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // badHead is a disk that cannot read the beginning of a file.
 type badHead struct{ disk.FS }
 

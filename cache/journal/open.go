@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -40,13 +41,13 @@ func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error
 	}
 	j.durable = j.next // what was read back is synced before anything is promised
 	if len(j.segments) == 0 {
-		return j, j.addSegment()
+		return j, j.withRoom(true, j.addSegment)
 	}
 	last := j.segments[len(j.segments)-1]
 	if j.file, err = j.fs.Open(last.path, os.O_RDWR); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	if err := j.wipeTail(); err != nil {
+	if err := j.withRoom(true, j.wipeTail); err != nil {
 		_ = j.file.Close()
 		return nil, err
 	}
@@ -143,19 +144,31 @@ func (j *Journal) list() ([]segment, error) {
 	return segs, nil
 }
 
-// isBorn reports whether a segment has a header. Where it has not, the process or
-// the power went while it was being made, and nothing was written to it.
+// isBorn reports whether anything was written to a segment. Where nothing was, the
+// process or the power went while it was being made. Zeros in place of the header
+// alone are damage.
 func (j *Journal) isBorn(s segment) (bool, error) {
-	var head [headerSize]byte
 	f, err := j.fs.Open(s.path, os.O_RDONLY)
 	if err != nil {
 		return false, fmt.Errorf("journal: %w", err)
 	}
 	defer f.Close()
-	if _, err := f.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) { // what is not there stays zero
-		return false, fmt.Errorf("journal: %w", err)
+	b := make([]byte, 4<<10) // mostly the header is there
+	for off := int64(0); ; {
+		n, err := f.ReadAt(b, off)
+		if len(bytes.Trim(b[:n], "\x00")) > 0 {
+			return true, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("journal: %w", err)
+		}
+		if off += int64(n); len(b) < zeroStep {
+			b = make([]byte, zeroStep)
+		}
 	}
-	return head != [headerSize]byte{}, nil
 }
 
 // load replays one segment; j.next and j.offset end behind its last record.
@@ -186,12 +199,11 @@ func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) 
 // wipeTail zeroes what lies behind the last good record, so that no torn record
 // of this run can ever be read as one of the next, and syncs. The records that
 // may not be on the disk are written again: a flush that failed in an earlier run
-// may have left them in memory, called clean.
+// may have left them in memory, called clean. It can be done again.
 func (j *Journal) wipeTail() error {
 	if _, err := j.file.WriteAt(j.loose, j.looseAt); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	j.loose = nil
 	st, err := j.file.Stat()
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
@@ -207,6 +219,6 @@ func (j *Journal) wipeTail() error {
 	if err := j.file.Sync(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	j.zeroed = j.offset
+	j.zeroed, j.loose = j.offset, nil
 	return nil
 }

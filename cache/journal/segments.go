@@ -52,16 +52,7 @@ func (j *Journal) makeRoom(takes int64, freeing bool) error {
 	if j.offset+takes <= room {
 		return nil
 	}
-	return j.rotateFor(freeing)
-}
-
-// rotateFor is rotate, for a record that frees space also in room that is held for it.
-func (j *Journal) rotateFor(freeing bool) error {
-	err := j.rotate()
-	if freeing && err != nil && j.yield != nil && j.yield() {
-		err = j.rotate()
-	}
-	return err
+	return j.rotate()
 }
 
 // Rotate begins a new segment, as one does to drop all before it, and returns the number
@@ -76,7 +67,7 @@ func (j *Journal) Rotate(begun uint64) (first uint64, err error) {
 	case j.segments[len(j.segments)-1].first == begun:
 		return begun, nil
 	case j.offset > headerSize:
-		err = j.rotateFor(true)
+		err = j.withRoom(true, j.rotate)
 	}
 	return j.next, err
 }
