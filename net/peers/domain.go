@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"net/netip"
 	"strings"
 
@@ -22,12 +23,13 @@ func (p Peer) Candidate(load int) place.Candidate {
 
 // Domains says what the peer fails together with: the household that it
 // claims, the address group of the address that worked last, and the country
-// that it claims. Its network operator is not known.
+// that it claims. Its network operator is not known. All peers at no address that
+// is known are in one group: they may be one machine, whatever they claim.
 func (p Peer) Domains() place.Domain {
 	country, _, _ := strings.Cut(p.Region, "-")
 	return place.Domain{
 		place.Household:    p.Domain,
-		place.AddressGroup: addressGroup(p.Addrs),
+		place.AddressGroup: cmp.Or(addressGroup(p.Addrs), "unknown"),
 		place.Country:      country,
 	}
 }

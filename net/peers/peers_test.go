@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"reflect"
 	"slices"
@@ -303,14 +304,14 @@ func TestDomains(t *testing.T) {
 		peer Peer
 		want place.Domain
 	}{
-		{Peer{}, place.Domain{}},
+		{Peer{}, place.Domain{"", "unknown", "", ""}},
 		{Peer{Domain: "home", Region: "DE-BY/1", Addrs: []string{"/ip4/192.0.2.77/udp/1/quic-v1"}}, place.Domain{"home", "192.0.2.0/24", "", "DE"}},
 		{Peer{Addrs: []string{"/dns4/a.example/tcp/1", "/ip6/2001:db8:1:2::3/tcp/1"}}, place.Domain{"", "2001:db8:1::/48", "", ""}},
 		{Peer{Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}, place.Domain{"", "loopback", "", ""}},
 		{Peer{Addrs: []string{"/ip6/::1/tcp/1"}}, place.Domain{"", "loopback", "", ""}},
 		{Peer{Addrs: []string{"/ip6/::ffff:192.0.2.9/tcp/1"}}, place.Domain{"", "192.0.2.0/24", "", ""}},
 		{Peer{Addrs: []string{"/ip4/198.51.100.1/tcp/1/p2p/x/p2p-circuit", "/ip4/192.0.2.1/tcp/1"}}, place.Domain{"", "192.0.2.0/24", "", ""}},
-		{Peer{Addrs: []string{"/ip4/999.0.0.1/tcp/1", "nonsense", "/"}, Region: "FR"}, place.Domain{"", "", "", "FR"}},
+		{Peer{Addrs: []string{"/ip4/999.0.0.1/tcp/1", "nonsense", "/"}, Region: "FR"}, place.Domain{"", "unknown", "", "FR"}},
 	} {
 		if got := c.peer.Domains(); got != c.want {
 			t.Errorf("%v: %q, want %q", c.peer.Addrs, got, c.want)
@@ -319,6 +320,28 @@ func TestDomains(t *testing.T) {
 	p := Peer{Key: key(3), Free: 7, Region: "DE", Availability: 0.5}
 	if got := p.Candidate(4); got.Key != key(3) || got.Free != 7 || got.Load != 4 || got.Availability != 0.5 || got.Domain[place.Country] != "DE" {
 		t.Errorf("candidate %+v", got)
+	}
+}
+
+// Peers at no address that is known may be one machine: whatever household and country
+// each of them claims, no two get slots as long as there are others.
+func TestPeersOfUnknownNetworksAreOneDomain(t *testing.T) {
+	var all []place.Candidate
+	met := map[group.PeerKey]bool{}
+	for i := range 6 {
+		met[key(i+1)] = true
+		all = append(all, Peer{Key: key(i + 1), Free: 1, Addrs: []string{fmt.Sprintf("/ip4/192.0.%d.1/tcp/1", i)}}.Candidate(0))
+	}
+	for i := range 20 {
+		claims := Peer{Key: key(i + 10), Free: 1 << 40, Domain: fmt.Sprint("home ", i), Region: string(rune('A'+i)) + "X"}
+		all = append(all, claims.Candidate(0))
+	}
+	for seed := range uint64(20) {
+		p, err := place.Choose(place.Request{Slots: 7}, all, rand.New(rand.NewPCG(seed, 1)))
+		known := slices.DeleteFunc(p.Peers, func(k group.PeerKey) bool { return !met[k] })
+		if err != nil || len(known) != 6 {
+			t.Fatalf("%d of 6 peers of known networks have slots: %v", len(known), err)
+		}
 	}
 }
 
