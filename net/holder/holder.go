@@ -179,9 +179,7 @@ func New(h host.Host, s Store, c Config) (*Holder, error) {
 // Run serves until ctx ends, then ends what is under way and waits for it. It
 // can be called once.
 func (h *Holder) Run(ctx context.Context) error {
-	if err := h.keep.load(); err != nil {
-		return fmt.Errorf("holder: %w", err)
-	}
+	h.keep.load()
 	for _, id := range h.store.Holdings() {
 		if g, ok := h.store.Holding(id); ok {
 			h.accounts.add(&g)

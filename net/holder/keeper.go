@@ -44,8 +44,9 @@ func newKeeper(s Records, c Config) *keeper {
 	return &keeper{store: s, conf: c, kept: map[group.SlotKey]kept{}, byPeer: map[group.PeerKey]int{}}
 }
 
-// load makes the index from what the store has.
-func (k *keeper) load() error {
+// load makes the index from what the store has. For want of one record, the others are
+// not given up.
+func (k *keeper) load() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, key := range k.store.Records() {
@@ -53,20 +54,19 @@ func (k *keeper) load() error {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil { // for want of one, the others are not given up
+		if err != nil {
 			k.conf.Log.Error("a record was not read", "error", err)
 			continue
 		}
 		r, err := group.ParseSlotRecord(word)
 		if err != nil || r.Key() != key {
 			if err := k.store.DropRecord(key); err != nil {
-				return err
+				k.conf.Log.Error("a record that is none was not removed", "error", err)
 			}
 			continue
 		}
 		k.remember(key, kept{until: r.Until, came: time.Now(), from: from})
 	}
-	return nil
 }
 
 // start has all records put in the directory, those that there are spread over

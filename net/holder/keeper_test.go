@@ -152,11 +152,13 @@ func TestRecordsOfAKeeperWithoutAClock(t *testing.T) {
 	})
 }
 
-// unreadable is a store of which one record cannot be read.
+// unreadable is a store of which one record cannot be read, and none be removed.
 type unreadable struct {
 	holder.Store
 	key group.SlotKey
 }
+
+func (u unreadable) DropRecord(group.SlotKey) error { return syscall.EIO }
 
 func (u unreadable) Record(key group.SlotKey) ([]byte, group.PeerKey, error) {
 	if key == u.key {
@@ -165,15 +167,15 @@ func (u unreadable) Record(key group.SlotKey) ([]byte, group.PeerKey, error) {
 	return u.Store.Record(key)
 }
 
-// A holder with a record that its disk cannot read serves all else, and takes that one
-// again.
+// A holder with a record that its disk cannot read, and one that is none and cannot be
+// removed, serves all else, and takes the first again.
 func TestRecordThatCannotBeRead(t *testing.T) {
 	bad, word := storetest.Record(1, 1, until(), 100)
 	good, other := storetest.Record(2, 1, until(), 100)
 	disk := func(int) holder.Store {
 		s := storetest.NewMemory(1 << 30)
-		for r, w := range map[*group.SlotRecord][]byte{&bad: word, &good: other} {
-			if err := s.PutRecord(r.Key(), w, group.PeerKey{}); err != nil {
+		for key, w := range map[group.SlotKey][]byte{bad.Key(): word, good.Key(): other, {1}: other} {
+			if err := s.PutRecord(key, w, group.PeerKey{}); err != nil {
 				t.Fatal(err)
 			}
 		}
