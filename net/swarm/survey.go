@@ -97,6 +97,10 @@ func (s *Survey) Round(ctx context.Context) {
 		wg.Go(func() {
 			room <- struct{}{}
 			defer func() { <-room }()
+			if ctx.Err() != nil {
+				s.putOff(p)
+				return
+			}
 			if s.greet(ctx, p) && 2*answered.Add(1) > int64(len(due)) {
 				leave.soon()
 			}
@@ -162,6 +166,15 @@ func (s *Survey) greet(ctx context.Context, p group.PeerKey) (answered bool) {
 	s.Peers.Said(p, hello)
 	s.Peers.Timed(p, s.Now().Sub(begin))
 	return true
+}
+
+// putOff leaves a peer due that was not greeted after all.
+func (s *Survey) putOff(p group.PeerKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.next[p]
+	g.begun = false
+	s.next[p] = g
 }
 
 // Silent reports whether a peer did not answer the last greeting, or not before most had.

@@ -306,3 +306,31 @@ func TestRoundLingers(t *testing.T) {
 		}
 	})
 }
+
+// Of a round that is over before it came to all, those who were not greeted are not
+// called silent, and are greeted with the next one.
+func TestRoundThatIsCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &town{fail: map[group.PeerKey]error{}, stuck: map[group.PeerKey]bool{}, greeted: map[group.PeerKey][]time.Duration{}, begin: time.Now()}
+		s := &Survey{Host: v, Greeter: v, Peers: peers.New(peers.Options{}), Every: time.Hour, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+		const all = 3 * greetAtOnce
+		for i := range all {
+			v.connect(i)
+			v.stuck[peerKey(i)] = true
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		s.Round(ctx)
+		greeted := len(v.greeted)
+		for i := range all {
+			if asked := len(v.greetings(i)) > 0; s.Silent(peerKey(i)) != asked {
+				t.Errorf("peer %d is silent: %v, was greeted: %v", i, s.Silent(peerKey(i)), asked)
+			}
+		}
+		clear(v.stuck)
+		s.Round(t.Context())
+		if greeted != greetAtOnce || len(v.greeted) != all {
+			t.Errorf("%d of %d were greeted, then %d", greeted, all, len(v.greeted))
+		}
+	})
+}
