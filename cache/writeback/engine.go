@@ -102,6 +102,7 @@ type Engine struct {
 	vain    atomic.Int32           // how many were so since a pack was stored
 	shunned map[group.ID]time.Time // groups that were left again, until when; guarded by groups
 	strive  striving
+	saving  striving // of rescue
 
 	shape indexShape
 

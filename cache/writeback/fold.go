@@ -20,6 +20,9 @@ func (e *Engine) foldFirst(ctx context.Context, cut *tree.Cut, needed bool) (boo
 	if !needed && e.pace.isHurried() {
 		e.strengthenNow()
 	}
+	if err := e.rescue(ctx); err != nil {
+		return needed, err
+	}
 	if err := e.strengthen(ctx, needed && e.pace.isHurried()); err != nil {
 		return needed, err
 	}

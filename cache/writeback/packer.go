@@ -213,7 +213,7 @@ func (e *Engine) find(tag block.Tag) (link.Link, bool, error) {
 		return link.Link{}, false, err
 	}
 	home := b.Places[0]
-	if e.cfg.Lost != nil && e.cfg.Lost(home.Group, home.Number) {
+	if e.isLost(packID{home.Group, home.Number}) {
 		return link.Link{}, false, nil
 	}
 	if b.Refs > 0 {

@@ -211,13 +211,16 @@ func (e *Engine) unneeded(id group.ID, numbers []uint16) (out []uint16, err erro
 	return out, nil
 }
 
-// hasLast reports whether something that is needed was moved out of a pack, and the pack
-// that has it now is lost.
+// hasLast reports whether something that is needed was moved out of a pack, and holders
+// have too little of the pack that has it now.
 func (e *Engine) hasLast(id group.ID, n uint16) (bool, error) {
-	if e.cfg.Lost == nil {
+	if e.cfg.Lost == nil && e.cfg.Live == nil {
 		return false, nil
 	}
 	members, err := e.table.Members(id, n)
+	if err != nil {
+		return false, err
+	}
 	lost := map[packID]bool{}
 	for _, m := range members {
 		if m.Refs == 0 || len(m.Places) == 0 {
@@ -225,13 +228,15 @@ func (e *Engine) hasLast(id group.ID, n uint16) (bool, error) {
 		}
 		home := packID{m.Places[0].Group, m.Places[0].Number}
 		if _, known := lost[home]; !known {
-			lost[home] = e.cfg.Lost(home.group, home.number)
+			if lost[home], err = e.isHereAtMost(home); err != nil {
+				return false, err
+			}
 		}
 		if lost[home] {
-			return true, err
+			return true, nil
 		}
 	}
-	return false, err
+	return false, nil
 }
 
 // alone reports whether somebody found, after since, that nothing is published that

@@ -96,8 +96,7 @@ func (e *Engine) movable(g group.Group) (out []blocks.Pack, err error) {
 		if err != nil {
 			return nil, err
 		}
-		lost := e.cfg.Lost != nil && e.cfg.Lost(g.ID, number)
-		if there && p.Live > 0 && !lost && !e.rests(p) && e.isWeak(g, max(leastShards(g), e.live(g, p))) {
+		if there && p.Live > 0 && !e.isLost(packID{g.ID, number}) && !e.rests(p) && e.isWeak(g, max(leastShards(g), e.live(g, p))) {
 			out = append(out, p)
 		}
 	}
@@ -126,6 +125,7 @@ func within(budget uint64, packs []blocks.Pack) []blocks.Pack {
 // strengthenNow has what could not be made safer lately be tried again: somebody waits.
 func (e *Engine) strengthenNow() {
 	e.strive.again()
+	e.saving.again()
 	e.weakAfter = time.Time{}
 	clear(e.unfolded)
 }
@@ -133,6 +133,9 @@ func (e *Engine) strengthenNow() {
 // strengthenLater has a commit follow if there are packs that could be safer.
 func (e *Engine) strengthenLater() {
 	weak, err := e.weakPacks()
+	if err == nil && len(weak) == 0 && e.saving.may(e.now()) {
+		weak, err = e.onlyHere()
+	}
 	if err != nil {
 		e.cfg.Log.Warn("it is looked later whether packs could be safer", "err", err)
 	}

@@ -118,7 +118,7 @@ func (b *bench) pack(want Health, live, reachable int, atRisk bool) {
 	b.Helper()
 	got, ok := b.Pack(testGroup, 0, b.now)
 	w := PackHealth{Health: want, Live: live, Reachable: reachable, AtRisk: atRisk}
-	if got.Proven, got.Away = (time.Time{}), false; !ok || got != w {
+	if got.Proven, got.Away, got.OnlyHere = (time.Time{}), false, false; !ok || got != w {
 		b.Errorf("pack 0 is %+v, want %+v", got, w)
 	}
 }
@@ -485,6 +485,37 @@ func TestIdlePacksAreNotMissed(t *testing.T) {
 	b.SetGroup(g, b.now)
 	if lost := b.LostPacks(b.now)[testGroup]; lost != packs(3) || b.Report(b.now).Lost != 3 {
 		t.Errorf("%d packs are lost when all are needed", lost.Count())
+	}
+}
+
+// What holders have too few shards of, and this device all, is not lost, but only here;
+// until repair has brought some.
+func TestPacksThatAreOnlyHere(t *testing.T) {
+	b := newBench(t, 4, 7, 3, func(_ *Config, g *Group) {
+		g.Local = packs(2)
+		for i := range g.Slots[3:] {
+			g.Slots[3+i].Held = group.Bitmap{}
+		}
+	})
+	for n, want := range map[uint16]PackHealth{0: {Health: Injured, OnlyHere: true}, 2: {Health: Lost}} {
+		if p, _ := b.Pack(testGroup, n, b.now); p.Health != want.Health || p.OnlyHere != want.OnlyHere || p.Live != 3 {
+			t.Errorf("pack %d: %+v", n, p)
+		}
+	}
+	if r := b.Report(b.now); r.OnlyHere != 2 || r.Lost != 1 {
+		t.Errorf("%+v", r)
+	}
+	g, _ := b.Group(testGroup)
+	g.Idle = packs(1)
+	b.SetGroup(g, b.now)
+	if r := b.Report(b.now); r.OnlyHere != 1 {
+		t.Errorf("of which something is needed: %+v", r)
+	}
+	for _, a := range b.run(time.Hour) {
+		b.Refilled(a, a.Packs, b.now)
+	}
+	if p, _ := b.Pack(testGroup, 1, b.now); p.OnlyHere || p.Live < 4 {
+		t.Errorf("when repair has brought some: %+v", p)
 	}
 }
 

@@ -35,6 +35,7 @@ type PackHealth struct {
 	Reachable int       // of these, with holders that answer
 	Unasked   int       // of those live, with holders that were not asked yet
 	AtRisk    bool      // healthy, but not if the holders that are silent now stay away
+	OnlyHere  bool      // fewer than k shards are left, and this device has a copy
 	Away      bool      // not lost, but fewer than k holders answer now, and this device has no copy
 	Proven    time.Time // since when k of its holders have passed an audit; zero if they have not
 }
@@ -55,6 +56,7 @@ func (s *State) Pack(id group.ID, number uint16, now time.Time) (PackHealth, boo
 func (g *keptGroup) pack(n uint16) PackHealth {
 	p := PackHealth{Live: int(g.live[n]), Reachable: int(g.reachable[n]), Unasked: int(g.unasked[n])}
 	p.Health = g.healthOf(p.Live, n)
+	p.OnlyHere = p.Health != Lost && p.Live < int(g.Coding.K)
 	p.AtRisk = p.Health == Healthy && g.healthOf(p.Reachable+p.Unasked, n) != Healthy
 	p.Away = p.Health != Lost && g.healthOf(p.Live-int(g.silent[n]), n) == Lost
 	return p
@@ -88,14 +90,15 @@ func (g *keptGroup) healthOf(shards int, n uint16) Health {
 
 // Report is the sum of everything, for status.
 type Report struct {
-	Packs   int // wanted, and not idle
-	Healthy int
-	Injured int
-	Lost    int
-	AtRisk  int // of the healthy ones
-	Away    int // of those that are not lost: not to be read now
-	Missing int // shards to be rebuilt, of all packs
-	Unasked int // packs of which some holders were not asked yet
+	Packs    int // wanted, and not idle
+	Healthy  int
+	Injured  int
+	Lost     int
+	AtRisk   int // of the healthy ones
+	Away     int // of those that are not lost: not to be read now
+	OnlyHere int // of the injured ones: this device has them, as fewer than k shards are left
+	Missing  int // shards to be rebuilt, of all packs
+	Unasked  int // packs of which some holders were not asked yet
 
 	AsOf time.Time // since when every holder that is there was asked; those not asked yet apart
 
@@ -169,5 +172,8 @@ func (r *Report) add(p PackHealth, n int) {
 	}
 	if p.Away {
 		r.Away++
+	}
+	if p.OnlyHere {
+		r.OnlyHere++
 	}
 }

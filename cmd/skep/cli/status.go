@@ -25,7 +25,7 @@ func (a *app) statusCommand() *cobra.Command {
 shards, who holds them, and how much room there is. With paths, also how safe each of
 them is, when its holders passed an audit last, and which of its shards are missing:
 
-  local   on this device only
+  local   on this device only, or names that lead to it are
   out     with enough holders to bring it back
   safe    with all holders it should have, but for a few that may be lost
   lost    too few holders answer to read it now
@@ -121,6 +121,9 @@ func printPath(line func(string, string, ...any), p control.PathStatus, now time
 	}
 	if away := p.PacksLost + p.PacksAway; away > 0 {
 		line("", "%d of %s cannot be read now: too few holders answer", away, say.If(p.Packs, "it", "them"))
+	}
+	if p.PacksOnlyHere > 0 {
+		line("", "%s", onlyHereWords(p.PacksOnlyHere))
 	}
 	if p.ShardsMissing > 0 {
 		line("", "%s %s missing", say.Count(p.ShardsMissing, "shard"), say.If(p.ShardsMissing, "is", "are"))
@@ -257,6 +260,9 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	} else if !s.AsOf.IsZero() {
 		line("", "as of %s, when the last of the holders was asked", humanize.Time(s.AsOf))
 	}
+	if s.PacksOnlyHere > 0 {
+		line("", "%s", onlyHereWords(s.PacksOnlyHere))
+	}
 	if s.PacksAtRisk > 0 {
 		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)
 	}
@@ -272,6 +278,11 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	for _, f := range s.Shortfall {
 		line("", "%s", f)
 	}
+}
+
+// onlyHereWords say of packs that without this device they would be lost.
+func onlyHereWords(packs int) string {
+	return fmt.Sprintf("%s %s on this device only: too few of %s holders are left", say.Count(packs, "pack"), say.If(packs, "is", "are"), say.If(packs, "its", "their"))
 }
 
 // frailWords say of packs that they survive the loss of no holder.

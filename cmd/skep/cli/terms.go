@@ -18,7 +18,8 @@ What goes out
   swarm      all peers that know each other
 
 How safe a file or a folder is
-  local      changed since the newest commit: what changed is lost if this device is
+  local      changed since the newest commit: what changed is lost if this device is;
+             or names that lead to it are with too few holders, and here
   out        enough holders have it to bring it back, but it is not as safe as it
              should be: a line below says what is missing, or is still being asked
   safe       all holders have it that should, or all but so few that rebuilding does

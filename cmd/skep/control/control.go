@@ -117,7 +117,8 @@ type Status struct {
 	Packs            int `json:"packs"`
 	PacksBelowTarget int `json:"packs_below_target"`
 	PacksLost        int `json:"packs_lost"`
-	PacksAway        int `json:"packs_away"` // not lost, but too few holders answer now
+	PacksAway        int `json:"packs_away"`      // not lost, but too few holders answer now
+	PacksOnlyHere    int `json:"packs_only_here"` // below target: holders have too little of them, this device all
 	// Lost are files of which something is in lost packs and not here;
 	// LostElsewhere counts such blocks of what this device has not looked at.
 	Lost          []string `json:"lost,omitempty"`
@@ -198,7 +199,8 @@ type PathStatus struct {
 	All              bool `json:"all_packs,omitempty"`
 	PacksBelowTarget int  `json:"packs_below_target"`
 	PacksLost        int  `json:"packs_lost"`
-	PacksAway        int  `json:"packs_away"` // not lost, but too few holders answer now
+	PacksAway        int  `json:"packs_away"`      // not lost, but too few holders answer now
+	PacksOnlyHere    int  `json:"packs_only_here"` // below target: holders have too little of them, this device all
 	PacksAtRisk      int  `json:"packs_at_risk"`
 	PacksUnasked     int  `json:"packs_unasked"`
 	PacksWeak        int  `json:"packs_weak"`

@@ -87,6 +87,8 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	switch {
 	case out.State == "safe" && out.PacksLost+out.PacksAway > 0:
 		out.State = "lost"
+	case out.State == "safe" && out.PacksOnlyHere > 0:
+		out.State = "local"
 	case out.State == "safe" && (out.PacksBelowTarget+out.PacksUnasked+out.PacksWeak+out.PacksFrail > 0 || !d.drive.wordsBringIt()):
 		out.State = "out"
 	}
@@ -166,6 +168,9 @@ func count(out *control.PathStatus, h health.PackHealth) {
 		out.PacksBelowTarget++
 	case health.Injured:
 		out.PacksBelowTarget++
+	}
+	if h.OnlyHere {
+		out.PacksOnlyHere++
 	}
 	if h.Away {
 		out.PacksAway++

@@ -17,16 +17,25 @@ import (
 // frailty is how safe the packs are that something needs, or may need.
 type frailty struct {
 	plan.Frailty
-	both     int         // are weak and frail, and not lost
+	both     int         // are weak and frail, and neither lost nor only here
 	stranded reseal.Lost // of both, those that cannot be read now
+	onlyHere int         // have too few shards left at holders, and are here
+}
+
+// add counts a pack of a group.
+func (f *frailty) add(d *drive, g group.Group, p blocks.Pack) {
+	weak, frail := f.Add(g.Class, g.Coding, d.live(g, p), d.sink.judge)
+	h, _ := d.packHealth(p.Group, p.Number)
+	switch {
+	case h.OnlyHere:
+		f.onlyHere++
+	case weak && frail && h.Health != health.Lost:
+		f.addBoth(p, h)
+	}
 }
 
 // addBoth counts a pack that is weak and frail.
-func (f *frailty) addBoth(d *drive, p blocks.Pack) {
-	h, _ := d.packHealth(p.Group, p.Number)
-	if h.Health == health.Lost {
-		return
-	}
+func (f *frailty) addBoth(p blocks.Pack, h health.PackHealth) {
 	f.both++
 	if h.Away {
 		if f.stranded == nil {
@@ -89,9 +98,7 @@ func (d *drive) frailty() (f frailty, err error) {
 	}
 	err = d.table.Packs(func(p blocks.Pack) bool {
 		if g, known := by[p.Group]; known && (p.Live > 0 || !counted) {
-			if weak, frail := f.Add(g.Class, g.Coding, d.live(g, p), d.sink.judge); weak && frail {
-				f.addBoth(d, p)
-			}
+			f.add(d, g, p)
 		}
 		return true
 	})
@@ -110,16 +117,22 @@ func (f frailty) say() string {
 	return ""
 }
 
-// FrailError says that all is out, but some of it in packs that survive the loss of no
-// holder, though peers are there with which they would.
+// FrailError says that all is out, but that some of it is not as safe as it should be: in
+// packs of which holders have too little left, or that survive the loss of no holder,
+// though peers are there with which they would.
 type FrailError struct {
-	Packs int
-	Err   error // why they are not stored again; nil: it was tried in vain
+	OnlyHere int   // of the first kind
+	Packs    int   // of the second
+	Err      error // why they are not stored again; nil: it was tried in vain
 }
 
 func (f *FrailError) Error() string {
 	s := fmt.Sprintf("all changes are out, but %s that %s needed %s the loss of no holder, and could not be stored with more of them yet; the daemon goes on trying",
 		say.Count(f.Packs, "pack"), say.If(f.Packs, "is", "are"), say.If(f.Packs, "survives", "survive"))
+	if f.OnlyHere > 0 {
+		s = fmt.Sprintf("all changes went out, but too few holders are left of %s with names and the shape of the drive: %s on this device only, the words would not bring %s back, and %s could not be stored with others yet; the daemon goes on trying",
+			say.Count(f.OnlyHere, "pack"), say.If(f.OnlyHere, "it is", "they are"), say.If(f.OnlyHere, "it", "them"), say.If(f.OnlyHere, "it", "they"))
+	}
 	if f.Err != nil && !errors.Is(f.Err, context.DeadlineExceeded) { // whoever gave it so long knows
 		s += ": " + f.Err.Error()
 	}
@@ -149,10 +162,11 @@ func pauseVain(ctx context.Context, vain int) bool {
 	}
 }
 
-// syncFrail waits until nothing that is needed lies in packs that survive the loss of
-// no holder, as far as there are peers with which it would not: from those packs, or, if
-// they cannot be read now, from what is here. What could be safer otherwise is stored
-// again later. It returns what there is to say of what is left.
+// syncFrail waits until nothing that is needed lies in packs that are only here, or survive
+// the loss of no holder, as far as there are peers with which it would not: it is stored
+// again, from those packs, or, if they cannot be read now, from what is here; or repair has
+// brought some. What could be safer otherwise is stored again later. It returns what there
+// is to say of what is left.
 func (d *Daemon) syncFrail(ctx context.Context, sync func() error) (string, error) {
 	least := -1
 	for vain := 0; ; {
@@ -163,20 +177,21 @@ func (d *Daemon) syncFrail(ctx context.Context, sync func() error) (string, erro
 			return "", err
 		}
 		counted, err := d.drive.table.Counted()
-		if err != nil || f.both == 0 || !counted { // else it is not known yet what is needed
+		if err != nil || f.onlyHere == 0 && (f.both == 0 || !counted) { // else it is not known yet what is needed
 			return f.say(), err
 		}
-		if vain++; least < 0 || f.both < least {
-			least, vain = f.both, 0
+		left := f.onlyHere + f.both
+		if vain++; least < 0 || left < least {
+			least, vain = left, 0
 		}
 		if vain == mostVain || !pauseVain(ctx, vain) {
-			return "", &FrailError{Packs: f.both}
+			return "", &FrailError{OnlyHere: f.onlyHere, Packs: f.both}
 		}
 		if err = d.lookForStranded(ctx, f.stranded); err == nil {
 			err = sync()
 		}
 		if err != nil {
-			return "", &FrailError{f.both, err}
+			return "", &FrailError{f.onlyHere, f.both, err}
 		}
 	}
 }

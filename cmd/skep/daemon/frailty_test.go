@@ -41,8 +41,13 @@ func TestFrailErrorSays(t *testing.T) {
 		{fmt.Errorf("round 2: %w", context.DeadlineExceeded), "goes on trying"},
 		{errors.New("too few holders"), "goes on trying: too few holders"},
 	} {
-		if got := (&FrailError{2, c.err}).Error(); !strings.HasSuffix(got, c.wanted) {
+		if got := (&FrailError{Packs: 2, Err: c.err}).Error(); !strings.HasSuffix(got, c.wanted) {
 			t.Errorf("%v: %q", c.err, got)
+		}
+	}
+	for n, want := range map[int]string{1: "it is on this device only", 2: "they are on this device only"} {
+		if got := (&FrailError{OnlyHere: n, Packs: 3}).Error(); !strings.Contains(got, want) {
+			t.Errorf("%d: %q", n, got)
 		}
 	}
 }

@@ -166,7 +166,7 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 		s.Codings = append(s.Codings, *c.by[k])
 	}
 	r := d.repair.Report()
-	s.Packs, s.PacksBelowTarget, s.PacksLost, s.PacksAway, s.PacksAtRisk = r.Packs, r.BelowTarget(), r.Lost, r.Away, r.AtRisk
+	s.Packs, s.PacksBelowTarget, s.PacksLost, s.PacksAway, s.PacksOnlyHere, s.PacksAtRisk = r.Packs, r.BelowTarget(), r.Lost, r.Away, r.OnlyHere, r.AtRisk
 	if f := d.lost.Load(); f != nil {
 		s.Lost, s.LostElsewhere = f.Gone, f.Elsewhere
 	}

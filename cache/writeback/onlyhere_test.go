@@ -1,0 +1,127 @@
+package writeback_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"skep/cache/blocks"
+	"skep/chunker/group"
+	"skep/test/memswarm"
+)
+
+// abandoned is a drive of which holders can lose packs that the device has.
+type abandoned struct {
+	*device
+	mu   sync.Mutex // guards gone
+	gone map[place]bool
+}
+
+type place struct {
+	group  group.ID
+	number uint16
+}
+
+// newAbandoned returns one with a folder that takes several packs, and what is in it.
+// Another device may be there, so that nothing is given up.
+func newAbandoned(t *testing.T) (*abandoned, map[string]string) {
+	a := &abandoned{gone: map[place]bool{}}
+	a.device = &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), alone: func(time.Time) bool { return false }, live: a.left}
+	a.open(newDrive)
+	t.Cleanup(a.close)
+	want := map[string]string{"wide/": "", "deep/": "", "deep/er/": ""}
+	put := a.putting(want)
+	for i := range 300 {
+		put(fmt.Sprintf("wide/%d", i), random(uint64(i), 400))
+	}
+	put("deep/er/large", random(1000, 3<<20))
+	a.sync()
+	return a, want
+}
+
+func (a *abandoned) left(g group.Group, p blocks.Pack) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone[place{p.Group, p.Number}] {
+		return int(g.Coding.K) - 1
+	}
+	return int(g.Coding.N)
+}
+
+// abandon has holders lose all packs of metadata that there are.
+func (a *abandoned) abandon() {
+	a.t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := a.table.Packs(func(p blocks.Pack) bool {
+		if p.Kind == group.Metadata {
+			a.gone[place{p.Group, p.Number}] = true
+		}
+		return true
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.swarm.Lose(func(p group.PackRef) bool { return a.gone[place{p.Group, p.Number}] })
+}
+
+// onlyHere counts the packs that are needed, and only here.
+func (a *abandoned) onlyHere() (n int) {
+	a.t.Helper()
+	err := a.table.Packs(func(p blocks.Pack) bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if p.Live > 0 && a.gone[place{p.Group, p.Number}] {
+			n++
+		}
+		return true
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return n
+}
+
+// Packs of metadata of which holders have lost too much go out again from what this
+// device kept of them, though nothing changed, and the drive comes to rest then.
+func TestMetadataThatIsOnlyHereGoesOutAgain(t *testing.T) {
+	d, want := newAbandoned(t)
+	d.abandon()
+	if d.onlyHere() == 0 {
+		t.Fatal("nothing is only here")
+	}
+	d.sync()
+	if n := d.onlyHere(); n != 0 {
+		t.Fatalf("%d packs are only here after a sync", n)
+	}
+	check(t, d.committed(), want)
+	before := d.swarm.Stored()
+	d.sync()
+	if n := d.swarm.Stored() - before; n != 0 {
+		t.Errorf("%d bytes were stored of a drive that rests", n)
+	}
+	d.abandon()
+	d.putting(want)("deep/another", []byte("note"))
+	d.sync() // along with a change
+	check(t, d.committed(), want)
+}
+
+// While nobody takes them they stay here, other changes are not kept from going out by
+// that, and the next who waits has it tried again.
+func TestMetadataThatNobodyTakesStaysHere(t *testing.T) {
+	d, want := newAbandoned(t)
+	d.abandon()
+	for i := range 9 {
+		d.swarm.Set(i, func(h *memswarm.Holder) { h.Down = true })
+	}
+	d.sync() // there is nothing else to go out
+	if d.onlyHere() == 0 {
+		t.Fatal("nothing is only here, though nobody took it")
+	}
+	for i := range 9 {
+		d.swarm.Set(i, func(h *memswarm.Holder) { h.Down = false })
+	}
+	d.sync()
+	check(t, d.committed(), want)
+}
