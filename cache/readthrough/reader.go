@@ -143,6 +143,18 @@ func (r *Reader) At(ctx context.Context, l commit.Locator) ([]byte, error) {
 	return r.read(ctx, ref, place, l.Link, nil, open(l.Link))
 }
 
+// Pack returns all of a pack as holders have it, also if it is kept here.
+func (r *Reader) Pack(ctx context.Context, id group.ID, number uint16) ([]byte, error) {
+	ref, err := r.ref(blockindex.Place{Group: id, Number: number})
+	if err == nil && r.source == nil {
+		err = fmt.Errorf("pack %d of group %v: %w", number, id, readerr.ErrUnreachable)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.source.ReadRange(ctx, ref, 0, ref.Class.Size())
+}
+
 // ref gathers what the account knows of a pack.
 func (r *Reader) ref(p blockindex.Place) (group.PackRef, error) {
 	g, ok, err := r.table.Group(p.Group)

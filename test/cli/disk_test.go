@@ -322,6 +322,20 @@ func TestDamagedContent(t *testing.T) {
 	for _, f := range packs {
 		damage(t, f, 1)
 	}
+	for _, p := range swarm.Peers {
+		p.Kill()
+	}
+	r := d.Skep(t, "fsck", "--repair") // what nobody else is seen to have stays
+	r.Fails(t, 1)
+	says(t, r.Stdout, "differs here", "kept in pack")
+	for line := range strings.Lines(r.Stdout) {
+		if strings.HasPrefix(line, "/") && !strings.Contains(line, "it stays as it is") {
+			t.Errorf("nobody is there, and fsck --repair says: %s", line)
+		}
+	}
+	for _, p := range swarm.Peers {
+		p.Start(t)
+	}
 	for _, args := range [][]string{{"fsck"}, {"fsck", "--repair"}} {
 		r := d.Skep(t, args...)
 		t.Logf("%d files and %d packs altered; %s%s", len(files), len(packs), r.Stdout, r.Stderr)
@@ -347,6 +361,9 @@ func TestDamagedContent(t *testing.T) {
 				t.Errorf("fsck does not say that what is damaged is of %s", dir)
 			}
 		}
+	}
+	if whole := matching(t, d.Home, "packs/*"); !slices.Equal(whole, packs) {
+		t.Errorf("of %d packs, there are %d", len(packs), len(whole))
 	}
 	d.Skep(t, "fsck").OK(t)
 	d.Mount(t)

@@ -31,9 +31,10 @@ shard of another is removed. The daemon must not be running (skep down).
 With --remote, what is only with holders is fetched and checked, too, and they have
 to show some of every shard that they should have: it says how many packs, and
 files in them, have fewer shards than there should be, which files cannot be read,
-and which holders do not have what they say. With --repair, content and metadata
-that are damaged here are let go of: they are fetched from their holders when they
-are needed.
+and which holders do not have what they say. With --repair, holders are asked for
+what is damaged here. What they have whole is mended: of content, the damaged pieces
+of 1 MiB are let go of, and come again when they are needed; packs of metadata are
+replaced. What they do not have stays as it is.
 
 Exits with 0 if all is well, else with 1.`,
 		Example: `  skep down && skep fsck
@@ -57,7 +58,7 @@ Exits with 0 if all is well, else with 1.`,
 		},
 	}
 	cmd.Flags().BoolVar(&opt.Remote, "remote", false, "fetch and check what is only with holders, too")
-	cmd.Flags().BoolVar(&opt.Repair, "repair", false, "let go of what is damaged here, where holders have it")
+	cmd.Flags().BoolVar(&opt.Repair, "repair", false, "mend what is damaged here and whole with holders")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	return cmd
 }

@@ -63,7 +63,8 @@ type Options struct {
 
 	// Remote fetches what is only with holders, and asks them what they have.
 	Remote bool
-	// Repair lets go of what is damaged here and whole with holders.
+	// Repair mends what is damaged here and whole with holders, whom it asks: content is
+	// let go of, so that they give it again, and packs of metadata are put right.
 	Repair bool
 }
 
@@ -113,7 +114,7 @@ func Check(ctx context.Context, h Home, opt Options) (Report, error) {
 	}
 	if c.reader = h.Drive.Here; opt.Remote {
 		c.reader = h.Drive.Reader
-		for _, step := range []func(context.Context) error{h.Drive.Join, c.count, c.askHolders} {
+		for _, step := range []func(context.Context) error{c.join, c.count, c.askHolders} {
 			if err := step(ctx); err != nil {
 				return r, err
 			}
@@ -142,6 +143,7 @@ type checker struct {
 	reader *readthrough.Reader // without --remote, of what is here alone
 
 	survey *survey // nil: nobody was asked
+	joined *joined // nil: it was not tried
 
 	roots   map[link.Hash]string    // paths of directories and files, by the block that leads to all of theirs
 	parents map[link.Hash]link.Hash // a block that refers to a block

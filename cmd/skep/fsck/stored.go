@@ -82,13 +82,11 @@ func (c *checker) packFiles(ctx context.Context) error {
 				bad = append(bad, m.Link.Hash)
 			}
 		}
+		done, stop := c.repair(ctx, func() error { return c.replace(ctx, id, n) })
 		for _, path := range c.concerned(bad) {
-			c.problem(path, fmt.Errorf("names, attributes or pieces of it, as kept in pack %d of group %v: %w", n, id, err))
+			c.problem(path, fmt.Errorf("names, attributes or pieces of it, as kept in pack %d of group %v: %w%s", n, id, err, done))
 		}
-		if c.opt.Repair {
-			return d.Packs.Remove(id, n)
-		}
-		return nil
+		return stop
 	})
 }
 
@@ -232,10 +230,9 @@ func (c *checker) content(ctx context.Context, ino tree.Ino, path string) (whole
 		err = nil
 	}
 	for _, i := range damaged {
-		c.problem(path, fmt.Errorf("the content from byte %d on %w", i*dag.ChunkSize, errDamaged))
-		if c.opt.Repair && err == nil {
-			err = d.Tree.DropChunk(ctx, ino, i)
-		}
+		done, stop := c.repair(ctx, func() error { return c.giveBack(ctx, ino, i, links[i]) })
+		c.problem(path, fmt.Errorf("the content from byte %d on %w%s", i*dag.ChunkSize, errDamaged, done))
+		err = errors.Join(err, stop)
 	}
 	return len(damaged) == 0, err
 }
