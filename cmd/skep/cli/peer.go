@@ -66,15 +66,14 @@ func (a *app) preparePeer(cmd *cobra.Command, h home.Dir, flags peerFlags) error
 			return err
 		}
 		pass, err := a.passphrase()
-		if err == nil {
-			err = daemon.CheckOffer(h, given.Offer)
-		}
-		if err == nil {
-			err = h.Begin()
-		}
 		if err != nil {
 			return err
 		}
+		release, err := daemon.BeginHome(h, given.Offer)
+		if err != nil {
+			return err
+		}
+		defer release()
 		return h.Create(given, keyring.Local{Device: secret.New()}, pass)
 	}
 	return changePeer(cmd, h, given)

@@ -263,9 +263,11 @@ func (s *swarmOfEvenings) recovered(entropy words.Entropy, by int) *opened {
 	s.t.Helper()
 	h := home.Dir(filepath.Join(s.t.TempDir(), "recovered"))
 	keys := keyring.Local{Device: secret.New()}
-	s.must(makeHome(h, 0))
+	release, err := BeginHome(h, 0)
+	s.must(err)
+	defer release()
 	n := s.guest(h, s.settings(by), keys)
-	_, err := n.recover(s.t.Context(), s.settings(by), keys, entropy, nil, func(string) {})
+	_, err = n.recover(s.t.Context(), s.settings(by), keys, entropy, nil, func(string) {})
 	n.close()
 	s.must(err)
 	return s.openAgain(h)

@@ -27,20 +27,22 @@ func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error)
 	if err != nil {
 		return entropy, err
 	}
-	if err := makeHome(h, s.Offer); err != nil {
+	release, err := BeginHome(h, s.Offer)
+	if err != nil {
 		return entropy, err
 	}
+	defer release()
 	if err := newTables(h); err != nil {
 		return entropy, err
 	}
 	return entropy, createDrive(h, s, keys, ring, recoveryRecords{Recovery: rec}, passphrase)
 }
 
-// makeHome makes the directory of a home, on a disk that has room for what is
-// offered to others.
-func makeHome(h home.Dir, offer int64) error {
+// BeginHome begins a home, as h.Begin does, on a disk that has room for what is offered
+// to others.
+func BeginHome(h home.Dir, offer int64) (release func(), err error) {
 	if err := CheckOffer(h, offer); err != nil {
-		return err
+		return nil, err
 	}
 	return h.Begin()
 }

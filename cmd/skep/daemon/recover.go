@@ -46,9 +46,11 @@ func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Ent
 		tell = func(string) {}
 	}
 	keys := keyring.Local{Device: secret.New()}
-	if err := makeHome(h, s.Offer); err != nil {
+	release, err := BeginHome(h, s.Offer)
+	if err != nil {
 		return Recovered{}, err
 	}
+	defer release()
 	n, err := newNetwork(h, s, keys.Signer(), discard())
 	if err != nil {
 		return Recovered{}, err

@@ -72,7 +72,9 @@ func TestRecoveryTellsOfAWrongClock(t *testing.T) {
 		s := &swarmOfEvenings{Swarm: swarm, t: t}
 		h := home.Dir(filepath.Join(t.TempDir(), "recovered"))
 		keys := keyring.Local{Device: secret.New()}
-		s.must(makeHome(h, 0))
+		release, err := BeginHome(h, 0)
+		s.must(err)
+		defer release()
 		n := s.guest(h, s.settings(0), keys)
 		defer n.close()
 		found, err := n.recover(t.Context(), s.settings(0), keys, words.New(), nil, func(string) {})

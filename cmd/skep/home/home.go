@@ -133,7 +133,7 @@ func (d Dir) Create(s Settings, keys keyring.Local, passphrase []byte) error {
 	if err := os.Remove(d.Path(begunFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("home: %w", err)
 	}
-	return nil
+	return d.flush()
 }
 
 // SaveSettings writes the settings.
@@ -205,6 +205,11 @@ func (d Dir) WriteFile(name string, b []byte) error {
 		_ = os.Remove(tmp.Name())
 		return fmt.Errorf("home: %w", err)
 	}
+	return d.flush()
+}
+
+// flush has the names in the home survive power loss.
+func (d Dir) flush() error {
 	dir, err := os.Open(string(d))
 	if err != nil {
 		return fmt.Errorf("home: %w", err)
@@ -254,9 +259,12 @@ func (d Dir) Disk() (size, free int64, err error) {
 	}
 }
 
+// lockFile is what is locked.
+const lockFile = "lock"
+
 // Lock keeps other daemons out until the process ends or release is called.
 func (d Dir) Lock() (release func(), err error) {
-	f, err := os.OpenFile(d.Path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(d.Path(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("home: %w", err)
 	}

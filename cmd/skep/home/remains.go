@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 )
 
 // begunFile is there from when a home begins to be made until it is one.
@@ -34,25 +35,57 @@ func (d Dir) Vacant() error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() != "lost+found" {
+		if !isOfBeginning(e.Name()) {
 			return fmt.Errorf("%s has other things in it (%q), and a home is for skep alone: choose a new or an empty directory with --home", d, e.Name())
 		}
 	}
 	return nil
 }
 
-// Begin prepares a directory to become a home. What an attempt left there that did
-// not come to its end is removed; what is left of another home is not touched, and
+// isOfBeginning reports whether there may be such a name where a home begins: of a new
+// disk, or of one who began a home a moment ago, or was ended then.
+func isOfBeginning(name string) bool {
+	return name == "lost+found" || name == lockFile || strings.HasPrefix(name, "."+begunFile)
+}
+
+// Begin prepares a directory to become a home, and keeps others out of it until release
+// is called: after Create, or when there will be no home. What an attempt left there that
+// did not come to its end is removed; what is left of another home is not touched, and
 // refused.
-func (d Dir) Begin() error {
+func (d Dir) Begin() (release func(), err error) {
 	if d.Exists() {
-		return fmt.Errorf("%w: %s", ErrExists, d)
+		return nil, fmt.Errorf("%w: %s", ErrExists, d)
 	}
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
-		return fmt.Errorf("home: %w", err)
+		return nil, fmt.Errorf("home: %w", err)
+	}
+	release, err = d.Lock()
+	if errors.Is(err, ErrInUse) {
+		return nil, fmt.Errorf("%w: %s; wait for its end, or choose another one with --home", errBeingMade, d)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := d.begin(); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// errBeingMade says that a home is being made by somebody else.
+var errBeingMade = errors.New("another skep command is making this home")
+
+// begin removes what an attempt left, in a directory that the caller has locked.
+func (d Dir) begin() error {
+	if d.Exists() { // somebody made it before it was locked
+		return fmt.Errorf("%w: %s", ErrExists, d)
 	}
 	if _, err := os.Stat(d.Path(begunFile)); errors.Is(err, fs.ErrNotExist) {
-		return d.begin()
+		if err := d.unclaimed(); err != nil {
+			return err
+		}
+		return d.WriteFile(begunFile, nil)
 	}
 	for _, name := range made {
 		if err := os.RemoveAll(d.Path(name)); err != nil {
@@ -62,17 +95,13 @@ func (d Dir) Begin() error {
 	return nil
 }
 
-func (d Dir) begin() error {
-	if err := d.unclaimed(); err != nil {
-		return err
-	}
-	return d.WriteFile(begunFile, nil)
-}
-
 // unclaimed reports, as an error, that another home was there.
 func (d Dir) unclaimed() error {
 	for _, name := range made {
 		if _, err := os.Stat(d.Path(name)); err == nil {
+			if d.Exists() { // somebody has just made it
+				return fmt.Errorf("%w: %s", ErrExists, d)
+			}
 			return fmt.Errorf("%s has what is left of another home (%s), which has lost its settings; choose another one with --home", d, name)
 		}
 	}
