@@ -30,7 +30,7 @@ func TestDemo(t *testing.T) {
 	})
 	asUser(t)
 	dir := harness.Dir(t)
-	temp, drive, log := filepath.Join(dir, "temp"), filepath.Join(dir, "drive"), filepath.Join(dir, "demo.log")
+	temp, drive, log := filepath.Join(dir, "temp"), filepath.Join(dir, "new", "drive"), filepath.Join(dir, "demo.log")
 	must(t, os.Mkdir(temp, 0o700))
 	out, err := os.Create(log)
 	must(t, err)
@@ -70,7 +70,7 @@ func TestDemo(t *testing.T) {
 	case <-time.After(60 * time.Second):
 		t.Fatal("the demo did not end after Ctrl-C")
 	}
-	absent(t, drive)
+	absent(t, filepath.Dir(drive))
 	left, err := filepath.Glob(filepath.Join(temp, "*"))
 	must(t, err)
 	if left = append(left, runningBelow(t, temp)...); len(left) > 0 {

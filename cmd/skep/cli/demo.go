@@ -55,8 +55,8 @@ type demo struct {
 	a     *app
 	exe   string
 	dir   string
-	made  bool // the mountpoint is ours to remove
 	mount string
+	made  []string   // directories that are ours to remove: the mountpoint, and those above it
 	procs []*process // of the peers, then that of the drive
 	ids   []string   // of the peers
 }
@@ -160,11 +160,13 @@ func (d *demo) point() error {
 		}
 		return err
 	}
-	if err := os.MkdirAll(d.mount, 0o755); err != nil {
-		return err
+	for dir := d.mount; ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		d.made = append(d.made, dir)
 	}
-	d.made = true
-	return nil
+	return os.MkdirAll(d.mount, 0o755)
 }
 
 func (d *demo) start(ctx context.Context, n int, deadAfter time.Duration) error {
@@ -325,8 +327,8 @@ func (d *demo) clean() error {
 	for _, p := range d.procs {
 		waitFor(p, 10*time.Second)
 	}
-	if d.made {
-		_ = os.Remove(d.mount) // only if it is empty
+	for _, dir := range d.made {
+		_ = os.Remove(dir) // only if it is empty
 	}
 	return os.RemoveAll(d.dir)
 }
