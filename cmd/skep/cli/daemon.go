@@ -44,7 +44,7 @@ func (a *app) ensureDaemon(ctx context.Context, h home.Dir, bootstrap []string, 
 }
 
 // endPatience is how long a command waits for a daemon that has a home and does
-// not answer: it is ending, or has just been started. One that was killed and cannot end
+// not answer: it is ending, or being opened. One that was killed and cannot end
 // is helped to. Above waitSilently, the command says so.
 const (
 	endPatience  = time.Minute
@@ -54,14 +54,20 @@ const (
 // awaitHome returns when a daemon answers for a home, which it reports, or nobody
 // has the home any more.
 func (a *app) awaitHome(ctx context.Context, h home.Dir) (served bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, endPatience)
+	caller := ctx
+	ctx, cancel := context.WithTimeout(caller, endPatience)
 	defer cancel()
 	say := time.NewTimer(waitSilently)
 	defer say.Stop()
 	c := control.NewClient(h.Socket())
 	for helped := false; ; {
 		err := c.Call(ctx, "/v1/status", daemon.StatusRequest{}, nil)
-		if !errors.Is(err, control.ErrNotRunning) {
+		switch {
+		case caller.Err() != nil:
+			return false, caller.Err()
+		case ctx.Err() != nil:
+			return false, heldError{h}
+		case !errors.Is(err, control.ErrNotRunning):
 			return true, err
 		}
 		release, err := h.Lock()
@@ -80,10 +86,18 @@ func (a *app) awaitHome(ctx context.Context, h home.Dir) (served bool, err error
 			fmt.Fprintln(a.errOut, "waiting for the daemon that still has this home …")
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			return false, err
 		}
 	}
 }
+
+// heldError says that a process has a home and answers nobody.
+type heldError struct{ home home.Dir }
+
+func (e heldError) Error() string {
+	return fmt.Sprintf("a skep process has this home, and takes no commands: it starts, ends, or is skep fsck; try again, or look for it with: fuser %s", e.home.Path("lock"))
+}
+
+func (heldError) Is(target error) bool { return target == home.ErrInUse }
 
 // endKilled lets the daemon of a home end that was killed and cannot. It reports whether
 // that was tried.
@@ -139,6 +153,9 @@ func (a *app) spawn(ctx context.Context, h home.Dir, keys keyring.Local, bootstr
 		}
 		select {
 		case <-failed:
+			if served, err := a.awaitHome(ctx, h); served || err != nil {
+				return err // another command started one at the same time
+			}
 			return fmt.Errorf("the daemon did not start: %s", lastLine(h.Log()))
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
@@ -178,7 +195,7 @@ func (a *app) daemonCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(h, keys, bootstrap, daemon.NewLog(os.Stderr))
+			d, err := daemon.Open(cmd.Context(), h, keys, bootstrap, daemon.NewLog(os.Stderr))
 			if err != nil {
 				return err
 			}

@@ -59,6 +59,8 @@ func (a *app) examine(ctx context.Context, bootstrap []string) ([]doctor.Finding
 	}
 	var status control.Status
 	running := func() error {
+		ctx, cancel := context.WithTimeout(ctx, answerPatience)
+		defer cancel()
 		return control.NewClient(h.Socket()).Call(ctx, "/v1/status", daemon.StatusRequest{}, &status)
 	}
 	if ctx.Err() != nil {
@@ -68,6 +70,9 @@ func (a *app) examine(ctx context.Context, bootstrap []string) ([]doctor.Finding
 		doctor.Room(h, s.Offer, status.Hosting), doctor.Clock(time.Now(), reached)}
 	return slices.Concat(all, doctor.Peers(reached), doctor.Drive(status)), nil
 }
+
+// answerPatience is how long a daemon that is well may take to say how it is.
+const answerPatience = 10 * time.Second
 
 func (a *app) printFindings(all []doctor.Finding) {
 	for _, f := range all {

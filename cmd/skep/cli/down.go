@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/home"
 	"skep/cmd/skep/say"
 )
@@ -27,17 +28,30 @@ yet is uploaded when it is back; down says how much that is.`,
 			if err != nil {
 				return err
 			}
-			var left control.Pending
-			err = a.call(cmd.Context(), "/v1/down", struct{}{}, &left)
-			if errors.Is(err, control.ErrNotRunning) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			a.tellLeft(left)
-			return waitDown(cmd.Context(), h)
+			return a.down(cmd.Context(), h)
 		},
+	}
+}
+
+// down ends the daemon of a home, also one that takes no commands yet, as it is being
+// opened, or any more, as it ends.
+func (a *app) down(ctx context.Context, h home.Dir) error {
+	if !h.Exists() {
+		return nil
+	}
+	c := control.NewClient(h.Socket())
+	for {
+		var left control.Down
+		switch err := c.Call(ctx, "/v1/down", struct{}{}, &left); {
+		case err == nil:
+			a.tellLeft(left.Pending)
+			return waitDown(ctx, h, left.Began)
+		case !errors.Is(err, control.ErrNotRunning):
+			return err
+		}
+		if served, err := a.awaitHome(ctx, h); err != nil || !served {
+			return err
+		}
 	}
 }
 
@@ -49,8 +63,8 @@ func (a *app) tellLeft(left control.Pending) {
 	}
 }
 
-// waitDown returns when the daemon has let go of its home.
-func waitDown(ctx context.Context, h home.Dir) error {
+// waitDown returns when the daemon that began then has let go of its home.
+func waitDown(ctx context.Context, h home.Dir, began time.Time) error {
 	for {
 		release, err := h.Lock()
 		if err == nil {
@@ -60,10 +74,22 @@ func waitDown(ctx context.Context, h home.Dir) error {
 		if !errors.Is(err, home.ErrInUse) {
 			return err
 		}
+		if isOther(ctx, h, began) {
+			return nil
+		}
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// isOther reports whether a daemon answers for a home that began at another time.
+func isOther(ctx context.Context, h home.Dir, began time.Time) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var s control.Status
+	err := control.NewClient(h.Socket()).Call(ctx, "/v1/status", daemon.StatusRequest{}, &s)
+	return err == nil && !s.Began.Equal(began)
 }

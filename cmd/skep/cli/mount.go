@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,18 +89,20 @@ func (a *app) mountHere(ctx context.Context, m control.Mount) error {
 	if err != nil {
 		return err
 	}
-	d, err := daemon.Open(h, keys, m.Bootstrap, daemon.NewLog(os.Stderr))
+	d, err := daemon.Open(ctx, h, keys, m.Bootstrap, daemon.NewLog(os.Stderr))
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	caller := ctx
+	ctx, cancel := context.WithCancel(caller)
 	defer cancel()
 	ran := make(chan error, 1)
 	go func() { ran <- d.Run(ctx) }()
 	gone, err := d.MountHere(m)
 	if err != nil {
 		cancel()
-		return errors.Join(err, <-ran)
+		err = errors.Join(err, <-ran)
+		return cmp.Or(caller.Err(), err)
 	}
 	if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
 		cancel()

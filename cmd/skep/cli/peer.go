@@ -39,7 +39,7 @@ those flags that are given.`,
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(h, keys, nil, daemon.NewLog(os.Stderr))
+			d, err := daemon.Open(cmd.Context(), h, keys, nil, daemon.NewLog(os.Stderr))
 			if err != nil {
 				return err
 			}

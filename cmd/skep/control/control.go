@@ -65,6 +65,12 @@ type Pending struct {
 	Bytes int64 `json:"bytes"`
 }
 
+// Down says that the daemon ends.
+type Down struct {
+	Pending
+	Began time.Time `json:"began"` // as in the status of this daemon
+}
+
 // Unmounted says that it is unmounted.
 type Unmounted struct {
 	Pending
@@ -80,10 +86,11 @@ type Repair struct {
 // Status is everything that a daemon tells of itself. The names of its fields
 // in JSON are there for scripts to rely on.
 type Status struct {
-	Version string   `json:"version"`
-	Peer    string   `json:"peer"` // its id in the swarm
-	Addrs   []string `json:"addrs"`
-	Home    string   `json:"home"`
+	Version string    `json:"version"`
+	Began   time.Time `json:"began"` // when this daemon was started: another one began at another time
+	Peer    string    `json:"peer"`  // its id in the swarm
+	Addrs   []string  `json:"addrs"`
+	Home    string    `json:"home"`
 
 	Offered int64 `json:"offered"` // bytes for others
 	Hosting int64 `json:"hosting"` // of these, taken

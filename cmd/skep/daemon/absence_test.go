@@ -89,7 +89,7 @@ func (s *swarmOfEvenings) open(h home.Dir, keys keyring.Local) *opened {
 	set, err := h.Settings()
 	s.must(err)
 	n := s.guest(h, set, keys)
-	d, err := openDrive(h, set, keys, n, discard())
+	d, err := openDrive(s.t.Context(), h, set, keys, n, discard())
 	s.must(err)
 	s.must(n.join(s.t.Context()))
 	return s.serve(d)

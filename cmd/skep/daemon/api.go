@@ -33,12 +33,12 @@ func (d *Daemon) routes() http.Handler {
 		}
 		return struct{}{}, d.pauseRepair(in.Pause)
 	}))
-	mux.Handle("/v1/down", control.Handler(func(context.Context, struct{}) (control.Pending, error) {
+	mux.Handle("/v1/down", control.Handler(func(context.Context, struct{}) (control.Down, error) {
 		d.mu.Lock()
 		d.ending = true
 		d.mu.Unlock()
 		time.AfterFunc(50*time.Millisecond, d.Stop) // let the answer go out first
-		return d.pending(), nil
+		return control.Down{Pending: d.pending(), Began: d.began}, nil
 	}))
 	// Profiles, for those who ask why it is slow: only through the socket, only
 	// for the home's owner.

@@ -61,8 +61,51 @@ type Daemon struct {
 func (*Daemon) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "daemon.Daemon(…)") }
 
 // Open makes a daemon ready to run: nothing listens to commands or joins the
-// swarm yet. Extra bootstrap addresses are added to those of the settings.
-func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) (_ *Daemon, err error) {
+// swarm yet. Extra bootstrap addresses are added to those of the settings. It returns
+// when ctx ends, too; what is opened by then is closed behind it.
+func Open(ctx context.Context, h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) (*Daemon, error) {
+	type outcome struct {
+		d   *Daemon
+		err error
+	}
+	opened := make(chan outcome, 1)
+	go func() {
+		d, err := open(ctx, h, keys, bootstrap, log)
+		opened <- outcome{d, err}
+	}()
+	select {
+	case o := <-opened:
+		return o.d, o.err
+	case <-ctx.Done():
+	}
+	go func() {
+		if o := <-opened; o.err == nil {
+			o.d.close()
+		}
+	}()
+	return nil, ctx.Err()
+}
+
+// lockPatience is how long a home may be locked by somebody who only looks whether it is.
+const lockPatience = time.Second
+
+// lock keeps other daemons out of a home.
+func lock(ctx context.Context, h home.Dir) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	for {
+		if release, err = h.Lock(); !errors.Is(err, home.ErrInUse) {
+			return release, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func open(ctx context.Context, h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) (_ *Daemon, err error) {
 	d := &Daemon{home: h, log: log, began: time.Now(), mounts: map[string]*mounted{}}
 	defer func() {
 		if err != nil {
@@ -72,7 +115,7 @@ func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) 
 	if d.settings, err = h.Settings(); err != nil {
 		return d, err
 	}
-	if d.unlock, err = h.Lock(); err != nil {
+	if d.unlock, err = lock(ctx, h); err != nil {
 		return d, err
 	}
 	d.settings.Bootstrap = append(bootstrap, d.settings.Bootstrap...)
@@ -80,7 +123,7 @@ func Open(h home.Dir, keys keyring.Local, bootstrap []string, log *slog.Logger) 
 		return d, err
 	}
 	if d.settings.Drive != "" {
-		if d.drive, err = openDrive(h, d.settings, keys, d.net, log); err != nil {
+		if d.drive, err = openDrive(ctx, h, d.settings, keys, d.net, log); err != nil {
 			return d, err
 		}
 		d.repair = newRepair(d)

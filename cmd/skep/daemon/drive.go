@@ -74,16 +74,16 @@ type drive struct {
 
 // openDrive opens the drive. An index that turns out damaged on the way is made
 // anew.
-func openDrive(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (*drive, error) {
-	d, err := openDriveOnce(h, s, keys, n, log)
+func openDrive(ctx context.Context, h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (*drive, error) {
+	d, err := openDriveOnce(ctx, h, s, keys, n, log)
 	if errors.Is(err, state.ErrDamaged) {
 		log.Warn("opening the drive again", "err", err)
-		return openDriveOnce(h, s, keys, n, log)
+		return openDriveOnce(ctx, h, s, keys, n, log)
 	}
 	return d, err
 }
 
-func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (_ *drive, err error) {
+func openDriveOnce(ctx context.Context, h home.Dir, s home.Settings, keys keyring.Local, n *network, log *slog.Logger) (_ *drive, err error) {
 	d := &drive{keys: keys, prefix: s.Prefix, net: n, home: h, log: log, sink: &sink{n: n}, publishing: semaphore.NewWeighted(1), announced: make(chan struct{}), lookEvery: lookEvery(s)}
 	defer func() {
 		if err != nil {
@@ -98,7 +98,7 @@ func openDriveOnce(h home.Dir, s home.Settings, keys keyring.Local, n *network, 
 		return d, err
 	}
 	d.reader = readthrough.New(d.table, d.packs, source{n}, d.names())
-	if err := d.afterLoss(); err != nil {
+	if err := d.afterLoss(ctx); err != nil {
 		return d, err
 	}
 	d.tree, err = tree.Open(tree.Options{
@@ -257,12 +257,12 @@ func (d *drive) openTables() (err error) {
 const restorePatience = time.Minute
 
 // afterLoss brings back what a lost index held.
-func (d *drive) afterLoss() error {
+func (d *drive) afterLoss(ctx context.Context) error {
 	if !d.st.Rebuilt() {
 		return nil
 	}
 	d.log.Warn("the local index was lost and is made anew from the newest commit and the journal")
-	ctx, cancel := context.WithTimeout(context.Background(), restorePatience)
+	ctx, cancel := context.WithTimeout(ctx, restorePatience)
 	defer cancel()
 	err := writeback.Restore(ctx, d.st, d.table, d.reader)
 	if err == nil {

@@ -10,7 +10,7 @@ import (
 
 // Fsck checks the home of a daemon that does not run.
 func Fsck(ctx context.Context, h home.Dir, keys keyring.Local, opt fsck.Options) (fsck.Report, error) {
-	d, err := Open(h, keys, nil, discard())
+	d, err := Open(ctx, h, keys, nil, discard())
 	if err != nil {
 		return fsck.Report{}, err
 	}

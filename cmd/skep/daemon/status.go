@@ -23,7 +23,7 @@ type StatusRequest struct {
 
 func (d *Daemon) status(ctx context.Context, in StatusRequest) (control.Status, error) {
 	offered, used := d.net.hosted.Room()
-	s := control.Status{Version: Version, Peer: skephost.ID(d.net.self).String(), Addrs: d.net.addrs(), Home: string(d.home),
+	s := control.Status{Version: Version, Began: d.began, Peer: skephost.ID(d.net.self).String(), Addrs: d.net.addrs(), Home: string(d.home),
 		Offered: offered, Hosting: used, Codings: []control.Coding{}, Peers: []control.Peer{}} // lists, also when empty
 	shards := map[group.PeerKey]int{}
 	ended, _ := d.net.first.outcome()
