@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/syndtr/goleveldb/leveldb"
 	"golang.org/x/sys/unix"
 
 	"skep/cache/disk"
@@ -106,9 +105,7 @@ func (s *Store) afterFull() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.db.Close(); err != nil && !errors.Is(err, leveldb.ErrClosed) { // by an attempt that failed
-		return err
-	}
+	_ = s.db.Close() // tells of what failed before; what it has is seen when it is open again
 	db, err := s.openDB()
 	if err != nil {
 		s.err = err

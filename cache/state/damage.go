@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	lerrors "github.com/syndtr/goleveldb/leveldb/errors"
+	"golang.org/x/sys/unix"
 )
 
 // ErrDamaged says that the index was found damaged while it was open. What it
@@ -40,7 +41,7 @@ func (s *Store) indexError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if !lerrors.IsCorrupted(err) && !errors.Is(err, fs.ErrNotExist) {
+	if !lerrors.IsCorrupted(err) && !errors.Is(err, fs.ErrNotExist) && !isUnreadable(err) {
 		return fmt.Errorf("index: %w", err)
 	}
 	err = fmt.Errorf("%w: %s: %w", ErrDamaged, s.indexDir(), err)
@@ -53,6 +54,13 @@ func (s *Store) indexError(err error) error {
 		})
 	}
 	return err
+}
+
+// isUnreadable reports whether the disk could not read a file of the index. Leveldb
+// would try it again for ever, at each start.
+func isUnreadable(err error) bool {
+	var at *fs.PathError
+	return errors.As(err, &at) && (at.Op == "open" || at.Op == "read") && errors.Is(at, unix.EIO)
 }
 
 // damagedMark is the name of a file that stands as long as the index beside it is

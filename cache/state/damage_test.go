@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+	"golang.org/x/sys/unix"
 )
 
 // damageTables writes rubbish over the blocks of leveldb's tables.
@@ -118,5 +121,44 @@ func TestScanEndsAtDamage(t *testing.T) {
 	err := s.Scan([]byte{1}, []byte{0xff}, func(k, _ []byte) bool { return string(k) != "z" })
 	if !errors.Is(err, ErrDamaged) {
 		t.Errorf("the scan ended with %v", err)
+	}
+}
+
+// What the disk cannot read counts as damage; what it cannot write does not.
+func TestUnreadableIsDamage(t *testing.T) {
+	f, opt := faultyOptions()
+	dir := t.TempDir()
+	rows := rowsOf(2000)
+	for _, c := range []struct {
+		op      string
+		damaged bool
+	}{{"write", false}, {"read", true}} {
+		s, err := OpenWith(dir, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.failOn(c.op, storage.TypeTable, unix.EIO)
+		for k, v := range rows {
+			if _, _, err := s.Get([]byte(k)); err != nil && !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s: read: %v", c.op, err)
+			}
+			var b Batch
+			b.Put([]byte(k), []byte(v))
+			if _, err := s.Apply(&b); err != nil && (!errors.Is(err, unix.EIO) || errors.Is(err, ErrDamaged) != c.damaged) {
+				t.Errorf("%s: applied: %v", c.op, err)
+			}
+		}
+		_ = s.Close()
+		if _, err := os.Stat(s.damagedMark()); (err == nil) != c.damaged {
+			t.Errorf("%s: noted as damaged: %v", c.op, err)
+		}
+		f.fail.Store(nil)
+		s = open(t, dir)
+		for k, v := range rows { // what was not taken is taken now
+			put(t, s, k, v)
+		}
+		if err := s.Close(); err != nil || s.Rebuilt() {
+			t.Errorf("%v, rebuilt %v", err, s.Rebuilt())
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 
 	"github.com/syndtr/goleveldb/leveldb"
-	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/util"
 )
 
@@ -38,9 +37,10 @@ func (s *Store) Forget(seq uint64) error {
 	if err := s.flushFrozen(n); err != nil {
 		return err
 	}
-	sync := leveldb.MakeBatch(32)
-	sync.Put(seqKey, binary.BigEndian.AppendUint64(nil, s.inDB))
-	if err := s.db.Write(sync, &opt.WriteOptions{Sync: true}); err != nil {
+	err := s.db.writeFlushed(func(b *leveldb.Batch) {
+		b.Put(seqKey, binary.BigEndian.AppendUint64(nil, s.inDB))
+	})
+	if err != nil {
 		return s.indexError(err)
 	}
 	return s.journal.DropBefore(min(seq, s.inDB+1))

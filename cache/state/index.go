@@ -5,14 +5,18 @@ import (
 	"fmt"
 
 	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
+	"github.com/syndtr/goleveldb/leveldb/util"
 )
 
 // index is leveldb with what it stores its files in.
 type index struct {
 	*leveldb.DB
 	stor     storage.Storage
+	files    *files
 	readOnly bool
+	stuck    bool // it keeps a lock for good; guarded by who may write to it
 }
 
 // openDB opens leveldb. When the disk is too full for what that writes (a table of
@@ -45,16 +49,83 @@ func (s *Store) openDBWith(readOnly bool) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := leveldb.Open(flushing{gathering{untorn{stor}}}, s.indexOptions(readOnly))
+	f := &files{Storage: untorn{stor}}
+	if readOnly {
+		f.Storage = oneLog{f.Storage}
+	}
+	db, err := leveldb.Open(gathering{f}, s.indexOptions(readOnly))
 	if err != nil {
 		_ = stor.Close()
+		if cause := f.err(); cause != nil { // leveldb tells of some failures by their text alone
+			err = errors.Join(err, cause)
+		}
 		return nil, err
 	}
-	return &index{db, stor, readOnly}, nil
+	return &index{DB: db, stor: stor, files: f, readOnly: readOnly}, nil
 }
 
-// Close closes leveldb and its files.
-func (x *index) Close() error { return errors.Join(x.DB.Close(), x.stor.Close()) }
+// Write writes a batch, unless an earlier write failed: see files.
+func (x *index) Write(b *leveldb.Batch, wo *opt.WriteOptions) error {
+	if err := x.files.err(); err != nil {
+		return err
+	}
+	return x.DB.Write(b, wo)
+}
+
+// writeFlushed writes a batch that is on the disk when it returns, with all that was
+// written before.
+func (x *index) writeFlushed(fill func(*leveldb.Batch)) error {
+	b := leveldb.MakeBatch(32)
+	fill(b)
+	return x.Write(b, &opt.WriteOptions{Sync: true})
+}
+
+// CompactRange is that of leveldb, unless an earlier write failed.
+func (x *index) CompactRange(r util.Range) error {
+	if err := x.files.err(); err != nil {
+		return err
+	}
+	return x.DB.CompactRange(r)
+}
+
+// transaction makes a change past leveldb's log, in one atomic write. After one that
+// failed none is made any more: leveldb keeps the lock that writers take, or that which
+// tables are entered under.
+func (x *index) transaction(fill func(tr *leveldb.Transaction) error) error {
+	if err := x.files.err(); err != nil {
+		return err
+	}
+	tr, err := x.OpenTransaction()
+	if err != nil {
+		return x.giveUp(err)
+	}
+	if err := fill(tr); err != nil {
+		tr.Discard()
+		return err
+	}
+	if err := tr.Commit(); err != nil {
+		tr.Discard()
+		return x.giveUp(err)
+	}
+	return nil
+}
+
+// giveUp has all later changes fail, and Close not wait for leveldb.
+func (x *index) giveUp(err error) error {
+	x.stuck = true
+	return x.files.fail(err)
+}
+
+// Close closes leveldb and its files. One that was given up may never end, and keeps
+// its memory: it does nothing to the files any more.
+func (x *index) Close() error {
+	if !x.stuck {
+		return errors.Join(x.DB.Close(), x.stor.Close())
+	}
+	x.files.end()
+	go func() { _ = x.DB.Close() }()
+	return x.stor.Close()
+}
 
 // gathering writes tables in large pieces, where leveldb writes block by block.
 // A table counts when it is flushed and closed; all other files are written as
@@ -109,21 +180,3 @@ func (g *gatherer) Sync() error {
 }
 
 func (g *gatherer) Close() error { return errors.Join(g.flush(), g.Writer.Close()) }
-
-// flushing flushes a log of leveldb before it is closed. Leveldb begins the next
-// one while the table that the full one becomes is still being made, and flushes
-// neither: after power loss the newer could be there, with the number up to which
-// the index is complete, and the older not.
-type flushing struct{ storage.Storage }
-
-func (f flushing) Create(fd storage.FileDesc) (storage.Writer, error) {
-	w, err := f.Storage.Create(fd)
-	if err != nil || fd.Type != storage.TypeJournal {
-		return w, err
-	}
-	return flushedLog{w}, nil
-}
-
-type flushedLog struct{ storage.Writer }
-
-func (l flushedLog) Close() error { return errors.Join(l.Sync(), l.Writer.Close()) }

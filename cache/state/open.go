@@ -39,10 +39,6 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.rebuilt, err = db.Has(lostKey, nil); err != nil {
-		_ = db.Close()
-		return nil, fmt.Errorf("index: %w", err)
-	}
 	s.db, s.inDB, s.seq = db, seq, seq
 	first := uint64(0)
 	where := journal.Options{Disk: opt.Disk, SegmentSize: opt.SegmentSize, After: seq, Yield: s.ballast.yield}
@@ -60,6 +56,7 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 	}
 	if err != nil {
 		_ = s.db.Close()
+		s.flushes.Wait() // damage is noted
 		return nil, fmt.Errorf("state in %s: %w", dir, err)
 	}
 	return s, nil
@@ -95,6 +92,9 @@ func (s *Store) openIndex() (*index, uint64, error) {
 		var seq uint64
 		if err == nil {
 			if seq, err = readSeq(db); err == nil {
+				s.rebuilt, err = db.Has(lostKey, nil)
+			}
+			if err == nil {
 				return db, seq, nil
 			}
 			_ = db.Close()
@@ -129,10 +129,7 @@ func (s *Store) begin(first uint64) error {
 		return nil
 	}
 	s.rebuilt = true
-	if err := s.db.Put(lostKey, nil, &opt.WriteOptions{Sync: true}); err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	return nil
+	return s.indexError(s.db.writeFlushed(func(b *leveldb.Batch) { b.Put(lostKey, nil) }))
 }
 
 // replay applies one record of the journal that leveldb does not have.
@@ -164,9 +161,7 @@ func (s *Store) join(had, first uint64) error {
 	if had == 0 || first <= had+1 {
 		return nil
 	}
-	if err := s.db.Close(); err != nil {
-		return err
-	}
+	_ = s.db.Close() // it is not needed any more
 	if err := s.opt.Disk.RemoveAll(s.indexDir()); err != nil {
 		return err
 	}
@@ -200,7 +195,7 @@ func indexed(dir string) uint64 {
 		return 0
 	}
 	defer stor.Close()
-	db, err := leveldb.Open(untorn{stor}, &opt.Options{ReadOnly: true, ErrorIfMissing: true})
+	db, err := leveldb.Open(oneLog{untorn{stor}}, &opt.Options{ReadOnly: true, ErrorIfMissing: true})
 	if err != nil {
 		return 0
 	}
@@ -220,8 +215,10 @@ func (s *Store) Restored() error {
 	if err := s.Sync(); err != nil {
 		return err
 	}
-	if err := s.db.Delete(lostKey, &opt.WriteOptions{Sync: true}); err != nil {
-		return fmt.Errorf("index: %w", err)
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	if err := s.db.writeFlushed(func(b *leveldb.Batch) { b.Delete(lostKey) }); err != nil {
+		return s.indexError(err)
 	}
 	s.rebuilt = false
 	return nil

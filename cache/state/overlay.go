@@ -63,18 +63,9 @@ func (s *Store) writeBatch(o overlay) error {
 // writeTables writes an overlay straight into tables, past leveldb's log and
 // without another copy in memory.
 func (s *Store) writeTables(o overlay) error {
-	tr, err := s.db.OpenTransaction()
-	if err != nil {
-		return err
-	}
-	err = o.each(
-		func(k, v []byte) error { return tr.Put(k, v, nil) },
-		func(k []byte) error { return tr.Delete(k, nil) })
-	if err == nil {
-		err = tr.Commit()
-	}
-	if err != nil {
-		tr.Discard()
-	}
-	return err
+	return s.db.transaction(func(tr *leveldb.Transaction) error {
+		return o.each(
+			func(k, v []byte) error { return tr.Put(k, v, nil) },
+			func(k []byte) error { return tr.Delete(k, nil) })
+	})
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
-// TestIndexOutlivesPassingTrouble: an index that cannot be opened for want of
-// something that has nothing to do with it is as it was when that is there again.
-func TestIndexOutlivesPassingTrouble(t *testing.T) {
-	dir := t.TempDir()
-	s, err := OpenWith(dir, Options{SegmentSize: 4 << 10})
+// inIndexAlone makes tables with a row "a", "1" that only the index has.
+func inIndexAlone(t *testing.T, opt Options) (dir string) {
+	t.Helper()
+	dir, opt.SegmentSize = t.TempDir(), 4<<10
+	s, err := OpenWith(dir, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,10 +21,17 @@ func TestIndexOutlivesPassingTrouble(t *testing.T) {
 	for range 3 {
 		put(t, s, "b", strings.Repeat("2", 3<<10)) // a segment of the journal each
 	}
-	err = s.Forget(s.Seq()) // now only the index knows a
+	err = s.Forget(s.Seq())
 	if err = errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// TestIndexOutlivesPassingTrouble: an index that cannot be opened for want of
+// something that has nothing to do with it is as it was when that is there again.
+func TestIndexOutlivesPassingTrouble(t *testing.T) {
+	dir := inIndexAlone(t, Options{})
 	for _, reason := range passing {
 		refuse := func(string) (storage.Storage, error) {
 			return nil, &os.PathError{Op: "open", Path: "LOCK", Err: reason}
@@ -33,7 +40,7 @@ func TestIndexOutlivesPassingTrouble(t *testing.T) {
 			t.Fatalf("opened as %v: %v, not %v", s, err, reason)
 		}
 	}
-	s = open(t, dir)
+	s := open(t, dir)
 	defer s.Close()
 	if v, there, err := s.Get([]byte("a")); err != nil || !there || string(v) != "1" || s.Rebuilt() {
 		t.Fatalf("%q, %v, %v; rebuilt: %v", v, there, err, s.Rebuilt())

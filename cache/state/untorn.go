@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 
+	lerrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/journal"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
@@ -11,19 +12,33 @@ import (
 // untorn ends a log of leveldb where it is damaged. Power loss may leave what was
 // written to it last, and not what came before: leveldb would pass over that, and the
 // number up to which the index is complete would be that of the end. What lies behind
-// the damage was not flushed, so that the journal of the tables has it.
+// the damage was not flushed, so that the journal of the tables has it. A damaged
+// manifest is not opened: see checkManifest.
 type untorn struct{ storage.Storage }
 
 func (u untorn) Open(fd storage.FileDesc) (storage.Reader, error) {
 	r, err := u.Storage.Open(fd)
-	if err != nil || fd.Type != storage.TypeJournal {
-		return r, err
+	if err != nil {
+		return nil, err
 	}
-	n, err := undamaged(r)
+	switch fd.Type {
+	case storage.TypeJournal:
+		var n int64
+		if n, err = undamaged(r); err == nil {
+			return untornLog{io.NewSectionReader(r, 0, n), r}, nil
+		}
+	case storage.TypeManifest:
+		if err = checkManifest(r); err == nil {
+			_, err = r.Seek(0, io.SeekStart)
+		}
+		if errors.Is(err, errManifest) {
+			err = lerrors.NewErrCorrupted(fd, err)
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	return untornLog{io.NewSectionReader(r, 0, n), r}, nil
+	return r, nil
 }
 
 type untornLog struct {

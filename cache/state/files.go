@@ -1,0 +1,116 @@
+package state
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+)
+
+// files is what leveldb stores its files in. When a log or the manifest could not be
+// written or flushed, nothing is changed there any more until the index is opened
+// anew: leveldb would write on behind what may not be on the disk, or under a number
+// that it has given already, and pass over that, or over what follows, when it is
+// opened.
+//
+// A log is flushed before it is closed. Leveldb begins the next one while the table
+// that the full one becomes is still being made, and flushes neither: after power loss
+// the newer could be there, with the number up to which the index is complete, and the
+// older not.
+type files struct {
+	storage.Storage
+	failed atomic.Pointer[error]
+	busy   sync.RWMutex // held for reading by who changes something
+}
+
+// errEnded says that leveldb was given up.
+var errEnded = errors.New("the index is not written to any more")
+
+// err is why nothing is changed any more, if that is so.
+func (f *files) err() error {
+	if e := f.failed.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// fail takes note of a failure, if err is one, and returns it.
+func (f *files) fail(err error) error {
+	if err != nil {
+		f.failed.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
+// end has all later changes fail, and waits for those under way.
+func (f *files) end() {
+	_ = f.fail(errEnded)
+	f.busy.Lock()
+	defer f.busy.Unlock()
+}
+
+// change changes something, if nothing has failed. A failure of what is vital is kept.
+func (f *files) change(vital bool, do func() error) error {
+	f.busy.RLock()
+	defer f.busy.RUnlock()
+	err := f.err()
+	if err == nil {
+		if err = do(); vital {
+			_ = f.fail(err)
+		}
+	}
+	return err
+}
+
+func (f *files) Create(fd storage.FileDesc) (w storage.Writer, err error) {
+	err = f.change(false, func() error {
+		w, err = f.Storage.Create(fd)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return file{w, f, fd.Type}, nil
+}
+
+func (f *files) Remove(fd storage.FileDesc) error {
+	return f.change(false, func() error { return f.Storage.Remove(fd) })
+}
+
+func (f *files) Rename(from, to storage.FileDesc) error {
+	return f.change(false, func() error { return f.Storage.Rename(from, to) })
+}
+
+func (f *files) SetMeta(fd storage.FileDesc) error {
+	return f.change(true, func() error { return f.Storage.SetMeta(fd) })
+}
+
+// file is one that is written.
+type file struct {
+	storage.Writer
+	of   *files
+	kind storage.FileType
+}
+
+// vital reports whether others count on what is written there before: where a table
+// fails, leveldb gives it up and makes another one.
+func (w file) vital() bool { return w.kind != storage.TypeTable }
+
+func (w file) Write(p []byte) (n int, err error) {
+	err = w.of.change(w.vital(), func() error {
+		n, err = w.Writer.Write(p)
+		return err
+	})
+	return n, err
+}
+
+func (w file) Sync() error { return w.of.change(w.vital(), w.Writer.Sync) }
+
+func (w file) Close() error {
+	var err error
+	if w.kind == storage.TypeJournal {
+		err = w.Sync()
+	}
+	return errors.Join(err, w.Writer.Close())
+}

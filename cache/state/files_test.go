@@ -1,0 +1,339 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+	"golang.org/x/sys/unix"
+)
+
+// faulty is a storage that fails where it is told to.
+type faulty struct {
+	storage.Storage
+	fail atomic.Pointer[func(op string, kind storage.FileType) error] // nil: all goes well
+}
+
+// faultyOptions are those of a store with small overlays on a faulty storage.
+func faultyOptions() (*faulty, Options) {
+	f := &faulty{}
+	return f, Options{OverlaySize: 64 << 10, Index: func(dir string) (stor storage.Storage, err error) {
+		f.Storage, err = storage.OpenFile(dir, false)
+		return f, err
+	}}
+}
+
+// onFaulty is an empty store on a faulty storage, in dir.
+func onFaulty(t *testing.T) (s *Store, f *faulty, dir string) {
+	t.Helper()
+	f, opt := faultyOptions()
+	dir = t.TempDir()
+	s, err := OpenWith(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, f, dir
+}
+
+// failOn has what is done to files of a kind fail with err.
+func (f *faulty) failOn(op string, kind storage.FileType, err error) {
+	fail := func(o string, k storage.FileType) error {
+		if o == op && k&kind != 0 {
+			return err
+		}
+		return nil
+	}
+	f.fail.Store(&fail)
+}
+
+func (f *faulty) err(op string, kind storage.FileType) error {
+	if fail := f.fail.Load(); fail != nil {
+		return (*fail)(op, kind)
+	}
+	return nil
+}
+
+func (f *faulty) Create(fd storage.FileDesc) (storage.Writer, error) {
+	if err := f.err("create", fd.Type); err != nil {
+		return nil, err
+	}
+	w, err := f.Storage.Create(fd)
+	return faultyWriter{w, f, fd.Type}, err
+}
+
+func (f *faulty) SetMeta(fd storage.FileDesc) error {
+	return errors.Join(f.err("meta", fd.Type), f.Storage.SetMeta(fd))
+}
+
+func (f *faulty) Open(fd storage.FileDesc) (storage.Reader, error) {
+	r, err := f.Storage.Open(fd)
+	return faultyReader{r, f, fd.Type}, err
+}
+
+type faultyReader struct {
+	storage.Reader
+	f    *faulty
+	kind storage.FileType
+}
+
+func (r faultyReader) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.f.err("read", r.kind); err != nil {
+		return 0, &os.PathError{Op: "read", Path: "x", Err: err}
+	}
+	return r.Reader.ReadAt(p, off)
+}
+
+type faultyWriter struct {
+	storage.Writer
+	f    *faulty
+	kind storage.FileType
+}
+
+func (w faultyWriter) Write(p []byte) (int, error) {
+	if err := w.f.err("write", w.kind); err != nil {
+		return 0, err
+	}
+	return w.Writer.Write(p)
+}
+
+func (w faultyWriter) Sync() error {
+	return errors.Join(w.f.err("sync", w.kind), w.Writer.Sync())
+}
+
+// After a log, the manifest or what names it failed nothing is changed any more, also
+// when the disk is well again; a table that failed hinders nothing.
+func TestNothingChangesBehindAFailure(t *testing.T) {
+	for _, c := range []struct {
+		op    string
+		kind  storage.FileType
+		vital bool
+	}{
+		{"write", storage.TypeJournal, true}, {"sync", storage.TypeJournal, true}, {"close", storage.TypeJournal, true},
+		{"write", storage.TypeManifest, true}, {"sync", storage.TypeManifest, true}, {"meta", storage.TypeManifest, true},
+		{"write", storage.TypeTable, false}, {"sync", storage.TypeTable, false}, {"create", storage.TypeTable, false},
+	} {
+		under := &faulty{Storage: storage.NewMemStorage()}
+		f := &files{Storage: under}
+		other, err := f.Create(storage.FileDesc{Type: storage.TypeJournal, Num: 9})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd := storage.FileDesc{Type: c.kind, Num: 1}
+		w, err := f.Create(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		under.failOn(strings.Replace(c.op, "close", "sync", 1), c.kind, unix.EIO)
+		switch c.op {
+		case "write":
+			_, err = w.Write([]byte("x"))
+		case "sync":
+			err = w.Sync()
+		case "close":
+			err = w.Close()
+		case "meta":
+			err = f.SetMeta(fd)
+		case "create":
+			_, err = f.Create(storage.FileDesc{Type: c.kind, Num: 2})
+		}
+		if !errors.Is(err, unix.EIO) {
+			t.Fatalf("%s of %v: %v", c.op, c.kind, err)
+		}
+		under.fail.Store(nil)
+		_, written := other.Write([]byte("y"))
+		_, created := f.Create(storage.FileDesc{Type: storage.TypeTable, Num: 3})
+		for _, err := range []error{written, created, f.SetMeta(fd), f.Remove(storage.FileDesc{Type: storage.TypeJournal, Num: 9})} {
+			if failed := errors.Is(err, unix.EIO); failed != c.vital {
+				t.Errorf("after %s of %v: %v", c.op, c.kind, err)
+			}
+		}
+	}
+}
+
+// copied opens a copy of the tables in dir, as they are while others have them open.
+func copied(t *testing.T, dir string) *Store {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, to)
+}
+
+// A flush of leveldb's log that failed leaves in it what leveldb does not count, and
+// whose number it gives again: what came behind that would be passed over.
+func TestAFailedFlushOfALog(t *testing.T) {
+	s, f, dir := onFaulty(t)
+	put(t, s, "a", "1")
+	f.failOn("sync", storage.TypeJournal, unix.EIO)
+	if err := s.Forget(1); !errors.Is(err, unix.EIO) {
+		t.Fatalf("a flush that failed: %v", err)
+	}
+	f.fail.Store(nil)
+	put(t, s, "b", "2")
+	applied := []string{"a", "b"}
+	for _, k := range []string{"c", "d"} {
+		if view, err := s.BeginCut().View(); err == nil {
+			view.Release()
+		}
+		var b Batch
+		b.Put([]byte(k), nil)
+		if _, err := s.Apply(&b); err == nil {
+			applied = append(applied, k)
+		} else if !errors.Is(err, unix.EIO) {
+			t.Errorf("applied: %v", err)
+		}
+	}
+	again := copied(t, dir)
+	for _, k := range applied {
+		if _, there, err := again.Get([]byte(k)); !there || err != nil {
+			t.Errorf("of %q, %s is there: %v, %v", applied, k, there, err)
+		}
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); !errors.Is(err, unix.EIO) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// overlayed applies rows that fill an overlay that goes past leveldb's log.
+func overlayed(t *testing.T, s *Store, name string) {
+	t.Helper()
+	for i := range 80 {
+		put(t, s, fmt.Sprintf("%s-%02d", name, i), strings.Repeat("x", 1000))
+	}
+}
+
+// begunInLog is a store whose leveldb has rows in its log alone, and which then cannot
+// begin the next one: no transaction can begin.
+func begunInLog(t *testing.T, reason error) (*Store, *faulty, string) {
+	s, f, dir := onFaulty(t)
+	put(t, s, "a", "1")
+	cutInTheEnd(t, s).Release()
+	f.failOn("create", storage.TypeJournal, reason)
+	overlayed(t, s, "b")
+	if _, err := s.BeginCut().View(); !errors.Is(err, reason) {
+		t.Fatalf("a cut: %v", err)
+	}
+	return s, f, dir
+}
+
+// A transaction that could not begin keeps leveldb's lock for good. When there is room
+// again, the index goes on all the same.
+func TestTransactionOnAFullDisk(t *testing.T) {
+	s, f, dir := begunInLog(t, unix.ENOSPC)
+	f.fail.Store(nil)
+	view := cutInTheEnd(t, s)
+	want := dump(t, view)
+	view.Release()
+	overlayed(t, s, "c")
+	cutInTheEnd(t, s).Release()
+	if !strings.Contains(want, "a=1 ") || !strings.Contains(want, "b-79=") {
+		t.Errorf("it has %d bytes of rows", len(want))
+	}
+	want = dump(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	if got := dump(t, s); got != want {
+		t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
+	}
+}
+
+// The store can be closed after that, and what reads from it works until then.
+func TestTransactionOnABrokenDisk(t *testing.T) {
+	s, f, dir := begunInLog(t, unix.EIO)
+	f.fail.Store(nil)
+	want := dump(t, s)
+	if _, err := s.Apply(&Batch{}); !errors.Is(err, unix.EIO) {
+		t.Errorf("applied: %v", err)
+	}
+	for what, err := range map[string]error{"forget": s.Forget(1), "compact": s.Compact('b'), "close": s.Close()} {
+		if !errors.Is(err, unix.EIO) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	s = open(t, dir)
+	defer s.Close()
+	if got := dump(t, s); got != want || s.Rebuilt() {
+		t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
+	}
+}
+
+// An index that cannot be opened for want of room when leveldb begins its manifest is
+// there again when there is room; until then it can be read.
+func TestManifestOnAFullDisk(t *testing.T) {
+	for _, op := range []string{"write", "sync", "meta"} {
+		f, opt := faultyOptions()
+		dir := inIndexAlone(t, opt)
+		f.failOn(op, storage.TypeManifest, unix.ENOSPC)
+		for range 2 {
+			s, err := OpenWith(dir, opt)
+			if err != nil {
+				t.Fatalf("%s: %v", op, err)
+			}
+			if v, _, err := s.Get([]byte("a")); string(v) != "1" || err != nil || s.Rebuilt() {
+				t.Errorf("%s: a is %q, %v; rebuilt: %v", op, v, err, s.Rebuilt())
+			}
+			_ = s.Close()
+		}
+		f.fail.Store(nil)
+		s, err := OpenWith(dir, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, _, err := s.Get([]byte("a")); string(v) != "1" || err != nil || s.Rebuilt() {
+			t.Errorf("%s, with room again: a is %q, %v; rebuilt: %v", op, v, err, s.Rebuilt())
+		}
+		put(t, s, "c", "3")
+		cutInTheEnd(t, s).Release()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// On a disk without room the index can be read though leveldb has begun another log
+// before the table that the full one becomes was made.
+func TestTwoLogsOnAFullDisk(t *testing.T) {
+	f, opt := faultyOptions()
+	dir := t.TempDir()
+	s, err := OpenWith(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.failOn("create", storage.TypeTable, unix.ENOSPC)
+	logs := func() []string {
+		names, _ := filepath.Glob(filepath.Join(dir, "index", "*.log"))
+		return names
+	}
+	for i := 0; len(logs()) < 2; i++ {
+		for j := range 10 {
+			put(t, s, fmt.Sprintf("%03d-%02d", i, j), strings.Repeat("x", 1000))
+		}
+		cutInTheEnd(t, s).Release()
+	}
+	want, had := dump(t, s), s.inDB
+	to := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenWith(to, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := dump(t, again); got != want || again.inDB != had || !again.db.readOnly {
+		t.Errorf("it has %d bytes of rows up to %d, not %d up to %d; to be read only: %v", len(got), again.inDB, len(want), had, again.db.readOnly)
+	}
+	_ = again.Close()
+	_ = s.Close()
+}
