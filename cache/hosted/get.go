@@ -76,18 +76,29 @@ var errRange = fmt.Errorf("outside the shard: %w", group.ErrInvalid)
 // damaged and a second look agrees.
 func (s *Store) read(id group.ID, number uint16, use func(*shardFile) error) error {
 	sh, err := s.open(id, number)
-	if err == nil {
-		defer sh.close()
-		err = use(sh)
+	if err != nil {
+		return s.suspect(id, number, fmt.Errorf("shard of pack %d of group %v: %w", number, id, err))
 	}
-	if err == nil {
+	defer sh.close()
+	if err = use(sh); err == nil {
 		return nil
 	}
-	if isDamage(err) && (sh == nil || !sh.whole()) {
-		s.discard(id, number)
+	if isDamage(err) && !sh.whole() {
+		s.discard(id, number, sh.f)
 		err = fmt.Errorf("%w: removed: %w", fs.ErrNotExist, err)
 	}
 	return fmt.Errorf("shard of pack %d of group %v: %w", number, id, err)
+}
+
+// suspect looks at all of a shard of which the head could not be read, if err says that
+// it is damaged, and returns what was found if that is so, else err.
+func (s *Store) suspect(id group.ID, number uint16, err error) error {
+	if isDamage(err) {
+		if verr := s.Verify(id, number); verr != nil {
+			return verr
+		}
+	}
+	return err
 }
 
 // Check reads a held shard whole. One that is damaged is removed.
@@ -107,13 +118,24 @@ func isDamage(err error) bool {
 }
 
 // discard takes a damaged shard out of the index and removes its file, before
-// anybody can bring another.
-func (s *Store) discard(id group.ID, number uint16) {
+// anybody can bring another. f is the file that is damaged, nil if there was none: a
+// shard that was brought since stays.
+func (s *Store) discard(id group.ID, number uint16, f *os.File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h, ok := s.groups[id]; ok {
+	if h, ok := s.groups[id]; ok && h.Held.Has(number) && !s.isReplaced(h.file(number), f) {
 		_ = s.delete(h, number)
 	}
+}
+
+// isReplaced reports whether another file than f is known to have that name.
+func (s *Store) isReplaced(name string, f *os.File) bool {
+	now, err := s.root.Lstat(name)
+	if err != nil || f == nil {
+		return err == nil
+	}
+	was, err := f.Stat()
+	return err == nil && !os.SameFile(was, now)
 }
 
 // delete takes a shard out of the index and removes its file. The caller holds

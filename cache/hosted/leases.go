@@ -41,6 +41,9 @@ func (s *Store) Holding(id group.ID) (group.Holding, bool) {
 // durable; one that says nothing new costs nothing. A group that has shards in
 // another slot gives group.ErrInvalid, a full disk syscall.ENOSPC.
 func (s *Store) Admit(l group.Lease, word []byte, slot uint8, from group.PeerKey) (group.Holding, error) {
+	if s.out[l.Group] {
+		return group.Holding{}, fmt.Errorf("group %v could not be read when the store was opened: %w", l.Group, errOut)
+	}
 	turn := s.leaseTurn(l.Group)
 	turn.Lock()
 	defer turn.Unlock()
@@ -48,6 +51,8 @@ func (s *Store) Admit(l group.Lease, word []byte, slot uint8, from group.PeerKey
 	if !known {
 		h = newHolding(s, l.Group)
 		h.From = from
+	} else if err := s.recall(h); err != nil {
+		return group.Holding{}, fmt.Errorf("lease of group %v: %w", l.Group, err)
 	}
 	next, changed := s.merged(h, l, word, slot)
 	defer s.settled(h)
@@ -62,6 +67,32 @@ func (s *Store) Admit(l group.Lease, word []byte, slot uint8, from group.PeerKey
 	}
 	out, dead := s.adopt(h, next)
 	return out, s.removeFiles(dead)
+}
+
+var errOut = errors.New("it is left as it is")
+
+// recall takes in the lease of a group that has none, if it can be read by now: when the
+// store was opened, the disk may have failed. The caller has its leaseTurn.
+func (s *Store) recall(h *holding) error {
+	if now, _ := s.Holding(h.ID); now.Word != nil {
+		return nil
+	}
+	was := newHolding(s, h.ID)
+	if err := s.readLease(was); err != nil && !isUnreadable(err) {
+		return err
+	}
+	s.mu.Lock()
+	next, known := h.Holding, was.Word != nil && was.Slot == h.Slot
+	if known {
+		h.From = was.From
+	}
+	s.mu.Unlock()
+	if !known {
+		return nil
+	}
+	next.Dead, next.Last, next.Lease, next.Word = was.Dead, was.Last, was.Lease, was.Word
+	_, dead := s.adopt(h, next)
+	return s.removeFiles(dead)
 }
 
 // leaseTurn is the lock under which the lease of a group changes.

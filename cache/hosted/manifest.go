@@ -11,15 +11,11 @@ import (
 )
 
 // Manifest returns the signed manifest of a pack whose shard is held, or
-// fs.ErrNotExist. It reads no more than that of the shard's file.
+// fs.ErrNotExist. It reads no more than that of the shard's file, unless that is damaged.
 func (s *Store) Manifest(id group.ID, number uint16) ([]byte, error) {
 	word, err := s.manifest(id, number)
 	if err != nil {
-		if isDamage(err) {
-			s.discard(id, number)
-			err = fmt.Errorf("%w: removed: %w", fs.ErrNotExist, err)
-		}
-		return nil, fmt.Errorf("manifest of pack %d of group %v: %w", number, id, err)
+		return nil, s.suspect(id, number, fmt.Errorf("manifest of pack %d of group %v: %w", number, id, err))
 	}
 	return word, nil
 }

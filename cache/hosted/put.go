@@ -40,10 +40,13 @@ func (s *Store) PutShard(m *group.Manifest, word []byte, slot uint8, shard io.Re
 	tmp := s.serial.next()
 	length, err := s.receive(tmp, m, word, slot, shard)
 	if err == nil {
-		err = s.install(h, m, slot, tmp, length)
+		err = s.install(h, m, word, slot, tmp, length)
 	}
 	if err != nil {
 		_ = s.root.Remove(tmp)
+		if errors.Is(err, errHeld) {
+			return s.sameManifest(m, word)
+		}
 		return fmt.Errorf("pack %d of group %v: %w", m.Number, m.Group, err)
 	}
 	return nil
@@ -152,28 +155,33 @@ func copyShard(w shardWriter, offset int64, tree *erasure.Tree, shard io.Reader,
 	return nil
 }
 
+// errHeld says that somebody else has brought a shard of the pack meanwhile.
+var errHeld = errors.New("the shard is held already")
+
 // install moves a received shard to its place and takes it into the index once
 // it is durable there. The first shard of a group decides its slot.
-func (s *Store) install(h *holding, m *group.Manifest, slot uint8, tmp string, length int64) error {
+func (s *Store) install(h *holding, m *group.Manifest, word []byte, slot uint8, tmp string, length int64) error {
 	if err := s.moveTo(h, slot); err != nil {
 		return err
 	}
 	name := h.dir + "/" + fileName(m.Number, slot, length)
-	if err := s.rename(h, m, slot, tmp, name); err != nil {
+	if err := s.rename(h, m, word, slot, tmp, name); err != nil {
 		return err
 	}
 	err := h.sync.Flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.arriving--
+	last := h.arrived(m.Number)
 	if h.Held.Has(m.Number) {
-		return err // somebody brought the same shard meanwhile
+		return err // somebody brought the same shard at once
 	}
 	if err == nil {
 		err = s.stillFits(h, m, slot)
 	}
 	if err != nil {
-		_ = s.root.Remove(name)
+		if last && s.groups[h.ID] == h {
+			_ = s.root.Remove(name)
+		}
 		return err
 	}
 	h.Class, h.Coding = m.Class, m.Coding
@@ -182,20 +190,40 @@ func (s *Store) install(h *holding, m *group.Manifest, slot uint8, tmp string, l
 	return nil
 }
 
-func (s *Store) rename(h *holding, m *group.Manifest, slot uint8, tmp, name string) error {
+// rename moves a shard to its place, if it is not held, nor another one arriving under
+// its number.
+func (s *Store) rename(h *holding, m *group.Manifest, word []byte, slot uint8, tmp, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.stillFits(h, m, slot); err != nil {
 		return err
 	}
-	if h.moving || h.Slot != slot {
+	a, arriving := h.arriving[m.Number]
+	switch {
+	case h.moving || h.Slot != slot:
 		return fmt.Errorf("the group moves to another slot: %w", group.ErrInvalid)
+	case h.Held.Has(m.Number):
+		return errHeld
+	case arriving && a.word != string(word):
+		return fmt.Errorf("one with another manifest arrives: %w", group.ErrInvalid)
 	}
 	if err := s.root.Rename(tmp, name); err != nil {
 		return err
 	}
-	h.arriving++
+	h.arriving[m.Number] = arrival{string(word), a.puts + 1}
 	return nil
+}
+
+// arrived ends one put of a pack, and reports whether it was the last of those at once.
+// The caller holds s.mu.
+func (h *holding) arrived(number uint16) (last bool) {
+	a := h.arriving[number]
+	if a.puts--; a.puts > 0 {
+		h.arriving[number] = a
+		return false
+	}
+	delete(h.arriving, number)
+	return true
 }
 
 func (s *Store) stillFits(h *holding, m *group.Manifest, slot uint8) error {

@@ -3,11 +3,14 @@ package hosted
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/test/storetest"
 )
@@ -17,6 +20,169 @@ func (f *flusher) flushing() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.next != nil
+}
+
+// begun is a store with a group in slot 1, and its owner.
+func begun(t *testing.T, dir string) (*Store, *storetest.Owner) {
+	t.Helper()
+	s, err := Open(dir, 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	o := storetest.NewOwner(1, 18, 2, 3)
+	l, word := o.Lease(4, storetest.Until)
+	if _, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil {
+		t.Fatal(err)
+	}
+	return s, o
+}
+
+// arrive begins to put a shard, and waits until it is in its place; its folder is not
+// flushed before release.
+func arrive(t *testing.T, s *Store, p storetest.Pack, folder *flusher) (done chan error) {
+	t.Helper()
+	done = make(chan error, 1)
+	h, _ := s.lookup(p.Manifest.Group)
+	s.mu.Lock()
+	before := h.arriving[p.Manifest.Number].puts
+	s.mu.Unlock()
+	go func() { done <- s.PutShard(&p.Manifest, p.Word, 1, bytes.NewReader(p.Shards[1])) }()
+	for late := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		there := h.arriving[p.Manifest.Number].puts > before
+		s.mu.Unlock()
+		if there && folder.flushing() {
+			return done
+		}
+		if time.Now().After(late) {
+			t.Fatal("the shard did not arrive")
+		}
+	}
+}
+
+// other is another pack under the number of p.
+func other(o *storetest.Owner, p storetest.Pack) storetest.Pack {
+	q := storetest.Pack{Manifest: p.Manifest, Shards: [][]byte{p.Shards[0], p.Shards[0], p.Shards[0]}}
+	r := erasure.RootOf(p.Shards[0])
+	q.Manifest.Roots = []erasure.Root{r, r, r}
+	q.Word = q.Manifest.Sign(o.Key)
+	return q
+}
+
+// Of two packs under one number that come at once, one is refused, and the other one is
+// there.
+func TestTwoPacksOfOneNumberAtOnce(t *testing.T) {
+	s, o := begun(t, t.TempDir())
+	h, _ := s.lookup(o.ID)
+	h.sync.turn.Lock()
+	p := o.Pack(t, 0)
+	q := other(o, p)
+	one := arrive(t, s, p, h.sync)
+	refused := make(chan error, 1)
+	go func() { refused <- s.PutShard(&q.Manifest, q.Word, 1, bytes.NewReader(q.Shards[1])) }()
+	select {
+	case err := <-refused:
+		if !errors.Is(err, group.ErrInvalid) {
+			t.Errorf("the other pack: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the other pack is not refused")
+	}
+	again := arrive(t, s, p, h.sync)
+	h.sync.turn.Unlock()
+	for _, done := range []chan error{one, again} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	storetest.Check(t, s, p, 1)
+	if len(h.arriving) > 0 {
+		t.Errorf("%d packs go on arriving", len(h.arriving))
+	}
+}
+
+// A put that fails in the end takes nothing away from another one of the same shard.
+func TestPutThatFailsBesideAnother(t *testing.T) {
+	s, o := begun(t, t.TempDir())
+	h, _ := s.lookup(o.ID)
+	good, bad := h.sync, &flusher{root: s.root, dir: "nowhere"}
+	good.turn.Lock()
+	bad.turn.Lock()
+	h.sync = bad
+	fails := arrive(t, s, o.Pack(t, 0), bad)
+	h.sync = good
+	works := arrive(t, s, o.Pack(t, 0), good)
+	bad.turn.Unlock()
+	if err := <-fails; err == nil {
+		t.Error("it was flushed")
+	}
+	good.turn.Unlock()
+	if err := <-works; err != nil {
+		t.Error(err)
+	}
+	storetest.Check(t, s, o.Pack(t, 0), 1)
+}
+
+// first is a reader of nothing that does something when it is read.
+type first func()
+
+func (f first) Read([]byte) (int, error) {
+	f()
+	return 0, io.EOF
+}
+
+// A shard that comes while another put of it is received is not put in its place again.
+func TestShardThatIsThereWhenItHasArrived(t *testing.T) {
+	s, o := begun(t, t.TempDir())
+	p := o.Pack(t, 0)
+	q := other(o, p)
+	for _, c := range []struct {
+		storetest.Pack
+		want error
+	}{{p, nil}, {q, group.ErrInvalid}} {
+		between := func() {
+			if err := s.PutShard(&p.Manifest, p.Word, 1, bytes.NewReader(p.Shards[1])); err != nil {
+				t.Error(err)
+			}
+		}
+		body := io.MultiReader(first(between), bytes.NewReader(c.Shards[1]))
+		if err := s.PutShard(&c.Manifest, c.Word, 1, body); !errors.Is(err, c.want) {
+			t.Errorf("the slower one: %v", err)
+		}
+		storetest.Check(t, s, p, 1)
+		if err := storetest.Clear(s, o.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A reader that found damage removes the shard that it has read, not one that was
+// brought since.
+func TestDamagedShardThatWasReplaced(t *testing.T) {
+	dir := t.TempDir()
+	s, o := begun(t, dir)
+	p := o.Pack(t, 0)
+	bring := func() {
+		if err := s.PutShard(&p.Manifest, p.Word, 1, bytes.NewReader(p.Shards[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bring()
+	err := s.read(o.ID, 0, func(sh *shardFile) error {
+		if err := os.WriteFile(filepath.Join(dir, sh.name), make([]byte, sh.start+int64(sh.size)), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Verify(o.ID, 0); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("damage: %v", err)
+		}
+		bring()
+		return ErrDamaged
+	})
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the reader is told %v", err)
+	}
+	storetest.Check(t, s, p, 1)
 }
 
 // A pack may die, and a group may be dropped, while the folder of a shard that has its
@@ -35,26 +201,11 @@ func TestPackDiesAsItsShardArrives(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			s, err := Open(dir, 64<<20)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			o := storetest.NewOwner(1, 18, 2, 3)
-			l, word := o.Lease(4, storetest.Until)
-			if _, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil {
-				t.Fatal(err)
-			}
+			s, o := begun(t, dir)
 			h, _ := s.lookup(o.ID)
 			slow := h.sync
 			slow.turn.Lock()
-			p, done := o.Pack(t, 0), make(chan error, 1)
-			go func() { done <- s.PutShard(&p.Manifest, p.Word, 1, bytes.NewReader(p.Shards[1])) }()
-			for late := time.Now().Add(time.Minute); !slow.flushing(); time.Sleep(time.Millisecond) {
-				if time.Now().After(late) {
-					t.Fatal("the shard did not arrive")
-				}
-			}
+			done := arrive(t, s, o.Pack(t, 0), slow)
 			h.sync = &flusher{root: s.root, dir: h.dir} // what ends the pack waits for no flush
 			if err := c.ends(s, o); err != nil {
 				t.Fatal(err)

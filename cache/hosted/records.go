@@ -89,10 +89,12 @@ func (s *Store) scanRecords() error {
 			continue // not ours
 		}
 		fi, err := e.Info()
-		if err != nil || !fi.Mode().IsRegular() || fi.Size() > maxRecordFile {
-			if err := s.root.RemoveAll(path.Join(recordsDir, e.Name())); err != nil {
-				return err
-			}
+		if err != nil {
+			s.left = append(s.left, fmt.Errorf("slot record: %w", err))
+			continue
+		}
+		if !fi.Mode().IsRegular() || fi.Size() > maxRecordFile {
+			s.clear(recordsDir, []string{e.Name()})
 			continue
 		}
 		s.records[key] = fi.Size()

@@ -37,6 +37,9 @@ type Store struct {
 	groupsSync, recordsSync flusher
 	serial                  serial // names of files under tmp
 
+	out  map[group.ID]bool // groups that could not be read: nothing of them is touched
+	left []error           // why, and what else was left as it is
+
 	leases [16]sync.Mutex // one change of a group's lease at a time, by the id's first bits; locked before mu
 
 	mu      sync.Mutex // guards the fields below; never held while a body is read or a file is flushed
@@ -50,10 +53,16 @@ type Store struct {
 type holding struct {
 	group.Holding
 	lengths  []uint32 // of the files, by pack number; 0 for none
-	arriving int      // shards that are in place and not yet counted as held
-	moving   bool     // its lease is being written with another slot
+	arriving map[uint16]arrival
+	moving   bool // its lease is being written with another slot
 	dir      string
 	sync     *flusher
+}
+
+// arrival is a pack whose shard is in place and not yet counted as held.
+type arrival struct {
+	word string // its manifest
+	puts int    // how many brought it at once
 }
 
 // groupCost is what a group takes on disk beside its shards: its folder and
@@ -61,11 +70,11 @@ type holding struct {
 const groupCost = 2 * page
 
 // empty reports whether the group has no shard, so that its slot may change.
-func (h *holding) empty() bool { return h.Held.Count() == 0 && h.arriving == 0 }
+func (h *holding) empty() bool { return h.Held.Count() == 0 && len(h.arriving) == 0 }
 
 func newHolding(s *Store, id group.ID) *holding {
 	dir := path.Join(groupsDir, id.String())
-	return &holding{Holding: group.Holding{ID: id}, dir: dir, sync: &flusher{root: s.root, dir: dir}}
+	return &holding{Holding: group.Holding{ID: id}, arriving: map[uint16]arrival{}, dir: dir, sync: &flusher{root: s.root, dir: dir}}
 }
 
 func (h *holding) length(number uint16) int64 {
@@ -88,8 +97,8 @@ func (h *holding) file(number uint16) string {
 
 // Open opens the store in dir, or makes an empty one. It offers offer bytes to
 // others, counted as the files take them on disk, or what the disk has room for; it
-// returns ErrInUse when another process has it open. What cannot be read is
-// removed.
+// returns ErrInUse when another process has it open. What is damaged is removed; what
+// the disk cannot read now is left as it is, for the next time.
 func Open(dir string, offer int64) (_ *Store, err error) {
 	if offer < 0 {
 		return nil, fmt.Errorf("offer of %d bytes", offer)
@@ -103,7 +112,7 @@ func Open(dir string, offer int64) (_ *Store, err error) {
 	}
 	s := &Store{
 		root: root, offer: offer,
-		groups: map[group.ID]*holding{}, records: map[group.SlotKey]int64{},
+		out: map[group.ID]bool{}, groups: map[group.ID]*holding{}, records: map[group.SlotKey]int64{},
 		groupsSync:  flusher{root: root, dir: groupsDir},
 		recordsSync: flusher{root: root, dir: recordsDir},
 	}
@@ -120,6 +129,10 @@ func Open(dir string, offer int64) (_ *Store, err error) {
 	}
 	return s, nil
 }
+
+// LeftOut returns what the disk could not read when the store was opened. A group
+// among it counts as not held, and takes nothing.
+func (s *Store) LeftOut() []error { return s.left }
 
 // makeFolder makes the store's own folder, durable in the one that it lies in.
 func makeFolder(dir string) error {
@@ -217,7 +230,11 @@ func (s *Store) scan() error {
 		if n, err := hex.Decode(id[:], []byte(e.Name())); len(e.Name()) != 2*len(id) || err != nil || n != len(id) || !e.IsDir() {
 			continue // not ours
 		}
-		if err := s.scanGroup(id); err != nil {
+		err := s.scanGroup(id)
+		if isUnreadable(err) {
+			s.out[id] = true
+			s.left = append(s.left, fmt.Errorf("group %v: %w", id, err))
+		} else if err != nil {
 			return fmt.Errorf("group %v: %w", id, err)
 		}
 	}
@@ -235,44 +252,82 @@ func (s *Store) list(dir string) ([]fs.DirEntry, error) {
 
 func (s *Store) scanGroup(id group.ID) error {
 	h := newHolding(s, id)
-	if err := s.readLease(h); err != nil {
-		return err
+	lost := s.readLease(h)
+	if lost != nil && !isUnreadable(lost) {
+		return lost
 	}
 	entries, err := s.list(h.dir)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if e.Name() == leaseName {
-			continue
-		}
-		ours, err := s.scanShard(h, e)
-		if err != nil {
-			return err
-		}
-		if !ours {
-			if err := s.root.RemoveAll(path.Join(h.dir, e.Name())); err != nil {
-				return err
-			}
-		}
+	strays, err := s.scanShards(h, entries)
+	if err != nil {
+		return err
+	}
+	if h.Held.Count() == 0 && lost != nil {
+		return lost
 	}
 	if h.Word == nil && h.Held.Count() == 0 {
 		return s.root.RemoveAll(h.dir)
+	}
+	if lost == nil { // else who knows what belongs there
+		s.clear(h.dir, strays)
 	}
 	s.groups[id] = h
 	s.used += groupCost
 	return nil
 }
 
-// readLease fills in what the lease's file says. Without a readable one, the
+// clear removes files of a folder that do not belong there.
+func (s *Store) clear(dir string, names []string) {
+	for _, name := range names {
+		if err := s.root.RemoveAll(path.Join(dir, name)); err != nil {
+			s.left = append(s.left, err)
+		}
+	}
+}
+
+// scanShards takes the files of a group into the index, and returns the names of those
+// that do not belong there. Any head tells the coding of all, so that those which cannot
+// be read are looked at once more when one was.
+func (s *Store) scanShards(h *holding, files []fs.DirEntry) (strays []string, err error) {
+	for range 2 {
+		var unread []fs.DirEntry
+		for _, e := range files {
+			if e.Name() == leaseName {
+				continue
+			}
+			ours, serr := s.scanShard(h, e)
+			switch {
+			case isUnreadable(serr):
+				unread, err = append(unread, e), serr
+			case serr != nil:
+				return nil, serr
+			case !ours:
+				strays = append(strays, e.Name())
+			}
+		}
+		files = unread
+	}
+	if len(files) == 0 {
+		return strays, nil
+	}
+	if h.Held.Count() == 0 {
+		return nil, err
+	}
+	s.left = append(s.left, fmt.Errorf("%d files of group %v: %w", len(files), h.ID, err))
+	return strays, nil
+}
+
+// readLease fills in what the lease's file says. Without a whole one, the
 // group has its shards, but no lease until somebody brings it.
 func (s *Store) readLease(h *holding) error {
 	b, err := s.root.ReadFile(path.Join(h.dir, leaseName))
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || isDamage(err) {
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		return err // such as too many open files: the lease may be well
+		return err // the lease may be well
 	}
 	f, l, err := decodeLease(b, h.ID)
 	if err != nil {
@@ -315,11 +370,16 @@ func (s *Store) scanShard(h *holding, e fs.DirEntry) (bool, error) {
 	return true, nil
 }
 
+// isUnreadable reports whether a disk failed. What it failed to read may be well.
+func isUnreadable(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG)
+}
+
 // learnCoding reads class and coding of a group from the first of its files,
 // and reports whether that is one.
 func (s *Store) learnCoding(h *holding, number uint16, name string) (bool, error) {
 	_, m, err := s.peek(path.Join(h.dir, name))
-	if isDamage(err) || err == nil && (m.Group != h.ID || m.Number != number) {
+	if isDamage(err) && !isUnreadable(err) || err == nil && (m.Group != h.ID || m.Number != number) {
 		return false, nil
 	}
 	if err != nil {

@@ -20,12 +20,14 @@ import (
 // what was stored is removed and gives fs.ErrNotExist, as one that is not held
 // does.
 func (s *Store) Verify(id group.ID, number uint16) error {
-	err := s.verify(id, number)
+	f, err := s.verify(id, number)
 	if isDamage(err) {
-		err = s.verify(id, number) // a fault on the way from the disk is no damage
+		_ = f.Close()
+		f, err = s.verify(id, number) // a fault on the way from the disk is no damage
 	}
+	defer f.Close()
 	if isDamage(err) {
-		s.discard(id, number)
+		s.discard(id, number, f)
 		err = fmt.Errorf("%w: removed: %w", fs.ErrNotExist, err)
 	}
 	if err != nil {
@@ -34,12 +36,13 @@ func (s *Store) Verify(id group.ID, number uint16) error {
 	return nil
 }
 
-func (s *Store) verify(id group.ID, number uint16) error {
+// verify reads a shard once, and returns its file, or nil if that was not found.
+func (s *Store) verify(id group.ID, number uint16) (*os.File, error) {
 	s.mu.Lock()
 	h, ok := s.groups[id]
 	if !ok || !h.Held.Has(number) {
 		s.mu.Unlock()
-		return fs.ErrNotExist
+		return nil, fs.ErrNotExist
 	}
 	name, slot, size := h.file(number), h.Slot, h.ShardSize()
 	start := h.length(number) - int64(size)
@@ -47,16 +50,15 @@ func (s *Store) verify(id group.ID, number uint16) error {
 
 	f, err := s.openUncached(name)
 	if err != nil {
-		return gone(err)
+		return nil, gone(err)
 	}
-	defer f.Close()
 	sh := &shardFile{f: f, start: start, size: size}
 	buf := windows.Get().(*[window]byte)
 	defer windows.Put(buf)
 	if err := sh.verifyHead(buf[:], id, number, slot); err != nil {
-		return err
+		return f, err
 	}
-	return sh.verifyBody(buf[:])
+	return f, sh.verifyBody(buf[:])
 }
 
 // openUncached opens a file for reading past the page cache, or through it
@@ -114,16 +116,19 @@ func (sh *shardFile) fill(p []byte, off int64) error {
 
 // VerifyLease compares the lease of a group on disk with the one in memory, and
 // writes it again when it is not the same: the memory of what is dead must not
-// rot.
+// rot. Where there is none in memory, it is read.
 func (s *Store) VerifyLease(id group.ID) error {
 	turn := s.leaseTurn(id)
 	turn.Lock()
 	defer turn.Unlock()
-	h, ok := s.Holding(id)
-	if !ok || h.Word == nil {
+	of, ok := s.lookup(id)
+	if !ok {
 		return nil
 	}
-	of, _ := s.lookup(id)
+	h, _ := s.Holding(id)
+	if h.Word == nil {
+		return s.recall(of)
+	}
 	b, err := s.root.ReadFile(path.Join(of.dir, leaseName))
 	if err == nil && bytes.Equal(b, encodeLease(&h)) {
 		return nil

@@ -267,6 +267,9 @@ func (h *Holder) collectGroup(id group.ID) error {
 	h.ending.Lock()
 	defer h.ending.Unlock()
 	g, ok := h.store.Holding(id)
+	if ok && g.Word == nil {
+		g = h.recall(g)
+	}
 	if !ok || !h.ended(&g) {
 		delete(h.over, id)
 		return nil
@@ -282,6 +285,18 @@ func (h *Holder) collectGroup(id group.ID) error {
 	h.accounts.remove(id)
 	delete(h.over, id)
 	return nil
+}
+
+// recall has the lease of a group looked for that could not be read so far.
+func (h *Holder) recall(g group.Holding) group.Holding {
+	if err := h.store.VerifyLease(g.ID); err != nil {
+		h.conf.Log.Warn("a lease was not read", "group", g.ID, "error", err)
+	}
+	if now, ok := h.store.Holding(g.ID); ok && now.Word != nil {
+		h.accounts.add(&now)
+		return now
+	}
+	return g
 }
 
 // ended reports whether all leases of a group ended, with their grace.

@@ -1,6 +1,7 @@
 package holder_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"sync"
@@ -143,4 +144,55 @@ func TestScrubTakesItsTime(t *testing.T) {
 			}
 		}
 	})
+}
+
+// forgetfulStore has groups of which the leases could not be read, until they are looked
+// for.
+type forgetfulStore struct {
+	*storetest.Memory
+	mu    sync.Mutex
+	found map[group.ID]bool
+}
+
+func (s *forgetfulStore) Holding(id group.ID) (group.Holding, bool) {
+	g, ok := s.Memory.Holding(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.found[id] {
+		g.Word, g.Lease, g.Last = nil, group.Lease{}, 0
+	}
+	return g, ok
+}
+
+func (s *forgetfulStore) VerifyLease(id group.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.found[id] = true
+	return nil
+}
+
+// Leases that a disk did not give up at first are looked for at once, not when all shards
+// before have been read.
+func TestLeasesAreLookedFor(t *testing.T) {
+	owners := []*storetest.Owner{storetest.NewOwner(1, 18, 2, 3), storetest.NewOwner(2, 18, 2, 3)}
+	disk := func(int) holder.Store {
+		s := &forgetfulStore{Memory: storetest.NewMemory(1 << 30), found: map[group.ID]bool{}}
+		for _, o := range owners {
+			l, word := o.Lease(1, until())
+			if _, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil {
+				t.Fatal(err)
+			}
+			p := o.Pack(t, 0)
+			if err := s.PutShard(&p.Manifest, p.Word, 1, bytes.NewReader(p.Shards[1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s
+	}
+	s := simnet.Loopback(t, 2, simnet.Config{Store: disk, Holder: holder.Config{ScrubRate: 1}})
+	for _, o := range owners {
+		if err := put(t, s.Peers[1], s.Peers[0], o.Pack(t, 1), 1); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -40,7 +40,7 @@ type Leases interface {
 	// in another slot gives group.ErrInvalid; one without moves to this slot.
 	Admit(l group.Lease, word []byte, slot uint8, from group.PeerKey) (group.Holding, error)
 	// VerifyLease makes sure that the account of a group is on the disk as it
-	// is in memory.
+	// is in memory; one of which the lease could not be read is read again.
 	VerifyLease(id group.ID) error
 	// Release deletes the shards that it names of a group that is held by leases of
 	// lower numbers alone, and keeps the account, which it returns. It gives fs.ErrNotExist when

@@ -68,6 +68,9 @@ func newNetworkOn(h home.Dir, s home.Settings, on skephost.Config, log *slog.Log
 	if n.hosted, err = hosted.Open(h.Path("hosted"), s.Offer); err != nil {
 		return n, err
 	}
+	for _, left := range n.hosted.LeftOut() {
+		log.Error("something held for others cannot be read, and is left as it is", "err", left)
+	}
 	if n.host, err = skephost.New(on); err != nil {
 		return n, err
 	}
