@@ -414,6 +414,28 @@ func TestWhatMustStayHoldsNothingUp(t *testing.T) {
 	})
 }
 
+// Where the disk makes no holes, files go as a whole, and writers find room.
+func TestDiskWithoutHoles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 64 << 20
+		d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(6, 2, 4), limit: limit, wait: 15 * time.Second}
+		d.uplink = &uplink{Swarm: d.swarm}
+		d.disk = &takenDisk{FS: disk.Local, size: 1 << 40, whole: true, used: func() int64 { return 0 }}
+		d.open()
+		t.Cleanup(func() {
+			d.close()
+			time.Sleep(time.Minute)
+		})
+		for i := range 6 {
+			if err := d.write(ctx, fmt.Sprint("large", i), 40); err != nil {
+				t.Fatalf("after %d files: %v; %+v", i, err, d.keeper.Report())
+			}
+			must(0, d.engine.Sync(ctx))
+		}
+		d.settle(limit)
+	})
+}
+
 // A writer of much at once gets room also while there is enough for others.
 func TestMuchAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -523,6 +545,7 @@ type takenDisk struct {
 	disk.FS
 	size  int64
 	quota bool // it says that there is room
+	whole bool // it makes no holes
 	used  func() int64
 	taken atomic.Int64
 }
@@ -550,6 +573,9 @@ type takenFile struct {
 }
 
 func (f takenFile) Allocate(mode uint32, off, n int64) error {
+	if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && f.d.whole {
+		return unix.EOPNOTSUPP
+	}
 	if mode == 0 && f.d.free() < n {
 		return unix.ENOSPC
 	}

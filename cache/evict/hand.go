@@ -155,11 +155,7 @@ func (k *Keeper) finish(ctx context.Context, freed int64) error {
 	k.freed += freed
 	k.owed = max(0, k.owed-freed)
 	k.mu.Unlock()
-	err := k.cfg.Tree.FinishEvictions(ctx)
-	k.letting.Lock()
-	defer k.letting.Unlock()
-	k.going = 0 // what cannot be freed is no content, however much room it takes
-	return err
+	return k.cfg.Tree.FinishEvictions(ctx)
 }
 
 // evictSmall lets go of the content of a file that is a row.
@@ -200,23 +196,14 @@ func (k *Keeper) evictLarge(ctx context.Context, ino tree.Ino, need int64) int64
 // evictParts lets go of a file's content, or as much of a large one as is needed.
 func (k *Keeper) evictParts(ctx context.Context, ino tree.Ino, need int64, open bool) (freed int64) {
 	for freed < need {
-		n := k.letGo(ctx, ino, open)
+		n, err := k.cfg.Tree.Evict(ctx, ino, open)
+		if err != nil {
+			k.cfg.Log.Debug("content stays", "err", err)
+		}
 		if n == 0 {
 			break
 		}
 		freed += n
 	}
 	return freed
-}
-
-// letGo lets go of one piece of a file's content, which stays on the disk until finish.
-func (k *Keeper) letGo(ctx context.Context, ino tree.Ino, open bool) int64 {
-	k.letting.Lock()
-	defer k.letting.Unlock()
-	n, err := k.cfg.Tree.Evict(ctx, ino, open)
-	if err != nil {
-		k.cfg.Log.Debug("content stays", "err", err)
-	}
-	k.going += n
-	return n
 }

@@ -64,9 +64,6 @@ type Keeper struct {
 	level atomic.Pointer[level] // as measured last
 	dead  atomic.Int64          // bytes of rows that were deleted, and still take room
 
-	letting sync.Mutex // held while content is let go of
-	going   int64      // guarded by letting: let go of, and still on the disk
-
 	// Used by Run alone.
 	large      hand
 	small      hand
@@ -176,9 +173,8 @@ func (k *Keeper) measure() {
 
 // onDisk is how much content the disk has, or a little more.
 func (k *Keeper) onDisk() int64 {
-	k.letting.Lock()
-	defer k.letting.Unlock()
-	return k.useWith(0).Content + k.going
+	content := k.useWith(0).Content // first: what is let go of in between counts twice, not never
+	return content + k.cfg.Tree.Going()
 }
 
 // watchUplink measures the uplink, and asks it to hurry when writers wait.

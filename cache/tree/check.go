@@ -110,6 +110,6 @@ func (t *Tree) DropChunk(ctx context.Context, ino Ino, i int64) error {
 	if len(chunk) == 0 {
 		return nil
 	}
-	_, err = t.letGo(in, chunk)
+	_, err = t.letGo(in, chunk, length(chunk))
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sort"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -148,14 +150,14 @@ func (t *Tree) Evict(ctx context.Context, ino Ino, open bool) (freed int64, err 
 		return 0, nil
 	}
 	in.mu.Lock()
-	f, ranges, err := t.chooseRanges(in, open)
+	going, err := t.choose(in, open)
 	in.mu.Unlock()
-	if err != nil || len(ranges) == 0 {
+	if err != nil || len(going.ranges) == 0 {
 		return 0, ignoreKept(err)
 	}
 	if t.opt.Held != nil {
-		for _, r := range ranges {
-			if err := t.opt.Held(ctx, f, r.From/dag.ChunkSize, (r.To+dag.ChunkSize-1)/dag.ChunkSize); err != nil {
+		for _, r := range going.ranges {
+			if err := t.opt.Held(ctx, going.of, r.From/dag.ChunkSize, (r.To+dag.ChunkSize-1)/dag.ChunkSize); err != nil {
 				return 0, fmt.Errorf("%s: %w", t.Path(ino), err)
 			}
 		}
@@ -164,10 +166,10 @@ func (t *Tree) Evict(ctx context.Context, ino Ino, open bool) (freed int64, err 
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if now, again, err := t.chooseRanges(in, open); err != nil || now != f || !sameRanges(again, ranges) {
+	if again, err := t.choose(in, open); err != nil || !again.equal(going) {
 		return 0, ignoreKept(err) // it was used meanwhile
 	}
-	return t.letGo(in, ranges)
+	return t.letGo(in, going.ranges, going.bytes)
 }
 
 // ignoreKept makes that a file is in use no error.
@@ -178,34 +180,37 @@ func ignoreKept(err error) error {
 	return err
 }
 
-func sameRanges(a, b []backing.Range) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+// going is what is to be let go of next.
+type going struct {
+	of     dag.File // the content
+	ranges []backing.Range
+	bytes  int64 // that come free by it
 }
 
-// chooseRanges picks what to let go of next, and tells of which content; in.mu
-// is held.
-func (t *Tree) chooseRanges(in *inode, open bool) (dag.File, []backing.Range, error) {
+func (g going) equal(other going) bool {
+	return g.of == other.of && g.bytes == other.bytes && slices.Equal(g.ranges, other.ranges)
+}
+
+// choose picks what to let go of next; in.mu is held.
+func (t *Tree) choose(in *inode, open bool) (going, error) {
 	err := in.mustStay()
 	partly := err != nil && open && t.mayGoPartly(in)
 	if err != nil && !partly {
-		return dag.File{}, nil, err
+		return going{}, err
 	}
 	if err := t.readRanges(in); err != nil {
-		return dag.File{}, nil, err
+		return going{}, err
 	}
 	here := in.here()
 	if partly {
 		here = in.cleanHere()
 	}
-	return in.row.committed(), lastRanges(here.List(), evictStep, keptHead), nil
+	g := going{of: in.row.committed()}
+	g.ranges, g.bytes = t.lastData(in, here.List())
+	if partly && g.bytes == 0 {
+		g.ranges = nil // holes alone
+	}
+	return g, nil
 }
 
 // cleanHere is the set of ranges that are here as the newest commit has them,
@@ -237,6 +242,76 @@ func (in *inode) here() backing.Ranges {
 	return all
 }
 
+// lastData returns the last ranges of a list that is here, as lastRanges does, and how
+// much data is in them. Holes at the end, which take no room, are passed over, and go when
+// there is no more data; in.mu is held.
+func (t *Tree) lastData(in *inode, list []backing.Range) (out []backing.Range, bytes int64) {
+	whole := length(list)
+	if in.row.local >= whole {
+		out = lastRanges(list, evictStep, keptHead)
+		return out, length(out)
+	}
+	f := in.file
+	if f == nil {
+		var err error
+		if f, err = t.files.Open(in.row.backing); err != nil {
+			out = lastRanges(list, evictStep, keptHead)
+			return out, length(out) // as if it had no holes
+		}
+		defer f.Close()
+	}
+	data := endWithData(f, list)
+	out = lastRanges(data, evictStep, keptHead)
+	bytes = dataIn(f, out)
+	if length(out) == length(data) {
+		out = list
+	}
+	return out, bytes
+}
+
+func length(list []backing.Range) (n int64) {
+	for _, r := range list {
+		n += r.To - r.From
+	}
+	return n
+}
+
+// endWithData is a list without the holes at its end, as far as they are whole chunks.
+func endWithData(f disk.File, list []backing.Range) []backing.Range {
+	list = slices.Clone(list)
+	for n := len(list); n > 0; n-- {
+		if end := dataEnd(f, list[n-1]); end > list[n-1].From {
+			list[n-1].To = end
+			return list[:n]
+		}
+	}
+	return nil
+}
+
+// dataEnd is where the last chunk of a range ends that has data, or where the range
+// begins. That there is data behind an offset is asked for a few of them only: the range
+// may be of any size.
+func dataEnd(f disk.File, r backing.Range) int64 {
+	first, last := r.From/dag.ChunkSize, (r.To+dag.ChunkSize-1)/dag.ChunkSize
+	at := func(i int) int64 { return min(max(r.From, (first+int64(i))*dag.ChunkSize), r.To) }
+	return at(sort.Search(int(last-first), func(i int) bool {
+		from, _ := dataFrom(f, at(i), r.To)
+		return from >= r.To
+	}))
+}
+
+// dataIn is how many bytes of data are in some ranges.
+func dataIn(f disk.File, list []backing.Range) (n int64) {
+	for _, r := range list {
+		for at := r.From; at < r.To; {
+			from, to := dataFrom(f, at, r.To)
+			n += max(0, min(to, r.To)-from)
+			at = max(to, at+1)
+		}
+	}
+	return n
+}
+
 // lastRanges returns the last ranges of a list, whole chunks of some n bytes in
 // all, and all of it if no more than head bytes would be left.
 func lastRanges(list []backing.Range, n, head int64) []backing.Range {
@@ -256,9 +331,9 @@ func lastRanges(list []backing.Range, n, head int64) []backing.Range {
 	return out
 }
 
-// letGo journals that ranges of a file are not here any more. The bytes go when
-// that is on the disk; the gate and in.mu are held.
-func (t *Tree) letGo(in *inode, ranges []backing.Range) (int64, error) {
+// letGo journals that ranges of a file, with so many bytes of data, are not here any more.
+// The bytes go when that is on the disk; the gate and in.mu are held.
+func (t *Tree) letGo(in *inode, ranges []backing.Range, bytes int64) (freed int64, err error) {
 	left := in.here()
 	for _, r := range ranges {
 		left.Remove(r.From, r.To)
@@ -272,14 +347,11 @@ func (t *Tree) letGo(in *inode, ranges []backing.Range) (int64, error) {
 		}
 		defer t.closeBacking(in)
 	}
-	freed := int64(0)
-	for _, r := range ranges {
-		freed += r.To - r.From
-	}
+	freed = min(bytes, in.row.local)
+	t.going64.Add(freed)
 	c, e := t.lockedChange(in)
 	c.b.Freeing()
 	r := e.local()
-	freed = min(freed, r.local)
 	if !r.has(flagPartial) {
 		r.room = r.local
 	}
@@ -290,6 +362,7 @@ func (t *Tree) letGo(in *inode, ranges []backing.Range) (int64, error) {
 	c.putRanges(in)
 	if err := c.applyLocked(); err != nil {
 		in.valid = old
+		t.going64.Add(-freed)
 		return 0, err
 	}
 	in.gained = false
@@ -302,6 +375,7 @@ func (t *Tree) letGoWhole(in *inode) (int64, error) {
 	c.b.Freeing()
 	r := e.local()
 	number, freed := r.backing, r.local
+	t.going64.Add(freed)
 	if !r.has(flagPartial) {
 		r.room = r.local
 	}
@@ -310,6 +384,7 @@ func (t *Tree) letGoWhole(in *inode) (int64, error) {
 	c.b.Delete(backingKey(number))
 	c.dropRanges(in)
 	if err := c.applyLocked(); err != nil {
+		t.going64.Add(-freed)
 		return 0, err
 	}
 	if in.file != nil {
@@ -332,17 +407,24 @@ type punch struct {
 	number uint64
 	ranges []backing.Range
 	seq    uint64
+	tries  int // that failed
 }
 
 // punchLater has ranges go when the inode's last batch is on the disk; in.mu is held.
 func (t *Tree) punchLater(in *inode, ranges []backing.Range) {
 	t.removeMu.Lock()
 	defer t.removeMu.Unlock()
-	t.punches = append(t.punches, punch{in.ino, in.row.backing, ranges, in.seq})
+	t.punches = append(t.punches, punch{ino: in.ino, number: in.row.backing, ranges: ranges, seq: in.seq})
 }
 
-// FinishEvictions flushes what Evict journalled, and then lets go of the bytes.
+// Going is how many bytes were let go of, count as content no more, and may still be on
+// the disk; some are counted a moment before they are let go of.
+func (t *Tree) Going() int64 { return t.going64.Load() }
+
+// FinishEvictions flushes what Evict journalled, and then lets go of the bytes. Those that
+// the disk does not free count as content again; that is no error.
 func (t *Tree) FinishEvictions(ctx context.Context) error {
+	defer t.going64.Store(0) // what cannot be freed is not going, however much room it takes
 	t.removeMu.Lock()
 	waiting := len(t.punches) > 0 || len(t.removals) > 0
 	t.removeMu.Unlock()
@@ -352,12 +434,16 @@ func (t *Tree) FinishEvictions(ctx context.Context) error {
 	if err := t.Sync(); err != nil {
 		return err
 	}
-	return t.runPunches(ctx)
+	t.runPunches(ctx)
+	return nil
 }
 
-// runPunches frees the ranges that may go by now. Those that cannot be freed wait for
-// another time, and keep no others.
-func (t *Tree) runPunches(ctx context.Context) error {
+// mostTries is how often it is tried to free a range.
+const mostTries = 32
+
+// runPunches frees the ranges that may go by now. One that cannot be freed keeps no
+// others: if that may pass it is tried again, else it stays until its file goes as a whole.
+func (t *Tree) runPunches(ctx context.Context) {
 	t.removeMu.Lock()
 	var keep, now []punch
 	for _, p := range t.punches {
@@ -369,17 +455,37 @@ func (t *Tree) runPunches(ctx context.Context) error {
 	}
 	t.punches = keep
 	t.removeMu.Unlock()
-	var failed []punch
-	var errs []error
 	for _, p := range now {
-		if err := t.runPunch(ctx, p); err != nil {
-			failed, errs = append(failed, p), append(errs, err)
+		err := t.runPunch(ctx, p)
+		if err == nil {
+			continue
+		}
+		if p.tries == 0 {
+			t.log.Warn("what was let go of still takes room", "err", err)
+		}
+		if p.tries++; p.tries < mostTries && (mayPass(err) || ctx.Err() != nil) {
+			t.tryLater(p)
 		}
 	}
+}
+
+// mayPass reports whether what failed may go well another time.
+func mayPass(err error) bool {
+	for _, passing := range []error{unix.ENOSPC, unix.EDQUOT, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}
+
+// tryLater has ranges go when all that was done until now is on the disk: they may have
+// come back meanwhile, and have been let go of again.
+func (t *Tree) tryLater(p punch) {
+	p.seq = t.st.Seq()
 	t.removeMu.Lock()
 	defer t.removeMu.Unlock()
-	t.punches = append(t.punches, failed...)
-	return errors.Join(errs...)
+	t.punches = append(t.punches, p)
 }
 
 func (t *Tree) runPunch(ctx context.Context, p punch) error {
@@ -399,7 +505,7 @@ func (t *Tree) runPunch(ctx context.Context, p punch) error {
 }
 
 // freeMissing makes holes of what is not here in some ranges of a backing file,
-// and counts what the file takes then. While a commit reads the file, or a program does
+// and counts what the file takes then, also where that fails. While a commit reads the file, or a program does
 // that the kernel let read it by itself in an earlier run, all of it stays. The gate and
 // in.mu are held.
 func (t *Tree) freeMissing(in *inode, ranges ...backing.Range) error {
@@ -410,21 +516,23 @@ func (t *Tree) freeMissing(in *inode, ranges ...backing.Range) error {
 		return err
 	}
 	defer t.closeBacking(in)
+	var failed error
 	if in.row.has(flagPartial) {
 		if in.frozen != nil || in.isMapped() {
 			t.punchLater(in, ranges)
 		} else if err := in.file.Unseen(func() error { return in.punch(ranges) }); err != nil {
-			return fmt.Errorf("%s: free a range: %w", t.Path(in.ino), err)
+			failed = fmt.Errorf("%s: free a range: %w", t.Path(in.ino), err)
 		}
 	}
 	old := in.row.local
 	t.countLocal(in)
 	if in.row.local == old {
-		return nil
+		return failed
 	}
 	c, e := t.lockedChange(in)
+	c.b.Freeing()
 	e.local()
-	return c.applyLocked()
+	return errors.Join(failed, c.applyLocked())
 }
 
 // punch makes holes of what is not here in some ranges of the open backing file;

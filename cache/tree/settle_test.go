@@ -19,6 +19,7 @@ import (
 type spoiltDisk struct {
 	disk.FS
 	unflushed, unread, unopened, unfreed atomic.Uint64 // their numbers; 0: none
+	nothingFreed                         unix.Errno    // why; 0: it has no room for that
 	told                                 atomic.Bool   // of the first, by SyncAll, which tells once if once is set
 	once                                 bool
 }
@@ -62,6 +63,9 @@ func (f spoiltFile) Datasync() error { return f.flush(f.File.Datasync) }
 
 func (f spoiltFile) Allocate(mode uint32, off, n int64) error {
 	if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && f.is(f.s.unfreed.Load()) {
+		if f.s.nothingFreed != 0 {
+			return f.s.nothingFreed
+		}
 		return unix.ENOSPC
 	}
 	return f.File.Allocate(mode, off, n)
