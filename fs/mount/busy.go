@@ -15,6 +15,9 @@ import (
 // which is for good where that process hangs.
 const lookTime = 5 * time.Second
 
+// looksAtOnce is how many processes are looked at at the same time.
+const looksAtOnce = 64
+
 // whoUses says who keeps the mount at dir busy.
 func whoUses(dir string) *BusyError {
 	e := &BusyError{Dir: dir}
@@ -39,18 +42,21 @@ func users(proc, dir string, enough <-chan time.Time) (uses []Use, hidden bool) 
 		Use
 		denied bool
 	}
-	all := make(chan found, len(entries))
-	looks := 0
+	pids, all := make(chan int, len(entries)), make(chan found, len(entries))
 	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			pids <- pid
 		}
-		looks++
+	}
+	close(pids)
+	looks := len(pids)
+	for range min(looks, looksAtOnce) {
 		go func() {
-			p := process{filepath.Join(proc, e.Name()), dir}
-			what, denied := p.use()
-			all <- found{Use{PID: pid, Name: p.name(), What: what}, denied}
+			for pid := range pids {
+				p := process{filepath.Join(proc, strconv.Itoa(pid)), dir}
+				what, denied := p.use()
+				all <- found{Use{PID: pid, Name: p.name(), What: what}, denied}
+			}
 		}()
 	}
 collect:

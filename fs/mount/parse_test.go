@@ -5,6 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +136,43 @@ func TestUsersThatWait(t *testing.T) {
 	w, err := os.OpenFile(maps, os.O_WRONLY, 0)
 	must(t, err)
 	must(t, w.Close())
+}
+
+// TestManyUsersThatWait: no more than some are looked at at once, however many wait.
+func TestManyUsersThatWait(t *testing.T) {
+	proc := t.TempDir()
+	var maps []string
+	for pid := range looksAtOnce + 8 {
+		dir := filepath.Join(proc, strconv.Itoa(10+pid))
+		must(t, os.Mkdir(dir, 0o755))
+		maps = append(maps, filepath.Join(dir, "maps"))
+		must(t, unix.Mkfifo(maps[pid], 0o644))
+	}
+	enough := make(chan time.Time, 1)
+	enough <- time.Now()
+	users(proc, "/mnt/d", enough)
+	var looking []int // at pipes that have a reader, which waits until they are closed
+	for len(looking) < looksAtOnce {
+		maps = slices.DeleteFunc(maps, func(name string) bool {
+			fd, err := unix.Open(name, unix.O_WRONLY|unix.O_NONBLOCK, 0)
+			if err == nil {
+				looking = append(looking, fd)
+			}
+			return err == nil
+		})
+		runtime.Gosched()
+	}
+	if len(looking) != looksAtOnce {
+		t.Errorf("%d are looked at at once", len(looking))
+	}
+	for _, fd := range looking {
+		must(t, unix.Close(fd))
+	}
+	for _, name := range maps {
+		w, err := os.OpenFile(name, os.O_WRONLY, 0)
+		must(t, err)
+		must(t, w.Close())
+	}
 }
 
 func TestQuote(t *testing.T) {
