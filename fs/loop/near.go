@@ -109,13 +109,19 @@ func ofExec(code uint32) bool {
 
 const readRequest, writeRequest = 15, 16
 
+// ofOwner is set in a read or write past the page cache, of which the kernel tells who
+// owns locks, whether the program wants it so (O_DIRECT) or we do (FOPEN_DIRECT_IO).
+const ofOwner = 1 << 1 // FUSE_READ_LOCKOWNER, FUSE_WRITE_LOCKOWNER
+
 // isDirect reports whether the request in work reads or writes past the page cache.
 func (w *worker) isDirect() bool {
 	switch at[header](w.request).Opcode {
 	case readRequest:
-		return at[fuse.ReadIn](w.request).Flags&unix.O_DIRECT != 0
+		in := at[fuse.ReadIn](w.request)
+		return in.ReadFlags&ofOwner != 0 || in.Flags&unix.O_DIRECT != 0
 	case writeRequest:
-		return at[fuse.WriteIn](w.request).Flags&unix.O_DIRECT != 0
+		in := at[fuse.WriteIn](w.request)
+		return in.WriteFlags&ofOwner != 0 || in.Flags&unix.O_DIRECT != 0
 	}
 	return false
 }

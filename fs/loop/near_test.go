@@ -216,6 +216,8 @@ func TestLookThatWaits(t *testing.T) {
 	ask(k, 25, &fuse.FlushIn{InHeader: seven})
 	ask(k, readRequest, &fuse.ReadIn{InHeader: seven, Flags: unix.O_DIRECT})
 	ask(k, writeRequest, &fuse.WriteIn{InHeader: seven, Flags: unix.O_DIRECT})
+	ask(k, readRequest, &fuse.ReadIn{InHeader: seven, ReadFlags: ofOwner})
+	ask(k, writeRequest, &fuse.WriteIn{InHeader: seven, WriteFlags: ofOwner})
 	waits := send(k, 3, &fuse.GetAttrIn{InHeader: seven})
 	for range 3 {
 		getAttr(k) // somebody else
