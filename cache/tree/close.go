@@ -49,7 +49,7 @@ func (t *Tree) settleClosed(in *inode) {
 			_ = in.file.Close()
 			in.file = nil
 		}
-		in.passthrough, in.unheard, in.joined = false, false, false
+		in.passthrough, in.unheard, in.joined, in.grows = false, false, false, false
 		return
 	}
 	c, e := t.lockedChange(in)
@@ -62,7 +62,7 @@ func (t *Tree) settleClosed(in *inode) {
 	if in.passthrough {
 		in.fine = nil // the kernel made what pieces it liked
 	}
-	in.passthrough, in.seenSet, in.unheard, in.joined = false, false, false, false
+	in.passthrough, in.seenSet, in.unheard, in.joined, in.grows = false, false, false, false, false
 }
 
 // settleWritten takes note that a file which the kernel wrote alone has changed, now

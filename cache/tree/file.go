@@ -312,12 +312,21 @@ func (t *Tree) openLocked(in *inode, flags int) (*File, error) {
 			return nil, err
 		}
 		in.whole = true
-		if in.writers == 0 && flags&os.O_TRUNC == 0 && !onlyAppends(flags) {
-			in.joined = true
-		}
+		in.noteHow(flags)
 		t.changedContent(in)
 	}
 	return t.handle(in, flags), nil
+}
+
+// noteHow takes note of how a file is about to be written, alone, that others have open;
+// in.mu is held. Who writes all of it is the first to write; who opens it later, too, only
+// goes on with that.
+func (in *inode) noteHow(flags int) {
+	first, anew := in.writers == 0, flags&os.O_TRUNC != 0
+	if (first || in.grows) && !anew && !onlyAppends(flags) {
+		in.joined = true
+	}
+	in.grows = (first || in.grows) && !anew && onlyAppends(flags)
 }
 
 // openBacking opens the backing file of an inode; in.mu is held.

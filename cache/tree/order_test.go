@@ -254,6 +254,12 @@ func TestWrittenAloneIsChanged(t *testing.T) {
 // A file that is written in place, and alone because somebody read it, is taken as it
 // was at the cut, with all that belongs to it, or not at all.
 func TestJoinedReadings(t *testing.T) {
+	for _, appended := range []bool{false, true} {
+		t.Run(fmt.Sprint("appended to ", appended), func(t *testing.T) { testJoinedReadings(t, appended) })
+	}
+}
+
+func testJoinedReadings(t *testing.T, appended bool) {
 	d, _, w := newWatched(t)
 	defer d.st.Close()
 	want := pattern(100_000, 1)
@@ -261,6 +267,11 @@ func TestJoinedReadings(t *testing.T) {
 	r, err := d.Open(ctx, ino, os.O_RDONLY)
 	must(t, err)
 	defer r.Release()
+	if appended {
+		a, err := d.Open(ctx, ino, os.O_WRONLY|os.O_APPEND)
+		must(t, err)
+		defer a.Release()
+	}
 	f, err := d.Open(ctx, ino, os.O_RDWR)
 	must(t, err)
 	defer f.Release()

@@ -208,6 +208,7 @@ type inode struct {
 	copying chan struct{} // closed when a commit has copied it: see ordered; nil: none does
 	unheard bool          // somebody may flush it without our hearing of it, by O_SYNC
 	joined  bool          // written in place, alone because somebody read it so: see notePassed
+	grows   bool          // alone because somebody read it so, and since then only appended to
 }
 
 // Open opens the tree over its tables, making the root directory if there is
