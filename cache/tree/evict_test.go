@@ -176,18 +176,24 @@ func TestSweepFreesNothingTooEarly(t *testing.T) {
 }
 
 // Nor does it of a file that has left memory meanwhile, of which it is not known any more
-// which row came last.
+// which row came last, also where somebody has looked at it since.
 func TestSweepOfWhatLeftMemoryFlushes(t *testing.T) {
-	d, c := evictingDevice(t, Options{})
-	ino := d.write(Root, "f", pattern(3*dag.ChunkSize, 1))
-	c.take(t, d, ino)
-	must(t, d.Sync())
-	must(t, d.DropChunk(ctx, ino, 1))
-	in, _ := d.inodes.find(ino)
-	d.inodes.remove(in)
-	must(t, d.Sweep(ctx))
-	if !d.st.Durable(d.st.Seq()) {
-		t.Error("freed what the journal on the disk calls here")
+	for _, back := range []bool{false, true} {
+		d, c := evictingDevice(t, Options{})
+		ino := d.write(Root, "f", pattern(3*dag.ChunkSize, 1))
+		c.take(t, d, ino)
+		must(t, d.Sync())
+		must(t, d.DropChunk(ctx, ino, 1))
+		in, _ := d.inodes.find(ino)
+		d.inodes.remove(in)
+		if back {
+			_, err := d.Attr(ctx, ino)
+			must(t, err)
+		}
+		must(t, d.Sweep(ctx))
+		if !d.st.Durable(d.st.Seq()) {
+			t.Errorf("freed what the journal on the disk calls here, in memory again: %v", back)
+		}
 	}
 }
 

@@ -62,12 +62,11 @@ func (t *Tree) recount(ctx context.Context, ino Ino, n uint64) (takes int64, err
 		if in, err = t.acquire(ctx, ino); err != nil {
 			return takes, ignoreStale(err)
 		}
-		if err := t.syncTo(t.st.Seq()); err != nil { // what changed it last may not be on the disk
-			t.release(in)
-			return takes, err
-		}
 	}
 	defer t.release(in)
+	if err := t.syncUnknown(in); err != nil {
+		return takes, err
+	}
 	t.gate.RLock()
 	defer t.gate.RUnlock()
 	in.mu.Lock()
@@ -77,6 +76,18 @@ func (t *Tree) recount(ctx context.Context, ino Ino, n uint64) (takes int64, err
 	}
 	err = t.freeMissing(in, backing.Range{From: 0, To: in.row.size})
 	return in.row.local, err
+}
+
+// syncUnknown flushes the journal if it is not known which change of a file that is partly
+// here was the last one, as it has been out of memory since: it may not be on the disk.
+func (t *Tree) syncUnknown(in *inode) error {
+	in.mu.Lock()
+	unknown := in.seq == 0 && in.row.has(flagPartial)
+	in.mu.Unlock()
+	if !unknown {
+		return nil
+	}
+	return t.syncTo(t.st.Seq())
 }
 
 // sweep counts what all backing files take while some of them change. Of those
