@@ -782,3 +782,50 @@ func TestManyRangesBecomeFewer(t *testing.T) {
 		t.Error("another content")
 	}
 }
+
+// A file of which only a part is here, and that has changed, is what it was also for who has
+// it open while it loses its name, and for a commit under way, though nothing of it was in
+// memory before.
+func TestPartOfAFileLosesItsName(t *testing.T) {
+	for _, committing := range []bool{false, true} {
+		d, c := evictingDevice(t, Options{})
+		want := pattern(3*dag.ChunkSize, 1)
+		ino := d.write(Root, "f", want)
+		c.take(t, d, ino)
+		must(t, d.DropChunk(ctx, ino, 1))
+		must(t, d.FinishEvictions(ctx))
+		f, err := d.Open(ctx, ino, os.O_RDWR)
+		must(t, err)
+		writeAt(t, f, []byte("edit"), 0)
+		copy(want, "edit")
+		f.Release()
+		d.Close()
+		d.restart()
+		got := make([]byte, len(want))
+		if committing {
+			cut, err := d.Cut()
+			must(t, err)
+			t.Cleanup(cut.Close)
+			in, _, err := cut.Inode(ino)
+			must(t, err)
+			must(t, d.Unlink(ctx, Root, "f"))
+			cf, err := cut.OpenFile(ctx, in, Whole)
+			must(t, err)
+			t.Cleanup(cf.Close)
+			if len(cf.Changed()) == 0 {
+				t.Error("nothing of it counts as changed")
+			}
+			must(t, cf.ReadAt(ctx, got, 0))
+		} else {
+			r, err := d.Open(ctx, ino, os.O_RDONLY)
+			must(t, err)
+			t.Cleanup(r.Release)
+			must(t, d.Unlink(ctx, Root, "f"))
+			_, err = r.ReadAt(ctx, got, 0)
+			must(t, err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("something else is read, by a commit: %v", committing)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package tree
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Unlink removes a name of a file.
 func (t *Tree) Unlink(ctx context.Context, dir Ino, name string) error {
@@ -162,8 +165,12 @@ func (t *Tree) keepForOrphan(in *inode) error {
 		}
 		in.inline = append([]byte(nil), b...)
 	}
+	var err error
+	if in.row.has(flagBacking) && in.row.flags&(flagPartial|flagDirty) != 0 {
+		err = t.readRanges(in) // also for a commit that is under way
+	}
 	if in.opens > 0 {
-		return t.readXattrs(in)
+		return errors.Join(err, t.readXattrs(in))
 	}
 	return nil
 }
