@@ -6,8 +6,8 @@ package tree
 // cannot be done so, it is ErrUnsupported, and the caller reads and writes; so it
 // is with content that is here, for a copy of that is to be here as well, and with a
 // file that the kernel writes alone, which it would go on doing beside the reference.
-// killPriv is as for WriteAt.
-func (f *File) CopyWhole(src *File, most int64, killPriv bool) (int64, error) {
+// kill is killPriv of WriteAt.
+func (f *File) CopyWhole(src *File, most int64, kill bool) (int64, error) {
 	if !f.writable {
 		return 0, ErrPerm
 	}
@@ -24,8 +24,8 @@ func (f *File) CopyWhole(src *File, most int64, killPriv bool) (int64, error) {
 		return 0, ErrUnsupported
 	}
 	r := c.written(e, from.size)
-	if killPriv {
-		r.mode = killPrivOf(to)
+	if kill {
+		r.mode = killPriv(r.mode)
 	}
 	r.flags = r.flags&^(flagDirty|flagInline) | flagCommitted
 	r.content, r.contentSize, r.room = from.content, from.contentSize, from.room

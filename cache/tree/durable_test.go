@@ -412,3 +412,26 @@ func TestSweepAfterAnUnlink(t *testing.T) {
 		t.Errorf("%d flushes of the journal, %v", n, err)
 	}
 }
+
+// The right to run as another, which a write takes away, does not come back beside what was
+// written, neither after kill -9 nor after power loss.
+func TestWriteTakesPrivilegesForGood(t *testing.T) {
+	d := newDevice(t, Options{})
+	f := d.create(Root, "program")
+	writeAt(t, f, pattern(100_000, 1), 0)
+	mode := uint32(0o6755)
+	_, err := d.SetAttr(ctx, f.Ino(), SetAttr{Mode: &mode})
+	must(t, err)
+	must(t, f.Sync(ctx, false))
+	_, err = f.WriteAt(ctx, []byte("other"), 0, true)
+	must(t, err)
+	if !d.st.Durable(d.st.Seq()) {
+		t.Error("after power loss what was written may be there, and the mode as it was")
+	}
+	d.restart()
+	a, err := d.Attr(ctx, f.Ino())
+	must(t, err)
+	if a.Mode&0o7777 != 0o755 || !bytes.HasPrefix(d.read(f.Ino()), []byte("other")) {
+		t.Errorf("after a crash the mode is %o", a.Mode)
+	}
+}

@@ -50,7 +50,9 @@ func (f *File) writeAt(p []byte, off int64, killPriv bool) (int, error) {
 		return 0, ErrFileTooBig
 	}
 	if killPriv {
-		in.row.mode = killPrivOf(in)
+		if err := t.dropPriv(in); err != nil {
+			return 0, err
+		}
 	}
 	if in.row.has(flagInline) && end <= InlineMax {
 		return t.writeInline(in, p, off)
@@ -63,12 +65,21 @@ func (f *File) writeAt(p []byte, off int64, killPriv bool) (int, error) {
 	return t.writeBacking(in, p, off)
 }
 
-func killPrivOf(in *inode) uint32 {
-	m := killPriv(in.row.mode)
-	if m != in.row.mode {
-		in.markedEpoch, in.soft = 0, true // the record changes too
+// dropPriv clears set-user-id and set-group-id of a file that is about to be written, and
+// flushes that: no end of the process, nor of the power, brings them back to what others
+// wrote. The gate and in.mu are held.
+func (t *Tree) dropPriv(in *inode) error {
+	mode := killPriv(in.row.mode)
+	if mode == in.row.mode {
+		return nil
 	}
-	return m
+	c, e := t.lockedChange(in)
+	r := e.touched()
+	r.mode, r.ctime = mode, c.now
+	if err := c.applyLocked(); err != nil || in.orphan {
+		return err
+	}
+	return t.syncTo(in.seq)
 }
 
 // written makes the row of a file whose content changed up to end.
