@@ -435,3 +435,19 @@ func TestWriteTakesPrivilegesForGood(t *testing.T) {
 		t.Errorf("after a crash the mode is %o", a.Mode)
 	}
 }
+
+// A file that cannot be flushed for the moment, as too many are open, is flushed soon.
+func TestFlushedWhenFewerAreOpen(t *testing.T) {
+	d, _, s := newSpoilt(t, Options{})
+	ino := d.write(Root, "f", pattern(100_000, 1))
+	s.unopened.Store(d.numberOf(ino))
+	if err := d.flushAll(); !errors.Is(err, unix.EMFILE) {
+		t.Errorf("flushed: %v", err)
+	}
+	s.unopened.Store(0)
+	must(t, d.flushAll())
+	in, _ := d.inodes.find(ino)
+	if in == nil || !in.isFlushed() {
+		t.Error("nobody flushes it any more")
+	}
+}

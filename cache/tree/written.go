@@ -165,25 +165,23 @@ func (t *Tree) lostContent() (err error) {
 
 // flushChanged flushes what was written to a file. That it failed is told, too,
 // to whoever asks for a flush next. One that the kernel writes alone has to be
-// looked at again.
+// looked at again, and so has one of which nothing is lost by the failure.
 func (t *Tree) flushChanged(in *inode) (err error) {
-	if err := t.settleCut(in); err != nil {
-		return err
-	}
+	cut := t.settleCut(in)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.listed = false
-	if in.orphan || in.stale || in.isFlushed() || in.flushErr != nil {
-		return nil
+	if in.orphan || in.stale || in.flushErr != nil {
+		return cut
 	}
 	passed := in.passthrough && in.writers > 0
-	if !passed || t.movedSince(in) {
+	if !in.isFlushed() && (!passed || t.movedSince(in)) {
 		err = t.flushUnlocked(in)
 		if passed {
 			t.changed()
 		}
 	}
-	if in.passthrough && in.writers > 0 {
+	if err = errors.Join(cut, err); err != nil && in.flushErr == nil || !in.isFlushed() && in.passthrough && in.writers > 0 {
 		t.flushLater(in)
 	}
 	return err
