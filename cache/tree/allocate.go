@@ -26,9 +26,9 @@ func (f *File) Allocate(ctx context.Context, off, n int64, mode uint32) error {
 			return err
 		}
 	}
-	err := f.allocate(off, n, mode)
+	err := f.allocate(ctx, off, n, mode)
 	if errors.Is(err, ErrNoSpace) {
-		err = f.t.room.Again(ctx, n, func() error { return f.allocate(off, n, mode) })
+		err = f.t.room.Again(ctx, n, func() error { return f.allocate(ctx, off, n, mode) })
 	}
 	if err == nil && f.sync {
 		err = f.Sync(ctx, true)
@@ -36,10 +36,12 @@ func (f *File) Allocate(ctx context.Context, off, n int64, mode uint32) error {
 	return err
 }
 
-func (f *File) allocate(off, n int64, mode uint32) error {
+func (f *File) allocate(ctx context.Context, off, n int64, mode uint32) error {
 	in, t := f.in, f.t
 	if isZeroing(mode) {
-		t.preserveAhead(in, off, off+n)
+		if err := t.preserveAhead(ctx, in, off, off+n); err != nil {
+			return err
+		}
 	}
 	t.gate.RLock()
 	defer t.gate.RUnlock()

@@ -224,7 +224,9 @@ func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {
 		}
 	}
 	if isWritable(flags) {
-		t.preservePassed(in)
+		if err := t.preservePassed(ctx, in); err != nil {
+			return nil, err
+		}
 	}
 	f, err := t.openLocked(in, flags)
 	if err == nil {
@@ -235,13 +237,14 @@ func (t *Tree) open(ctx context.Context, in *inode, flags int) (*File, error) {
 
 // preservePassed is preserveAhead of all of a file that the kernel is about to write
 // alone, while others read it.
-func (t *Tree) preservePassed(in *inode) {
+func (t *Tree) preservePassed(ctx context.Context, in *inode) error {
 	in.mu.Lock()
 	passed, size := in.passthrough, in.row.size
 	in.mu.Unlock()
-	if passed {
-		t.preserveAhead(in, 0, size)
+	if !passed {
+		return nil
 	}
+	return t.preserveAhead(ctx, in, 0, size)
 }
 
 // makePassed gives an empty file that is about to be written a backing file

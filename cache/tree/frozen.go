@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -23,14 +24,15 @@ type frozen struct {
 }
 
 // freeze sets the content of a dirty file aside for the commit under way, if
-// that has not taken it yet; in.mu is held, and the ranges are in memory.
-func (t *Tree) freeze(in *inode) {
+// that has not taken it yet; in.mu is held, and the ranges are in memory. Where that
+// fails, the content must not be overwritten.
+func (t *Tree) freeze(in *inode) error {
 	cut := t.currentCut()
 	if cut == nil || in.frozen != nil || in.row.dirtyEpoch > cut.epoch || cut.hasTaken(in.ino) || !in.row.has(flagBacking) {
-		return
+		return nil
 	}
-	if t.openBacking(in) != nil {
-		return // reading it fails for the commit just as well
+	if err := t.openBacking(in); err != nil {
+		return err
 	}
 	in.frozen = &frozen{file: in.file, shared: true, size: in.row.size,
 		valid: in.valid.Clone(), dirty: in.dirty.Clone(), whole: in.whole}
@@ -38,6 +40,7 @@ func (t *Tree) freeze(in *inode) {
 	in.before = &dirtied{in.dirty.Clone(), in.whole}
 	in.dirty.Clear()
 	in.whole = in.passthrough && in.writers > 0 // the kernel may change any of it
+	return nil
 }
 
 // dirtied is what changed of a file since a commit.
@@ -83,14 +86,18 @@ const preserveStep = 8 << 20
 
 // preserveAhead copies [from, to) of a file aside, a step at a time, if that is much and
 // a commit is still to read it: who is about to overwrite it would hold up all others
-// that want the file. The caller holds no lock, and will meet what fails here.
-func (t *Tree) preserveAhead(in *inode, from, to int64) {
+// that want the file. The caller holds no lock, and will meet what fails here, unless it is
+// that ctx has ended.
+func (t *Tree) preserveAhead(ctx context.Context, in *inode, from, to int64) error {
 	if to-from <= preserveStep || t.currentCut() == nil {
-		return
+		return nil
 	}
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if more, err := t.preserveSome(in, from, to); !more || err != nil {
-			return
+			return nil
 		}
 	}
 }

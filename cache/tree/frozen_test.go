@@ -2,6 +2,8 @@ package tree
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"testing"
 
@@ -109,5 +111,56 @@ func TestTruncateMuch(t *testing.T) {
 	}
 	if n, w := d.opens(ino); n != 0 || w != 0 {
 		t.Errorf("%d handles", n)
+	}
+}
+
+// What a commit is still to read is not overwritten while it cannot be set aside, as too
+// many files are open.
+func TestCannotBeSetAside(t *testing.T) {
+	d, _, s := newSpoilt(t, Options{})
+	want := pattern(100_000, 1)
+	ino := d.write(Root, "f", want)
+	cf := d.openCut(ino)
+	size := int64(90_000)
+	s.unopened.Store(d.numberOf(ino))
+	if _, err := d.SetAttr(ctx, ino, SetAttr{Size: &size}); !errors.Is(err, unix.EMFILE) {
+		t.Fatalf("cut short: %v", err)
+	}
+	s.unopened.Store(0)
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	must(t, err)
+	defer f.Release()
+	writeAt(t, f, []byte("later"), 0)
+	got := make([]byte, cf.Size)
+	if err := cf.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the commit has what was written after it, %v", err)
+	}
+}
+
+// Who is killed while much is set aside for a commit does not wait for the rest of it.
+func TestKilledWhileMuchIsSetAside(t *testing.T) {
+	d := newDevice(t, Options{})
+	want := pattern(5*preserveStep, 1)
+	f := d.create(Root, "f")
+	defer f.Release()
+	writeAt(t, f, want, 0)
+	cf := d.openCut(f.Ino())
+	killed, kill := context.WithCancel(ctx)
+	kill()
+	if err := f.Allocate(killed, 0, 4*preserveStep, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE); !errors.Is(err, context.Canceled) {
+		t.Errorf("punched: %v", err)
+	}
+	size := int64(10)
+	if _, err := d.SetAttr(killed, f.Ino(), SetAttr{Size: &size}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cut short: %v", err)
+	}
+	if got := d.read(f.Ino()); !bytes.Equal(got, want) {
+		t.Error("it was changed all the same")
+	}
+	_, err := d.SetAttr(ctx, f.Ino(), SetAttr{Size: &size})
+	must(t, err)
+	got := make([]byte, cf.Size)
+	if err := cf.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the commit reads another content, %v", err)
 	}
 }

@@ -25,7 +25,9 @@ func (t *Tree) truncate(ctx context.Context, in *inode, size int64) error {
 		if err := t.keepHead(ctx, in, size); err != nil {
 			return err
 		}
-		t.preserveCut(in, size)
+		if err := t.preserveCut(ctx, in, size); err != nil {
+			return err
+		}
 		if done, err := t.tryTruncate(in, size); done || err != nil {
 			return err
 		}
@@ -34,13 +36,14 @@ func (t *Tree) truncate(ctx context.Context, in *inode, size int64) error {
 
 // preserveCut is preserveAhead of what a truncation takes away; emptying a file takes
 // its backing file as a whole away.
-func (t *Tree) preserveCut(in *inode, size int64) {
+func (t *Tree) preserveCut(ctx context.Context, in *inode, size int64) error {
 	in.mu.Lock()
 	old, emptied := in.row.size, size == 0 && !(in.passthrough && in.opens > 0)
 	in.mu.Unlock()
-	if !emptied {
-		t.preserveAhead(in, size, old)
+	if emptied {
+		return nil
 	}
+	return t.preserveAhead(ctx, in, size, old)
 }
 
 // keepHead makes resident what a truncation leaves of a file, if that is so
@@ -134,7 +137,7 @@ func (t *Tree) empty(in *inode) error {
 		return err
 	}
 	if in.row.has(flagDirty) && in.row.dirtyEpoch < t.epoch.Load() {
-		t.freeze(in)
+		_ = t.freeze(in) // else the commit reads the backing file, which stays for it
 	}
 	c, e := t.lockedChange(in)
 	r := c.written(e, 0)

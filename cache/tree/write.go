@@ -188,7 +188,9 @@ func (t *Tree) beginWriting(in *inode) error {
 	}
 	wasClean := !in.row.has(flagDirty) || in.marking
 	if !wasClean && in.row.dirtyEpoch < epoch {
-		t.freeze(in)
+		if err := t.freeze(in); err != nil {
+			return err
+		}
 	}
 	c, e := t.lockedChange(in)
 	r := e.touched()
@@ -223,7 +225,7 @@ func (t *Tree) beginNameless(in *inode) error {
 	}
 	if in.row.has(flagDirty) {
 		if cut := t.currentCut(); cut != nil && in.goneEpoch > cut.epoch {
-			t.freeze(in)
+			return t.freeze(in)
 		}
 		return nil
 	}
