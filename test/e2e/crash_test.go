@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,24 +191,41 @@ func (c *crash) whileUploading(t *testing.T) {
 	harness.Files(t, filepath.Join(c.mirror, "upload"), 40, 1<<20, 5)
 	harness.Rsync(t, "-a", c.mirror+"/", c.data()+"/")
 	for round := range 3 {
-		must(t, os.WriteFile(c.device.Path("round"), fmt.Append(nil, round), 0o644))
-		syncing := exec.Command(harness.Binary(), "--home", c.device.Home, "sync")
-		must(t, syncing.Start())
-		at := c.device.WaitStatus(t, 60*time.Second, "an upload is under way", func(s control.Status) bool {
-			return s.Uploading && s.UploadedNow >= int64(round)<<20 || s.PendingFiles == 0
-		})
-		c.device.Process().Kill()
-		if err := syncing.Wait(); err == nil && at.PendingFiles > 0 {
-			t.Error("sync succeeded although the daemon was killed")
-		}
-		t.Logf("killed with %d bytes sent and %d changes pending", at.UploadedNow, at.PendingFiles)
-		c.restart(t)
+		c.killUploading(t, round)
 	}
 	harness.Same(t, c.mirror, c.data())
 	c.device.Sync(t)
 	if s := c.device.WaitSafe(t, 60*time.Second); s.PendingFiles != 0 {
 		t.Errorf("after a sync %d changes are pending", s.PendingFiles)
 	}
+}
+
+// killUploading kills the daemon while some holders have what it uploads and the others
+// do not answer, so that the upload cannot have ended.
+func (c *crash) killUploading(t *testing.T, round int) {
+	t.Helper()
+	const answering = 3
+	for _, p := range c.swarm.Peers[answering:] {
+		p.Process().Signal(syscall.SIGSTOP)
+	}
+	before := c.swarm.Hosted(t)
+	more := filepath.Join(c.mirror, fmt.Sprintf("round%d", round))
+	must(t, os.WriteFile(more, harness.Noise(rand.New(rand.NewPCG(uint64(round), 5)), 8<<20), 0o644))
+	harness.Rsync(t, "-a", more, c.data())
+	syncing := exec.Command(harness.Binary(), "--home", c.device.Home, "sync")
+	must(t, syncing.Start())
+	at := c.device.WaitStatus(t, 60*time.Second, "an upload is under way", func(s control.Status) bool {
+		return s.Uploading && s.PendingBytes >= 8<<20 && c.swarm.Hosted(t) > before
+	})
+	c.device.Process().Kill()
+	for _, p := range c.swarm.Peers[answering:] {
+		p.Process().Signal(syscall.SIGCONT)
+	}
+	if syncing.Wait() == nil {
+		t.Error("sync succeeded although the daemon was killed")
+	}
+	t.Logf("killed with %d bytes pending, %d more at holders", at.PendingBytes, c.swarm.Hosted(t)-before)
+	c.restart(t)
 }
 
 // deleted removes most of the content: what is left at the peers is about what
