@@ -156,8 +156,12 @@ func (t *Table) Groups() ([]group.Group, error) {
 	return out, err
 }
 
+// carryStep is about how many bytes Carry writes at once.
+const carryStep = 1 << 20
+
 // Carry writes again what could not be had from elsewhere if the index were
-// lost and the journal began now.
+// lost and the journal began now. Each row stands alone: where it is broken off, it
+// is done again.
 func (t *Table) Carry() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -170,16 +174,28 @@ func (t *Table) Carry() error {
 		return err
 	}
 	var b state.Batch
-	b.Freeing()
 	for _, g := range all {
 		b.Put(groupKey(g.ID), record.Encode(g))
+		if err := t.carry(&b, carryStep); err != nil {
+			return err
+		}
 	}
 	for _, l := range gone {
 		b.Put(letGoKey(l.Group.ID), l.encode())
+		if err := t.carry(&b, carryStep); err != nil {
+			return err
+		}
 	}
-	if b.Len() == 0 {
+	return t.carry(&b, 1)
+}
+
+// carry applies and empties a batch of at least so many bytes.
+func (t *Table) carry(b *state.Batch, least int) error {
+	if b.Size() < least {
 		return nil
 	}
-	_, err = t.st.Apply(&b)
+	b.Freeing()
+	_, err := t.st.Apply(b)
+	b.Reset()
 	return err
 }

@@ -2,6 +2,9 @@ package blocks
 
 import (
 	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"skep/cache/state"
@@ -47,5 +50,57 @@ func TestLargestPackFits(t *testing.T) {
 	node := Stored{Entry: pack.Entry{Link: link.Link{Codec: link.DagPB, Hash: link.Hash{1, 2, 3}}, Length: 1 << 20}, Refs: refs}
 	if err := add([]Stored{node}); err != nil {
 		t.Errorf("a pack of blocks with %d references: %v", MaxRefs, err)
+	}
+}
+
+// What Carry writes again may be more than one record takes: all of it is in the journal
+// behind where it began.
+func TestCarryOfMuch(t *testing.T) {
+	dir := t.TempDir()
+	st, err := state.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := New(st)
+	const groups = 1200
+	former := make([]group.Former, 400)
+	for i := range former {
+		former[i].Holder = group.PeerKey{byte(i), byte(i >> 8), 1}
+	}
+	for i := range groups {
+		g := group.Group{ID: group.ID{byte(i), byte(i >> 8)}, Former: former}
+		if err := table.PutGroup(g); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			continue
+		}
+		if gone, err := table.LetGo(g.ID, func(*group.Group) bool { return true }); !gone || err != nil {
+			t.Fatalf("%v, %v", gone, err)
+		}
+	}
+	first, err := st.Rotate(0)
+	if err == nil {
+		err = table.Carry()
+	}
+	if err == nil {
+		err = st.Forget(first)
+	}
+	if err = errors.Join(err, st.Close(), os.RemoveAll(filepath.Join(dir, "index"))); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = state.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	all, aerr := New(st).Groups()
+	gone, err := New(st).LetGoOf()
+	if err = errors.Join(err, aerr); err != nil || len(all) != groups/2 || len(gone) != groups/2 || !st.Rebuilt() {
+		t.Errorf("%d groups, %d that were let go of; made anew: %v; %v", len(all), len(gone), st.Rebuilt(), err)
+	}
+	for _, g := range all {
+		if len(g.Former) != len(former) {
+			t.Fatalf("a group came back as %+v", g)
+		}
 	}
 }
