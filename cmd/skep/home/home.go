@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -184,10 +185,13 @@ func (d Dir) Keys(passphrase []byte) (keyring.Local, error) {
 	return keys, err
 }
 
+// temporary begins the names of files that are being written.
+const temporary = ".new-"
+
 // WriteFile writes a file of the home, whole or not at all, readable by its
 // owner only; when it returns, the file survives power loss.
 func (d Dir) WriteFile(name string, b []byte) error {
-	tmp, err := os.CreateTemp(string(d), "."+name)
+	tmp, err := os.CreateTemp(string(d), temporary+name+"-")
 	if err != nil {
 		return fmt.Errorf("home: %w", err)
 	}
@@ -262,7 +266,8 @@ func (d Dir) Disk() (size, free int64, err error) {
 // lockFile is what is locked.
 const lockFile = "lock"
 
-// Lock keeps other daemons out until the process ends or release is called.
+// Lock keeps other daemons out until the process ends or release is called. Files that
+// somebody was writing who was ended then are removed.
 func (d Dir) Lock() (release func(), err error) {
 	f, err := os.OpenFile(d.Path(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -275,5 +280,17 @@ func (d Dir) Lock() (release func(), err error) {
 		}
 		return nil, fmt.Errorf("home: lock: %w", err)
 	}
+	d.removeUnfinished()
 	return func() { _ = f.Close() }, nil
+}
+
+// removeUnfinished removes what WriteFile left when it was ended; what stays, stays
+// until the next time.
+func (d Dir) removeUnfinished() {
+	entries, _ := os.ReadDir(string(d))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), temporary) {
+			_ = os.Remove(d.Path(e.Name()))
+		}
+	}
 }

@@ -45,7 +45,7 @@ func (d Dir) Vacant() error {
 // isOfBeginning reports whether there may be such a name where a home begins: of a new
 // disk, or of one who began a home a moment ago, or was ended then.
 func isOfBeginning(name string) bool {
-	return name == "lost+found" || name == lockFile || strings.HasPrefix(name, "."+begunFile)
+	return name == "lost+found" || name == lockFile || strings.HasPrefix(name, temporary+begunFile)
 }
 
 // Begin prepares a directory to become a home, and keeps others out of it until release
@@ -78,14 +78,22 @@ var errBeingMade = errors.New("another skep command is making this home")
 
 // begin removes what an attempt left, in a directory that the caller has locked.
 func (d Dir) begin() error {
-	if d.Exists() { // somebody made it before it was locked
+	_, err := os.Stat(d.Path("settings.json"))
+	if err == nil { // somebody made it before it was locked
 		return fmt.Errorf("%w: %s", ErrExists, d)
 	}
-	if _, err := os.Stat(d.Path(begunFile)); errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("home: %w", err)
+	}
+	_, err = os.Stat(d.Path(begunFile))
+	if errors.Is(err, fs.ErrNotExist) {
 		if err := d.unclaimed(); err != nil {
 			return err
 		}
 		return d.WriteFile(begunFile, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("home: %w", err)
 	}
 	for _, name := range made {
 		if err := os.RemoveAll(d.Path(name)); err != nil {
@@ -103,6 +111,8 @@ func (d Dir) unclaimed() error {
 				return fmt.Errorf("%w: %s", ErrExists, d)
 			}
 			return fmt.Errorf("%s has what is left of another home (%s), which has lost its settings; choose another one with --home", d, name)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("home: %w", err)
 		}
 	}
 	return nil

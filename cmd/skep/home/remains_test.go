@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"skep/chunker/keyring"
@@ -57,7 +58,7 @@ func TestBeginAtOnce(t *testing.T) {
 // A home can begin where another one was ended before anything was made of it.
 func TestBeginWasEnded(t *testing.T) {
 	d := Dir(t.TempDir())
-	for _, name := range []string{"lock", ".begun123", "lost+found"} {
+	for _, name := range []string{"lock", ".new-begun-123", "lost+found"} {
 		if err := os.WriteFile(d.Path(name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -70,5 +71,59 @@ func TestBeginWasEnded(t *testing.T) {
 	}
 	if err := d.Vacant(); err == nil {
 		t.Error("it is begun among other things")
+	}
+}
+
+// Where the disk does not tell whether a home is there, or was begun, nothing is removed.
+func TestBeginWhereNobodyKnows(t *testing.T) {
+	for _, c := range []struct{ unknown, there string }{
+		{"settings.json", begunFile}, {begunFile, ""}, {"state", ""},
+	} {
+		d := Dir(t.TempDir())
+		if err := os.Symlink(c.unknown, d.Path(c.unknown)); err != nil { // it cannot be followed
+			t.Fatal(err)
+		}
+		for _, name := range []string{"keyring", c.there} {
+			if name == "" || c.unknown == "state" {
+				continue
+			}
+			if err := os.WriteFile(d.Path(name), []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if release, err := d.Begin(); err == nil {
+			release()
+			t.Errorf("%s cannot be looked at: begun", c.unknown)
+		}
+		if _, err := os.Stat(d.Path("keyring")); err != nil && c.unknown != "state" {
+			t.Errorf("%s cannot be looked at: %v", c.unknown, err)
+		}
+	}
+}
+
+// What was being written when its writer was ended goes when the home is locked next, and
+// nothing else.
+func TestUnfinishedFilesGo(t *testing.T) {
+	d := Dir(t.TempDir())
+	for _, name := range []string{"peers", ".new-peers-17", ".keep"} {
+		if err := os.WriteFile(d.Path(name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release, err := d.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := d.WriteFile("health", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(string(d))
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{".keep", "health", "lock", "peers"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("there are %q, %v", names, err)
 	}
 }
