@@ -256,22 +256,25 @@ func (s *State) move(g *keptGroup, a Action, now time.Time, from *pool) (Action,
 		return Action{}, false
 	}
 	if g.holderState(slot) != peers.Dead && !a.Packs.Contains(g.believed(slot)) {
+		s.stays(g, slot, now, from)
 		return Action{}, false
 	}
 	to, ok := from.pick(g, slot)
 	if !ok { // that costs nothing, and somebody may come any time
 		g.kept[slot].retry = now.Add(s.cfg.firstRetry())
-		if g.kept[slot].gaveUp && from.hasRoom(g, slot) {
-			s.stays(g, slot, now)
-		}
+		s.stays(g, slot, now, from)
 		return Action{}, false
 	}
 	a.Peer = to
 	return a, true
 }
 
-// stays has the holder of a slot be tried again that gave it up: there is nobody else.
-func (s *State) stays(g *keptGroup, slot int, now time.Time) {
+// stays has the holder of a slot be tried again that gave it up, if it has room by now: there
+// is nobody else, or not all that it has can be moved.
+func (s *State) stays(g *keptGroup, slot int, now time.Time, all *pool) {
+	if !g.kept[slot].gaveUp || !all.hasRoom(g, slot) {
+		return
+	}
 	g.Slots[slot].Leave, g.kept[slot].gaveUp, g.stale = false, false, true
 	s.later(g, slot, now)
 }
@@ -323,6 +326,7 @@ func (p *pool) pick(g *keptGroup, slot int) (group.PeerKey, bool) {
 
 // hasRoom reports whether the holder of a slot has said that it has room for a shard.
 func (p *pool) hasRoom(g *keptGroup, slot int) bool {
+	p.prepare()
 	c, ok := p.byKey[g.Slots[slot].Holder]
 	return ok && c.Free >= int64(g.Coding.ShardSize(g.Class))
 }
@@ -379,7 +383,7 @@ const minAskInterval = time.Second
 // noticed; and about those at once of which it was never asked.
 func (s *State) ask(p *peer, now time.Time) (Action, bool) {
 	every := s.cfg.DeadAfter / time.Duration(min(max(3*len(p.slots), 36), 1080))
-	if never := s.neverAsked(p); never >= 0 && now.Sub(p.missed) >= minAskInterval {
+	if never := s.neverAsked(p, every, now); never >= 0 && now.Sub(p.missed) >= minAskInterval {
 		p.turn, every = never, 0
 	}
 	a := Action{Kind: Ask, Peer: p.key}
@@ -394,12 +398,19 @@ func (s *State) ask(p *peer, now time.Time) (Action, bool) {
 }
 
 // neverAsked is a slot of a peer that is there of which it is only presumed what
-// it holds; -1 if there is none.
-func (s *State) neverAsked(p *peer) int {
+// it holds; -1 if there is none that is due. One of which a question brought nothing is
+// due after minAskInterval, then after longer and longer, and in the end in its turn with
+// all: so it keeps neither the others of the peer from being asked about, nor those that
+// were.
+func (s *State) neverAsked(p *peer, every time.Duration, now time.Time) int {
 	if !s.presuming || p.state != peers.Alive {
 		return -1
 	}
-	return slices.IndexFunc(p.slots, func(r slotRef) bool { return r.group.isPresumed(r.slot) })
+	return slices.IndexFunc(p.slots, func(r slotRef) bool {
+		k := &r.group.kept[r.slot]
+		pause := minAskInterval<<min(k.vain, 20) - minAskInterval // none at first
+		return r.group.isPresumed(r.slot) && now.Sub(k.missed) >= pause && pause < every
+	})
 }
 
 // stillPresuming reports whether anything is only presumed.

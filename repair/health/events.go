@@ -21,6 +21,11 @@ func (s *State) Seen(key group.PeerKey, now time.Time) {
 	if !ok {
 		return
 	}
+	if p.state != peers.Alive { // it is back
+		for _, r := range p.slots {
+			r.group.kept[r.slot].vain = 0
+		}
+	}
 	p.seen, p.seenWatch, p.heard = now, s.watch.total, true
 	s.Answers(key, true)
 	s.judge(p, now)
@@ -43,9 +48,15 @@ func (s *State) Answers(key group.PeerKey, does bool) {
 // Missed notes that a question brought no statement. Silence speaks for itself, so
 // this only ends the question that was asked.
 func (s *State) Missed(key group.PeerKey, now time.Time) {
-	s.end(task{kind: Ask, peer: key})
+	t := task{kind: Ask, peer: key}
+	a, asked := s.begun[t]
+	s.end(t)
 	if p, ok := s.peers[key]; ok {
 		p.missed = now
+	}
+	if g, ok := s.groups[a.Group]; asked && ok && int(a.Slot) < len(g.kept) && g.Slots[a.Slot].Holder == key {
+		k := &g.kept[a.Slot]
+		k.missed, k.vain = now, k.vain+1
 	}
 }
 
@@ -62,7 +73,7 @@ func (s *State) Stated(st group.Statement, now time.Time) {
 	if slot.Holder != st.Holder {
 		return
 	}
-	kept.stated = now
+	kept.stated, kept.vain = now, 0
 	if slot.Held != st.Held || kept.presumed != (group.Bitmap{}) || kept.dated {
 		slot.Held, kept.presumed, kept.dated = st.Held, group.Bitmap{}, false
 		s.changed(g, int(st.Slot))

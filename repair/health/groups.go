@@ -28,6 +28,8 @@ type keptSlot struct {
 	presumed  group.Bitmap // packs that nobody has asked it for yet
 	dated     bool         // what it holds is what it said long ago, and presumed
 	stated    time.Time    // when it last said what it holds
+	missed    time.Time    // when a question to it brought no statement last
+	vain      int          // how many in a row brought none
 	fails     int          // repairs that failed since one succeeded
 	untaken   int          // of these in a row, that its holder did not take
 	gaveUp    bool         // its holder did not take what it lacked: for that it shall leave
@@ -110,7 +112,7 @@ func (s *State) Presume() {
 // presumeHeld has what holders of the group have be presumed until they are asked.
 func (g *keptGroup) presumeHeld() {
 	for i, slot := range g.Slots {
-		g.kept[i].dated = !slot.Holder.IsZero()
+		g.kept[i].dated, g.kept[i].vain = !slot.Holder.IsZero(), 0
 	}
 }
 

@@ -3,6 +3,7 @@ package health
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -885,11 +886,75 @@ func TestPresumedOfWhoFailsAtOnce(t *testing.T) {
 		t.Errorf("asked %d times a moment later", n)
 	}
 	b.away[key(1)] = false
-	b.now = b.now.Add(minAskInterval)
+	b.now = b.now.Add(4 * minAskInterval)
 	asked()
 	if r := b.Report(b.now); r.Unasked != 0 {
 		t.Errorf("when it is back: %+v", r)
 	}
+}
+
+// A group of which questions to a holder bring nothing keeps neither the others that it has
+// from being asked about for the first time, nor those that were.
+func TestPresumedBehindOneThatFails(t *testing.T) {
+	b := newBench(t, 4, 7, 2, nil)
+	g, _ := b.Group(testGroup)
+	for i := range 4 {
+		g.ID = group.ID{2, byte(i)}
+		b.SetGroup(g, b.now)
+	}
+	b.none(b.run(6 * time.Hour))
+	b.Presume()
+	asked := map[group.ID]int{}
+	fails := func(limit time.Duration) {
+		for end := b.now.Add(limit); b.now.Before(end); b.now = b.now.Add(minAskInterval) {
+			for _, a := range b.Decide(b.now, b.spare, b.rnd) {
+				if a.Kind != Ask || a.Peer != key(1) {
+					b.answer(a)
+					continue
+				}
+				asked[a.Group]++
+				if a.Group == testGroup {
+					b.Missed(a.Peer, b.now)
+					b.Seen(a.Peer, b.now) // it is there
+				} else {
+					b.answer(a)
+				}
+			}
+		}
+	}
+	fails(time.Minute)
+	if n := asked[testGroup]; n < 3 || n > 8 {
+		t.Errorf("about the group that fails it was asked %d times in a minute", n)
+	}
+	if r := b.Report(b.now); r.Unasked != 3 {
+		t.Errorf("others wait for it: %+v", r)
+	}
+	before := maps.Clone(asked)
+	fails(24 * time.Hour)
+	for id, n := range asked {
+		if id != testGroup && n < before[id]+2 {
+			t.Errorf("about another group it was asked %d times in a day", n-before[id])
+		}
+	}
+}
+
+// A holder that was full, and did not take what its slot lacks, keeps the slot while not
+// all that it has can be built for another, and gets the rest when it has room.
+func TestFullHolderOfWhatCannotBeMoved(t *testing.T) {
+	b := newBench(t, 4, 7, 2, func(_ *Config, g *Group) {
+		for i := range g.Slots[3:] {
+			g.Slots[3+i].Held = packs(2) // pack 2 is lost
+		}
+		g.Slots[0].Held = packs(3).Without(packs(1)) // and this one lacks pack 0
+	})
+	a := b.one(b.run(b.cfg.Tick()), Refill, 0)
+	b.Failed(a, Unwilling, b.now)
+	b.none(b.run(time.Hour))
+	if g, _ := b.Group(testGroup); !g.Slots[0].Leave {
+		t.Fatal("it keeps the slot while it is full")
+	}
+	b.spare = append(b.spare, place.Candidate{Key: key(1), Free: 1 << 50, Availability: 1})
+	b.one(b.run(3*time.Hour), Refill, 0)
 }
 
 // Who is never heard of is not presumed to hold anything for ever.
