@@ -68,7 +68,8 @@ type drive struct {
 	outlook    atomic.Pointer[outlook]       // of the last look around; nil: none yet
 	setBack    atomic.Pointer[setBackError]  // that this device was; nil: nobody has found that
 	presence   devices.Presence              // of other devices
-	presenceMu sync.Mutex                    // guards presence
+	heeded     map[group.PeerKey]bool        // devices that joined, for which holders were asked anew
+	presenceMu sync.Mutex                    // guards presence and heeded
 	rival      atomic.Pointer[devices.Found] // of another device, not followed when it was found; nil: none was
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"skep/cache/state"
@@ -203,10 +202,8 @@ func loadPresence(h home.Dir) (p devices.Presence, err error) {
 // device that joined, not before that one can see this one: it may think that it took its
 // place.
 func (d *drive) sees(ctx context.Context, found []devices.Found, now time.Time) (devices.Presence, error) {
-	if d.joined(found) {
-		if d.presume != nil { // it may have given up what this device believes to be with holders
-			d.presume()
-		}
+	if joined := d.joined(found); len(joined) > 0 {
+		d.askAnew(joined)
 		if err := errors.Join(d.renewCertificate(ctx, now), d.publishRecovery(ctx)); err != nil {
 			return devices.Presence{}, err
 		}
@@ -224,16 +221,37 @@ func (d *drive) sees(ctx context.Context, found []devices.Found, now time.Time) 
 	return next, nil
 }
 
-// joined reports whether a device was found for the first time that was not there when
+// joined returns the devices that were found for the first time, and were not there when
 // this one began.
-func (d *drive) joined(found []devices.Found) bool {
+func (d *drive) joined(found []devices.Found) (out []group.PeerKey) {
 	d.presenceMu.Lock()
 	defer d.presenceMu.Unlock()
-	return slices.ContainsFunc(found, func(f devices.Found) bool {
+	for _, f := range found {
 		_, known := d.presence.Of(f.Device.Key)
 		_, before := d.began[f.Device.Key]
-		return !known && !before
-	})
+		if !known && !before {
+			out = append(out, f.Device.Key)
+		}
+	}
+	return out
+}
+
+// askAnew has holders asked anew, once for each device that joined: it may have given up
+// what this one believes to be with them.
+func (d *drive) askAnew(joined []group.PeerKey) {
+	d.presenceMu.Lock()
+	before := len(d.heeded)
+	if d.heeded == nil {
+		d.heeded = map[group.PeerKey]bool{}
+	}
+	for _, key := range joined {
+		d.heeded[key] = true
+	}
+	more := len(d.heeded) > before
+	d.presenceMu.Unlock()
+	if more && d.presume != nil {
+		d.presume()
+	}
 }
 
 // overtaken returns why the words do not bring back what this device has made; nil if
@@ -298,10 +316,14 @@ func (d *drive) lookForRecovery(ctx context.Context) error {
 		keys = append(keys, r.Key())
 	}
 	found := d.net.records.Get(ctx, keys)
-	if slots, peers := found.Spread(0); !found.Heard || 2*slots > len(keys) && peers >= min(2, d.net.usables()) {
+	slots, peers := found.Spread(0)
+	most := 2*slots > len(keys)
+	if !found.Heard || most && peers >= min(2, d.net.usables()) {
 		return nil
 	}
-	d.recoveryOut.Store(false)
+	if !most { // else one peer alone has it, and others may not take it
+		d.recoveryOut.Store(false)
+	}
 	return d.publishRecovery(ctx)
 }
 

@@ -17,7 +17,9 @@ import (
 	"skep/chunker/secret"
 	"skep/cmd/skep/home"
 	"skep/net/client"
+	"skep/net/peers"
 	"skep/net/swarm"
+	"skep/net/wire"
 )
 
 // out is a resting drive whose records are with keepers.
@@ -249,6 +251,45 @@ func TestHoldersAreAskedAnewWhenADeviceJoins(t *testing.T) {
 		}
 		if times != 1 {
 			t.Errorf("they were asked anew %d times", times)
+		}
+		found := []devices.Found{{Device: keyring.Device{Key: group.PeerKey{77}}}}
+		d.keepers().refuses = func() bool { return true } // so that it is not noted that it has joined
+		for range 3 {
+			if _, err := d.sees(t.Context(), found, time.Now()); err == nil {
+				t.Error("it was noted")
+			}
+		}
+		if times != 2 {
+			t.Errorf("for another one, they were asked anew %d times", times-1)
+		}
+	})
+}
+
+// While one of two peers takes no records, the other has all copies of the recovery record:
+// it is out, though it is tried again to bring it to both.
+func TestRecoveryRecordWithOneOfTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := resting(t)
+		d.net.peers = peers.New(peers.Options{})
+		for i := range 2 {
+			d.net.peers.Said(group.PeerKey{byte(i + 1)}, wire.Hello{Offered: 1 << 30, Free: 1 << 30})
+		}
+		d.net.records.Peers = d.net.peers
+		d.keepers().away[group.PeerKey{1}] = true
+		if err := d.publishRecovery(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d.keepers().away[group.PeerKey{1}] = false
+		tried := 0
+		d.keepers().refuses = func() bool { // all that it already has, and what the other shall have
+			tried++
+			if !d.recoveryOut.Load() {
+				t.Error("it is said not to be out")
+			}
+			return false
+		}
+		if err := d.lookForRecovery(t.Context()); err != nil || tried == 0 {
+			t.Errorf("tried %d times, %v", tried, err)
 		}
 	})
 }

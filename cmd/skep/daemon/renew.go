@@ -69,7 +69,8 @@ func (d *drive) awaitPeers(ctx context.Context, wait time.Duration) (grew bool) 
 }
 
 // bringRecords does once what keepFindable does. At each beginning of it, the device's
-// certificate is renewed.
+// certificate is renewed. A device that was set back publishes no head, and is done
+// without one.
 func (d *drive) bringRecords(ctx context.Context, begins bool) error {
 	peers := d.net.usables()
 	if begins {
@@ -80,7 +81,7 @@ func (d *drive) bringRecords(ctx context.Context, begins bool) error {
 	if err := d.publishRecovery(ctx); err != nil {
 		return err
 	}
-	if err := d.publishNewestHead(ctx); err != nil {
+	if err := d.publishNewestHead(ctx); err != nil && d.setBack.Load() == nil {
 		return err
 	}
 	d.keptWith.Store(int64(peers))

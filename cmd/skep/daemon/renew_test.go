@@ -259,3 +259,16 @@ func TestLeasesAreRenewedInTime(t *testing.T) {
 		}
 	})
 }
+
+// A device that was set back brings recovery record and keyring to keepers, and no head, once:
+// it does not try that again and again.
+func TestRecordsOfADeviceThatWasSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := out(t)
+		d.keptWith.Store(0)
+		d.setBack.Store(&setBackError{})
+		if err := d.bringRecords(t.Context(), false); err != nil || d.swarmGrew() {
+			t.Errorf("it ends with %v, and would begin anew: %v", err, d.swarmGrew())
+		}
+	})
+}
