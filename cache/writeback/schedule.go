@@ -68,6 +68,10 @@ func (e *Engine) Sync(ctx context.Context) error {
 	}
 }
 
+// longestCountRest is how long counting rests after a step, at most: one that took longer
+// than a seventh of it waited for peers.
+const longestCountRest = time.Second
+
 // schedule is when things are due. Zero times stand for nothing.
 type schedule struct {
 	t           Timing
@@ -104,9 +108,10 @@ func (s *schedule) committed(now time.Time, err error) {
 	}
 }
 
-// counted takes note of how a step of counting ended.
-func (s *schedule) counted(now time.Time, more bool, err error) {
-	s.counting, s.countAfter = more, now
+// counted takes note of how a step of counting ended that took some time. Nobody waits
+// for the next one, so it rests like a commit of which that is true (see pace).
+func (s *schedule) counted(now time.Time, took time.Duration, more bool, err error) {
+	s.counting, s.countAfter = more, now.Add(min(restsFor*took, longestCountRest))
 	if err == nil {
 		s.countRetry = 0
 		return
@@ -251,8 +256,9 @@ func (e *Engine) turned() uint64 {
 }
 
 func (e *Engine) countSome(ctx context.Context, s *schedule) {
+	begin := e.now()
 	more, err := e.recountSome(ctx)
-	s.counted(e.now(), more, err)
+	s.counted(e.now(), e.now().Sub(begin), more, err)
 	e.notLearned(err)
 	if err != nil && ctx.Err() == nil {
 		e.cfg.Log.Info("counting references is put off", "err", err)
