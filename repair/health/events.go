@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -86,12 +87,36 @@ func (s *State) Lied(key group.PeerKey, now time.Time) {
 	if key.IsZero() || key == s.cfg.Self {
 		return
 	}
+	if _, known := s.peers[key]; !known {
+		s.forgetLiars()
+	}
 	p := s.peerOf(key, now)
 	p.lies = append(p.lies, now)
 	if len(p.lies) > MaxLies {
 		p.lies = p.lies[1:]
 	}
 	s.judge(p, now)
+}
+
+// maxLiars bounds how many peers that hold nothing are remembered for their lies: anybody
+// can come under as many names as he likes.
+const maxLiars = 4096
+
+// forgetLiars makes room for one more: of those that hold nothing, who lied least often is
+// forgotten, and of these who did so first.
+func (s *State) forgetLiars() {
+	var idle []*peer
+	for _, p := range s.peers {
+		if len(p.slots) == 0 && len(p.lies) > 0 {
+			idle = append(idle, p)
+		}
+	}
+	if len(idle) < maxLiars {
+		return
+	}
+	s.forget(slices.MinFunc(idle, func(a, b *peer) int {
+		return cmp.Or(cmp.Compare(len(a.lies), len(b.lies)), a.lies[len(a.lies)-1].Compare(b.lies[len(b.lies)-1]), comparePeers(a.key, b.key))
+	}))
 }
 
 // Audited takes in what an audit found. a must be the action.

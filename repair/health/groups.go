@@ -196,6 +196,10 @@ func (s *State) forgetIdle(p *peer) {
 	if len(p.slots) > 0 || len(p.lies) > 0 || p.kept || silent {
 		return
 	}
+	s.forget(p)
+}
+
+func (s *State) forget(p *peer) {
 	delete(s.peers, p.key)
 	if i, ok := slices.BinarySearchFunc(s.peerOrder, p.key, comparePeers); ok {
 		s.peerOrder = slices.Delete(s.peerOrder, i, i+1)

@@ -520,6 +520,39 @@ func TestPacksThatAreOnlyHere(t *testing.T) {
 	}
 }
 
+// Of peers that hold nothing and lied, as anybody can come under new names to do, so many
+// are remembered, those that did so more than once and last before others; of holders all.
+func TestLiarsAreBounded(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.Lied(key(1), b.now) // a holder
+	twice := group.PeerKey{9, 9}
+	b.Lied(twice, b.now)
+	b.Lied(twice, b.now)
+	liar := func(i int) group.PeerKey { return group.PeerKey{7, byte(i), byte(i >> 8), 7} }
+	for i := range maxLiars + 100 {
+		b.now = b.now.Add(time.Second)
+		b.Lied(liar(i), b.now)
+	}
+	if n := len(b.peers); n > maxLiars+7 {
+		t.Errorf("%d peers are remembered", n)
+	}
+	for name, lies := range map[string]struct {
+		of   group.PeerKey
+		want int
+	}{"a holder": {key(1), 1}, "one that lied twice": {twice, 2}, "the first": {liar(0), 0}, "the last": {liar(maxLiars + 99), 1}} {
+		got := 0
+		if p := b.peers[lies.of]; p != nil {
+			got = len(p.lies)
+		}
+		if got != lies.want {
+			t.Errorf("of %s %d lies are remembered, want %d", name, got, lies.want)
+		}
+	}
+	if len(b.peerOrder) != len(b.peers) {
+		t.Errorf("%d keys of %d peers", len(b.peerOrder), len(b.peers))
+	}
+}
+
 func TestNearestHolderRepairsForAnAbsentOwner(t *testing.T) {
 	for self := 1; self <= 7; self++ {
 		b := newBench(t, 4, 7, 3, func(c *Config, g *Group) { c.Self, g.Owned = key(self), false })
@@ -814,10 +847,13 @@ func TestWhatWasSaidLongAgoIsPresumed(t *testing.T) {
 	b := newBench(t, 4, 7, 2, nil)
 	b.none(b.run(time.Hour))
 	saved := b.Encode(b.now)
-	for gone, unasked := range map[time.Duration]int{23 * time.Hour: 0, 25 * time.Hour: 6, -25 * time.Hour: 6} {
+	const forgotten = time.Second // and when that was, is not known
+	for gone, unasked := range map[time.Duration]int{23 * time.Hour: 0, 25 * time.Hour: 6, -25 * time.Hour: 6, forgotten: 6} {
 		again := newBench(t, 4, 7, 2, nil)
 		again.State, again.now = New(Config{Self: key(999), Leaves: -1}), b.now.Add(gone)
-		if err := again.Restore(saved, again.now); err != nil {
+		if gone == forgotten {
+			again.Doubt()
+		} else if err := again.Restore(saved, again.now); err != nil {
 			t.Fatal(err)
 		}
 		g, _ := b.Group(testGroup)

@@ -84,6 +84,11 @@ func (s *State) Restore(b []byte, now time.Time) error {
 	return nil
 }
 
+// Doubt has what the account says to be with holders be presumed until they were asked: what
+// Restore needs is lost, and so is how long ago they were. It is to be called before any
+// group is set.
+func (s *State) Doubt() { s.dated = true }
+
 // earlier keeps a clock that was set back from making the past the future.
 func earlier(t, now time.Time) time.Time {
 	if t.After(now) {

@@ -53,8 +53,11 @@ type Config struct {
 	Now        func() time.Time // nil is time.Now
 	Rand       *rand.Rand       // the Loop's own from New on
 	Log        *slog.Logger     // nil: nowhere
-	// Saved is the state of an earlier run, from Save; nil for none.
-	Saved []byte
+	// Saved is the state of an earlier run, from Save; nil for none. Forgotten says that
+	// there was one of which nothing is left: what the account says to be with holders is
+	// presumed until they were asked. So it is if Saved cannot be read.
+	Saved     []byte
+	Forgotten bool
 	// Timeout bounds one question; 0 is 20 s.
 	Timeout time.Duration
 }
@@ -149,7 +152,11 @@ func New(c Config) *Loop {
 	if c.Saved != nil {
 		if err := l.state.Restore(c.Saved, c.Now()); err != nil {
 			c.Log.Warn("what was known of holders is begun anew", "err", err)
+			c.Forgotten = true
 		}
+	}
+	if c.Forgotten {
+		l.state.Doubt()
 	}
 	return l
 }

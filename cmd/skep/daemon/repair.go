@@ -20,6 +20,7 @@ func newRepair(d *Daemon) *run.Loop {
 	if err != nil {
 		d.log.Warn("what was known of holders is begun anew", "err", err)
 	}
+	made, cerr := d.drive.commits() // a new drive has none, and nothing could be known of its holders
 	loop := run.New(run.Config{
 		Health:     health.Config{Self: d.net.self, Seed: secret.New(), DeadAfter: time.Duration(d.settings.DeadAfter)},
 		Account:    account{d.drive},
@@ -31,6 +32,7 @@ func newRepair(d *Daemon) *run.Loop {
 		Rand:       rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Log:        d.log,
 		Saved:      saved,
+		Forgotten:  saved == nil && (cerr != nil || made.newest != nil),
 	})
 	loop.Pause(d.settings.RepairPaused)
 	return loop
