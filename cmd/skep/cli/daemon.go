@@ -195,7 +195,7 @@ func (a *app) daemonCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := daemon.Open(cmd.Context(), h, keys, bootstrap, daemon.NewLog(os.Stderr))
+			d, err := daemon.Open(cmd.Context(), h, keys, bootstrap, daemon.NewLog(daemon.BoundLog(os.Stderr)))
 			if err != nil {
 				return err
 			}

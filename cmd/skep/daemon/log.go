@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"regexp"
@@ -14,11 +15,39 @@ import (
 // NewLog returns the daemon's log on a file. It says the same thing seldom: what is
 // tried again and again while the swarm is away would else fill the disk. With
 // SKEP_DEBUG it says everything.
-func NewLog(w *os.File) *slog.Logger {
+func NewLog(w io.Writer) *slog.Logger {
 	if os.Getenv("SKEP_DEBUG") != "" {
 		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	return slog.New(newSeldom(slog.NewTextHandler(w, nil)))
+}
+
+// maxLog bounds the daemon's log, in bytes.
+const maxLog = 16 << 20
+
+// BoundLog returns a writer to a log that is appended to, which is emptied when it has come
+// to maxLog. Calls must not overlap.
+func BoundLog(f *os.File) io.Writer {
+	b := &boundedLog{f: f, most: maxLog}
+	if st, err := f.Stat(); err == nil {
+		b.size = st.Size()
+	}
+	return b
+}
+
+type boundedLog struct {
+	f          *os.File
+	size, most int64
+}
+
+// Write implements io.Writer.
+func (b *boundedLog) Write(p []byte) (int, error) {
+	if b.size+int64(len(p)) > b.most && b.f.Truncate(0) == nil {
+		b.size = 0
+	}
+	n, err := b.f.Write(p)
+	b.size += int64(n)
+	return n, err
 }
 
 const (
@@ -26,6 +55,9 @@ const (
 	sayAgain = 10 * time.Minute
 	// mostSaid bounds how much is remembered for that.
 	mostSaid = 256
+	// mostAlike is how often the same message is logged in that time, whatever it is about:
+	// peers can come under as many names as they like.
+	mostAlike = 100
 )
 
 // seldom is a slog.Handler that passes on what was not said lately, with how often it
@@ -38,8 +70,10 @@ type seldom struct {
 
 // said is what was passed on lately.
 type said struct {
-	mu   sync.Mutex // guards all below
-	last map[string]lastSaid
+	mu    sync.Mutex // guards all below
+	last  map[string]lastSaid
+	alike map[string]int // how often a message was passed on since a time
+	since time.Time
 }
 
 type lastSaid struct {
@@ -48,7 +82,7 @@ type lastSaid struct {
 }
 
 func newSeldom(next slog.Handler) *seldom {
-	return &seldom{next: next, known: &said{last: map[string]lastSaid{}}}
+	return &seldom{next: next, known: &said{last: map[string]lastSaid{}, alike: map[string]int{}}}
 }
 
 // Enabled implements slog.Handler.
@@ -57,7 +91,7 @@ func (h *seldom) Enabled(ctx context.Context, l slog.Level) bool { return h.next
 // Handle implements slog.Handler.
 func (h *seldom) Handle(ctx context.Context, r slog.Record) error {
 	unsaid, pass := h.known.note(h.text(r), r.Time)
-	if !pass {
+	if !pass || !h.known.may(r.Message, r.Time) {
 		return nil
 	}
 	if unsaid > 0 {
@@ -102,6 +136,19 @@ func (s *said) note(what string, now time.Time) (unsaid int, pass bool) {
 	}
 	s.last[what] = lastSaid{at: now}
 	return was.unsaid, true
+}
+
+// may reports whether a message is to be passed on that was not lately about the same.
+// There are only so many of them.
+func (s *said) may(message string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.since).Abs() >= sayAgain {
+		clear(s.alike)
+		s.since = now
+	}
+	s.alike[message]++
+	return s.alike[message] <= mostAlike
 }
 
 // WithAttrs implements slog.Handler.

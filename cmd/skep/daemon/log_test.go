@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/slogtest"
@@ -47,6 +49,52 @@ func TestLogForgets(t *testing.T) {
 	}
 	if n := len(h.known.last); n > mostSaid {
 		t.Errorf("%d records are remembered", n)
+	}
+}
+
+// What anybody can have logged of ever new names is said so often and no more.
+func TestLogOfEverNewPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := slog.New(newSeldom(slog.NewTextHandler(&out, nil)))
+		for i := range 3 * mostAlike {
+			log.Warn("a holder lied", "peer", i)
+		}
+		log.Info("another message")
+		if n := strings.Count(out.String(), "\n"); n != mostAlike+1 {
+			t.Errorf("%d lines", n)
+		}
+		time.Sleep(sayAgain)
+		log.Warn("a holder lied", "peer", 9*mostAlike)
+		if n := strings.Count(out.String(), "\n"); n != mostAlike+2 {
+			t.Errorf("%d lines after a while", n)
+		}
+	})
+}
+
+// The daemon's log is emptied when it is full; what it had before the daemon began counts.
+func TestLogIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, bytes.Repeat([]byte{'x'}, 90), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := BoundLog(f).(*boundedLog)
+	b.most = 100
+	for _, c := range []struct {
+		line string
+		size int
+	}{{"ten bytes\n", 100}, {"the next\n", 9}, {"one more\n", 18}} {
+		if n, err := b.Write([]byte(c.line)); n != len(c.line) || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		if got, err := os.ReadFile(path); len(got) != c.size || !strings.HasSuffix(string(got), c.line) || err != nil {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
 	}
 }
 
