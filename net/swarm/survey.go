@@ -35,8 +35,9 @@ type Survey struct {
 	Now     func() time.Time
 	Log     *slog.Logger
 
-	mu   sync.Mutex // guards next
+	mu   sync.Mutex // guards next, and the making of room
 	next map[group.PeerKey]greeting
+	room chan struct{} // for so many greetings at once, of all rounds
 }
 
 // greeting says when a peer is to be greeted next, and how often in a row it
@@ -52,9 +53,11 @@ type greeting struct {
 // doubles, up to Every.
 const firstRetry = time.Second
 
+// At most so many are greeted at once: a quarter of all calls that are under way, so that
+// those who take a greeting and say nothing keep nobody from reading.
 const (
 	greetTimeout = 10 * time.Second
-	greetAtOnce  = 8
+	greetAtOnce  = 32
 )
 
 // Soon has peers greeted with the next round: what they said last is not so any more.
@@ -69,7 +72,8 @@ func (s *Survey) Soon(keys []group.PeerKey) {
 	}
 }
 
-// Run greets until ctx ends. A peer that keeps us waiting keeps nobody else.
+// Run greets until ctx ends. A peer that keeps us waiting keeps nobody else, a few hundred
+// keep others for some minutes.
 func (s *Survey) Run(ctx context.Context) error {
 	var rounds sync.WaitGroup
 	defer rounds.Wait()
@@ -92,15 +96,13 @@ func (s *Survey) Round(ctx context.Context) {
 	due := s.due()
 	var answered atomic.Int64
 	var wg sync.WaitGroup
-	room := make(chan struct{}, greetAtOnce)
-	for _, p := range due {
+	for i, p := range due {
+		if !s.enter(ctx) {
+			s.putOff(due[i:])
+			break
+		}
 		wg.Go(func() {
-			room <- struct{}{}
-			defer func() { <-room }()
-			if ctx.Err() != nil {
-				s.putOff(p)
-				return
-			}
+			defer func() { <-s.room }()
 			if s.greet(ctx, p) && 2*answered.Add(1) > int64(len(due)) {
 				leave.soon()
 			}
@@ -109,13 +111,28 @@ func (s *Survey) Round(ctx context.Context) {
 	wg.Wait()
 }
 
-// due lists whom to greet now: the new ones, and those not greeted for long.
+// enter waits for room for one more greeting. It returns false if ctx ended first.
+func (s *Survey) enter(ctx context.Context) bool {
+	select {
+	case s.room <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	if ctx.Err() != nil {
+		<-s.room
+		return false
+	}
+	return true
+}
+
+// due lists whom to greet now: the new ones, and those not greeted for long; those first
+// to whom there is a connection.
 // They are not due again before their greeting has ended.
 func (s *Survey) due() []group.PeerKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.next == nil {
-		s.next = map[group.PeerKey]greeting{}
+		s.next, s.room = map[group.PeerKey]greeting{}, make(chan struct{}, greetAtOnce)
 	}
 	now := s.Now()
 	var out []group.PeerKey
@@ -168,13 +185,15 @@ func (s *Survey) greet(ctx context.Context, p group.PeerKey) (answered bool) {
 	return true
 }
 
-// putOff leaves a peer due that was not greeted after all.
-func (s *Survey) putOff(p group.PeerKey) {
+// putOff leaves those due who were not greeted after all.
+func (s *Survey) putOff(who []group.PeerKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.next[p]
-	g.begun = false
-	s.next[p] = g
+	for _, p := range who {
+		g := s.next[p]
+		g.begun = false
+		s.next[p] = g
+	}
 }
 
 // Silent reports whether a peer did not answer the last greeting, or not before most had.

@@ -34,6 +34,7 @@ type town struct {
 	fail      map[group.PeerKey]error
 	stuck     map[group.PeerKey]bool
 	greeted   map[group.PeerKey][]time.Duration // since the beginning
+	waits     int                               // for those that are stuck
 	begin     time.Time
 }
 
@@ -78,7 +79,9 @@ func (v *town) Hello(ctx context.Context, p group.PeerKey) (wire.Hello, error) {
 	err, stuck := v.fail[p], v.stuck[p]
 	v.mu.Unlock()
 	if stuck {
+		v.with(func() { v.waits++ })
 		<-ctx.Done()
+		v.with(func() { v.waits-- })
 		err = ctx.Err()
 	}
 	return wire.Hello{Version: "test", Offered: 100, Free: 50, Region: "DE"}, err
@@ -94,6 +97,13 @@ func (v *town) connect(i int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.connected = append(v.connected, skephost.ID(peerKey(i)))
+}
+
+// waiting is how many are waited for.
+func (v *town) waiting() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.waits
 }
 
 // greetings is when a peer was greeted.
@@ -275,6 +285,30 @@ func TestSurveyForgetsThePlansOfThoseForgotten(t *testing.T) {
 		s.Peers.Heard(peerKey(1))
 		pass(time.Second)
 		v.expect(t, 1, seconds(1, 3))
+	})
+}
+
+// However many say nothing when they are greeted, no more than some are waited for at
+// once, and others are greeted in the end.
+func TestSurveyAmongTheSilent(t *testing.T) {
+	surveying(t, time.Minute, func(t *testing.T, v *town, s *Survey) {
+		const silent = 10 * greetAtOnce
+		for second := range 10 { // so that each round has some
+			for i := range silent / 10 {
+				n := second*silent/10 + i
+				v.with(func() { v.stuck[peerKey(n)] = true })
+				v.connect(n)
+			}
+			pass(time.Second)
+			if n := v.waiting(); n > greetAtOnce {
+				t.Fatalf("%d are waited for at once", n)
+			}
+		}
+		v.connect(silent)
+		pass(3 * time.Minute)
+		if len(v.greetings(silent)) == 0 {
+			t.Error("one that answers was not greeted")
+		}
 	})
 }
 
