@@ -1,11 +1,15 @@
 package dht_test
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/binary"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"skep/chunker/group"
@@ -76,4 +80,54 @@ func TestForgedRecords(t *testing.T) {
 			t.Errorf("the record: %v", err)
 		}
 	}
+}
+
+// Who floods the directory with requests waits for the answers, others do not.
+func TestFloodOfRequests(t *testing.T) {
+	simnet.Simulate(t, 3, simnet.Config{DHT: dht.Config{Refresh: -1}}, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		const requests = 1000
+		hostile, asked, honest := s.Peers[1].Host, s.Peers[0].Host, s.Peers[2].Host
+		begin := time.Now()
+		flood := func() {
+			if took := ask(t, hostile, asked, requests); took < (requests-300)*time.Second/200 {
+				t.Errorf("%d requests were answered in %v", requests, took)
+			}
+		}
+		var flooding sync.WaitGroup
+		flooding.Go(flood)
+		time.Sleep(2 * time.Second)
+		if took := ask(t, honest, asked, 10); took > time.Second {
+			t.Errorf("10 requests of another peer were answered after %v", took)
+		}
+		flooding.Wait()
+		if took := time.Since(begin); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// ask sends so many requests of the directory at once, and returns how long the answers
+// took.
+func ask(t *testing.T, from, to host.Host, n int) time.Duration {
+	begin := time.Now()
+	st, err := from.NewStream(t.Context(), to.ID(), protocol)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer st.Reset()
+	request := append([]byte{38, 8, 4, 18, 34}, storetest.Bytes(1, 34)...) // FIND_NODE
+	if _, err := st.Write(bytes.Repeat(request, n)); err != nil {
+		t.Error(err)
+	}
+	in := bufio.NewReader(st)
+	for range n {
+		length, err := binary.ReadUvarint(in)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		_, _ = io.CopyN(io.Discard, in, int64(length))
+	}
+	return time.Since(begin)
 }

@@ -2,7 +2,10 @@ package dht
 
 import (
 	"context"
+	"iter"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -10,8 +13,8 @@ import (
 	"github.com/ipfs/go-datastore/query"
 )
 
-// entryCost is what an entry takes in memory beside its key and value.
-const entryCost = 128
+// entryCost is what an entry takes in memory beside its key and value, about.
+const entryCost = 256
 
 // bounded is a datastore in memory that holds so many bytes at most. When it is
 // full, a new entry takes the place of old ones: of some picked about at random,
@@ -23,6 +26,7 @@ type bounded struct {
 
 	mu   sync.Mutex // guards the fields below
 	m    map[datastore.Key][]byte
+	near map[string][]datastore.Key // the keys of m, by what they begin with
 	used int
 	of   map[string]int // bytes of each owner
 }
@@ -32,7 +36,7 @@ var _ datastore.Batching = (*bounded)(nil)
 // newBounded returns an empty datastore for so many bytes. owner says to whom
 // the room for an entry is counted.
 func newBounded(limit int, owner func(datastore.Key) string) *bounded {
-	return &bounded{limit: limit, owner: owner, m: map[datastore.Key][]byte{}, of: map[string]int{}}
+	return &bounded{limit: limit, owner: owner, m: map[datastore.Key][]byte{}, near: map[string][]datastore.Key{}, of: map[string]int{}}
 }
 
 // provider is the owner of a provider record, the peer that says to hold
@@ -42,6 +46,25 @@ func provider(k datastore.Key) string { return k.Name() }
 // ownerless lets each entry count for itself, the large ones most. Nobody can
 // tell who put a value.
 func ownerless(k datastore.Key) string { return k.String() }
+
+// beginning is the first two parts of a key, such as /providers and whose they are: what
+// is asked for mostly lies below one, and whoever asks must not have all looked through.
+// It is the whole key where that has no more.
+func beginning(key string) string {
+	second := strings.IndexByte(key[1:], '/') + 1
+	if third := strings.IndexByte(key[second+1:], '/'); second > 0 && third >= 0 {
+		return key[:second+1+third]
+	}
+	return key
+}
+
+// below are the keys among which all are that lie below a path. The caller holds mu.
+func (b *bounded) below(at string) iter.Seq[datastore.Key] {
+	if strings.Count(at, "/") < 2 {
+		return maps.Keys(b.m)
+	}
+	return slices.Values(b.near[beginning(at)])
+}
 
 // The one that goes is chosen among so many entries, and among more when all of
 // these are of owners that take less than the average.
@@ -80,6 +103,8 @@ func (b *bounded) Put(_ context.Context, k datastore.Key, v []byte) error {
 		b.remove(b.worst())
 	}
 	b.m[k] = v
+	at := beginning(k.String())
+	b.near[at] = append(b.near[at], k)
 	b.used += need
 	b.of[b.owner(k)] += need
 	return nil
@@ -92,10 +117,24 @@ func (b *bounded) remove(k datastore.Key) {
 	}
 	b.used -= cost(k, v)
 	delete(b.m, k)
+	b.removeNear(k)
 	o := b.owner(k)
 	if b.of[o] -= cost(k, v); b.of[o] == 0 {
 		delete(b.of, o)
 	}
+}
+
+func (b *bounded) removeNear(k datastore.Key) {
+	at := beginning(k.String())
+	near := b.near[at]
+	if len(near) == 1 {
+		delete(b.near, at)
+		return
+	}
+	i := slices.Index(near, k)
+	near[i] = near[len(near)-1]
+	near[len(near)-1] = datastore.Key{}
+	b.near[at] = near[:len(near)-1]
 }
 
 // Delete implements datastore.Write.
@@ -140,13 +179,13 @@ func (b *bounded) Query(_ context.Context, q query.Query) (query.Results, error)
 	defer b.mu.Unlock()
 	var all []query.Entry // of all others nothing is copied: anybody may ask, again and again
 	below := path.Clean("/" + q.Prefix)
-	for k, v := range b.m {
+	for k := range b.below(below) {
 		if !strings.HasPrefix(k.String(), below) {
 			continue
 		}
-		e := query.Entry{Key: k.String(), Size: len(v)}
+		e := query.Entry{Key: k.String(), Size: len(b.m[k])}
 		if !q.KeysOnly {
-			e.Value = v
+			e.Value = b.m[k]
 		}
 		all = append(all, e)
 	}

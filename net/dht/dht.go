@@ -117,7 +117,7 @@ func (d *DHT) start() error {
 	if c.DiversityFilter {
 		opts = append(opts, kad.RoutingTablePeerDiversityFilter(kad.NewRTPeerDiversityFilter(d.host, 2, 3)))
 	}
-	table, err := kad.New(guard{d.host}, opts...)
+	table, err := kad.New(guard{d.host, &turns{byPeer: map[peer.ID]time.Time{}}}, opts...)
 	if err != nil {
 		return err
 	}

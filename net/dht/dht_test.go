@@ -3,6 +3,8 @@ package dht
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,12 +106,12 @@ func TestBounded(t *testing.T) {
 			t.Fatalf("entry %d: kept %v, %d bytes", i, ok, b.used)
 		}
 	}
-	if n := len(b.m); n < 20 || n > 34 {
+	if n := len(b.m); n < 12 || n > 18 {
 		t.Errorf("%d entries", n)
 	}
 	huge := datastore.NewKey("/huge")
 	_ = b.Put(ctx, huge, make([]byte, 20_000))
-	if _, err := b.Get(ctx, huge); !errors.Is(err, datastore.ErrNotFound) || len(b.m) < 20 {
+	if _, err := b.Get(ctx, huge); !errors.Is(err, datastore.ErrNotFound) || len(b.m) < 12 {
 		t.Errorf("an entry larger than all: %v, %d entries left", err, len(b.m))
 	}
 	res, err := b.Query(ctx, query.Query{Prefix: "/a", KeysOnly: true})
@@ -128,6 +130,54 @@ func TestBounded(t *testing.T) {
 	}
 	if n, err := b.GetSize(ctx, huge); n != -1 || err == nil {
 		t.Errorf("size of nothing: %d, %v", n, err)
+	}
+}
+
+// A query finds what lies below its path, as one does that looks at all there is; and
+// looks at little where many others are.
+func TestQuery(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := newBounded(4000, ownerless)
+		part := rapid.SampledFrom([]string{"a", "b", "ab", "c"})
+		keys := rapid.Map(rapid.SliceOfN(part, 0, 4), func(p []string) string { return "/" + strings.Join(p, "/") })
+		for range rapid.IntRange(0, 40).Draw(t, "changes") {
+			k := datastore.NewKey(keys.Draw(t, "key"))
+			if rapid.Bool().Draw(t, "delete") {
+				_ = b.Delete(t.Context(), k)
+			} else {
+				_ = b.Put(t.Context(), k, []byte{1})
+			}
+		}
+		q := query.Query{Prefix: keys.Draw(t, "prefix"), KeysOnly: true, Orders: []query.Order{query.OrderByKey{}}}
+		var all []query.Entry
+		for k := range b.m {
+			all = append(all, query.Entry{Key: k.String(), Size: 1})
+		}
+		want, _ := query.NaiveQueryApply(q, query.ResultsWithEntries(q, all)).Rest()
+		res, err := b.Query(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := res.Rest(); !slices.EqualFunc(got, want, func(a, b query.Entry) bool { return a.Key == b.Key }) {
+			t.Fatalf("below %s: %v, want %v", q.Prefix, got, want)
+		}
+		known := 0
+		for at, near := range b.near {
+			known += len(near)
+			if len(near) == 0 {
+				t.Fatalf("nothing is near %s", at)
+			}
+		}
+		if known != len(b.m) {
+			t.Fatalf("%d of %d are known by what they begin with", known, len(b.m))
+		}
+	})
+	b := newBounded(16<<20, provider)
+	for i := range 10_000 {
+		_ = b.Put(t.Context(), datastore.NewKey(fmt.Sprintf("/providers/%d/p", i)), nil)
+	}
+	if n := len(slices.Collect(b.below("/providers/77"))); n != 1 {
+		t.Errorf("%d entries are looked at", n)
 	}
 }
 

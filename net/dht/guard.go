@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -19,15 +22,55 @@ const (
 	maxAnswer  = 512 << 10
 )
 
+// Requests of the table that are answered in a second, of one peer and of all, in the long
+// run; those of a second at once. Who asks for more waits.
+const (
+	requestsEach = 200
+	requestsAll  = 2000
+	requestsLead = time.Second
+)
+
+// turns says when requests are answered.
+type turns struct {
+	mu     sync.Mutex // guards the fields below
+	all    time.Time  // until when what was answered lasts, at that pace
+	byPeer map[peer.ID]time.Time
+}
+
+// wait is for how long the next request of a peer is to wait.
+func (t *turns) wait(from peer.ID, now time.Time) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.byPeer) >= 1024 {
+		maps.DeleteFunc(t.byPeer, func(_ peer.ID, until time.Time) bool { return !until.After(now) })
+	}
+	next := func(until time.Time, each int) time.Time {
+		if until.Before(now) {
+			until = now
+		}
+		return until.Add(time.Second / time.Duration(each))
+	}
+	mine := next(t.byPeer[from], requestsEach)
+	t.all, t.byPeer[from] = next(t.all, requestsAll), mine
+	return max(0, max(mine.Sub(now), t.all.Sub(now))-requestsLead)
+}
+
 // errLong says that a peer sent a message that is longer than any of ours.
 var errLong = errors.New("message of the DHT is too long")
 
-// guard is a host whose streams end when a longer message begins.
-type guard struct{ host.Host }
+// guard is a host whose streams end when a longer message begins, and on which requests
+// wait for their turn.
+type guard struct {
+	host.Host
+	turns *turns
+}
 
 // SetStreamHandler implements host.Host.
 func (g guard) SetStreamHandler(p protocol.ID, handle network.StreamHandler) {
-	g.Host.SetStreamHandler(p, func(s network.Stream) { handle(&guarded{Stream: s, max: maxRequest}) })
+	g.Host.SetStreamHandler(p, func(s network.Stream) {
+		turn := func() { time.Sleep(g.turns.wait(s.Conn().RemotePeer(), time.Now())) }
+		handle(&guarded{Stream: s, max: maxRequest, turn: turn})
+	})
 }
 
 // NewStream implements host.Host.
@@ -44,6 +87,7 @@ func (g guard) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (ne
 type guarded struct {
 	network.Stream
 	max    int
+	turn   func() // returns when a message may be read; nil: at once
 	length prefix
 	left   int // of the message that is being read
 }
@@ -69,6 +113,9 @@ func (g *guarded) Read(p []byte) (int, error) {
 	}
 	if ended {
 		g.left = length
+		if g.turn != nil {
+			g.turn()
+		}
 	}
 	return 1, nil
 }
