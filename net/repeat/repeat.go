@@ -34,6 +34,7 @@ type Set[K comparable] struct {
 
 type entry[K comparable] struct {
 	key     K
+	at      int // in the queue; -1 while somebody works on it
 	due     time.Time
 	retry   time.Duration
 	done    bool // at least once
@@ -87,8 +88,11 @@ func (s *Set[K]) Remove(keys ...K) {
 	defer s.mu.Unlock()
 	for _, k := range keys {
 		if e, ok := s.keys[k]; ok {
-			e.removed = true // it leaves the queue when it is due
+			e.removed = true
 			delete(s.keys, k)
+			if e.at >= 0 {
+				heap.Remove(&s.queue, e.at)
+			}
 			s.settle(e)
 		}
 	}
@@ -147,17 +151,15 @@ func (s *Set[K]) run(ctx context.Context) {
 func (s *Set[K]) next() (*entry[K], time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) > 0 {
-		e := s.queue[0]
-		if wait := time.Until(e.due); wait > 0 && !e.removed {
-			return nil, wait
-		}
-		heap.Pop(&s.queue)
-		if !e.removed {
-			return e, 0
-		}
+	if len(s.queue) == 0 {
+		return nil, s.interval
 	}
-	return nil, s.interval
+	e := s.queue[0]
+	if wait := time.Until(e.due); wait > 0 {
+		return nil, wait
+	}
+	heap.Pop(&s.queue)
+	return e, 0
 }
 
 func (s *Set[K]) sleep(ctx context.Context, d time.Duration) {
@@ -194,15 +196,25 @@ type queue[K comparable] []*entry[K]
 
 func (q queue[K]) Len() int           { return len(q) }
 func (q queue[K]) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
-func (q queue[K]) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+
+// Swap implements sort.Interface.
+func (q queue[K]) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].at, q[j].at = i, j
+}
 
 // Push implements heap.Interface.
-func (q *queue[K]) Push(x any) { *q = append(*q, x.(*entry[K])) }
+func (q *queue[K]) Push(x any) {
+	e := x.(*entry[K])
+	e.at = len(*q)
+	*q = append(*q, e)
+}
 
 // Pop implements heap.Interface.
 func (q *queue[K]) Pop() any {
 	old := *q
 	x := old[len(old)-1]
+	x.at = -1
 	old[len(old)-1] = nil
 	*q = old[:len(old)-1]
 	return x

@@ -96,3 +96,39 @@ func TestRemovedCountsAsDone(t *testing.T) {
 		}
 	})
 }
+
+// What is removed is not kept until it would have been due: somebody may add and remove
+// again and again. What is left is done as if nothing had been.
+func TestRemovedTakesNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := log{times: map[int][]time.Time{}}
+		s := New(time.Hour, func(_ context.Context, k int) error {
+			l.add(k)
+			return nil
+		})
+		defer s.Close()
+		s.Add(0, 1, 2, 3, 4, 5)
+		for range 1000 {
+			s.Add(time.Minute, 6, 7, 8)
+			s.Remove(7, 6)
+			synctest.Wait()
+			s.Remove(8)
+		}
+		s.mu.Lock()
+		if n := len(s.queue); n > 5 {
+			t.Errorf("%d entries are queued", n)
+		}
+		for i, e := range s.queue {
+			if e.at != i || i > 0 && s.queue.Less(i, (i-1)/2) {
+				t.Errorf("the queue is in no order at %d", i)
+			}
+		}
+		s.mu.Unlock()
+		time.Sleep(5 * time.Hour)
+		for k := 1; k <= 5; k++ {
+			if n := l.add(k); n < 6 {
+				t.Errorf("key %d was done %d times", k, n-1)
+			}
+		}
+	})
+}
