@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -19,9 +20,11 @@ import (
 )
 
 // knownAddrs are addresses of peers of earlier runs, to join by when the
-// bootstrap peers are gone: of those that were silent for the shortest time.
+// bootstrap peers are gone: of those that were silent for the shortest time, some picked
+// at random.
 func (n *network) knownAddrs() []peer.AddrInfo {
 	known := n.peers.List()
+	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
 	slices.SortStableFunc(known, func(a, b peers.Peer) int { return cmp.Compare(a.Silent, b.Silent) })
 	infos := addrsOf(known)
 	return infos[:min(len(infos), 32)]

@@ -11,6 +11,7 @@ import (
 	"skep/chunker/secret"
 	"skep/cmd/skep/home"
 	"skep/net/dht"
+	skephost "skep/net/host"
 	"skep/net/peers"
 	"skep/test/simnet"
 )
@@ -27,6 +28,23 @@ func TestPeersOfEarlierRunsAreFound(t *testing.T) {
 		_, err := n.client.Hello(t.Context(), peer.Key)
 		s.must(err)
 	})
+}
+
+// Who a device joins by is nothing that somebody can see to by his choice of keys.
+func TestWhomADeviceJoinsBy(t *testing.T) {
+	n := &network{peers: peers.New(peers.Options{})}
+	for i := range 400 {
+		n.peers.Seen(group.PeerKey{byte(i / 200), byte(i), 1}, fmt.Sprintf("/ip4/9.9.%d.%d/udp/8000/quic-v1", i/200, i%200))
+	}
+	low := 0
+	for _, info := range n.knownAddrs() {
+		if k, err := skephost.Key(info.ID); err == nil && k[0] == 0 {
+			low++
+		}
+	}
+	if low == 32 {
+		t.Error("all 32 are of those whose keys come first")
+	}
 }
 
 // Joining does not wait for peers of earlier runs that are gone, however many they are.
