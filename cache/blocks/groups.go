@@ -91,7 +91,7 @@ func (t *Table) Released(id group.ID, p group.PeerKey) error {
 var movedKey = []byte("hmoved")
 
 // MoveSlot gives a slot of a group another holder. The one before is a former one
-// from then on.
+// from then on, and what it acknowledged the new one has not.
 func (t *Table) MoveSlot(id group.ID, slot int, holder group.PeerKey) error {
 	return t.updateGroup(id, func(g *group.Group, b *state.Batch) error {
 		if slot >= len(g.Slots) {
@@ -99,8 +99,23 @@ func (t *Table) MoveSlot(id group.ID, slot int, holder group.PeerKey) error {
 		}
 		g.Move(slot, holder)
 		t.putMoved(b)
-		return nil
+		return t.forgetAcked(b, *g, slot)
 	})
+}
+
+// forgetAcked adds to a batch that nobody has said of any pack to have it in a slot.
+func (t *Table) forgetAcked(b *state.Batch, g group.Group, slot int) error {
+	for n := range uint16(group.MaxPacks) {
+		p, ok, err := t.Pack(g.ID, n)
+		if err != nil {
+			return err
+		}
+		if ok && p.Acked.Has(slot) {
+			p.Acked.Remove(slot)
+			b.Put(packKey(g.ID, n), p.encode())
+		}
+	}
+	return nil
 }
 
 // MovesBlocks notes that blocks will be moved to other packs. No pack that they leave

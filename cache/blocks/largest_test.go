@@ -38,7 +38,7 @@ func TestLargestPackFits(t *testing.T) {
 	add := func(blocks []Stored) error {
 		p := Pack{Group: group.ID{byte(number >> 10)}, Number: number, Kind: group.Content, Manifest: make([]byte, 4<<10)}
 		number++
-		return table.AddPack(p, blocks)
+		return table.AddPack(p, nil, blocks)
 	}
 	for range places {
 		for i := 0; i < len(stored); i += perPack {

@@ -38,7 +38,7 @@ func TestLetGo(t *testing.T) {
 	if letGo(true) {
 		t.Error("a group was let go of while a pack is on its way")
 	}
-	must(tab.AddPack(Pack{Group: g.ID, Number: number}, nil), tab.Unwatch([]Watched{{Group: g, Number: number}}))
+	must(tab.AddPack(Pack{Group: g.ID, Number: number}, nil, nil), tab.Unwatch([]Watched{{Group: g, Number: number}}))
 	if letGo(true) {
 		t.Error("a group was let go of with a pack in it")
 	}

@@ -26,12 +26,23 @@ const MaxRefs = 1 << 14
 
 // AddPack enters a pack that enough holders have acknowledged, with its blocks,
 // which have at most MaxRefs references.
-func (t *Table) AddPack(p Pack, stored []Stored) error {
+// by are the holders of the group's slots that were asked to take it, nil for those that it
+// has now: what was acknowledged in a slot that was moved since does not count.
+func (t *Table) AddPack(p Pack, by []group.PeerKey, stored []Stored) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c, err := t.begin()
 	if err != nil {
 		return err
+	}
+	g, _, err := t.Group(p.Group)
+	if err != nil {
+		return err
+	}
+	for i, holder := range by {
+		if i < len(g.Slots) && g.Slots[i] != holder {
+			p.Acked.Remove(i)
+		}
 	}
 	p.Blocks, p.Total, p.Live = uint32(len(stored)), 0, 0
 	for _, s := range stored {

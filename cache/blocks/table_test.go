@@ -83,7 +83,7 @@ func (d *drive) add(blocks []Stored) {
 		blocks[i].Offset = uint32(16 + i*1000)
 		d.homes[blocks[i].Link.Hash] = blockindex.Place{Group: p.Group, Number: p.Number, Offset: blocks[i].Offset, Length: blocks[i].Length}
 	}
-	d.ok(d.table.AddPack(p, blocks))
+	d.ok(d.table.AddPack(p, nil, blocks))
 }
 
 // reachable are the blocks that the newest commit needs.
@@ -459,7 +459,7 @@ func TestNewEntries(t *testing.T) {
 	tab := table(t)
 	l := link.Link{Codec: link.Raw, Hash: link.Hash{5}, Key: [32]byte{1}}
 	s := Stored{Entry: pack.Entry{Link: l, Tag: block.Tag{6}, Offset: 16, Length: 100}}
-	if err := tab.AddPack(Pack{Group: modelGroup, Number: 3}, []Stored{s}); err != nil {
+	if err := tab.AddPack(Pack{Group: modelGroup, Number: 3}, nil, []Stored{s}); err != nil {
 		t.Fatal(err)
 	}
 	fresh := func() (out []blockindex.Entry) {
@@ -477,7 +477,7 @@ func TestNewEntries(t *testing.T) {
 	}
 	// Moved meanwhile: the new place is in no segment.
 	s.Offset = 500
-	if err := tab.AddPack(Pack{Group: modelGroup, Number: 4}, []Stored{s}); err != nil {
+	if err := tab.AddPack(Pack{Group: modelGroup, Number: 4}, nil, []Stored{s}); err != nil {
 		t.Fatal(err)
 	}
 	if err := tab.Indexed(func(p blockindex.Place) bool { return p.Number == 4 }); err != nil {

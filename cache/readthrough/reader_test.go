@@ -178,7 +178,7 @@ func (d *device) account(n uint16, entries []pack.Entry) {
 	for _, e := range entries {
 		stored = append(stored, blocks.Stored{Entry: e})
 	}
-	if err := d.table.AddPack(blocks.Pack{Group: theGroup, Number: n, Kind: group.Content}, stored); err != nil {
+	if err := d.table.AddPack(blocks.Pack{Group: theGroup, Number: n, Kind: group.Content}, nil, stored); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -465,7 +465,7 @@ func (d *device) file(n uint16, chunks int) (dag.File, []byte) {
 		d.t.Fatal(err)
 	}
 	d.swarm.set(func(p *packs) { p.bytes[n] = append(bytes.Clone(sealed), make([]byte, 1<<26-len(sealed))...) })
-	if err := d.table.AddPack(blocks.Pack{Group: big, Number: n, Kind: group.Content}, stored); err != nil {
+	if err := d.table.AddPack(blocks.Pack{Group: big, Number: n, Kind: group.Content}, nil, stored); err != nil {
 		d.t.Fatal(err)
 	}
 	return f, content

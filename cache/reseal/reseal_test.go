@@ -66,7 +66,7 @@ func (c *committed) Get(_ context.Context, l link.Link) ([]byte, error) {
 func (c *committed) pack() (chunks, nodes uint16) {
 	c.t.Helper()
 	for _, chunk := range []bool{true, false} {
-		if err := c.table.AddPack(blocks.Pack{Group: theGroup.ID, Number: c.number}, c.next[chunk]); err != nil {
+		if err := c.table.AddPack(blocks.Pack{Group: theGroup.ID, Number: c.number}, nil, c.next[chunk]); err != nil {
 			c.t.Fatal(err)
 		}
 		delete(c.next, chunk)

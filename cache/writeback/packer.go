@@ -398,7 +398,7 @@ func (p *packer) sendNow(f *filling, before <-chan struct{}) (commit.Locator, er
 		}
 	}
 	row := blocks.Pack{Group: placed.group.ID, Number: placed.number, Kind: f.kind, Acked: placed.acked, Manifest: placed.manifest}
-	if err := p.e.table.AddPack(row, stored); err != nil {
+	if err := p.e.table.AddPack(row, placed.group.Slots, stored); err != nil {
 		return commit.Locator{}, err
 	}
 	p.mu.Lock()

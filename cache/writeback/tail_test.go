@@ -28,7 +28,7 @@ func TestTailStoresAgainWhatItCannotLocate(t *testing.T) {
 	}
 	unknown := blocks.Pack{Group: group.ID{1}, Kind: group.Metadata}
 	stored := blocks.Stored{Entry: pack.Entry{Link: s.Link, Tag: s.Tag, Offset: 16, Length: uint32(len(s.Ciphertext))}}
-	if err := e.table.AddPack(unknown, []blocks.Stored{stored}); err != nil {
+	if err := e.table.AddPack(unknown, nil, []blocks.Stored{stored}); err != nil {
 		t.Fatal(err)
 	}
 	if err := e.table.Hold([]link.Link{s.Link}); err != nil {

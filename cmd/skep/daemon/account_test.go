@@ -38,7 +38,7 @@ func TestAckedSaysNothingOfOtherPacks(t *testing.T) {
 		p := blocks.Pack{Group: g.ID, Number: n, Total: 1, Live: 1}
 		p.Acked.Add(0)
 		p.Acked.Add(1)
-		if err := table.AddPack(p, nil); err != nil {
+		if err := table.AddPack(p, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,6 +61,32 @@ func TestAckedSaysNothingOfOtherPacks(t *testing.T) {
 			if p.Acked.Has(slot) != acked {
 				t.Errorf("pack %d, slot %d: acknowledged %v", n, slot, !acked)
 			}
+		}
+	}
+}
+
+// What the holder of a slot acknowledged is not with the one that the slot goes to, neither of
+// packs that are there, nor of one that was on its way meanwhile.
+func TestAcknowledgementsOfAMovedSlot(t *testing.T) {
+	table, g := newTable(t)
+	add := func(n uint16) {
+		p := blocks.Pack{Group: g.ID, Number: n}
+		for i := range g.Slots {
+			p.Acked.Add(i)
+		}
+		if err := table.AddPack(p, g.Slots, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(0)
+	if err := table.MoveSlot(g.ID, 1, group.PeerKey{77}); err != nil {
+		t.Fatal(err)
+	}
+	add(1)
+	for n := range uint16(2) {
+		p, ok, err := table.Pack(g.ID, n)
+		if err != nil || !ok || p.Acked.Has(1) || p.Acked.Count() != len(g.Slots)-1 {
+			t.Errorf("pack %d: %d slots, the one that was moved among them: %v (%v)", n, p.Acked.Count(), p.Acked.Has(1), err)
 		}
 	}
 }
@@ -97,7 +123,7 @@ func TestIdlePacksOfTheAccount(t *testing.T) {
 	}
 	check(0, 1)
 	fresh := blocks.Stored{Entry: pack.Entry{Link: link.Link{Codec: link.Raw, Hash: link.Hash{1}}, Length: 1}}
-	if err := table.AddPack(blocks.Pack{Group: g.ID, Number: 1}, []blocks.Stored{fresh}); err != nil {
+	if err := table.AddPack(blocks.Pack{Group: g.ID, Number: 1}, nil, []blocks.Stored{fresh}); err != nil {
 		t.Fatal(err)
 	}
 	check(0)
