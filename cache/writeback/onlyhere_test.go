@@ -1,12 +1,15 @@
 package writeback_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"skep/cache/blocks"
+	"skep/cache/readerr"
+	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/test/memswarm"
 )
@@ -26,10 +29,7 @@ type place struct {
 // newAbandoned returns one with a folder that takes several packs, and what is in it.
 // Another device may be there, so that nothing is given up.
 func newAbandoned(t *testing.T) (*abandoned, map[string]string) {
-	a := &abandoned{gone: map[place]bool{}}
-	a.device = &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), alone: func(time.Time) bool { return false }, live: a.left}
-	a.open(newDrive)
-	t.Cleanup(a.close)
+	a := openAbandoned(t)
 	want := map[string]string{"wide/": "", "deep/": "", "deep/er/": ""}
 	put := a.putting(want)
 	for i := range 300 {
@@ -38,6 +38,15 @@ func newAbandoned(t *testing.T) (*abandoned, map[string]string) {
 	put("deep/er/large", random(1000, 3<<20))
 	a.sync()
 	return a, want
+}
+
+// openAbandoned returns one with nothing in it.
+func openAbandoned(t *testing.T) *abandoned {
+	a := &abandoned{gone: map[place]bool{}}
+	a.device = &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), alone: func(time.Time) bool { return false }, live: a.left}
+	a.open(newDrive)
+	t.Cleanup(func() { a.close() })
+	return a
 }
 
 func (a *abandoned) left(g group.Group, p blocks.Pack) int {
@@ -49,13 +58,13 @@ func (a *abandoned) left(g group.Group, p blocks.Pack) int {
 	return int(g.Coding.N)
 }
 
-// abandon has holders lose all packs of metadata that there are.
-func (a *abandoned) abandon() {
+// abandon has holders lose all packs of metadata that there are, but for some.
+func (a *abandoned) abandon(but map[place]bool) {
 	a.t.Helper()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	err := a.table.Packs(func(p blocks.Pack) bool {
-		if p.Kind == group.Metadata {
+		if p.Kind == group.Metadata && !but[place{p.Group, p.Number}] {
 			a.gone[place{p.Group, p.Number}] = true
 		}
 		return true
@@ -87,7 +96,7 @@ func (a *abandoned) onlyHere() (n int) {
 // device kept of them, though nothing changed, and the drive comes to rest then.
 func TestMetadataThatIsOnlyHereGoesOutAgain(t *testing.T) {
 	d, want := newAbandoned(t)
-	d.abandon()
+	d.abandon(nil)
 	if d.onlyHere() == 0 {
 		t.Fatal("nothing is only here")
 	}
@@ -101,7 +110,7 @@ func TestMetadataThatIsOnlyHereGoesOutAgain(t *testing.T) {
 	if n := d.swarm.Stored() - before; n != 0 {
 		t.Errorf("%d bytes were stored of a drive that rests", n)
 	}
-	d.abandon()
+	d.abandon(nil)
 	d.putting(want)("deep/another", []byte("note"))
 	d.sync() // along with a change
 	check(t, d.committed(), want)
@@ -111,7 +120,7 @@ func TestMetadataThatIsOnlyHereGoesOutAgain(t *testing.T) {
 // that, and the next who waits has it tried again.
 func TestMetadataThatNobodyTakesStaysHere(t *testing.T) {
 	d, want := newAbandoned(t)
-	d.abandon()
+	d.abandon(nil)
 	for i := range 9 {
 		d.swarm.Set(i, func(h *memswarm.Holder) { h.Down = true })
 	}
@@ -122,6 +131,63 @@ func TestMetadataThatNobodyTakesStaysHere(t *testing.T) {
 	for i := range 9 {
 		d.swarm.Set(i, func(h *memswarm.Holder) { h.Down = false })
 	}
+	d.sync()
+	check(t, d.committed(), want)
+}
+
+// away is a swarm that does not give some packs.
+type away struct {
+	*memswarm.Swarm
+	packs map[place]bool
+}
+
+func (a *away) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
+	if a.packs[place{ref.Group, ref.Number}] {
+		return nil, readerr.ErrUnreachable
+	}
+	return a.Swarm.ReadRange(ctx, ref, off, n)
+}
+
+func (a *away) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, _ func(int) []byte, fits func([]byte) bool) ([]byte, bool, error) {
+	b, err := a.ReadRange(ctx, ref, off, n)
+	return b, err == nil && fits(b), err
+}
+
+// A list of pieces of the index cannot be read when these pieces are moved, as its holders
+// are away: the commit that tells of it does not name that list, which says where they were.
+func TestListThatIsAwayWhileItsPiecesAreMoved(t *testing.T) {
+	d := openAbandoned(t)
+	d.engine.SetIndexShape(8, 3, 4)
+	want := map[string]string{}
+	put := d.putting(want)
+	for i := range 120 {
+		put(fmt.Sprint("f", i), random(uint64(i), 700))
+	}
+	d.sync()
+	put("tick", []byte("tick"))
+	d.sync()
+	lists := map[place]bool{}
+	at := d.swarm.Head().Commit
+	for _, s := range must(commit.Parse(must(stranger(t, d.swarm).At(ctx, at)))).Segments {
+		for _, p := range s.Pieces {
+			if l := p.At.In(at); s.Lists {
+				lists[place{l.Group, l.Number}] = true
+			}
+		}
+	}
+	if len(lists) == 0 {
+		t.Fatal("the index has no lists")
+	}
+	d.close()
+	d.source = &away{d.swarm, lists}
+	for l := range lists {
+		if err := d.packs.Remove(l.group, l.number); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.open(nil)
+	d.engine.SetIndexShape(8, 3, 4)
+	d.abandon(lists)
 	d.sync()
 	check(t, d.committed(), want)
 }

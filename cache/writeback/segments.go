@@ -33,9 +33,15 @@ func (t *tailWriter) segments(c *commit.Commit, old *commit.Commit, oldAt commit
 	if err != nil {
 		return err
 	}
+	moved, err := t.e.table.Moved()
+	if err != nil {
+		return err
+	}
 	var segs []segment
 	if old != nil {
-		segs = t.whereNow(old.Segments, oldAt)
+		if segs, err = t.whereNow(old.Segments, oldAt); err != nil {
+			return err
+		}
 	}
 	if fresh > 0 {
 		counts := make([]int, 0, len(segs)+1)
@@ -43,8 +49,11 @@ func (t *tailWriter) segments(c *commit.Commit, old *commit.Commit, oldAt commit
 			counts = append(counts, int(s.said.Count))
 		}
 		from := min(blockindex.MergeFrom(append(counts, fresh)), len(segs))
-		if slices.ContainsFunc(segs[:from], t.isLost) {
-			from = 0 // somebody who recovers the drive could not read it
+		useless := func(s segment) bool { // to somebody who recovers the drive
+			return t.isLost(s) || s.unread != nil && moved != 0 // its lists may name places that are left
+		}
+		if slices.ContainsFunc(segs[:from], useless) {
+			from = 0
 		}
 		if segs, err = t.merge(segs, from); err != nil {
 			return err
@@ -154,22 +163,32 @@ func (t *tailWriter) lists(pieces []commit.Piece) (out []commit.Piece, err error
 }
 
 // whereNow reads which pieces old segments have, and brings all locators up to date.
-func (t *tailWriter) whereNow(segs []commit.Segment, at commit.Locator) []segment {
+func (t *tailWriter) whereNow(segs []commit.Segment, at commit.Locator) ([]segment, error) {
 	out := make([]segment, len(segs))
 	for i, s := range segs {
-		said := commit.Segment{Count: s.Count, Lists: s.Lists, Pieces: t.locateAll(s.Pieces, at)}
-		pieces, err := t.e.reader.Pieces(t.ctx, said, at)
-		out[i] = segment{said: said, pieces: t.locateAll(pieces, at), unread: err}
+		named, err := t.locateAll(s.Pieces, at)
+		if err != nil {
+			return nil, err
+		}
+		said := commit.Segment{Count: s.Count, Lists: s.Lists, Pieces: named}
+		pieces, unread := t.e.reader.Pieces(t.ctx, said, at)
+		if pieces, err = t.locateAll(pieces, at); err != nil {
+			return nil, err
+		}
+		out[i] = segment{said: said, pieces: pieces, unread: unread}
 	}
-	return out
+	return out, nil
 }
 
-func (t *tailWriter) locateAll(pieces []commit.Piece, at commit.Locator) []commit.Piece {
-	out := make([]commit.Piece, len(pieces))
+func (t *tailWriter) locateAll(pieces []commit.Piece, at commit.Locator) (out []commit.Piece, err error) {
+	out = make([]commit.Piece, len(pieces))
 	for i, p := range pieces {
-		out[i] = commit.Piece{First: p.First, At: t.e.locate(p.At.In(at))}
+		if p.At, err = t.e.locate(p.At.In(at)); err != nil {
+			return nil, err
+		}
+		out[i] = p
 	}
-	return out
+	return out, nil
 }
 
 // isLost reports whether a piece of a segment is in a lost pack, or cannot be found.

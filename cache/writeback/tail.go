@@ -52,7 +52,11 @@ func (t *tailWriter) put(plain []byte, refs []link.Link) (commit.Locator, error)
 	if err != nil {
 		return commit.Locator{}, err
 	}
-	if at := t.e.locate(commit.Locator{Link: l}); ok && at.Group != (group.ID{}) {
+	at, err := t.e.locate(commit.Locator{Link: l})
+	if err != nil {
+		return commit.Locator{}, err
+	}
+	if ok && at.Group != (group.ID{}) {
 		return at, nil // as it was in an earlier commit
 	}
 	if len(t.f.refs) > 0 && t.f.links+len(refs) > blocks.MaxRefs {
@@ -190,17 +194,19 @@ func (t *tailWriter) send(f *filling) (commit.Locator, error) {
 	return where, err
 }
 
-// locate returns the newest place of a block that is named by a locator.
-func (e *Engine) locate(l commit.Locator) commit.Locator {
+// locate returns the newest place of a block that is named by a locator: that itself, if the
+// account knows of none. Where the account cannot be read it fails, as that place may be
+// given up after the commit.
+func (e *Engine) locate(l commit.Locator) (commit.Locator, error) {
 	b, ok, err := e.table.Get(l.Link.Hash)
 	if err != nil || !ok || len(b.Places) == 0 {
-		return l
+		return l, err
 	}
 	p := b.Places[0]
 	g, ok, err := e.table.Group(p.Group)
 	if err != nil || !ok {
-		return l
+		return l, err
 	}
 	return commit.Locator{Group: p.Group, Number: p.Number, Class: g.Class, Coding: g.Coding,
-		Offset: p.Offset, Length: p.Length, Link: l.Link}
+		Offset: p.Offset, Length: p.Length, Link: l.Link}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"skep/cache/blocks"
 	"skep/cache/state"
 	"skep/chunker/block"
+	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/chunker/link"
 	"skep/chunker/pack"
@@ -41,5 +42,25 @@ func TestTailStoresAgainWhatItCannotLocate(t *testing.T) {
 	}
 	if at.Group == (group.ID{}) && len(tail.f.b.Entries()) == 0 {
 		t.Errorf("it is said to be in the commit's own pack, at %d+%d, where it is not", at.Offset, at.Length)
+	}
+}
+
+// Where the account cannot be read, nobody goes by the place that a locator names: it may be
+// one that is left.
+func TestLocateFailsWithTheAccount(t *testing.T) {
+	st, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{table: blocks.New(st)}
+	l := commit.Locator{Group: group.ID{1}, Link: link.Link{Hash: link.Hash{1}}}
+	if at, err := e.locate(l); err != nil || at != l {
+		t.Errorf("of what nobody knows: %v, %v", at, err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := e.locate(l); err == nil {
+		t.Errorf("%v", at)
 	}
 }
