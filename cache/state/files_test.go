@@ -13,23 +13,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// faulty is a storage that fails where it is told to.
-type faulty struct {
-	storage.Storage
+// faults say where storages fail.
+type faults struct {
 	fail atomic.Pointer[func(op string, kind storage.FileType) error] // nil: all goes well
 }
 
-// faultyOptions are those of a store with small overlays on a faulty storage.
-func faultyOptions() (*faulty, Options) {
-	f := &faulty{}
-	return f, Options{OverlaySize: 64 << 10, Index: func(dir string) (stor storage.Storage, err error) {
-		f.Storage, err = storage.OpenFile(dir, false)
-		return f, err
+// faulty is a storage that fails where it is told to.
+type faulty struct {
+	storage.Storage
+	*faults
+}
+
+// faultyOptions are those of a store with small overlays on faulty storages.
+func faultyOptions() (*faults, Options) {
+	f := &faults{}
+	return f, Options{OverlaySize: 64 << 10, Index: func(dir string) (storage.Storage, error) {
+		stor, err := storage.OpenFile(dir, false)
+		return faulty{stor, f}, err
 	}}
 }
 
 // onFaulty is an empty store on a faulty storage, in dir.
-func onFaulty(t *testing.T) (s *Store, f *faulty, dir string) {
+func onFaulty(t *testing.T) (s *Store, f *faults, dir string) {
 	t.Helper()
 	f, opt := faultyOptions()
 	dir = t.TempDir()
@@ -41,7 +46,7 @@ func onFaulty(t *testing.T) (s *Store, f *faulty, dir string) {
 }
 
 // failOn has what is done to files of a kind fail with err.
-func (f *faulty) failOn(op string, kind storage.FileType, err error) {
+func (f *faults) failOn(op string, kind storage.FileType, err error) {
 	fail := func(o string, k storage.FileType) error {
 		if o == op && k&kind != 0 {
 			return err
@@ -51,33 +56,33 @@ func (f *faulty) failOn(op string, kind storage.FileType, err error) {
 	f.fail.Store(&fail)
 }
 
-func (f *faulty) err(op string, kind storage.FileType) error {
+func (f *faults) err(op string, kind storage.FileType) error {
 	if fail := f.fail.Load(); fail != nil {
 		return (*fail)(op, kind)
 	}
 	return nil
 }
 
-func (f *faulty) Create(fd storage.FileDesc) (storage.Writer, error) {
+func (f faulty) Create(fd storage.FileDesc) (storage.Writer, error) {
 	if err := f.err("create", fd.Type); err != nil {
 		return nil, err
 	}
 	w, err := f.Storage.Create(fd)
-	return faultyWriter{w, f, fd.Type}, err
+	return faultyWriter{w, f.faults, fd.Type}, err
 }
 
-func (f *faulty) SetMeta(fd storage.FileDesc) error {
+func (f faulty) SetMeta(fd storage.FileDesc) error {
 	return errors.Join(f.err("meta", fd.Type), f.Storage.SetMeta(fd))
 }
 
-func (f *faulty) Open(fd storage.FileDesc) (storage.Reader, error) {
+func (f faulty) Open(fd storage.FileDesc) (storage.Reader, error) {
 	r, err := f.Storage.Open(fd)
-	return faultyReader{r, f, fd.Type}, err
+	return faultyReader{r, f.faults, fd.Type}, err
 }
 
 type faultyReader struct {
 	storage.Reader
-	f    *faulty
+	f    *faults
 	kind storage.FileType
 }
 
@@ -90,7 +95,7 @@ func (r faultyReader) ReadAt(p []byte, off int64) (int, error) {
 
 type faultyWriter struct {
 	storage.Writer
-	f    *faulty
+	f    *faults
 	kind storage.FileType
 }
 
@@ -117,7 +122,7 @@ func TestNothingChangesBehindAFailure(t *testing.T) {
 		{"write", storage.TypeManifest, true}, {"sync", storage.TypeManifest, true}, {"meta", storage.TypeManifest, true},
 		{"write", storage.TypeTable, false}, {"sync", storage.TypeTable, false}, {"create", storage.TypeTable, false},
 	} {
-		under := &faulty{Storage: storage.NewMemStorage()}
+		under := faulty{storage.NewMemStorage(), &faults{}}
 		f := &files{Storage: under}
 		other, err := f.Create(storage.FileDesc{Type: storage.TypeJournal, Num: 9})
 		if err != nil {
@@ -155,14 +160,14 @@ func TestNothingChangesBehindAFailure(t *testing.T) {
 	}
 }
 
-// copied opens a copy of the tables in dir, as they are while others have them open.
-func copied(t *testing.T, dir string) *Store {
+// copyOf copies the tables in dir, as they are while others have them open.
+func copyOf(t *testing.T, dir string) (to string) {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
+	to = filepath.Join(t.TempDir(), "copy")
 	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	return open(t, to)
+	return to
 }
 
 // A flush of leveldb's log that failed leaves in it what leveldb does not count, and
@@ -189,7 +194,7 @@ func TestAFailedFlushOfALog(t *testing.T) {
 			t.Errorf("applied: %v", err)
 		}
 	}
-	again := copied(t, dir)
+	again := open(t, copyOf(t, dir))
 	for _, k := range applied {
 		if _, there, err := again.Get([]byte(k)); !there || err != nil {
 			t.Errorf("of %q, %s is there: %v, %v", applied, k, there, err)
@@ -213,7 +218,7 @@ func overlayed(t *testing.T, s *Store, name string) {
 
 // begunInLog is a store whose leveldb has rows in its log alone, and which then cannot
 // begin the next one: no transaction can begin.
-func begunInLog(t *testing.T, reason error) (*Store, *faulty, string) {
+func begunInLog(t *testing.T, reason error) (*Store, *faults, string) {
 	s, f, dir := onFaulty(t)
 	put(t, s, "a", "1")
 	cutInTheEnd(t, s).Release()
@@ -302,32 +307,32 @@ func TestManifestOnAFullDisk(t *testing.T) {
 	}
 }
 
-// On a disk without room the index can be read though leveldb has begun another log
-// before the table that the full one becomes was made.
-func TestTwoLogsOnAFullDisk(t *testing.T) {
-	f, opt := faultyOptions()
-	dir := t.TempDir()
-	s, err := OpenWith(dir, opt)
-	if err != nil {
-		t.Fatal(err)
-	}
+// twoLogs is a store whose leveldb has begun another log, and written to it, before the
+// table that the full one becomes was made.
+func twoLogs(t *testing.T) (*Store, string) {
+	s, f, dir := onFaulty(t)
 	f.failOn("create", storage.TypeTable, unix.ENOSPC)
-	logs := func() []string {
-		names, _ := filepath.Glob(filepath.Join(dir, "index", "*.log"))
-		return names
-	}
-	for i := 0; len(logs()) < 2; i++ {
+	for i := 0; len(logsIn(dir)) < 2; i++ {
 		for j := range 10 {
 			put(t, s, fmt.Sprintf("%03d-%02d", i, j), strings.Repeat("x", 1000))
 		}
 		cutInTheEnd(t, s).Release()
 	}
+	return s, dir
+}
+
+func logsIn(dir string) []string {
+	names, _ := filepath.Glob(filepath.Join(dir, "index", "*.log"))
+	return names
+}
+
+// On a disk without room the index can be read though it has two logs.
+func TestTwoLogsOnAFullDisk(t *testing.T) {
+	s, dir := twoLogs(t)
 	want, had := dump(t, s), s.inDB
-	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	again, err := OpenWith(to, opt)
+	f, opt := faultyOptions()
+	f.failOn("create", storage.TypeTable, unix.ENOSPC)
+	again, err := OpenWith(copyOf(t, dir), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,4 +341,24 @@ func TestTwoLogsOnAFullDisk(t *testing.T) {
 	}
 	_ = again.Close()
 	_ = s.Close()
+}
+
+// Damage in a log behind which there is another one is none that power loss leaves.
+func TestDamageInTheFirstOfTwoLogs(t *testing.T) {
+	s, dir := twoLogs(t)
+	want := dump(t, s)
+	to := copyOf(t, dir)
+	_ = s.Close()
+	first, err := os.ReadFile(logsIn(to)[0])
+	if err == nil {
+		err = os.WriteFile(logsIn(to)[0], zeroed(first, len(first)/2, 100), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, to)
+	defer again.Close()
+	if got := dump(t, again); got != want {
+		t.Errorf("it has %d bytes of rows, not %d", len(got), len(want))
+	}
 }

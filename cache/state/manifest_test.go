@@ -114,10 +114,7 @@ func TestDamagedManifest(t *testing.T) {
 		{"a torn record", append(bytes.Clone(manifest), manifest[:20]...), true},
 		{"zeros behind it", append(bytes.Clone(manifest), make([]byte, 5000)...), true},
 	} {
-		to := filepath.Join(t.TempDir(), "copy")
-		if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
-			t.Fatal(err)
-		}
+		to := copyOf(t, dir)
 		if err := os.WriteFile(filepath.Join(to, "index", name), c.b, 0o600); err != nil {
 			t.Fatal(err)
 		}

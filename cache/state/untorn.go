@@ -12,8 +12,9 @@ import (
 // untorn ends a log of leveldb where it is damaged. Power loss may leave what was
 // written to it last, and not what came before: leveldb would pass over that, and the
 // number up to which the index is complete would be that of the end. What lies behind
-// the damage was not flushed, so that the journal of the tables has it. A damaged
-// manifest is not opened: see checkManifest.
+// the damage was not flushed, so that the journal of the tables has it. A damaged log
+// with another one behind it is not opened: it was flushed before anything was written
+// to that, see files. Nor is a damaged manifest: see checkManifest.
 type untorn struct{ storage.Storage }
 
 func (u untorn) Open(fd storage.FileDesc) (storage.Reader, error) {
@@ -24,7 +25,11 @@ func (u untorn) Open(fd storage.FileDesc) (storage.Reader, error) {
 	switch fd.Type {
 	case storage.TypeJournal:
 		var n int64
-		if n, err = undamaged(r); err == nil {
+		var whole bool
+		if n, whole, err = undamaged(r); err == nil && !whole {
+			err = u.isLast(fd)
+		}
+		if err == nil {
 			return untornLog{io.NewSectionReader(r, 0, n), r}, nil
 		}
 	case storage.TypeManifest:
@@ -36,9 +41,40 @@ func (u untorn) Open(fd storage.FileDesc) (storage.Reader, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, r.Close())
+		_ = r.Close()
+		return nil, err
 	}
 	return r, nil
+}
+
+// errLog says that there is a later log behind one that is damaged.
+var errLog = errors.New("a log of the index is damaged, and not the last")
+
+// isLast fails where something was written to a later log than this one.
+func (u untorn) isLast(fd storage.FileDesc) error {
+	all, err := u.List(storage.TypeJournal)
+	for _, other := range all {
+		if err == nil && other.Num > fd.Num {
+			err = u.isEmpty(other)
+		}
+	}
+	if errors.Is(err, errLog) {
+		err = lerrors.NewErrCorrupted(fd, err)
+	}
+	return err
+}
+
+// isEmpty fails with errLog where something was written to a log.
+func (u untorn) isEmpty(fd storage.FileDesc) error {
+	r, err := u.Storage.Open(fd)
+	if err != nil {
+		return err
+	}
+	n, err := r.Seek(0, io.SeekEnd)
+	if err == nil && n > 0 {
+		err = errLog
+	}
+	return errors.Join(err, r.Close())
 }
 
 type untornLog struct {
@@ -46,8 +82,9 @@ type untornLog struct {
 	io.Closer
 }
 
-// undamaged is the length of the beginning of a log in which there is no damage.
-func undamaged(r io.Reader) (int64, error) {
+// undamaged is the length of the beginning of a log in which there is no damage, and
+// whether that is all of it.
+func undamaged(r io.Reader) (n int64, whole bool, err error) {
 	l := &logReader{r: r}
 	records := journal.NewReader(l, l, true, true)
 	for {
@@ -57,11 +94,11 @@ func undamaged(r io.Reader) (int64, error) {
 		}
 		switch {
 		case l.damaged:
-			return l.sound, nil
+			return l.sound, false, nil
 		case err == io.EOF:
-			return l.read, nil
+			return l.read, true, nil
 		case err != nil:
-			return 0, err
+			return 0, false, err
 		}
 	}
 }
