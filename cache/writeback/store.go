@@ -103,6 +103,7 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 	p.acked, err = e.cfg.Sink.Store(ctx, g, e.LeaseOf(g), p.manifest, shards)
 	if err != nil {
 		e.uplink.end(e.now(), 0)
+		e.dropHere(g.ID, number)
 		return p, fmt.Errorf("pack %d of a group of %v, %v: %w", number, g.Class, g.Coding, err)
 	}
 	e.uplink.end(e.now(), int64(len(bytes)))
@@ -115,6 +116,13 @@ func (e *Engine) storeIn(ctx context.Context, g group.Group, number uint16, kind
 func (e *Engine) keepHere(id group.ID, number uint16, pack []byte) {
 	if err := e.packs.Put(id, number, pack); err != nil {
 		e.cfg.Log.Info("a pack of metadata is with holders alone", "group", id, "number", number, "err", err)
+	}
+}
+
+// dropHere lets go of a pack that too few holders took: each try has a number of its own.
+func (e *Engine) dropHere(id group.ID, number uint16) {
+	if err := e.packs.Remove(id, number); err != nil {
+		e.cfg.Log.Info("a pack that did not go out is left here", "group", id, "number", number, "err", err)
 	}
 }
 
