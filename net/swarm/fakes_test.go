@@ -33,11 +33,12 @@ const (
 	twoFaced // right with proof only
 	rotten   // wrong without proof, with it sees that it has nothing
 	stalling // wrong without proof, and slow with it
+	halting  // sends all but the last byte, and then is slow
 	moods    // how many there are
 )
 
 func (m mood) String() string {
-	return [...]string{"right", "slow", "gone", "absent", "lying", "full", "busy", "two-faced", "rotten", "stalling"}[m]
+	return [...]string{"right", "slow", "gone", "absent", "lying", "full", "busy", "two-faced", "rotten", "stalling", "halting"}[m]
 }
 
 type shardKey struct {
@@ -113,7 +114,7 @@ func (f *swarmOf) call(ctx context.Context, kind wire.Kind, p group.PeerKey) (*h
 		if h.claims && kind == wire.KindStatement {
 			m = right
 		}
-		if m == stalling && kind == wire.KindGet {
+		if (m == stalling || m == halting) && kind == wire.KindGet {
 			m = slow
 		}
 	}
@@ -215,6 +216,11 @@ func (f *swarmOf) get(ctx context.Context, p group.PeerKey, m *group.Manifest, s
 	if !wire.Aligned(m.ShardSize(), off, n) {
 		panic(fmt.Sprintf("range %d+%d of a shard of %d", off, n, m.ShardSize()))
 	}
+	f.mu.Lock()
+	if h := f.peers[p]; h != nil && h.mood == halting {
+		client.Tell(ctx, n-1)
+	}
+	f.mu.Unlock()
 	h, err := f.call(ctx, wire.KindGet, p)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ type flight struct {
 	drop  func()       // ends it
 	mute  bool         // it was ended as nothing came at all
 	first atomic.Int64 // nanoseconds until the first bytes
+	last  atomic.Int64 // nanoseconds until the last ones so far
 	got   atomic.Int64 // bytes
 }
 
@@ -48,7 +49,9 @@ func (g *gathering) ask(ctx context.Context, n int) {
 func (g *gathering) fetch(ctx context.Context, src source, f *flight) {
 	s, now := g.s, g.s.c.Now
 	watched := client.Watched(ctx, func(n int) {
-		f.first.CompareAndSwap(0, int64(now().Sub(f.begin)))
+		since := int64(now().Sub(f.begin))
+		f.first.CompareAndSwap(0, since)
+		f.last.Store(since)
 		f.got.Add(int64(n))
 		s.line.came(n, now())
 	})

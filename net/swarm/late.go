@@ -92,15 +92,21 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+// mostFlow is after how many times as long as others take no answer is waited for any
+// more, however little is left of it.
+const mostFlow = 5
+
 // flows puts off when an answer is due that is arriving, and will be here
-// sooner than others that were asked now.
+// sooner than others that were asked now. One of which nothing comes any more does not
+// arrive: who has sent nearly all could keep everybody waiting.
 func (g *gathering) flows(f *flight, now time.Time) bool {
 	got := int(f.got.Load())
-	if got == 0 {
+	gone := now.Sub(f.begin)
+	still := gone - time.Duration(f.last.Load())
+	if got == 0 || still > g.wait() || gone > mostFlow*g.wait() {
 		return false
 	}
 	all := erasure.SliceSize(g.m.ShardSize(), g.from, g.to-g.from)
-	gone := now.Sub(f.begin)
 	left := time.Duration(float64(gone) * float64(max(0, all-got)) / float64(got))
 	if left > g.usual {
 		return false

@@ -197,7 +197,7 @@ func (c *trial) store(t *testing.T, enough int) error {
 	acked, err := s.Store(t.Context(), g, c.pack.lease, c.pack.Manifest, c.pack.shards, enough)
 	takes := 0
 	for i := range c.pack.shards {
-		takes += rank(slices.Contains([]mood{right, absent, twoFaced, rotten, stalling}, c.moods[i]))
+		takes += rank(slices.Contains([]mood{right, absent, twoFaced, rotten, stalling, halting}, c.moods[i]))
 		_, has := f.peers[peerKey(i)].shards[shardKey{packKey{c.pack.Group, 0}, uint8(i)}]
 		if acked.Has(i) && !has {
 			return fmt.Errorf("slot %d is acknowledged and empty", i)

@@ -120,6 +120,24 @@ func TestReadRangeIsHedged(t *testing.T) {
 	}
 }
 
+// Others are asked beside one that sends nearly all, and then nothing, or a byte now and
+// then.
+func TestReadRangeOfOneThatHalts(t *testing.T) {
+	for _, drip := range []time.Duration{0, testHedge / 8} {
+		inBubble(t, 2, 5, 0, func(b *bench) {
+			b.f.set(halting, 0)
+			b.f.drip = drip
+			got, err := b.ReadRange(b.Context(), b.pack.PackRef, 0, 100_000)
+			if err != nil || !bytes.Equal(got, b.pack.bytes[:100_000]) {
+				b.Errorf("it was not read: %v", err)
+			}
+			if took := time.Since(b.begin); took > (mostFlow+1)*testHedge {
+				b.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
 func TestReadRangeWithSeveralSlow(t *testing.T) {
 	inBubble(t, 3, 6, 0, func(b *bench) {
 		b.f.set(slow, 0, 1, 2)
