@@ -39,6 +39,7 @@ type CutFile struct {
 	how     Reading
 	before  unix.Stat_t
 	order   uint64 // see inode
+	copied  int64  // bytes that its copy takes: see copyAside
 
 	// Record is the inode's record, of a passed file as it is now.
 	Record dag.Inode
@@ -318,6 +319,8 @@ func (f *CutFile) Close() {
 		_ = f.file.Close()
 		f.file = nil
 	}
+	f.c.t.copies64.Add(-f.copied)
+	f.copied = 0
 	if f.in != nil {
 		f.c.t.release(f.in)
 		f.in = nil

@@ -149,10 +149,10 @@ func (r *row) here() int64 {
 	return 0
 }
 
-// Local is how many bytes the backing files take on the disk, and how many of
-// them are of files that no commit has taken.
+// Local is how many bytes the backing files take on the disk, with the copies of some that
+// a commit reads, and how many of them are of files that no commit has taken.
 func (t *Tree) Local() (all, unsynced int64) {
-	return max(0, t.local64.Load()), max(0, t.unsynced64.Load())
+	return max(0, t.local64.Load()) + t.copies64.Load(), max(0, t.unsynced64.Load())
 }
 
 // RecountUnsynced counts anew what no commit has taken. The total is kept all

@@ -34,6 +34,10 @@ const (
 // is no copy.
 const flushDelay = 5 * time.Second
 
+// copyRest is for how long a file is not copied of which that took too long: each time
+// it would delay a flush.
+const copyRest = 10 * time.Minute
+
 // delayFlushes has programs wait that ask for a flush, until resume is called.
 func (in *inode) delayFlushes() (resume func()) {
 	copied := make(chan struct{})
@@ -58,11 +62,19 @@ func (in *inode) ordered(ctx context.Context) {
 		select {
 		case <-copied:
 		case <-patience.C:
+			in.slowSince = time.Now()
 		case <-ctx.Done():
 		}
 		in.mu.Lock()
 	}
 	in.order++
+}
+
+// isSlow reports whether copying a file delayed a flush for too long lately.
+func (in *inode) isSlow() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return !in.slowSince.IsZero() && time.Since(in.slowSince) < copyRest
 }
 
 // isOrdered reports whether nothing happened since the file was opened by which what
@@ -113,6 +125,7 @@ func (f *CutFile) copyAside(ctx context.Context) error {
 		if err := copyData(to, from, backing.Range{From: at, To: min(size, at+preserveStep)}); err != nil {
 			return fmt.Errorf("%w: %w", ErrMoving, err)
 		}
+		f.countCopy()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -121,4 +134,14 @@ func (f *CutFile) copyAside(ctx context.Context) error {
 		return ErrMoving
 	}
 	return nil
+}
+
+// countCopy has the copy count as content that is here, as long as it is.
+func (f *CutFile) countCopy() {
+	st, err := f.file.Stat()
+	if err != nil {
+		return
+	}
+	f.c.t.copies64.Add(st.Blocks*512 - f.copied)
+	f.copied = st.Blocks * 512
 }

@@ -225,6 +225,44 @@ func flushWaits(t *testing.T, wait time.Duration, interrupt bool, want error) {
 	if err == nil && !bytes.Equal(b, make([]byte, 20000)) {
 		t.Errorf("the copy begins with %q", b[:5])
 	}
+	if wait == 0 {
+		return
+	}
+	copies := 0
+	for _, rest := range []time.Duration{0, copyRest} {
+		time.Sleep(rest)
+		if _, err := d.readDuring(w, f.Ino(), Copied, func() { copies++ }); (err != nil) != (rest == 0) {
+			t.Errorf("%v after it took too long: %v", rest, err)
+		}
+	}
+	if copies != 1 {
+		t.Errorf("copied %d times since", copies)
+	}
+}
+
+// A copy counts as content that is here until it was read.
+func TestCopyCounts(t *testing.T) {
+	d, _, _ := newWatched(t)
+	defer d.st.Close()
+	f := d.passed("f", os.O_WRONLY)
+	defer f.Release()
+	d.CountPassed()
+	d.rest()
+	cut, err := d.Cut()
+	must(t, err)
+	defer cut.Close()
+	in, _, err := cut.Inode(f.Ino())
+	must(t, err)
+	before, _ := d.Local()
+	cf, err := cut.OpenFile(ctx, in, Copied)
+	must(t, err)
+	if n, _ := d.Local(); before == 0 || n != 2*before {
+		t.Errorf("%d bytes are here with the copy, %d before", n, before)
+	}
+	cf.Close()
+	if n, _ := d.Local(); n != before {
+		t.Errorf("%d bytes are here after the copy, %d before", n, before)
+	}
 }
 
 // A commit follows when the kernel has written a file alone.

@@ -50,6 +50,9 @@ func (f *CutFile) openPassed(ctx context.Context) error {
 		return ErrGone
 	}
 	if f.how == Copied {
+		if f.in.isSlow() {
+			return ErrMoving
+		}
 		defer f.in.delayFlushes()()
 	}
 	f.in.mu.Lock()

@@ -126,6 +126,7 @@ type Tree struct {
 
 	files64, bytes64, here64 atomic.Int64 // how many files and bytes the tree holds, and how many of these are here
 	local64, unsynced64      atomic.Int64 // bytes of backing files, and of those that no commit has taken
+	copies64                 atomic.Int64 // bytes of copies that commits read: see copyAside
 	going64                  atomic.Int64 // bytes that were let go of, and may still be on the disk
 	small64                  atomic.Int64 // bytes of small files that may be let go of
 	recharges                atomic.Int64 // how often unsynced64 or small64 changed
@@ -206,9 +207,11 @@ type inode struct {
 	taken   *unix.Stat_t  // as the last commit took it, if it was at rest
 	order   uint64        // counts flushes that programs asked for, and truncations
 	copying chan struct{} // closed when a commit has copied it: see ordered; nil: none does
-	unheard bool          // somebody may flush it without our hearing of it, by O_SYNC
-	joined  bool          // written in place, alone because somebody read it so: see notePassed
-	grows   bool          // alone because somebody read it so, and since then only appended to
+	// slowSince is when a flush did not wait any longer for that.
+	slowSince time.Time
+	unheard   bool // somebody may flush it without our hearing of it, by O_SYNC
+	joined    bool // written in place, alone because somebody read it so: see notePassed
+	grows     bool // alone because somebody read it so, and since then only appended to
 }
 
 // Open opens the tree over its tables, making the root directory if there is
