@@ -133,6 +133,11 @@ const (
 	// keptHead is how much of the beginning of a large file goes last: who
 	// looks at a file again begins there.
 	keptHead = dag.ChunkSize
+	// mostHoles is up to which length holes go with the data before them: all that goes has
+	// to be asked for, chunk by chunk, and each that stays is a range of its own.
+	mostHoles = 4 << 30
+	// mostExtents is more than the local filesystem takes to know what is where in a file.
+	mostExtents = 64 << 10
 )
 
 // Evict lets go of content that can be had again: of a small file all of it, of
@@ -243,8 +248,8 @@ func (in *inode) here() backing.Ranges {
 }
 
 // lastData returns the last ranges of a list that is here, as lastRanges does, and how
-// much data is in them. Holes at the end, which take no room, are passed over, and go when
-// there is no more data; in.mu is held.
+// much data is in them. Holes at the end, which take no room, do not count, and go with
+// that if they are not too large; in.mu is held.
 func (t *Tree) lastData(in *inode, list []backing.Range) (out []backing.Range, bytes int64) {
 	whole := length(list)
 	if in.row.local >= whole {
@@ -261,10 +266,19 @@ func (t *Tree) lastData(in *inode, list []backing.Range) (out []backing.Range, b
 		defer f.Close()
 	}
 	data := endWithData(f, list)
+	if len(data) == 0 && whole > mostHoles {
+		if in.row.local <= mostExtents {
+			return nil, 0
+		}
+		data = list // it takes room that nothing was written to
+	}
 	out = lastRanges(data, evictStep, keptHead)
 	bytes = dataIn(f, out)
-	if length(out) == length(data) {
-		out = list
+	if length(out) == length(data) && whole <= mostHoles {
+		return list, bytes
+	}
+	if end := list[len(data)-1].To; end-out[0].To <= mostHoles {
+		out[0].To = end
 	}
 	return out, bytes
 }
