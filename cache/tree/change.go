@@ -305,6 +305,7 @@ func (c *change) settle(e *edit) {
 func (c *change) abandon() {
 	t := c.t
 	for i := range c.n {
+		c.edits[i].in.dropXattrs()
 		c.edits[i].in.mu.Unlock()
 	}
 	c.recycle()

@@ -57,6 +57,17 @@ func (t *Tree) readXattrs(in *inode) error {
 	return nil
 }
 
+// keptXattrs is up to which size attributes stay in memory with their inode: there may
+// be many inodes.
+const keptXattrs = 1 << 10
+
+// dropXattrs forgets large attributes, unless the tables have them no more; in.mu is held.
+func (in *inode) dropXattrs() {
+	if !in.orphan && xattrsSize(in.xattrs) > keptXattrs {
+		in.xattrs, in.xattrsRead = nil, false
+	}
+}
+
 // withXattrs calls fn with an inode's attributes.
 func (t *Tree) withXattrs(ctx context.Context, ino Ino, fn func(map[string][]byte) error) error {
 	in, err := t.acquire(ctx, ino)
@@ -69,6 +80,7 @@ func (t *Tree) withXattrs(ctx context.Context, ino Ino, fn func(map[string][]byt
 	if err := t.readXattrs(in); err != nil {
 		return err
 	}
+	defer in.dropXattrs()
 	return fn(in.xattrs)
 }
 
