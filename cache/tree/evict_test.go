@@ -373,6 +373,29 @@ func TestLastData(t *testing.T) {
 	want(size-evictStep, size, 0)
 }
 
+// A file of which the disk frees nothing keeps the sweep from no other.
+func TestSweepWhereFreeingFails(t *testing.T) {
+	d, c, s := newSpoilt(t, Options{})
+	var inos []Ino
+	for i := range 3 {
+		inos = append(inos, d.write(Root, fmt.Sprint(i), pattern(3*dag.ChunkSize, byte(i))))
+	}
+	c.take(t, d, inos...)
+	before := onDisk(t, d)
+	for _, ino := range inos {
+		must(t, d.DropChunk(ctx, ino, 1))
+	}
+	must(t, d.Sync())
+	s.unfreed.Store(d.numberOf(inos[0]))
+	must(t, d.Sweep(ctx))
+	if n := before - onDisk(t, d); n < 3*dag.ChunkSize/2 || n > 5*dag.ChunkSize/2 {
+		t.Errorf("%d bytes are freed", n)
+	}
+	if all, _ := d.Local(); all != onDisk(t, d) {
+		t.Errorf("%d bytes count, the disk has %d", all, onDisk(t, d))
+	}
+}
+
 // What the disk can never free of a file counts as here, and is not tried for ever: it
 // goes with the file.
 func TestNothingIsEverFreed(t *testing.T) {

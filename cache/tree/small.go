@@ -54,7 +54,7 @@ func (t *Tree) Smalls(from uint64, n int, fn func(Resident)) (next uint64, err e
 	for _, ino := range found {
 		r, ok, err := t.smallResident(ino)
 		if err != nil { // it keeps no others
-			t.log.Info("a small file stays", "path", t.Path(ino), "err", err)
+			t.log.Debug("the content of a small file stays", "path", t.Path(ino), "err", err)
 		} else if ok {
 			fn(r)
 		}
