@@ -30,7 +30,7 @@ import (
 // DHT. It returns when enough copies are kept that the head can be found.
 type Publisher func(ctx context.Context, h commit.Head) error
 
-// Config is what an Engine works with. All fields but Alone, Lost, Weak,
+// Config is what an Engine works with. All fields but Alone, Lost, OnlyHere, Weak,
 // Live and There are needed.
 type Config struct {
 	State   *state.Store
@@ -49,6 +49,9 @@ type Config struct {
 	// Lost reports whether too few shards of a pack are left to read it, or too few for
 	// now of one that is to be stored again. It must not wait; nil says that none is lost.
 	Lost func(id group.ID, number uint16) bool
+	// OnlyHere returns the packs of which too few shards are left to read them, and a copy
+	// is here. It must not wait; nil says that there are none.
+	OnlyHere func() map[group.ID]group.Bitmap
 	// Weak reports whether packs of a class in a coding are clearly less safe than
 	// they would be if they were stored now. It must not wait; nil says that none are.
 	Weak func(class erasure.Class, coding erasure.Coding) bool

@@ -2,8 +2,6 @@ package writeback
 
 import (
 	"context"
-	"errors"
-	"slices"
 
 	"skep/cache/blocks"
 	"skep/chunker/group"
@@ -37,40 +35,41 @@ func (e *Engine) rescue(ctx context.Context) error {
 }
 
 // onlyHere are the packs that are needed and only here, as many as one commit moves.
-func (e *Engine) onlyHere() ([]blocks.Pack, error) {
-	if counted, err := e.table.Counted(); err != nil || !counted || e.cfg.Live == nil {
+func (e *Engine) onlyHere() (out []blocks.Pack, err error) {
+	if e.cfg.OnlyHere == nil {
+		return nil, nil
+	}
+	alone := e.cfg.OnlyHere()
+	if len(alone) == 0 {
+		return nil, nil
+	}
+	if counted, err := e.table.Counted(); err != nil || !counted {
 		return nil, err // it is not known what is needed
 	}
-	groups, err := e.table.Groups()
-	if err != nil {
-		return nil, err
-	}
-	by := make(map[group.ID]group.Group, len(groups))
-	for _, g := range groups {
-		by[g.ID] = g
-	}
-	var out []blocks.Pack
-	err = e.table.Packs(func(p blocks.Pack) bool {
-		if g, known := by[p.Group]; known && p.Kind == group.Metadata && p.Live > 0 && e.hasTooFew(g, p) {
-			out = append(out, p)
+	for id, packs := range alone {
+		for n := range uint16(group.MaxPacks) {
+			if !packs.Has(n) {
+				continue
+			}
+			p, there, err := e.table.Pack(id, n)
+			if err != nil {
+				return nil, err
+			}
+			if there && p.Live > 0 && !e.rests(p) {
+				out = append(out, p)
+			}
 		}
-		return true
-	})
-	out = slices.DeleteFunc(out, func(p blocks.Pack) bool { return e.rests(p) || e.isLost(packID{p.Group, p.Number}) })
-	return within(foldBudget, out), err
+	}
+	return within(foldBudget, out), nil
 }
-
-// hasTooFew reports whether holders have too few shards of a pack to bring it back.
-func (e *Engine) hasTooFew(g group.Group, p blocks.Pack) bool { return e.live(g, p) < int(g.Coding.K) }
 
 func (e *Engine) isLost(id packID) bool { return e.cfg.Lost != nil && e.cfg.Lost(id.group, id.number) }
 
 // isHereAtMost reports whether a pack is lost, or only here.
-func (e *Engine) isHereAtMost(id packID) (bool, error) {
-	if e.isLost(id) {
-		return true, nil
+func (e *Engine) isHereAtMost(id packID) bool {
+	if e.isLost(id) || e.cfg.OnlyHere == nil {
+		return e.isLost(id)
 	}
-	g, known, err := e.table.Group(id.group)
-	p, there, perr := e.table.Pack(id.group, id.number)
-	return known && there && e.hasTooFew(g, p), errors.Join(err, perr)
+	alone := e.cfg.OnlyHere()[id.group]
+	return alone.Has(id.number)
 }

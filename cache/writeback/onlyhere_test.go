@@ -43,19 +43,23 @@ func newAbandoned(t *testing.T) (*abandoned, map[string]string) {
 // openAbandoned returns one with nothing in it.
 func openAbandoned(t *testing.T) *abandoned {
 	a := &abandoned{gone: map[place]bool{}}
-	a.device = &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), alone: func(time.Time) bool { return false }, live: a.left}
+	a.device = &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), alone: func(time.Time) bool { return false }, only: a.packsOnlyHere}
 	a.open(newDrive)
 	t.Cleanup(func() { a.close() })
 	return a
 }
 
-func (a *abandoned) left(g group.Group, p blocks.Pack) int {
+// packsOnlyHere are those that holders have lost.
+func (a *abandoned) packsOnlyHere() map[group.ID]group.Bitmap {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.gone[place{p.Group, p.Number}] {
-		return int(g.Coding.K) - 1
+	out := map[group.ID]group.Bitmap{}
+	for p := range a.gone {
+		packs := out[p.group]
+		packs.Add(p.number)
+		out[p.group] = packs
 	}
-	return int(g.Coding.N)
+	return out
 }
 
 // abandon has holders lose all packs of metadata that there are, but for some.

@@ -214,7 +214,7 @@ func (e *Engine) unneeded(id group.ID, numbers []uint16) (out []uint16, err erro
 // hasLast reports whether something that is needed was moved out of a pack, and holders
 // have too little of the pack that has it now.
 func (e *Engine) hasLast(id group.ID, n uint16) (bool, error) {
-	if e.cfg.Lost == nil && e.cfg.Live == nil {
+	if e.cfg.Lost == nil && e.cfg.OnlyHere == nil {
 		return false, nil
 	}
 	members, err := e.table.Members(id, n)
@@ -228,9 +228,7 @@ func (e *Engine) hasLast(id group.ID, n uint16) (bool, error) {
 		}
 		home := packID{m.Places[0].Group, m.Places[0].Number}
 		if _, known := lost[home]; !known {
-			if lost[home], err = e.isHereAtMost(home); err != nil {
-				return false, err
-			}
+			lost[home] = e.isHereAtMost(home)
 		}
 		if lost[home] {
 			return true, nil

@@ -503,8 +503,9 @@ func TestPacksThatAreOnlyHere(t *testing.T) {
 			t.Errorf("pack %d: %+v", n, p)
 		}
 	}
-	if r := b.Report(b.now); r.OnlyHere != 2 || r.Lost != 1 {
-		t.Errorf("%+v", r)
+	here, lost := b.OnlyHere(b.now)[testGroup], b.LostPacks(b.now)[testGroup]
+	if r := b.Report(b.now); r.OnlyHere != 2 || r.Lost != 1 || here != packs(2) || lost != packs(3).Without(packs(2)) {
+		t.Errorf("%+v; %d packs are only here, %d lost", r, here.Count(), lost.Count())
 	}
 	g, _ := b.Group(testGroup)
 	g.Idle = packs(1)

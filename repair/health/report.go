@@ -132,19 +132,26 @@ func (s *State) Report(now time.Time) Report {
 }
 
 // LostPacks returns the packs that are Lost and not idle, by group.
-func (s *State) LostPacks(now time.Time) map[group.ID]group.Bitmap {
+func (s *State) LostPacks(now time.Time) map[group.ID]group.Bitmap { return s.withTooFew(now, false) }
+
+// OnlyHere returns the packs that are OnlyHere and not idle, by group.
+func (s *State) OnlyHere(now time.Time) map[group.ID]group.Bitmap { return s.withTooFew(now, true) }
+
+// withTooFew returns the packs of which fewer than k shards are left, those of which this
+// device has a copy, or the others.
+func (s *State) withTooFew(now time.Time, here bool) map[group.ID]group.Bitmap {
 	out := map[group.ID]group.Bitmap{}
 	for _, id := range s.groupOrder {
 		g := s.groups[id]
 		s.recount(g, now)
-		var lost group.Bitmap
+		var few group.Bitmap
 		each(g.missed(), func(n uint16) {
-			if g.healthOf(int(g.live[n]), n) == Lost {
-				lost.Add(n)
+			if g.live[n] < g.Coding.K && g.Local.Has(n) == here {
+				few.Add(n)
 			}
 		})
-		if lost != (group.Bitmap{}) {
-			out[id] = lost
+		if few != (group.Bitmap{}) {
+			out[id] = few
 		}
 	}
 	return out

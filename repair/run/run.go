@@ -299,6 +299,13 @@ func (l *Loop) Lost() (lost map[group.ID]group.Bitmap) {
 	return lost
 }
 
+// OnlyHere are the packs with fewer than k shards left of which there is a copy here, by
+// group.
+func (l *Loop) OnlyHere() (packs map[group.ID]group.Bitmap) {
+	l.with(func(s *health.State, now time.Time) { packs = s.OnlyHere(now) })
+	return packs
+}
+
 // PackHealth is how one pack is; ok is false for one that is not kept.
 func (l *Loop) PackHealth(id group.ID, number uint16) (h health.PackHealth, ok bool) {
 	l.with(func(s *health.State, now time.Time) { h, ok = s.Pack(id, number, now) })

@@ -127,7 +127,7 @@ func open(ctx context.Context, h home.Dir, keys keyring.Local, bootstrap []strin
 			return d, err
 		}
 		d.repair = newRepair(d)
-		d.drive.health, d.drive.presume = d.repair.PackHealth, d.repair.Presume
+		d.drive.health, d.drive.alone, d.drive.presume = d.repair.PackHealth, d.repair.OnlyHere, d.repair.Presume
 	}
 	if d.listener, err = control.Listen(h.Socket()); err != nil {
 		return d, err

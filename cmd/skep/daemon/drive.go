@@ -62,6 +62,7 @@ type drive struct {
 	announced   chan struct{}                                              // closed when that was so for the first time
 	once        sync.Once                                                  // closes it
 	health      func(id group.ID, number uint16) (health.PackHealth, bool) // what repair thinks; set before anything runs
+	alone       func() map[group.ID]group.Bitmap                           // the packs that are only here, as repair thinks; set likewise, nil: none
 	presume     func()                                                     // has repair ask all holders anew; set likewise, nil: nothing is asked
 
 	lookEvery  time.Duration
@@ -116,7 +117,7 @@ func openDriveOnce(ctx context.Context, h home.Dir, s home.Settings, keys keyrin
 		return d, err
 	}
 	d.engine, err = writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.isAlone, Lost: d.isBeyondReach, Weak: d.sink.weak, Live: d.live, There: n.there,
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.isAlone, Lost: d.isBeyondReach, OnlyHere: d.onlyHere, Weak: d.sink.weak, Live: d.live, There: n.there,
 		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: d.names(),
 		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
 		Timing: timing(s), Now: time.Now, Log: log,
@@ -145,6 +146,14 @@ func (d *drive) packHealth(id group.ID, number uint16) (health.PackHealth, bool)
 		return health.PackHealth{}, false
 	}
 	return d.health(id, number)
+}
+
+// onlyHere are the packs of which too few shards are left at holders, and a copy is here.
+func (d *drive) onlyHere() map[group.ID]group.Bitmap {
+	if d.alone == nil {
+		return nil
+	}
+	return d.alone()
 }
 
 // contentClass is the largest class of content packs. Three of them, with
