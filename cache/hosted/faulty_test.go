@@ -31,10 +31,7 @@ func fault(t *testing.T) *faulty {
 	f := &faulty{dir: t.TempDir()}
 	f.fail("nothing")
 	root := &fs.LoopbackRoot{Path: t.TempDir()}
-	root.NewNode = func(r *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &faultyNode{LoopbackNode: fs.LoopbackNode{RootData: r}, f: f}
-	}
-	root.RootNode = root.NewNode(root, nil, "", nil)
+	root.RootNode = &faultyNode{&fs.LoopbackNode{RootData: root}, f}
 	srv, err := fs.Mount(f.dir, root.RootNode, &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true}})
 	if err != nil {
 		t.Skipf("no FUSE: %v", err)
@@ -54,8 +51,12 @@ func (f *faulty) fail(pattern string) {
 }
 
 type faultyNode struct {
-	fs.LoopbackNode
+	*fs.LoopbackNode
 	f *faulty
+}
+
+func (n *faultyNode) WrapChild(_ context.Context, child fs.InodeEmbedder) fs.InodeEmbedder {
+	return &faultyNode{child.(*fs.LoopbackNode), n.f}
 }
 
 func (n *faultyNode) isBad() bool {
