@@ -92,7 +92,9 @@ func (c *carrier) mark(m Mark) error {
 	if m.Dir == Links || m.Dir == 0 {
 		var ino uint64
 		if _, err := fmt.Sscanf(m.Name, "%016x", &ino); err == nil {
-			c.inode(Ino(ino))
+			if err := c.inode(Ino(ino)); err != nil {
+				return err
+			}
 		}
 		return c.flush(carryStep)
 	}
@@ -105,7 +107,9 @@ func (c *carrier) mark(m Mark) error {
 		return err
 	} else if e, derr := decodeEntry(v); ok && derr == nil {
 		c.keys = append(c.keys, cookieKey(m.Dir, e.cookie))
-		c.inode(e.ino)
+		if err := c.inode(e.ino); err != nil {
+			return err
+		}
 	}
 	return c.flush(carryStep)
 }
@@ -114,7 +118,9 @@ func (c *carrier) mark(m Mark) error {
 // what changed by them, and what has no row, or no entry, counts as removed.
 func (c *carrier) directory(dir Ino) error {
 	for dir != 0 && !c.seen[dir] {
-		c.inode(dir)
+		if err := c.inode(dir); err != nil {
+			return err
+		}
 		r, err := c.t.rowNow(dir)
 		if err != nil {
 			return ignoreStale(err)
@@ -139,21 +145,27 @@ func (t *Tree) placeOf(r *row) ([][]byte, error) {
 	return [][]byte{entryKey(r.parent, r.name), cookieKey(r.parent, e.cookie)}, err
 }
 
-func (c *carrier) inode(ino Ino) {
+// inode gathers the rows of an inode. What cannot be read is not what is not there: the
+// journal would be cut without it.
+func (c *carrier) inode(ino Ino) error {
 	if c.seen[ino] {
-		return
+		return nil
 	}
 	c.seen[ino] = true
 	for _, table := range []byte{tableInode, tableInline, tableXattrs, tableRanges, tableWriting} {
 		c.keys = append(c.keys, key(table, ino))
 	}
-	r, err := c.t.rowNow(ino)
+	v, there, err := c.t.st.Get(key(tableInode, ino))
+	if !there || err != nil {
+		return err
+	}
+	r, err := decodeRow(v)
 	if err != nil || !r.has(flagBacking) {
-		return
+		return nil // one that cannot be made out has nothing
 	}
 	c.keys = append(c.keys, backingKey(r.backing))
 	added := key(tableAdded, ino)
-	_ = c.t.st.Scan(added, state.PrefixEnd(added), func(k, _ []byte) bool { // a fault comes up again in flush
+	return c.t.st.Scan(added, state.PrefixEnd(added), func(k, _ []byte) bool {
 		c.keys = append(c.keys, bytes.Clone(k))
 		return true
 	})

@@ -114,3 +114,14 @@ func TestCarryDeepFolders(t *testing.T) {
 	_, err = d.Mkdir(ctx, dir, "below", 0o755, Owner{})
 	must(t, err)
 }
+
+// Where rows cannot be read Carry does not end as if they were not there.
+func TestCarryOfWhatCannotBeRead(t *testing.T) {
+	d := newDevice(t, Options{})
+	ino := d.write(Root, "a", pattern(1000, 1))
+	must(t, d.st.Close())
+	c := carrier{t: d.Tree, work: atOnce, seen: map[Ino]bool{}}
+	if err := c.mark(Mark{Links, linkName(ino)}); err == nil {
+		t.Error("what cannot be read counts as carried")
+	}
+}
