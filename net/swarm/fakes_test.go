@@ -68,6 +68,7 @@ type swarmOf struct {
 	found     map[group.ID][]group.PeerKey
 	finds     int
 	searching bool // the directory does not come to its end
+	waits     int  // calls that slow holders do not answer
 }
 
 func newSwarmOf(n int) *swarmOf {
@@ -125,6 +126,8 @@ func (f *swarmOf) call(ctx context.Context, kind wire.Kind, p group.PeerKey) (*h
 	}
 	switch m {
 	case slow:
+		f.with(func() { f.waits++ })
+		defer f.with(func() { f.waits-- })
 		for {
 			var next <-chan time.Time
 			if f.drip > 0 {
@@ -321,6 +324,12 @@ func (f *swarmOf) EachHolder(ctx context.Context, id group.ID, limit int, fn fun
 		<-ctx.Done()
 	}
 	return ctx.Err()
+}
+
+func (f *swarmOf) with(fn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fn()
 }
 
 func (f *swarmOf) set(m mood, slots ...int) {

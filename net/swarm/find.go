@@ -20,7 +20,7 @@ const (
 
 	namingTime  = 10 * time.Second // for the directory to name them
 	askingTime  = 2 * time.Second  // for each of them to say what it holds
-	askedAtOnce = 96
+	askedAtOnce = 96               // of all groups: a client has more calls, for those who read
 )
 
 // holders are the peers to be asked for a pack.
@@ -228,6 +228,11 @@ func (s *Swarm) unlikely(p group.PeerKey) int {
 
 // askSlot asks a peer which slot of a group it holds.
 func (s *Swarm) askSlot(ctx context.Context, id group.ID, p group.PeerKey, sr *search) {
+	select {
+	case s.asking <- struct{}{}:
+		defer func() { <-s.asking }()
+	case <-ctx.Done():
+	}
 	timed, cancel := context.WithTimeout(ctx, askingTime)
 	defer cancel()
 	st, err := s.c.Holders.Statement(timed, p, id)
@@ -235,7 +240,7 @@ func (s *Swarm) askSlot(ctx context.Context, id group.ID, p group.PeerKey, sr *s
 		sr.change(func() { delete(sr.asked, p) }) // by who takes it up
 		return
 	}
-	if ended(err) { // it took too long
+	if ended(err) && !errors.Is(err, client.ErrWaited) { // it took too long
 		err = client.ErrUnreachable
 	}
 	s.note(p, err, 0)

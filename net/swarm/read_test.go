@@ -409,6 +409,40 @@ func TestReadRangeAmongMadeUpHolders(t *testing.T) {
 	}
 }
 
+// Searches for several groups share the room for those who are asked, and all get on.
+func TestSearchesShareTheRoom(t *testing.T) {
+	inBubble(t, 2, 5, 0, func(b *bench) {
+		const groups, each = 4, 300
+		for i := range each {
+			b.f.claim(b.pack, 100+2*i+1, 0, slow)
+		}
+		var all []*search
+		for g := range groups {
+			id := group.ID{byte(g)}
+			for i := range each {
+				b.f.found[id] = append(b.f.found[id], peerKey(100+2*i+1))
+			}
+			all = append(all, b.look(id))
+		}
+		for range 10 {
+			synctest.Wait()
+			b.f.with(func() {
+				if b.f.waits > askedAtOnce {
+					b.Errorf("%d are asked at once", b.f.waits)
+				}
+			})
+			b.sleep(time.Second)
+		}
+		for _, sr := range all {
+			h, _, _ := sr.holders(0)
+			if h.silent < askedAtOnce*10/2/groups/4 {
+				b.Errorf("a search has asked %d", h.silent)
+			}
+			sr.leave()
+		}
+	})
+}
+
 // Those that are known to be peers are asked before those that are only named.
 func TestKnownPeersAreAskedFirst(t *testing.T) {
 	inBubble(t, 2, 4, 0, func(b *bench) {

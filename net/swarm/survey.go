@@ -53,11 +53,12 @@ type greeting struct {
 // doubles, up to Every.
 const firstRetry = time.Second
 
-// At most so many are greeted at once: a quarter of all calls that are under way, so that
-// those who take a greeting and say nothing keep nobody from reading.
+// At most so many are greeted at once, beside those that are asked what they hold: a client
+// has more calls under way, so that who takes a greeting and says nothing keeps nobody from
+// reading.
 const (
 	greetTimeout = 10 * time.Second
-	greetAtOnce  = 32
+	greetAtOnce  = 16
 )
 
 // Soon has peers greeted with the next round: what they said last is not so any more.

@@ -71,6 +71,8 @@ type Swarm struct {
 	c     Config
 	line  line
 	quiet quiet
+	// asking has room for those who are asked which slot they hold.
+	asking chan struct{}
 
 	mu        sync.Mutex // guards all below
 	manifests map[packKey]*group.Manifest
@@ -143,7 +145,7 @@ func New(c Config) *Swarm {
 	set(&c.Grace, 5*time.Second)
 	set(&c.Timeout, time.Minute)
 	set(&c.Shun, 5*time.Minute)
-	return &Swarm{c: c, manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
+	return &Swarm{c: c, asking: make(chan struct{}, askedAtOnce), manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
 		shunned: shuns{}, crowded: shuns{}, paces: map[group.PeerKey]*pace{}}
 }
 
