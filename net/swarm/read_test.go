@@ -416,13 +416,14 @@ func TestSearchesShareTheRoom(t *testing.T) {
 		for i := range each {
 			b.f.claim(b.pack, 100+2*i+1, 0, slow)
 		}
+		for g := range groups {
+			for i := range each {
+				b.f.found[group.ID{byte(g)}] = append(b.f.found[group.ID{byte(g)}], peerKey(100+2*i+1))
+			}
+		}
 		var all []*search
 		for g := range groups {
-			id := group.ID{byte(g)}
-			for i := range each {
-				b.f.found[id] = append(b.f.found[id], peerKey(100+2*i+1))
-			}
-			all = append(all, b.look(id))
+			all = append(all, b.look(group.ID{byte(g)}))
 		}
 		for range 10 {
 			synctest.Wait()
