@@ -116,7 +116,7 @@ func (s *Store) afterFull() error {
 		return unix.ENOSPC
 	}
 	seq, err := readSeq(db)
-	if err == nil && seq != s.inDB {
+	if err == nil && seq < s.inDB { // it may have what it failed to say that it has
 		err = errors.New("it lost what it had when the disk was full")
 	}
 	s.err = err

@@ -254,6 +254,44 @@ func TestTransactionOnAFullDisk(t *testing.T) {
 	}
 }
 
+// An overlay that gets into leveldb's log, which then cannot begin the next one, was not
+// lost: it is there, or moved again, when there is room. So it is whether leveldb had
+// rows in that log or not, and if the overlay is more for leveldb than it takes itself.
+func TestOverlayOnAFullDisk(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		s, f, dir := onFaulty(t)
+		if before {
+			put(t, s, "a", "1")
+			cutInTheEnd(t, s).Release()
+		}
+		var b Batch
+		for i := range 640 {
+			b.Put(fmt.Appendf(nil, "row%05d", i), make([]byte, 92))
+		}
+		if _, err := s.Apply(&b); err != nil {
+			t.Fatal(err)
+		}
+		f.failOn("create", storage.TypeJournal, unix.ENOSPC)
+		if _, err := s.BeginCut().View(); !errors.Is(err, unix.ENOSPC) {
+			t.Fatalf("a cut: %v", err)
+		}
+		f.fail.Store(nil)
+		cutInTheEnd(t, s).Release()
+		put(t, s, "b", "2")
+		want := dump(t, s)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir)
+		if got := dump(t, s); got != want {
+			t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // The store can be closed after that, and what reads from it works until then.
 func TestTransactionOnABrokenDisk(t *testing.T) {
 	s, f, dir := begunInLog(t, unix.EIO)

@@ -76,6 +76,8 @@ func (s *Store) indexOptions(readOnly bool) *opt.Options {
 		// Blocks in buffers of the pool count with all their memory, up to a
 		// whole table: the cache would hold four of them.
 		DisableBufferPool: true,
+		// A transaction that cannot begin keeps a lock: see index.
+		DisableLargeBatchTransaction: true,
 		// Overlays wait in memory anyhow; a burst of changes is not to wait for
 		// compaction as well, nor to be compacted again and again while it lasts.
 		CompactionL0Trigger:    8,
