@@ -346,28 +346,29 @@ func TestLastData(t *testing.T) {
 	_, err := d.SetAttr(ctx, f.Ino(), SetAttr{Size: &all})
 	must(t, err)
 	in, list := f.in, []backing.Range{{From: 0, To: size}}
-	want := func(from, to, bytes int64) {
+	want := func(from, to, least int64) {
 		t.Helper()
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		d.countLocal(in)
 		ranges, n := d.lastData(in, list)
-		if n != bytes || len(ranges) > 0 != (to > 0) || to > 0 && ranges[0] != (backing.Range{From: from, To: to}) {
-			t.Errorf("%v go with %d bytes of data, want %d to %d with %d", ranges, n, from, to, bytes)
+		isMuch := n > least+256<<10 || least == 0 && n > 0 // the local filesystem has blocks of some size
+		if n < least || isMuch || len(ranges) > 0 != (to > 0) || to > 0 && ranges[0] != (backing.Range{From: from, To: to}) {
+			t.Errorf("%v go with %d bytes of data, want %d to %d with %d", ranges, n, from, to, least)
 		}
 	}
 	want(0, 0, 0)
 	writeAt(t, f, pattern(5000, 1), 0)
-	want(0, dag.ChunkSize, 8192)
+	want(0, dag.ChunkSize, 5000)
 	writeAt(t, f, pattern(5000, 1), middle)
-	want(middle+dag.ChunkSize-evictStep, middle+dag.ChunkSize, 8192)
+	want(middle+dag.ChunkSize-evictStep, middle+dag.ChunkSize, 5000)
 	list = list[:0]
 	for at := int64(0); at < size; at += size / 4 {
 		list = append(list, backing.Range{From: at + 100, To: at + size/8})
 	}
-	want(middle+100, middle+dag.ChunkSize, 8192-100)
+	want(middle+100, middle+dag.ChunkSize, 4900)
 	list = []backing.Range{{From: 0, To: middle + mostHoles}}
-	want(middle+dag.ChunkSize-evictStep, middle+mostHoles, 8192)
+	want(middle+dag.ChunkSize-evictStep, middle+mostHoles, 5000)
 	list = []backing.Range{{From: 2 * middle, To: size}}
 	must(t, f.Allocate(ctx, 3*middle, 1<<20, unix.FALLOC_FL_KEEP_SIZE))
 	want(size-evictStep, size, 0)
