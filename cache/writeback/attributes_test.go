@@ -34,6 +34,7 @@ func TestLargeAttributes(t *testing.T) {
 	check(t, d.committed(), want)
 	d.forgetJournal()
 	d.loseIndex()
+	d.open(nil)
 	for _, name := range names {
 		ino := must(d.tree.Find(ctx, name)).Ino
 		if got := must(d.tree.GetXattr(ctx, ino, "user.a")); !bytes.Equal(got, value) {
