@@ -105,12 +105,16 @@ func (l *line) rest(now time.Time) float64 {
 	return l.level * math.Exp(-float64(now.Sub(l.at))/float64(lineMemory))
 }
 
+// leastBusy is the least that a full line brings, in bytes: what drips in from those who
+// keep us waiting is no reason to wait for them.
+const leastBusy = 16 << 10
+
 // busy reports whether so much comes that the line may well be full: then those
 // that are late may not be to blame.
 func (l *line) busy(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.most > 0 && l.rest(now) >= l.most/2
+	return l.rest(now) >= max(l.most/2, leastBusy)
 }
 
 // usually is when an answer of n bytes should have come from anybody.

@@ -380,13 +380,16 @@ func TestReadRangeBeforeAllAreNamed(t *testing.T) {
 }
 
 // On a bare machine, thousands of made-up peers say that they hold a group; they
-// do not answer, have nothing, or give what is wrong. The few that do hold it
+// do not answer, or with a byte a second, have nothing, or give what is wrong. The few that do hold it
 // are found among them in time.
 func TestReadRangeAmongMadeUpHolders(t *testing.T) {
 	const fakes = 2000
-	for seed, as := range [][]mood{{slow}, {gone}, {absent}, {lying}, {slow, gone, absent, lying}} {
+	for seed, as := range [][]mood{{slow}, {gone}, {absent}, {lying}, {slow, gone, absent, lying}, {slow, slow}} {
 		t.Run(fmt.Sprint(as), func(t *testing.T) {
 			inBubble(t, 4, 9, 0, func(b *bench) {
+				if len(as) == 2 {
+					b.f.drip = time.Second
+				}
 				rnd := rand.New(rand.NewPCG(1, uint64(seed)))
 				named := slices.Clone(b.pack.Slots)
 				for i := range fakes {
