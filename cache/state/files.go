@@ -74,8 +74,14 @@ func (f *files) Create(fd storage.FileDesc) (w storage.Writer, err error) {
 	return file{w, f, fd.Type}, nil
 }
 
+// Remove removes a file. What is left when nothing is changed any more, and a table that
+// cannot be removed, goes when leveldb is opened next: now it would fall over that.
 func (f *files) Remove(fd storage.FileDesc) error {
-	return f.change(false, func() error { return f.Storage.Remove(fd) })
+	err := f.change(false, func() error { return f.Storage.Remove(fd) })
+	if fd.Type == storage.TypeTable || f.err() != nil {
+		return nil
+	}
+	return err
 }
 
 func (f *files) Rename(from, to storage.FileDesc) error {
