@@ -250,5 +250,6 @@ func (k *Keeper) Report() Report {
 	l, u := k.level.Load(), k.use()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	u.Pinned = k.pins.Here
 	return Report{Use: u, Disk: l.disk, Marks: l.marks, Freed: k.freed, Full: k.full, Pins: k.pins}
 }

@@ -6,6 +6,7 @@ import "time"
 type Use struct {
 	Content  int64 // backing files
 	Unsynced int64 // of these, what no commit has taken
+	Pinned   int64 // of these, what is to stay, as counted last
 	Tables   int64 // journal, index, packs of metadata
 }
 

@@ -19,7 +19,8 @@ type Room struct{ Total, Free int64 }
 //     beside all that is here;
 //   - as long as nothing is known of any peer, what fits here.
 func RoomOf(used int64, u Use, m Marks, s Swarm, full bool) Room {
-	here := max(0, m.Limit-u.Tables-u.Unsynced)
+	stays := max(u.Unsynced, min(u.Content, u.Unsynced+u.Pinned)) // what is pinned may not be out yet, too
+	here := max(0, m.Limit-u.Tables-stays)
 	free := here
 	if s.Known {
 		free = max(0, s.Free-u.Unsynced)

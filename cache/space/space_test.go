@@ -213,6 +213,17 @@ func TestRoom(t *testing.T) {
 	if r := RoomOf(0, Use{}, Marks{Limit: 1 << 30}, Swarm{}, false); r.Free != 1<<30 {
 		t.Errorf("no peer is known: %+v", r)
 	}
+	full := Use{Content: 800 << 20, Unsynced: 100 << 20, Tables: 24 << 20}
+	away := Swarm{Known: true, Free: 10 << 30}
+	if r := RoomOf(0, full, Marks{Limit: 1 << 30}, away, false); r.Free != 900<<20 {
+		t.Errorf("nothing goes out: %+v", r)
+	}
+	if full.Pinned = 600 << 20; RoomOf(0, full, Marks{Limit: 1 << 30}, away, false).Free != 300<<20 {
+		t.Errorf("what is pinned counts as room: %+v", RoomOf(0, full, Marks{Limit: 1 << 30}, away, false))
+	}
+	if away.Takes = true; RoomOf(0, full, Marks{Limit: 1 << 30}, away, false).Free != 10<<30-100<<20 {
+		t.Error("what is pinned counts though all that is written goes out")
+	}
 }
 
 func TestPassThrough(t *testing.T) {
