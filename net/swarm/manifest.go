@@ -55,13 +55,17 @@ func (s *Swarm) keep(m *group.Manifest) {
 // time, those that failed lately last, and those that are found by asking
 // around. While at it, it takes the manifests of the whole group.
 func (s *Swarm) askManifest(ctx context.Context, ref group.PackRef) (*group.Manifest, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout)
+	timed, cancel := context.WithTimeout(ctx, s.c.Timeout)
 	defer cancel()
 	a := &manifestAsking{s: s, ref: ref, known: map[group.PeerKey]bool{}, found: make(chan *group.Manifest)}
 	a.line(named(ref))
 	around := s.around(ref)
 	defer around.leave()
-	return a.run(ctx, around)
+	m, err := a.run(timed, around)
+	if ended(err) && ctx.Err() == nil { // they were too slow
+		err = a.unreachable()
+	}
+	return m, err
 }
 
 // manifestAsking is a manifest on its way.
@@ -150,6 +154,10 @@ func (a *manifestAsking) missing(around *around) error {
 	if len(a.known) == 0 {
 		return around.none()
 	}
+	return a.unreachable()
+}
+
+func (a *manifestAsking) unreachable() error {
 	return fmt.Errorf("manifest of pack %d of group %v: %w", a.ref.Number, a.ref.Group, ErrUnreachable)
 }
 

@@ -21,6 +21,7 @@ type trial struct {
 	finder   bool   // the second holders can be found
 	table    bool   // the table names the first ones
 	manifest bool   // and the manifest
+	drip     time.Duration
 	ranges   [][2]int
 }
 
@@ -35,6 +36,7 @@ func drawTrial(t *rapid.T) (c trial) {
 	c.finder = rapid.Bool().Draw(t, "finder")
 	c.table = rapid.Bool().Draw(t, "table")
 	c.manifest = rapid.Bool().Draw(t, "manifest")
+	c.drip = rapid.SampledFrom([]time.Duration{0, time.Second, 6 * time.Second}).Draw(t, "drip")
 	for range rapid.IntRange(1, 3).Draw(t, "ranges") {
 		off := rapid.IntRange(0, testClass.Size()).Draw(t, "off")
 		c.ranges = append(c.ranges, [2]int{off, rapid.IntRange(0, testClass.Size()-off).Draw(t, "n")})
@@ -62,6 +64,7 @@ func answers(m mood) bool { return m == right || m == full || m == twoFaced }
 func (c *trial) swarm() *swarmOf {
 	n := len(c.pack.shards)
 	f := newSwarmOf(2 * n)
+	f.drip = c.drip
 	f.hold(c.pack)
 	for i := range n {
 		f.holdAt(c.pack, n+i, uint8(i), c.pack.shards[i])
@@ -117,22 +120,12 @@ func (c *trial) judge(got []byte, err error, want []byte, took time.Duration) er
 		return errors.New("wrong bytes")
 	case err != nil && !known(err):
 		return err
-	case err != nil && c.good() >= int(c.pack.Coding.K) && !c.waits():
+	case err != nil && c.good() >= int(c.pack.Coding.K):
 		return fmt.Errorf("%d slots answer, and yet: %w", c.good(), err)
 	case errors.Is(err, ErrLost) && c.left() >= int(c.pack.Coding.K):
 		return fmt.Errorf("%d may be left, and yet: %w", c.left(), err)
 	}
 	return nil
-}
-
-// waits reports whether a holder may use up all of the time.
-func (c *trial) waits() bool {
-	for _, m := range c.moods {
-		if m == slow || m == stalling {
-			return true
-		}
-	}
-	return false
 }
 
 // left is how many slots have a holder that may have its shard.
