@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -130,6 +131,9 @@ func Daemon(h home.Dir, ask func() error) Finding {
 	case errors.Is(locked, home.ErrInUse) && errors.Is(err, control.ErrNotRunning):
 		f.Verdict, f.Says = Broken, "a process holds the home and takes no commands: it is starting, ending, or of another user"
 		f.Do = "look for it with: fuser " + h.Path("lock")
+	case errors.Is(err, context.DeadlineExceeded):
+		f.Verdict, f.Says = Broken, "does not answer"
+		f.Do = "look at " + h.Log() + "; if it goes on, end it with: fuser -k " + h.Path("lock") + ", then skep mount DIR: what was written is kept"
 	default:
 		f.Verdict, f.Says = Broken, err.Error()
 		f.Do = "look at " + h.Log()

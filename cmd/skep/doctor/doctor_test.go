@@ -1,12 +1,16 @@
 package doctor
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/home"
 )
 
 func TestClock(t *testing.T) {
@@ -73,6 +77,29 @@ func TestDrive(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
+// A daemon that has the home and says nothing is told from one that takes no commands
+// yet, or any more.
+func TestDaemonThatDoesNotAnswer(t *testing.T) {
+	h := home.Dir(t.TempDir())
+	if err := h.SaveSettings(home.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	release, err := h.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	for says, answer := range map[string]error{
+		"does not answer":   fmt.Errorf("the daemon did not answer: %w", context.DeadlineExceeded),
+		"takes no commands": control.ErrNotRunning,
+	} {
+		f := Daemon(h, func() error { return answer })
+		if f.Verdict != Broken || !strings.Contains(f.Says, says) || !strings.Contains(f.Do, h.Path("lock")) {
+			t.Errorf("%v: %+v", answer, f)
 		}
 	}
 }
