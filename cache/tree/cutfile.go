@@ -125,6 +125,7 @@ func (f *CutFile) readSnapshotRanges() error {
 	}
 	// Of one that has ended since, they may lag behind what was in memory.
 	f.valid, f.dirty, f.whole = tmp.valid, tmp.dirty, tmp.whole || !ok || f.in == nil
+	f.valid.Add(f.Old.Size, f.Size) // see addOwn
 	return nil
 }
 

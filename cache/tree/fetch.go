@@ -25,7 +25,7 @@ func (t *Tree) fetch(ctx context.Context, in *inode, from, to int64) error {
 		}
 		at := from
 		if in.row.has(flagBacking) {
-			in.valid.Add(in.row.contentSize, in.row.size) // no commit has it: it is here
+			in.addOwn()
 			missing := in.valid.Missing(from, min(to, in.row.size))
 			if len(missing) == 0 {
 				return nil

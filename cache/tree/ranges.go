@@ -195,7 +195,16 @@ func (t *Tree) readRanges(in *inode) error {
 		in.whole = in.row.has(flagDirty)
 	}
 	in.ranged = true
+	in.addOwn()
 	return nil
+}
+
+// addOwn makes valid what is behind the end of the committed version: no commit has it, so
+// it is here, also where no row could say so; in.mu is held.
+func (in *inode) addOwn() {
+	if in.row.has(flagPartial) {
+		in.valid.Add(in.row.contentSize, in.row.size)
+	}
 }
 
 // readRangesOf reads what tables say of an inode's ranges, if they do.

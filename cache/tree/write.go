@@ -167,6 +167,7 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 		return nil
 	}
 	t.closeGaps(in, from/dag.ChunkSize)
+	defer in.addOwn()
 	return t.noteValid(in, p, min(from, old), from, to) // a hole between is zeros, whatever the commit says
 }
 
