@@ -19,9 +19,9 @@ func (a *app) syncCommand() *cobra.Command {
 		Short: "Wait until everything is safely out",
 		Long: `Returns when all that was closed or fsynced before is with enough holders that it
 comes back even if this device is lost. Content that holders have lost since goes
-out again, if it is here, and so do names that too few holders have left, and what would be
-gone with one holder though there are more by now. Else it says what is missing, and
-exits with 1.`,
+out again, if it is here, and so do names that too few holders have left, and what
+would be gone with one holder though there are more by now. Else it says what is
+missing, and exits with 1.`,
 		Example: `  skep sync
   skep sync --timeout 10m && poweroff`,
 		Args: args(cobra.NoArgs),
