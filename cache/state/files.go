@@ -22,6 +22,9 @@ type files struct {
 	storage.Storage
 	failed atomic.Pointer[error]
 	busy   sync.RWMutex // held for reading by who changes something
+
+	mu   sync.Mutex // guards logs
+	logs map[int64]bool
 }
 
 // errEnded says that leveldb was given up.
@@ -71,12 +74,39 @@ func (f *files) Create(fd storage.FileDesc) (w storage.Writer, err error) {
 	if err != nil {
 		return nil, err
 	}
+	f.track(fd, true)
 	return file{w, f, fd.Type}, nil
+}
+
+// track takes note of which logs there are that were begun here.
+func (f *files) track(fd storage.FileDesc, there bool) {
+	if fd.Type != storage.TypeJournal {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.logs == nil {
+		f.logs = map[int64]bool{}
+	}
+	if there {
+		f.logs[fd.Num] = true
+	} else {
+		delete(f.logs, fd.Num)
+	}
+}
+
+// rotating reports whether the table that a full log becomes is still to be made: the log
+// is removed when it is.
+func (f *files) rotating() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.logs) > 1
 }
 
 // Remove removes a file. What is left when nothing is changed any more, and a table that
 // cannot be removed, goes when leveldb is opened next: now it would fall over that.
 func (f *files) Remove(fd storage.FileDesc) error {
+	f.track(fd, false)
 	err := f.change(false, func() error { return f.Storage.Remove(fd) })
 	if fd.Type == storage.TypeTable || f.err() != nil {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -74,6 +75,13 @@ func (f faulty) Create(fd storage.FileDesc) (storage.Writer, error) {
 
 func (f faulty) SetMeta(fd storage.FileDesc) error {
 	return errors.Join(f.err("meta", fd.Type), f.Storage.SetMeta(fd))
+}
+
+func (f faulty) Remove(fd storage.FileDesc) error {
+	if err := f.err("remove", fd.Type); err != nil {
+		return err
+	}
+	return f.Storage.Remove(fd)
 }
 
 func (f faulty) Open(fd storage.FileDesc) (storage.Reader, error) {
@@ -296,6 +304,41 @@ func TestOverlayOnAFullDisk(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// What is on its way from leveldb's log into a table is not lost if a transaction comes
+// in between and the process is killed.
+func TestTransactionBesideARotation(t *testing.T) {
+	s, f, dir := onFaulty(t)
+	var failed atomic.Bool
+	fail := func(op string, kind storage.FileType) error {
+		if op == "create" && kind == storage.TypeTable && failed.CompareAndSwap(false, true) {
+			return unix.ENOSPC
+		}
+		return nil
+	}
+	f.fail.Store(&fail)
+	var b Batch
+	for i := range 640 { // more than leveldb's buffer: its log is full at once
+		b.Put(fmt.Appendf(nil, "row%05d", i), make([]byte, 92))
+	}
+	if _, err := s.Apply(&b); err != nil {
+		t.Fatal(err)
+	}
+	cutInTheEnd(t, s).Release()
+	for !failed.Load() {
+		runtime.Gosched()
+	}
+	overlayed(t, s, "b")
+	cutInTheEnd(t, s).Release()
+	want := dump(t, s)
+	to := copyOf(t, dir)
+	_ = s.Close()
+	again := open(t, to)
+	defer again.Close()
+	if got := dump(t, again); got != want {
+		t.Errorf("it has %d bytes of rows, not %d", len(got), len(want))
 	}
 }
 

@@ -95,7 +95,7 @@ func (x *index) transaction(fill func(tr *leveldb.Transaction) error) error {
 	if err := x.files.err(); err != nil {
 		return err
 	}
-	tr, err := x.OpenTransaction()
+	tr, err := x.begin()
 	if err != nil {
 		return x.giveUp(err)
 	}
@@ -108,6 +108,25 @@ func (x *index) transaction(fill func(tr *leveldb.Transaction) error) error {
 		return x.giveUp(err)
 	}
 	return nil
+}
+
+// begin begins a transaction when nothing is on its way from a log into a table any more.
+// Leveldb does not wait for that if there is nothing in its newest log: the tables of the
+// transaction would count as newer than the log, and all in the log as done.
+func (x *index) begin() (*leveldb.Transaction, error) {
+	for range 3 {
+		tr, err := x.OpenTransaction()
+		if err != nil || !x.files.rotating() {
+			return tr, err
+		}
+		tr.Discard()
+		b := leveldb.MakeBatch(32)
+		b.Delete(nothingKey) // now it waits
+		if err := x.Write(b, nil); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("a log of the index does not become a table")
 }
 
 // giveUp has all later changes fail, and Close not wait for leveldb.

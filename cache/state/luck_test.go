@@ -32,7 +32,7 @@ func (l *luck) fail(op string, kind storage.FileType) error {
 	}
 	if l.left == 0 && l.r.IntN(60) == 0 {
 		l.left = 1 + l.r.IntN(6)
-		l.op = []string{"create", "write", "sync", "meta", "read"}[l.r.IntN(5)]
+		l.op = []string{"create", "write", "sync", "meta", "read", "remove"}[l.r.IntN(6)]
 		l.kind = []storage.FileType{storage.TypeJournal, storage.TypeManifest, storage.TypeTable, storage.TypeAll}[l.r.IntN(4)]
 		if l.err = unix.EIO; l.op != "read" && l.r.IntN(2) == 0 {
 			l.err = unix.ENOSPC
@@ -84,7 +84,7 @@ func (u *unlucky) run() {
 	whole := u.open()
 	for step := 0; step < 60 && whole && !u.t.Failed(); step++ {
 		u.luck.turn(true)
-		switch c := u.r.IntN(12); {
+		switch c := u.r.IntN(13); {
 		case c < 6:
 			whole = u.apply(step)
 		case c < 9:
@@ -92,6 +92,8 @@ func (u *unlucky) run() {
 		case c < 10:
 			_ = u.s.Forget(u.s.Seq())
 		case c < 11:
+			_ = u.s.Compact(byte('0' + u.r.IntN(4)))
+		case c < 12:
 			u.kill()
 		default:
 			whole = u.reopen()

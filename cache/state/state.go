@@ -28,6 +28,8 @@ var (
 	seqKey = []byte{0}
 	// lostKey stands as long as rows are missing that an earlier one had.
 	lostKey = []byte{0, 1}
+	// nothingKey never has a value.
+	nothingKey = []byte{0, 2}
 )
 
 // ErrClosed says that the store was closed.
