@@ -51,6 +51,10 @@ func OpenWith(dir string, opt Options) (*Store, error) {
 		}
 		return s.replay(n, payload)
 	})
+	if err == nil && first == 0 { // it has no record
+		first = s.journal.First()
+		err = s.begin(first)
+	}
 	if err == nil {
 		err = s.join(seq, first)
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -44,5 +45,35 @@ func TestIndexOutlivesPassingTrouble(t *testing.T) {
 	defer s.Close()
 	if v, there, err := s.Get([]byte("a")); err != nil || !there || string(v) != "1" || s.Rebuilt() {
 		t.Fatalf("%q, %v, %v; rebuilt: %v", v, there, err, s.Rebuilt())
+	}
+}
+
+// An index that is lost is told as lost also where the journal was cut and has nothing yet.
+func TestLostBesideAnEmptyJournal(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	put(t, s, "a", "1")
+	first, err := s.Rotate(0)
+	if err == nil {
+		err = s.Forget(first)
+	}
+	if err = errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	if v, _, err := s.Get([]byte("a")); string(v) != "1" || err != nil || s.Rebuilt() {
+		t.Errorf("%q, %v; rebuilt: %v", v, err, s.Rebuilt())
+	}
+	if err := errors.Join(s.Close(), os.RemoveAll(filepath.Join(dir, "index"))); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s = open(t, dir)
+		if !s.Rebuilt() {
+			t.Error("nothing counts as lost")
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
