@@ -223,12 +223,14 @@ func TestAFailedFlushOfALog(t *testing.T) {
 	}
 }
 
-// overlayed applies rows that fill an overlay that goes past leveldb's log.
+// overlayed applies rows, at once, that fill an overlay that goes past leveldb's log.
 func overlayed(t *testing.T, s *Store, name string) {
 	t.Helper()
+	var rows []string
 	for i := range 80 {
-		put(t, s, fmt.Sprintf("%s-%02d", name, i), strings.Repeat("x", 1000))
+		rows = append(rows, fmt.Sprintf("%s-%02d", name, i), strings.Repeat("x", 1000))
 	}
+	put(t, s, rows...)
 }
 
 // begunInLog is a store whose leveldb has rows in its log alone, and which then cannot
