@@ -254,7 +254,7 @@ func (c *change) write() error {
 		c.t.backingLimit.Store(c.reserved)
 	}
 	if c.folded != nil {
-		c.folded.added, c.folded.cutShort = addedWrites{}, false
+		c.folded.added, c.folded.untold = addedWrites{}, false
 	}
 	for i := range c.n {
 		c.settle(&c.edits[i])

@@ -141,7 +141,7 @@ func (c *change) closeFile(e *edit) error {
 		return noSpace(err)
 	}
 	if c.folded != nil {
-		in.added, in.cutShort = addedWrites{}, false
+		in.added, in.untold = addedWrites{}, false
 	}
 	old := in.row
 	in.row, in.seq, in.soft, in.writing = e.row, seq, false, false

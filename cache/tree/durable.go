@@ -23,7 +23,7 @@ func (in *inode) unflush() {
 // for it.
 func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	t, in := f.t, f.in
-	if err := t.settleCut(in); err != nil {
+	if err := t.settleUntold(in); err != nil {
 		return err
 	}
 	in.mu.Lock()

@@ -222,17 +222,23 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 	err := t.noteTruncated(in, size)
 	if err != nil {
 		in.row.size, in.soft = size, true // so it is, and so the next start finds it
-		in.cutShort = in.row.has(flagPartial)
-		t.inodes.writer(in) // so that a cut tells the tables
+		t.leaveUntold(in)
 	}
 	return err
 }
 
-// settleCut tells the tables of a truncation that they could not be told of, before
-// a flush promises that it is safe.
-func (t *Tree) settleCut(in *inode) error {
+// leaveUntold takes note that the backing file was changed, and that the tables could not
+// be told: a flush or a cut tells them. The gate and in.mu are held.
+func (t *Tree) leaveUntold(in *inode) {
+	in.untold = in.row.has(flagPartial)
+	t.inodes.writer(in)
+}
+
+// settleUntold tells the tables of what they could not be told, before a flush promises
+// that it is safe.
+func (t *Tree) settleUntold(in *inode) error {
 	in.mu.Lock()
-	short := in.cutShort
+	short := in.untold
 	in.mu.Unlock()
 	if !short {
 		return nil
@@ -241,7 +247,7 @@ func (t *Tree) settleCut(in *inode) error {
 	defer t.gate.RUnlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if !in.cutShort || in.orphan {
+	if !in.untold || in.orphan {
 		return nil
 	}
 	return t.noteTruncated(in, in.row.size)

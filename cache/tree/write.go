@@ -168,7 +168,11 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 	}
 	t.closeGaps(in, from/dag.ChunkSize)
 	defer in.addOwn()
-	return t.noteValid(in, p, min(from, old), from, to) // a hole between is zeros, whatever the commit says
+	err := t.noteValid(in, p, min(from, old), from, to) // a hole between is zeros, whatever the commit says
+	if err != nil {
+		t.leaveUntold(in) // what was fetched of it is overwritten, though the write failed
+	}
+	return err
 }
 
 // beginWriting makes sure, before the first write of an epoch to a backing

@@ -167,7 +167,7 @@ func (t *Tree) lostContent() (err error) {
 // to whoever asks for a flush next. One that the kernel writes alone has to be
 // looked at again, and so has one of which nothing is lost by the failure.
 func (t *Tree) flushChanged(in *inode) (err error) {
-	cut := t.settleCut(in)
+	cut := t.settleUntold(in)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.listed = false
