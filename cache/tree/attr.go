@@ -128,8 +128,14 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (Attr, error) {
 		c.abandon()
 		return Attr{}, err
 	}
+	kills := (s.KillOwner || s.KillPriv) && e.row.mode != in.row.mode
 	if err := c.apply(); err != nil {
 		return Attr{}, err
+	}
+	if kills { // what the kernel writes then, maybe alone, must not have them: see dropPriv
+		if err := t.syncTo(t.st.Seq()); err != nil {
+			return Attr{}, err
+		}
 	}
 	return t.attrIn(in), nil
 }

@@ -194,6 +194,10 @@ func (t *Tree) readRanges(in *inode) error {
 	if !ok {
 		in.whole = in.row.has(flagDirty)
 	}
+	if !in.row.has(flagDirty) { // the row was not written anew when a commit took it
+		in.dirty.Clear()
+		in.whole = false
+	}
 	in.ranged = true
 	in.addOwn()
 	return nil

@@ -16,9 +16,12 @@ import (
 var endedRow = singleKey("ended")
 
 // end flushes everything, and says so, unless somebody still has a file open for
-// writing: the next Open then finds the rows as they should be.
+// writing, or the tables could not be told of one: the next Open then finds the rows as
+// they should be.
 func (t *Tree) end() error {
-	if t.inodes.any(func(in *inode) bool { return in.writers > 0 || in.flushErr != nil || in.gained && !in.orphan }) {
+	if t.inodes.any(func(in *inode) bool {
+		return in.writers > 0 || in.flushErr != nil || !in.orphan && (in.gained || in.untold || in.writing && in.soft)
+	}) {
 		return nil
 	}
 	written := false
@@ -111,7 +114,9 @@ func (t *Tree) recoverFile(ino Ino) error {
 	if in.row.has(flagBacking) {
 		in.row.flags |= flagDirty
 		in.row.dirtyEpoch = t.epoch.Load()
-		in.whole = true
+		if in.whole = !in.row.has(flagPartial); !in.whole { // of what is not here nothing changed
+			in.dirty.Union(in.valid)
+		}
 		b.Put(key(tableRanges, ino), in.encodeRanges(in.valid))
 	} else {
 		b.Delete(backingKey(r.backing))

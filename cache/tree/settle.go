@@ -102,6 +102,11 @@ func (c *Cut) settle(ctx context.Context, s Settled, lost bool) error {
 		in.thaw()
 		return nil
 	}
+	if in.row.has(flagPartial) { // it may have left memory since it was read
+		if err := t.readRanges(in); err != nil {
+			return err
+		}
+	}
 	ch, e := t.lockedChange(in)
 	ch.b.Freeing()
 	r := e.local()

@@ -162,7 +162,7 @@ type inode struct {
 	forgotten      bool          // by the kernel, an orphan that is open
 	writing        bool          // the mark "open for writing" stands
 	marking        bool          // … in the tables, and is not known to be on the disk
-	untold       bool          // of a partial file: a truncation or a write is not in the tables
+	untold         bool          // of a partial file: a truncation or a write is not in the tables
 	file           disk.File     // open backing file, while opens > 0 or a change is under way
 	fine           foldset       // what of it was prepared for small writes
 	named          bool          // the backing file's name is on the disk

@@ -66,7 +66,7 @@ var foundFaults = map[string]Case{
 	"a touch that failed":     {Setup: setup, Ops: []model.Op{{Kind: model.Commit}, {Kind: model.Touch, Path: "A/g", Len: 19724}, {Kind: model.Sync}}},
 	"a part that is not here, cut, and not flushed": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Write, Path: "A/g", Off: 15000, Len: 1500, Fill: 5}, {Kind: model.Truncate, Path: "A/g", Len: 10000}}},
-	"grown, and not journalled":  {Setup: evicted, Ops: []model.Op{{Kind: model.Write, Path: "A/g", Off: 19000, Len: 5000, Fill: 6}}},
+	"grown, and not journalled": {Setup: evicted, Ops: []model.Op{{Kind: model.Write, Path: "A/g", Off: 19000, Len: 5000, Fill: 6}}},
 	"written where it was fetched, and not journalled": {Setup: evicted, Ops: []model.Op{{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR},
 		{Kind: model.ReadFrom, Handle: 1, Len: 1 << 20}, {Kind: model.WriteTo, Handle: 1, Off: 60, Len: 10, Fill: 30}, {Kind: model.Sync}}},
 	"a hole in what is not here": {Setup: evicted, Ops: []model.Op{{Kind: model.Punch, Path: "A/g", Off: 4096, Len: 4096}}},
