@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -58,12 +59,28 @@ func beginning(key string) string {
 	return key
 }
 
-// below are the keys among which all are that lie below a path. The caller holds mu.
+// mostBelow is how many entries below a name a query returns: an answer has room for them
+// all, and for some that are not here yet.
+const mostBelow = 400
+
+// below are the keys among which all are that lie below a path, or mostBelow of them, not
+// always the same: whoever asks asks several peers. The caller holds mu.
 func (b *bounded) below(at string) iter.Seq[datastore.Key] {
 	if strings.Count(at, "/") < 2 {
 		return maps.Keys(b.m)
 	}
-	return slices.Values(b.near[beginning(at)])
+	near := b.near[beginning(at)]
+	if len(near) <= mostBelow {
+		return slices.Values(near)
+	}
+	first := rand.IntN(len(near))
+	return func(yield func(datastore.Key) bool) {
+		for i := range mostBelow {
+			if !yield(near[(first+i)%len(near)]) {
+				return
+			}
+		}
+	}
 }
 
 // The one that goes is chosen among so many entries, and among more when all of

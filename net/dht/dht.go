@@ -108,7 +108,7 @@ func (d *DHT) start() error {
 		kad.MaxRecordAge(c.RecordAge),
 		kad.RoutingTableRefreshPeriod(max(c.Refresh, 10*time.Minute)),
 		kad.ProviderManagerOpts(records.ProvideValidity(c.ProviderAge), records.CleanupInterval(c.ProviderAge/24),
-			records.ProviderAddrTTL(c.ProviderAge/2)),
+			records.ProviderAddrTTL(c.ProviderAge/2), records.Cache(uncached{})),
 		kad.BootstrapPeersFunc(d.bootstrapPeers),
 	}
 	if c.Refresh < 0 {
@@ -117,7 +117,7 @@ func (d *DHT) start() error {
 	if c.DiversityFilter {
 		opts = append(opts, kad.RoutingTablePeerDiversityFilter(kad.NewRTPeerDiversityFilter(d.host, 2, 3)))
 	}
-	table, err := kad.New(guard{d.host, &turns{byPeer: map[peer.ID]time.Time{}}}, opts...)
+	table, err := kad.New(newGuard(d.host), opts...)
 	if err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func (d *DHT) StopProviding(ids ...group.ID) { d.announce.Remove(ids...) }
 func (d *DHT) Announced(ctx context.Context) error { return d.announce.Wait(ctx) }
 
 // FindHolders returns up to limit peers that say they hold a group, not this
-// one; their addresses are in the host's peerstore then. It returns ErrNotFound
+// one; their addresses are in the host's peerstore then, unless that is full. It returns ErrNotFound
 // when there are none, or the error of ctx when that ended before the first.
 func (d *DHT) FindHolders(ctx context.Context, id group.ID, limit int) (out []group.PeerKey, err error) {
 	err = d.EachHolder(ctx, id, limit, func(k group.PeerKey) { out = append(out, k) })
@@ -313,8 +313,7 @@ func (d *DHT) EachHolder(ctx context.Context, id group.ID, limit int, fn func(gr
 	return nil
 }
 
-// FindPeer returns the addresses of a peer, which are in the host's peerstore
-// then, or ErrNotFound.
+// FindPeer returns the addresses of a peer, or ErrNotFound.
 func (d *DHT) FindPeer(ctx context.Context, k group.PeerKey) (peer.AddrInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.conf.Timeout)
 	defer cancel()

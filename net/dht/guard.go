@@ -58,11 +58,16 @@ func (t *turns) wait(from peer.ID, now time.Time) time.Duration {
 // errLong says that a peer sent a message that is longer than any of ours.
 var errLong = errors.New("message of the DHT is too long")
 
-// guard is a host whose streams end when a longer message begins, and on which requests
-// wait for their turn.
+// guard is a host whose streams end when a longer message begins, on which requests wait
+// for their turn, and which knows addresses by book.
 type guard struct {
 	host.Host
 	turns *turns
+	book  *book
+}
+
+func newGuard(h host.Host) guard {
+	return guard{h, &turns{byPeer: map[peer.ID]time.Time{}}, newBook(h.Peerstore())}
 }
 
 // SetStreamHandler implements host.Host.

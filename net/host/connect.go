@@ -8,16 +8,34 @@ import (
 	"syscall"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 )
 
-// Connect makes sure of a connection to a peer. That it cannot be reached is said in
-// one short line: libp2p says it with a line for each address.
+// Connect makes sure of a connection to a peer, also when the host remembers so many
+// addresses already that it takes no more. That it cannot be reached is said in one short
+// line: libp2p says it with a line for each address.
 func Connect(ctx context.Context, h host.Host, info peer.AddrInfo) error {
-	err := h.Connect(ctx, info)
+	err := connect(ctx, h, info)
 	if dial, ok := errors.AsType[*swarm.DialError](err); ok {
 		return &dialError{dial}
+	}
+	return err
+}
+
+// connect gives the addresses the bound that those of connected peers have, which is none,
+// until it is known whether it becomes one.
+func connect(ctx context.Context, h host.Host, info peer.AddrInfo) error {
+	if len(info.Addrs) == 0 || h.Network().Connectedness(info.ID) == network.Connected {
+		return h.Connect(ctx, info)
+	}
+	known := h.Peerstore()
+	known.AddAddrs(info.ID, info.Addrs, peerstore.ConnectedAddrTTL)
+	err := h.Connect(ctx, info)
+	if h.Network().Connectedness(info.ID) != network.Connected {
+		known.UpdateAddrs(info.ID, peerstore.ConnectedAddrTTL, peerstore.TempAddrTTL)
 	}
 	return err
 }
