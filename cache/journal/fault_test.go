@@ -150,3 +150,26 @@ func TestFailedWrite(t *testing.T) {
 		t.Errorf("opened again, it has %s", got)
 	}
 }
+
+// What is handed on when a log is opened is on the disk: who puts it elsewhere is never
+// ahead of the log, if the power goes before the log is open.
+func TestWhatIsReplayedIsOnTheDisk(t *testing.T) {
+	d := memdisk.New()
+	j, _ := openOn(t, d)
+	big := string(make([]byte, 40000))
+	appendAll(t, j, "a", big, big, "b", "c") // the process ends here
+	if len(j.segments) != 2 {
+		t.Fatalf("%d segments", len(j.segments))
+	}
+	replayed := uint64(0)
+	_, err := Open("/j", Options{Disk: d, SegmentSize: 64 << 10}, func(seq uint64, _ []byte) error {
+		replayed = seq
+		if after, got := openOn(t, d.PowerLoss(d.Len(), memdisk.All)); after.Next() <= seq {
+			t.Errorf("record %d was replayed, after power loss there are %s", seq, got)
+		}
+		return nil
+	})
+	if err != nil || replayed != 5 {
+		t.Errorf("replayed up to %d: %v", replayed, err)
+	}
+}

@@ -55,8 +55,8 @@ type Journal struct {
 	syncMu  sync.Mutex // held by the one that syncs; the others wait for it
 	durable uint64     // guarded by mu: all records below are on the disk
 	failed  error      // guarded by mu: sticky
-	loose   []byte     // while opening: records that may not be on the disk
-	looseAt int64      // … and where they are
+	tail    []byte     // while opening: the last segment
+	loose   int        // … and from where its records may not be on the disk
 	flush   *flush     // guarded by mu: under way without it; nil: none
 	retired disk.File  // guarded by mu: to be closed when that is done
 }

@@ -17,8 +17,9 @@ import (
 )
 
 // Open reads the log in dir, hands the records to replay in order, all or those
-// from one at opt.After+1 or before, and opens it for appending. The payload is
-// only valid during the call. A log that ends before opt.After is damaged.
+// from one at opt.After+1 or before, and opens it for appending. What replay is
+// called with is on the disk. The payload is only valid during the call. A log that
+// ends before opt.After is damaged.
 func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error) (*Journal, error) {
 	j := &Journal{fs: opt.Disk, dir: dir, size: opt.SegmentSize, next: 1, yield: opt.Yield}
 	if j.fs == nil {
@@ -47,7 +48,10 @@ func Open(dir string, opt Options, replay func(seq uint64, payload []byte) error
 	if j.file, err = j.fs.Open(last.path, os.O_RDWR); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	if err := j.withRoom(true, j.wipeTail); err != nil {
+	if err = j.withRoom(true, j.wipeTail); err == nil {
+		err = j.replayTail(replay)
+	}
+	if err != nil {
 		_ = j.file.Close()
 		return nil, err
 	}
@@ -62,9 +66,9 @@ func Check(dir string, after uint64) error {
 	return err
 }
 
-// loadAll replays the segments that have a record after the one at after, and sees
-// that the log goes up to known. It returns the path of a last segment that was not
-// born, if there is one.
+// loadAll replays the segments that have a record after the one at after, but for the
+// last, which it only reads, and sees that the log goes up to known. It returns the
+// path of a last segment that was not born, if there is one.
 func (j *Journal) loadAll(after, known uint64, replay func(uint64, []byte) error) (unborn string, err error) {
 	segs, err := j.list()
 	if err != nil {
@@ -171,11 +175,16 @@ func (j *Journal) isBorn(s segment) (bool, error) {
 	}
 }
 
-// load replays one segment; j.next and j.offset end behind its last record.
+// load replays one segment, which was flushed before there was a later one; the last
+// may not be on the disk, and is kept for replayTail. j.next and j.offset end behind
+// its last record.
 func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) error {
 	b, err := disk.ReadFile(j.fs, s.path)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
+	}
+	if last {
+		replay = func(uint64, []byte) error { return nil }
 	}
 	end, next, err := Scan(b, replay)
 	if err != nil {
@@ -189,9 +198,18 @@ func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) 
 	}
 	j.next, j.offset = next, int64(end)
 	if last {
-		b = b[:min(end, len(b))]
-		from := min(looseFrom(b), len(b))
-		j.loose, j.looseAt = b[from:], int64(from)
+		j.tail = b[:min(end, len(b))]
+		j.loose = min(looseFrom(j.tail), len(j.tail))
+	}
+	return nil
+}
+
+// replayTail replays the last segment, when it is on the disk.
+func (j *Journal) replayTail(replay func(uint64, []byte) error) error {
+	_, _, err := Scan(j.tail, replay)
+	j.tail = nil
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(j.segments[len(j.segments)-1].path), err)
 	}
 	return nil
 }
@@ -201,7 +219,7 @@ func (j *Journal) load(s segment, last bool, replay func(uint64, []byte) error) 
 // may not be on the disk are written again: a flush that failed in an earlier run
 // may have left them in memory, called clean. It can be done again.
 func (j *Journal) wipeTail() error {
-	if _, err := j.file.WriteAt(j.loose, j.looseAt); err != nil {
+	if _, err := j.file.WriteAt(j.tail[j.loose:], int64(j.loose)); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	st, err := j.file.Stat()
@@ -219,6 +237,6 @@ func (j *Journal) wipeTail() error {
 	if err := j.file.Sync(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	j.zeroed, j.loose = j.offset, nil
+	j.zeroed = j.offset
 	return nil
 }
