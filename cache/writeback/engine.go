@@ -30,7 +30,7 @@ import (
 // DHT. It returns when enough copies are kept that the head can be found.
 type Publisher func(ctx context.Context, h commit.Head) error
 
-// Config is what an Engine works with. All fields but Alone, Lost, OnlyHere, Weak,
+// Config is what an Engine works with. All fields but Alone, Lost, OnlyHere, Said, Weak,
 // Live and There are needed.
 type Config struct {
 	State   *state.Store
@@ -52,6 +52,10 @@ type Config struct {
 	// OnlyHere returns the packs of which too few shards are left to read them, and a copy
 	// is here. It must not wait; nil says that there are none.
 	OnlyHere func() map[group.ID]group.Bitmap
+	// Said is how many holders of a pack have said that they have their shard, and answer
+	// now: what is only presumed of the others does not count. It must not wait; nil
+	// stands for all.
+	Said func(p blocks.Pack) int
 	// Weak reports whether packs of a class in a coding are clearly less safe than
 	// they would be if they were stored now. It must not wait; nil says that none are.
 	Weak func(class erasure.Class, coding erasure.Coding) bool
@@ -130,7 +134,7 @@ type Engine struct {
 	pending pending
 
 	dirty notice        // something changed
-	waits atomic.Bool   // something could be given up, were this device known to be alone
+	waits atomic.Bool   // something could be given up, were more known: see Looked
 	asked chan *request // Sync
 
 	mu        sync.Mutex // guards all below
@@ -240,8 +244,8 @@ func (e *Engine) isNew(root link.Link) {
 	delete(e.anew, root)
 }
 
-// Looked tells that Alone may have come to be true: what waited for that is given
-// up, also if nothing else changes. It never blocks.
+// Looked tells that Alone may have come to be true: what waited for that, or for holders
+// to say what they have, is given up, also if nothing else changes. It never blocks.
 func (e *Engine) Looked() {
 	if e.waits.Swap(false) {
 		e.Changed()

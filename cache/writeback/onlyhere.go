@@ -65,11 +65,21 @@ func (e *Engine) onlyHere() (out []blocks.Pack, err error) {
 
 func (e *Engine) isLost(id packID) bool { return e.cfg.Lost != nil && e.cfg.Lost(id.group, id.number) }
 
-// isHereAtMost reports whether a pack is lost, or only here.
-func (e *Engine) isHereAtMost(id packID) bool {
-	if e.isLost(id) || e.cfg.OnlyHere == nil {
-		return e.isLost(id)
+// isSafe reports whether a pack is neither lost nor only here, and enough holders have said
+// so: on a device that was recovered it may be gone long since, and only presumed to be there.
+func (e *Engine) isSafe(id packID) (bool, error) {
+	if e.isLost(id) {
+		return false, nil
 	}
-	alone := e.cfg.OnlyHere()[id.group]
-	return alone.Has(id.number)
+	if e.cfg.OnlyHere != nil {
+		if alone := e.cfg.OnlyHere()[id.group]; alone.Has(id.number) {
+			return false, nil
+		}
+	}
+	g, known, err := e.table.Group(id.group)
+	if err != nil || !known {
+		return false, err
+	}
+	p, there, err := e.table.Pack(id.group, id.number)
+	return there && (e.cfg.Said == nil || e.cfg.Said(p) >= int(g.Coding.K)), err
 }

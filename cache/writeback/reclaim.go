@@ -193,7 +193,8 @@ func (e *Engine) buryDead(ctx context.Context) error {
 }
 
 // unneeded leaves out the packs that are still to be read, to give up what their
-// blocks refer to, and those that have the last copy of something.
+// blocks refer to, and those that have the last copy of something: these are looked at
+// again after the next look around.
 func (e *Engine) unneeded(id group.ID, numbers []uint16) (out []uint16, err error) {
 	for _, n := range numbers {
 		awaited, err := e.table.Awaited(id, n)
@@ -204,6 +205,9 @@ func (e *Engine) unneeded(id group.ID, numbers []uint16) (out []uint16, err erro
 		if err != nil {
 			return nil, err
 		}
+		if last {
+			e.waits.Store(true)
+		}
 		if !awaited && !last {
 			out = append(out, n)
 		}
@@ -211,27 +215,28 @@ func (e *Engine) unneeded(id group.ID, numbers []uint16) (out []uint16, err erro
 	return out, nil
 }
 
-// hasLast reports whether something that is needed was moved out of a pack, and holders
-// have too little of the pack that has it now.
+// hasLast reports whether something that is needed is in a pack and was moved out of it,
+// or is taken to be elsewhere, and holders have too little of the pack that has it then, or
+// have not said yet that they do.
 func (e *Engine) hasLast(id group.ID, n uint16) (bool, error) {
-	if e.cfg.Lost == nil && e.cfg.OnlyHere == nil {
+	if e.cfg.Lost == nil && e.cfg.OnlyHere == nil && e.cfg.Said == nil {
 		return false, nil
 	}
 	members, err := e.table.Members(id, n)
 	if err != nil {
 		return false, err
 	}
-	lost := map[packID]bool{}
+	safe := map[packID]bool{}
 	for _, m := range members {
 		if m.Refs == 0 || len(m.Places) == 0 {
 			continue
 		}
 		home := packID{m.Places[0].Group, m.Places[0].Number}
-		if _, known := lost[home]; !known {
-			lost[home] = e.isHereAtMost(home)
+		if safe[home] {
+			continue
 		}
-		if lost[home] {
-			return true, nil
+		if safe[home], err = e.isSafe(home); err != nil || !safe[home] {
+			return true, err
 		}
 	}
 	return false, nil

@@ -59,6 +59,7 @@ type device struct {
 	alone   func(since time.Time) bool // nil: nobody else publishes
 	gone    func(id group.ID, n uint16) bool
 	only    func() map[group.ID]group.Bitmap
+	said    func(p blocks.Pack) int
 	live    func(g group.Group, p blocks.Pack) int
 	there   func(g group.Group) int
 	number  uint32           // of the device among those of the drive; 0 is the first
@@ -136,7 +137,7 @@ func (d *device) open(prepare func(*state.Store)) {
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: d.key(), Root: rootKey, Names: names, Read: read, Convergence: convergence,
-		ContentClass: class, Alone: d.alone, Lost: d.gone, OnlyHere: d.only, Weak: d.swarm.Weak, Live: d.live, There: d.there, JournalMax: 40 << 20, Timing: timing,
+		ContentClass: class, Alone: d.alone, Lost: d.gone, OnlyHere: d.only, Said: d.said, Weak: d.swarm.Weak, Live: d.live, There: d.there, JournalMax: 40 << 20, Timing: timing,
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
 	run, cancel := context.WithCancel(ctx)

@@ -117,7 +117,7 @@ func openDriveOnce(ctx context.Context, h home.Dir, s home.Settings, keys keyrin
 		return d, err
 	}
 	d.engine, err = writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.isAlone, Lost: d.isBeyondReach, OnlyHere: d.onlyHere, Weak: d.sink.weak, Live: d.live, There: n.there,
+		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publishHead, Alone: d.isAlone, Lost: d.isBeyondReach, OnlyHere: d.onlyHere, Said: d.said, Weak: d.sink.weak, Live: d.live, There: n.there,
 		Drive: d.id, Epoch: d.epoch.Number, Device: keys.Signer(), Root: keys.Root, Names: d.names(),
 		Read: d.epoch.Read, Convergence: d.epoch.Convergence, ContentClass: contentClass,
 		Timing: timing(s), Now: time.Now, Log: log,

@@ -59,6 +59,15 @@ func (d *drive) live(g group.Group, p blocks.Pack) int {
 	return int(g.Coding.N)
 }
 
+// said is how many holders of a pack have said that they have their shard, and answer now;
+// of one that repair has not heard of yet, how many took it.
+func (d *drive) said(p blocks.Pack) int {
+	if h, ok := d.packHealth(p.Group, p.Number); ok {
+		return h.Reachable
+	}
+	return p.Acked.Count()
+}
+
 // isBeyondReach reports whether too few shards of a pack are left; or, if it survives the
 // loss of no holder and could be stored more safely, whether it cannot be read now. Then
 // what is here of it is stored again without waiting for its holders.
