@@ -2,6 +2,8 @@ package state
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -14,17 +16,17 @@ import (
 // that it has given already, and pass over that, or over what follows, when it is
 // opened.
 //
-// A log is flushed before it is closed. Leveldb begins the next one while the table
+// A log is flushed before the next one is created. Leveldb begins that while the table
 // that the full one becomes is still being made, and flushes neither: after power loss
 // the newer could be there, with the number up to which the index is complete, and the
-// older not.
+// older not. When it closes the full one it would be late: readers wait for that.
 type files struct {
 	storage.Storage
 	failed atomic.Pointer[error]
 	busy   sync.RWMutex // held for reading by who changes something
 
 	mu   sync.Mutex // guards logs
-	logs map[int64]bool
+	logs map[int64]*file
 }
 
 // errEnded says that leveldb was given up.
@@ -67,6 +69,11 @@ func (f *files) change(vital bool, do func() error) error {
 }
 
 func (f *files) Create(fd storage.FileDesc) (w storage.Writer, err error) {
+	if fd.Type == storage.TypeJournal {
+		if err := f.flushLogs(); err != nil {
+			return nil, err
+		}
+	}
 	err = f.change(false, func() error {
 		w, err = f.Storage.Create(fd)
 		return err
@@ -74,22 +81,36 @@ func (f *files) Create(fd storage.FileDesc) (w storage.Writer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f.track(fd, true)
-	return file{w, f, fd.Type}, nil
+	made := &file{Writer: w, of: f, kind: fd.Type}
+	f.track(fd, made)
+	return made, nil
 }
 
-// track takes note of which logs there are that were begun here.
-func (f *files) track(fd storage.FileDesc, there bool) {
+// flushLogs flushes what was written to logs; nobody writes to one meanwhile.
+func (f *files) flushLogs() error {
+	f.mu.Lock()
+	logs := slices.Collect(maps.Values(f.logs))
+	f.mu.Unlock()
+	for _, log := range logs {
+		if err := log.settle(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// track takes note of which logs there are that were begun here; nil is for none.
+func (f *files) track(fd storage.FileDesc, log *file) {
 	if fd.Type != storage.TypeJournal {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.logs == nil {
-		f.logs = map[int64]bool{}
+		f.logs = map[int64]*file{}
 	}
-	if there {
-		f.logs[fd.Num] = true
+	if log != nil {
+		f.logs[fd.Num] = log
 	} else {
 		delete(f.logs, fd.Num)
 	}
@@ -106,7 +127,7 @@ func (f *files) rotating() bool {
 // Remove removes a file. What is left when nothing is changed any more, and a table that
 // cannot be removed, goes when leveldb is opened next: now it would fall over that.
 func (f *files) Remove(fd storage.FileDesc) error {
-	f.track(fd, false)
+	f.track(fd, nil)
 	err := f.change(false, func() error { return f.Storage.Remove(fd) })
 	if fd.Type == storage.TypeTable || f.err() != nil {
 		return nil
@@ -125,15 +146,19 @@ func (f *files) SetMeta(fd storage.FileDesc) error {
 // file is one that is written.
 type file struct {
 	storage.Writer
-	of   *files
-	kind storage.FileType
+	of    *files
+	kind  storage.FileType
+	loose atomic.Bool // written to since it was flushed
 }
 
 // vital reports whether others count on what is written there before: where a table
 // fails, leveldb gives it up and makes another one.
-func (w file) vital() bool { return w.kind != storage.TypeTable }
+func (w *file) vital() bool { return w.kind != storage.TypeTable }
 
-func (w file) Write(p []byte) (n int, err error) {
+func (w *file) Write(p []byte) (n int, err error) {
+	if len(p) > 0 { // leveldb writes nothing to a log that it leaves
+		w.loose.Store(true)
+	}
 	err = w.of.change(w.vital(), func() error {
 		n, err = w.Writer.Write(p)
 		return err
@@ -141,12 +166,26 @@ func (w file) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-func (w file) Sync() error { return w.of.change(w.vital(), w.Writer.Sync) }
+func (w *file) Sync() error {
+	err := w.of.change(w.vital(), w.Writer.Sync)
+	if err == nil {
+		w.loose.Store(false)
+	}
+	return err
+}
 
-func (w file) Close() error {
+// settle flushes what was written since the last flush; nobody writes meanwhile.
+func (w *file) settle() error {
+	if !w.loose.Load() {
+		return nil
+	}
+	return w.Sync()
+}
+
+func (w *file) Close() error {
 	var err error
 	if w.kind == storage.TypeJournal {
-		err = w.Sync()
+		err = w.settle()
 	}
 	return errors.Join(err, w.Writer.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"golang.org/x/sys/unix"
@@ -141,6 +142,9 @@ func TestNothingChangesBehindAFailure(t *testing.T) {
 		w, err := f.Create(fd)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if c.op == "close" {
+			_, _ = w.Write([]byte("x"))
 		}
 		under.failOn(strings.Replace(c.op, "close", "sync", 1), c.kind, unix.EIO)
 		switch c.op {
@@ -450,5 +454,40 @@ func TestDamageInTheFirstOfTwoLogs(t *testing.T) {
 	defer again.Close()
 	if got := dump(t, again); got != want {
 		t.Errorf("it has %d bytes of rows, not %d", len(got), len(want))
+	}
+}
+
+// Who reads does not wait for the flush of a log that is full.
+func TestReadersDoNotWaitForALog(t *testing.T) {
+	s, f, _ := onFaulty(t)
+	put(t, s, "a", "1")
+	cutInTheEnd(t, s).Release() // now there is something in the log
+	var flushes atomic.Int32
+	reads := func(op string, kind storage.FileType) error {
+		if op != "sync" || kind != storage.TypeJournal {
+			return nil
+		}
+		flushes.Add(1)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _, _ = s.Get([]byte("nothing there"))
+		}()
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			t.Error("it waits")
+		}
+		return nil
+	}
+	f.fail.Store(&reads)
+	overlayed(t, s, "b")
+	cutInTheEnd(t, s).Release()
+	f.fail.Store(nil)
+	if flushes.Load() == 0 {
+		t.Error("no log was flushed")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -43,7 +43,9 @@ func (w *watchedLog) Write(p []byte) (int, error) {
 			w.of.t.Errorf("log %d is written while log %d is not on the disk", w.num, num)
 		}
 	}
-	w.of.loose[w.num] = true
+	if len(p) > 0 {
+		w.of.loose[w.num] = true
+	}
 	return w.Writer.Write(p)
 }
 
