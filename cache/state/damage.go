@@ -75,6 +75,19 @@ func (s *Store) markDamaged() error {
 	return err
 }
 
+// removeIndex removes the index. If that is broken off, no rest of it is opened: what is
+// left can look whole.
+func (s *Store) removeIndex() error {
+	err := s.markDamaged()
+	if isFull(err) && s.ballast.yield() {
+		err = s.markDamaged()
+	}
+	if err != nil {
+		return err
+	}
+	return s.removeDamaged()
+}
+
 // removeDamaged removes an index that an earlier run found damaged.
 func (s *Store) removeDamaged() error {
 	_, err := s.opt.Disk.Stat(s.damagedMark())

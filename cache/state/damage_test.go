@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"golang.org/x/sys/unix"
+
+	"skep/cache/disk"
 )
 
 // damageTables writes rubbish over the blocks of leveldb's tables.
@@ -160,5 +163,43 @@ func TestUnreadableIsDamage(t *testing.T) {
 		if err := s.Close(); err != nil || s.Rebuilt() {
 			t.Errorf("%v, rebuilt %v", err, s.Rebuilt())
 		}
+	}
+}
+
+// halfRemoving is the disk of a process that is killed while it removes an index: its
+// first log is gone.
+type halfRemoving struct{ disk.FS }
+
+func (d halfRemoving) RemoveAll(name string) error {
+	return errors.Join(errKilled, d.Remove(logsIn(filepath.Dir(name))[0]))
+}
+
+var errKilled = errors.New("killed")
+
+// What is left of an index whose removal was broken off can look whole: it is removed as
+// well.
+func TestRemovalOfAnIndexBrokenOff(t *testing.T) {
+	s, dir := twoLogs(t)
+	want := dump(t, s)
+	to := copyOf(t, dir)
+	_ = s.Close()
+	first := logsIn(to)[0]
+	b, err := os.ReadFile(first)
+	if err == nil {
+		err = os.WriteFile(first, zeroed(b, len(b)/2, 100), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenWith(to, Options{Disk: halfRemoving{disk.Local}}); !errors.Is(err, errKilled) {
+		t.Fatalf("opened: %v", err)
+	}
+	again := open(t, to)
+	defer again.Close()
+	if got := dump(t, again); got != want {
+		t.Errorf("it has %d bytes of rows, not %d", len(got), len(want))
+	}
+	if _, err := os.Stat(again.damagedMark()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("noted as damaged still: %v", err)
 	}
 }

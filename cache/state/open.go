@@ -108,7 +108,7 @@ func (s *Store) openIndex() (*index, uint64, error) {
 		if attempt > 0 || isPassing(err) {
 			return nil, 0, fmt.Errorf("index: %w", err)
 		}
-		if err := s.opt.Disk.RemoveAll(s.indexDir()); err != nil {
+		if err := s.removeIndex(); err != nil {
 			return nil, 0, fmt.Errorf("index: %w", err)
 		}
 	}
@@ -168,7 +168,7 @@ func (s *Store) join(had, first uint64) error {
 		return nil
 	}
 	_ = s.db.Close() // it is not needed any more
-	if err := s.opt.Disk.RemoveAll(s.indexDir()); err != nil {
+	if err := s.removeIndex(); err != nil {
 		return err
 	}
 	if err := s.journal.Close(); err != nil {
