@@ -93,6 +93,9 @@ func (e *Engine) improve(ctx context.Context, k groupKind, g group.Group) group.
 		}
 		return g
 	}
+	if better.ID == g.ID { // it is not weak any more: repair gave slots to others
+		return better
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.left[k] = leaving{g, better.ID}
