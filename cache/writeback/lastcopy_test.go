@@ -163,3 +163,35 @@ func TestRecoveredDeviceGivesBackWhatHoldersHaveTwice(t *testing.T) {
 	}
 	check(t, b.committed(), want)
 }
+
+// Packs that are only here, and that another device may need, stay here after what this
+// one needs of them went out again; those that holders have do not.
+func TestPacksThatWaitStayIfNobodyElseHasThem(t *testing.T) {
+	d, _ := newAbandoned(t)
+	d.abandon(nil)
+	here := func(p place) bool {
+		_, err := d.packs.Get(p.group, p.number)
+		return err == nil
+	}
+	for p := range d.gone {
+		if !here(p) {
+			t.Fatalf("pack %d is not here", p.number)
+		}
+	}
+	d.sync()
+	if n := d.engine.Progress().Waiting; n != len(d.gone) {
+		t.Fatalf("%d of %d packs wait", n, len(d.gone))
+	}
+	for p := range d.gone {
+		if !here(p) {
+			t.Errorf("pack %d of group %v is nowhere any more", p.number, p.group)
+		}
+	}
+	d.put("new", nil)
+	d.sync() // the commit before, and its tables, are with holders
+	for _, p := range d.idle() {
+		if !d.gone[p] && here(p) {
+			t.Errorf("pack %d of group %v is here, and holders have it", p.number, p.group)
+		}
+	}
+}

@@ -165,10 +165,8 @@ func (e *Engine) buryDead(ctx context.Context) error {
 	}
 	dead, unripe := e.ripe(dead)
 	e.noteWaiting(watched)
-	for _, p := range unripe {
-		if err := e.packs.Remove(p.group, p.number); err != nil {
-			return err
-		}
+	if err := e.leaveToHolders(unripe); err != nil {
+		return err
 	}
 	if len(dead) == 0 {
 		return nil
@@ -186,6 +184,25 @@ func (e *Engine) buryDead(ctx context.Context) error {
 			continue
 		}
 		if err := e.buryIn(ctx, id, numbers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveToHolders lets go of the files here of packs that come to wait to be given up, but
+// for those of which holders may have too little: somebody else may need them.
+func (e *Engine) leaveToHolders(packs []packID) error {
+	for _, p := range packs {
+		_, known, err := e.table.Pack(p.group, p.number)
+		safe := !known // too few holders took it, so nobody needs it
+		if known && err == nil {
+			safe, err = e.isSafe(p)
+		}
+		if safe && err == nil {
+			err = e.packs.Remove(p.group, p.number)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -249,8 +266,8 @@ func (e *Engine) alone(since time.Time) bool { return e.cfg.Alone == nil || e.cf
 // ripe leaves out the packs that somebody may need who joined the drive. Who joins it
 // after a commit was published begins with that or a later one. So it is enough that
 // nobody else was there at some time after the commit that let a pack die. Those that
-// come to wait for that are named, too: holders have to keep them, and this device needs
-// no file of them.
+// come to wait for that are named, too: holders have to keep them, and this device, as long
+// as these have them, needs no file of them.
 func (e *Engine) ripe(dead map[group.ID][]uint16) (out map[group.ID][]uint16, unripe []packID) {
 	e.mu.Lock()
 	published, turns := e.published, e.turns
