@@ -81,6 +81,7 @@ func TestDemo(t *testing.T) {
 // What a demo left that was killed, the next one takes away, and nothing that is in
 // use or somebody else's.
 func TestDemoClearsDeadOnes(t *testing.T) {
+	heedsHangup(t)
 	dir := harness.Dir(t)
 	temp := filepath.Join(dir, "temp")
 	must(t, os.Mkdir(temp, 0o700))
@@ -130,9 +131,12 @@ func TestDemoClearsDeadOnes(t *testing.T) {
 	if _, err := os.Stat(string(served)); err != nil {
 		t.Errorf("a home that is served was taken away: %v", err)
 	}
-	for _, cmd := range []*exec.Cmd{living, third} {
-		must(t, cmd.Process.Signal(os.Interrupt))
-		must(t, cmd.Wait())
+	must(t, living.Process.Signal(os.Interrupt))
+	must(t, third.Process.Signal(syscall.SIGHUP)) // its window is closed
+	must(t, living.Wait())
+	must(t, third.Wait())
+	if left := runningBelow(t, temp); len(left) > 0 {
+		t.Errorf("they left %q", left)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +28,50 @@ func terminal(t *testing.T) (person, program *os.File) {
 	program, err = os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	must(t, err)
 	return person, program
+}
+
+// heedsHangup has what the test starts be told that its terminal is gone, also if the test
+// runs under nohup.
+func heedsHangup(t *testing.T) {
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(heard) })
+}
+
+// A mount in the foreground ends in order when its window is closed.
+func TestClosedTerminalEndsTheMount(t *testing.T) {
+	heedsHangup(t)
+	dir := harness.Dir(t)
+	homeDir, mnt := dir+"/home", dir+"/mnt"
+	harness.Skep(t, "--home", homeDir, "init", "--offer", "0", "--words-file", dir+"/words").OK(t)
+	must(t, os.Mkdir(mnt, 0o755))
+	person, program := terminal(t)
+	cmd := skep("--home", homeDir, "mount", "--foreground", mnt)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = program, program, program
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Pdeathsig: syscall.SIGKILL}
+	must(t, cmd.Start())
+	program.Close()
+	harness.Until(t, 60*time.Second, "it is mounted", func() (bool, string) { return isMounted(t, mnt), "" })
+	must(t, person.Close())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(60 * time.Second):
+		_ = cmd.Process.Kill()
+		t.Fatal("it goes on without a terminal")
+	}
+	if s, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || s.Signaled() || isMounted(t, mnt) {
+		t.Errorf("it ended so: %v; it is still mounted: %v", cmd.ProcessState, isMounted(t, mnt))
+	}
+}
+
+// isMounted reports whether something is mounted at a path.
+func isMounted(t *testing.T, path string) bool {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mounts")
+	must(t, err)
+	return strings.Contains(string(b), " "+path+" ")
 }
 
 // Whoever does not know the passphrase can leave, and sees again what is typed.

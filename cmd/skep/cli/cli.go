@@ -54,10 +54,20 @@ func (o *output) Write(p []byte) (int, error) {
 // usageError marks a wrong use of the command line.
 type usageError struct{ error }
 
+// endings are the signals that end a command in order. That the terminal is gone is one,
+// unless whoever started it, as nohup does, has it go on then.
+func endings() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
 // Main runs the command line, argv[0] being the program's name, and returns the
 // exit status.
 func Main(argv []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
 	skephost.Quiet()
 	out := &output{Writer: os.Stdout}
