@@ -18,13 +18,15 @@ import (
 func (e *Engine) commit(ctx context.Context) (err error) {
 	e.begin()
 	defer func() { e.end(err) }()
-	for {
-		err = e.commitOnce(ctx)
-		if !errors.Is(err, errAgain) {
-			return err
-		}
+	for err = e.commitOnce(ctx); errors.Is(err, errAgain); err = e.commitOnce(ctx) {
 		e.cfg.Log.Info("another commit begins", "err", err) // each time for other directories, or files
 	}
+	if errors.Is(err, ErrTooFew) {
+		if lerr := e.commitLean(ctx); lerr != nil {
+			e.cfg.Log.Info("what was deleted makes no room yet", "err", lerr)
+		}
+	}
+	return err
 }
 
 func (e *Engine) commitOnce(ctx context.Context) error {

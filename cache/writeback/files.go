@@ -25,15 +25,20 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	if !in.Dirty {
 		return in.Record, false, false, nil
 	}
-	if err = errRests; w.mayTry(in) {
+	switch {
+	case w.lean && needsRoom(in):
+		err = errNoRoom
+	case w.mayTry(in):
 		rec, err = w.storePatiently(ctx, in)
+	default:
+		err = errRests
 	}
 	switch {
 	case errors.Is(err, tree.ErrMoving):
 		w.noteMoving(tree.Ino(in.Record.ID))
 	case errors.Is(err, tree.ErrUnread):
 		w.noteUnread(tree.Ino(in.Record.ID), err)
-	case !errors.Is(err, tree.ErrGone):
+	case !errors.Is(err, tree.ErrGone) && !errors.Is(err, errNoRoom):
 		return rec, false, false, err
 	}
 	if !in.Committed() || in.TinyInCommit() {

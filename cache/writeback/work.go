@@ -20,6 +20,8 @@ type work struct {
 	cut *tree.Cut
 	p   *packer
 
+	lean bool // it takes no content: see commitLean
+
 	dirs  map[tree.Ino]*dirty // directories to be rebuilt
 	links map[tree.Ino]link.Link
 	anew  map[link.Link]bool // roots of directories that were made anew

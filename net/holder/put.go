@@ -28,9 +28,8 @@ func (h *Holder) put(x *exchange, m *wire.PutRequest) error {
 	release := func() {}
 	if !g.Held.Has(word.Number) {
 		look := func() (int64, group.Holding) {
-			_, free := h.free()
 			now, _ := h.store.Holding(word.Group)
-			return free, now
+			return h.roomFor(word.ShardSize()), now
 		}
 		switch h.room.reserve(&word, look) {
 		case offerFull:

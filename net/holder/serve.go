@@ -89,16 +89,33 @@ func (x *exchange) refuse(s wire.Status, reason string) error {
 }
 
 func (h *Holder) hello() *wire.Hello {
-	offered, free := h.free()
+	offered, _ := h.free()
 	return &wire.Hello{
 		Version: h.conf.Version, Region: h.conf.Region, Domain: h.conf.Domain,
-		Offered: offered, Free: max(0, free-h.room.reserved()), Time: h.conf.Now().Unix(),
+		Offered: offered, Free: max(0, h.roomFor(smallShard+1)-h.room.reserved()), Time: h.conf.Now().Unix(),
 	}
 }
 
 func (h *Holder) free() (offered, free int64) {
 	offered, used := h.store.Room()
 	return offered, max(0, offered-used)
+}
+
+// Who deletes has to publish that before anything comes free, which takes shards, but
+// small ones: they alone get the last part of an offer.
+const (
+	smallShard   = 256 << 10
+	keptForSmall = 64 // such a part of the offer
+)
+
+// roomFor is how much of the offer is left to a shard of some size, what is promised to
+// others included.
+func (h *Holder) roomFor(shard int) int64 {
+	offered, free := h.free()
+	if shard > smallShard {
+		free -= offered / keptForSmall
+	}
+	return max(0, free)
 }
 
 // send sends a Done answer with a body.

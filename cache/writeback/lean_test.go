@@ -1,0 +1,94 @@
+package writeback_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"skep/cache/tree"
+	"skep/cache/writeback"
+	"skep/chunker/commit"
+	"skep/chunker/group"
+	"skep/test/memswarm"
+)
+
+// offered is a sink whose holders have room for so many bytes together, and for small
+// shards a bit more.
+type offered struct {
+	*memswarm.Swarm
+	room int64
+}
+
+func (o *offered) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
+	have, _ := o.Bytes()
+	for _, s := range shards {
+		have += int64(len(s))
+	}
+	if len(shards[0]) <= 256<<10 {
+		have -= 4 << 20
+	}
+	if have > o.room {
+		return group.SlotSet{}, writeback.ErrTooFew
+	}
+	return o.Swarm.Store(ctx, g, lease, manifest, shards)
+}
+
+// In a swarm that is full, deleting what is out makes room for what is not, as long as
+// that waits, with no more commits than that takes.
+func TestDeletingMakesRoomForWhatWaits(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	sink := &offered{swarm, 34 << 20}
+	published := 0
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour}}
+	d.publish = func(ctx context.Context, h commit.Head) error {
+		published++
+		return swarm.Publish(ctx, h)
+	}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	want := map[string]string{}
+	put := d.putting(want)
+	for i := range 4 {
+		put(fmt.Sprint("old", i), random(uint64(i), (1+i/2)*1250<<10))
+		d.sync()
+	}
+	out := maps.Clone(want)
+	for i := range 4 {
+		put(fmt.Sprint("new", i), random(uint64(10+i), 1500<<10))
+	}
+	put("old0", random(20, 1500<<10)) // changed, and kept as it was until then
+	full := func() {
+		t.Helper()
+		if err := d.engine.Sync(ctx); !errors.Is(err, writeback.ErrTooFew) {
+			t.Fatalf("a sync into a full swarm: %v", err)
+		}
+	}
+	full()
+	before := published
+	full()
+	if published > before {
+		t.Errorf("%d commits of what does not fit", published-before)
+	}
+	if err := d.tree.Rename(ctx, tree.Root, "old1", tree.Root, "renamed", 0); err != nil {
+		t.Fatal(err)
+	}
+	out["renamed"] = out["old1"]
+	want["renamed"] = want["old1"]
+	delete(out, "old1")
+	delete(want, "old1")
+	for _, name := range []string{"old2", "old3"} {
+		if err := d.tree.Unlink(ctx, tree.Root, name); err != nil {
+			t.Fatal(err)
+		}
+		delete(out, name)
+		delete(want, name)
+	}
+	full()
+	check(t, d.committed(), out)
+	d.sync()
+	check(t, d.committed(), want)
+	d.audit()
+}
