@@ -60,7 +60,8 @@ func (c *Client) Get(ctx context.Context, p group.PeerKey, m *group.Manifest, sl
 // known for one.
 //
 // room, unless it is nil, gives memory for the range that is asked for, of so many
-// bytes, in which the result lies; nil of it has that made. When GetBare has
+// bytes, in which the result lies; nil of it has that made. It is called when an answer
+// comes. When GetBare has
 // returned, nobody writes to it any more.
 func (c *Client) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int, room func(n int) []byte) ([]byte, error) {
 	return c.get(ctx, p, m, slot, off, n, true, room)
@@ -72,21 +73,22 @@ func (c *Client) get(ctx context.Context, p group.PeerKey, m *group.Manifest, sl
 		return nil, fmt.Errorf("get %d+%d of slot %d: outside the pack", off, n, slot)
 	}
 	from, to := wire.Align(size, off, n)
-	var dst []byte
-	if room != nil {
-		dst = room(to - from)
+	whole := erasure.SliceSize(size, from, to-from)
+	if bare {
+		whole = to - from
 	}
-	if dst == nil {
-		dst = make([]byte, to-from)
-	}
+	var dst []byte // no memory for answers that do not come: very many may be waited for
 	req := &wire.GetRequest{Group: m.Group, Number: m.Number, Slot: slot, Offset: uint32(from), Length: uint32(to - from), Bare: bare}
 	err := c.call(ctx, p, req, nil, func(_ []byte, body io.Reader, length int) error {
-		switch {
-		case bare && length == len(dst):
+		if length != whole {
+			return fmt.Errorf("%w: %d bytes", erasure.ErrProof, length)
+		}
+		if dst == nil {
+			dst = roomOr(room, to-from)
+		}
+		if bare {
 			_, err := io.ReadFull(body, dst)
 			return err
-		case bare || length != erasure.SliceSize(size, from, len(dst)):
-			return fmt.Errorf("%w: %d bytes", erasure.ErrProof, length)
 		}
 		return erasure.ReadSlice(body, dst, size, from, m.Roots[slot])
 	})
@@ -94,6 +96,16 @@ func (c *Client) get(ctx context.Context, p group.PeerKey, m *group.Manifest, sl
 		return nil, err
 	}
 	return dst[off-from:][:n:n], nil
+}
+
+// roomOr is memory that room gives, or fresh memory.
+func roomOr(room func(n int) []byte, n int) []byte {
+	if room != nil {
+		if b := room(n); b != nil {
+			return b
+		}
+	}
+	return make([]byte, n)
 }
 
 // Manifests returns the signed manifests, by pack number, of those wanted packs

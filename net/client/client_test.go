@@ -359,3 +359,38 @@ func TestRangesOutside(t *testing.T) {
 		}
 	}
 }
+
+// Memory for an answer is taken when it comes: while our own line brings nothing, very many
+// are asked and waited for.
+func TestMemoryForAnswers(t *testing.T) {
+	o := storetest.NewOwner(1, 17, 1, 3)
+	p := o.Pack(t, 1)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	hold, info := scripted(t, func(s network.Stream, m wire.Request) {
+		close(asked)
+		<-answer
+		r := m.(*wire.GetRequest)
+		_, _ = s.Write(append(wire.AppendAnswer(nil, nil, int(r.Length)), p.Shards[0][r.Offset:][:r.Length]...))
+	})
+	c := asker(t, client.Options{Find: found(info)})
+	var taken atomic.Int64
+	ended := make(chan error, 1)
+	go func() {
+		b, err := c.GetBare(t.Context(), hold, &p.Manifest, 0, 3, 10, func(n int) []byte {
+			taken.Add(1)
+			return make([]byte, n)
+		})
+		if err == nil && !bytes.Equal(b, p.Shards[0][3:13]) {
+			err = errors.New("other bytes")
+		}
+		ended <- err
+	}()
+	<-asked
+	if n := taken.Load(); n != 0 {
+		t.Errorf("%d before the answer", n)
+	}
+	close(answer)
+	if err := <-ended; err != nil || taken.Load() != 1 {
+		t.Errorf("%d in all, %v", taken.Load(), err)
+	}
+}
