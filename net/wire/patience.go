@@ -79,7 +79,7 @@ func (p *patient) Write(b []byte) (int, error) {
 		if err := p.w.begin(); err != nil {
 			return done, err
 		}
-		n, err := p.s.Write(b[done:min(len(b), done+4*stretch)])
+		n, err := p.s.Write(b[done:min(len(b), done+stretch)])
 		done += n
 		p.w.left -= n
 		if err != nil || done == len(b) {
