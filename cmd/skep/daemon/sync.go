@@ -27,12 +27,7 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced,
 	if err = all(); err == nil {
 		err = d.syncLost(ctx, all)
 	}
-	if err == nil {
-		out.Frail, err = d.syncFrail(ctx, all)
-	}
-	if lost, ok := errors.AsType[*LostError](err); ok {
-		out.Lost, err = lost.Error(), nil
-	}
+	out, err = withFrail(err, func() (string, error) { return d.syncFrail(ctx, all) })
 	if back := d.drive.setBack.Load(); back != nil {
 		return out, back
 	}
@@ -56,6 +51,25 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced,
 		}
 	}
 	return out, fmt.Errorf("not everything is out: %w", err)
+}
+
+// withFrail goes on, with frail, after a sync that ended so, if all is out but for what
+// holders have lost, and says what is left of both.
+func withFrail(err error, frail func() (string, error)) (out control.Synced, _ error) {
+	lost, isLost := errors.AsType[*LostError](err)
+	if err != nil && !isLost {
+		return out, err
+	}
+	said, err := frail()
+	switch {
+	case !isLost:
+		out.Frail = said
+	case err == nil:
+		out.Lost = lost.Error()
+	case isFrail(err):
+		out.Lost, err = lost.Error()+"; and "+err.Error(), nil
+	}
+	return out, err
 }
 
 // whyTooFew says why too few peers take what is to go out, where that is plain: nobody
