@@ -126,7 +126,7 @@ func (g *gathering) shards() [][]byte {
 // ends as ReadRange does, but for the time that all of the shards may take.
 func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (*group.Manifest, [][]byte, error) {
 	size := ref.Coding.ShardSize(ref.Class)
-	ctx, heard, cancel := s.listen(ctx, ref.Group, s.c.Timeout+storeTime(size*int(ref.Coding.K)))
+	ctx, heard, cancel := s.listen(ctx, ref.Group, s.c.Timeout+slowTime(size*int(ref.Coding.K)))
 	defer cancel()
 	m, err := s.Manifest(ctx, ref)
 	if err != nil {

@@ -50,40 +50,48 @@ func (s *Swarm) each(ctx context.Context, slots []group.PeerKey, fn func(ctx con
 // Store hands the shards of a pack to the holders of its group, all at once. It
 // returns the slots whose holders have their shard on the disk. When enough
 // have, it waits for the others a little longer, at most as long again as it
-// took; with fewer it fails with ErrTooFew. A holder that does not know the
-// group is given the lease first.
+// took; with fewer it fails with ErrTooFew, when those that are left have not come on
+// as the others did. A holder that does not know the group is given the lease first.
 func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte, enough int) (group.SlotSet, error) {
 	begin := s.c.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+storeTime(len(shards[0])))
-	defer cancel()
-	type ended struct {
-		slot int
-		err  error
-	}
-	ends := make(chan ended, len(g.Slots))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	size := len(shards[0])
+	over := time.NewTimer(s.c.Timeout + slowTime(size*len(shards)))
+	defer over.Stop()
+	ends := make(chan stored, len(g.Slots))
 	running := 0
 	for i, p := range g.Slots {
 		if p.IsZero() {
 			continue
 		}
 		running++
-		go func() { ends <- ended{i, s.storeShard(ctx, p, lease, manifest, uint8(i), shards[i])} }()
+		go func() { ends <- stored{i, s.storeShard(ctx, p, lease, manifest, uint8(i), shards[i])} }()
 	}
+	all := running
 	var out group.SlotSet
 	var why error
 	var grace <-chan time.Time
 	for ; running > 0; running-- {
 		select {
 		case e := <-ends:
-			if e.err == nil {
-				out.Add(e.slot)
-			} else {
+			if e.err != nil {
 				why = e.err
+				if cause := context.Cause(ctx); cause != nil && ended(why) {
+					why = cause // not that it was ended
+				}
+				break
 			}
+			out.Add(e.slot)
+			took := s.c.Now().Sub(begin)
+			over.Reset(max(0, min(s.c.Timeout+slowTime(size*len(shards)), s.storeTime(size, took, out.Count(), all))-took))
 		case <-grace:
-			cancel()
+			cancel(nil)
 			grace = nil
 			running++ // nobody ended
+		case <-over.C:
+			cancel(context.DeadlineExceeded)
+			running++
 		}
 		if out.Count() >= enough && grace == nil && ctx.Err() == nil {
 			t := time.NewTimer(max(s.c.Grace, s.c.Now().Sub(begin)))
@@ -97,9 +105,27 @@ func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte
 	return out, nil
 }
 
-// storeTime is what a shard of this size may take beside the usual: a peer at
+// stored is the end of one shard of a pack.
+type stored struct {
+	slot int
+	err  error
+}
+
+// usualTime is what a shard of this size may take beside the usual: a peer at
 // 256 KiB/s is slow, but not lost.
-func storeTime(size int) time.Duration { return time.Duration(size) * time.Second / (256 << 10) }
+func usualTime(size int) time.Duration { return time.Duration(size) * time.Second / (256 << 10) }
+
+// slowTime is what so many bytes may take beside the usual through our own line: of one
+// that does 1 Mbit/s, others may have two thirds. Who comes on by less than wire.Patience
+// asks for is given up long before.
+func slowTime(size int) time.Duration { return time.Duration(size) * time.Second / (40 << 10) }
+
+// storeTime is how long a pack may take of which so many of all shards took so long: as
+// long as a peer may that is alone, or twice as long as it will at that pace, as all share
+// our own line.
+func (s *Swarm) storeTime(size int, took time.Duration, some, all int) time.Duration {
+	return max(s.c.Timeout+usualTime(size), 2*took*time.Duration(all)/time.Duration(some))
+}
 
 func (s *Swarm) storeShard(ctx context.Context, p group.PeerKey, lease, manifest []byte, slot uint8, shard []byte) error {
 	begin := s.c.Now()
@@ -122,7 +148,7 @@ func (s *Swarm) storeShard(ctx context.Context, p group.PeerKey, lease, manifest
 
 // StoreShard brings one shard to one peer, with the lease of its group.
 func (s *Swarm) StoreShard(ctx context.Context, p group.PeerKey, lease, manifest []byte, slot uint8, shard []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+storeTime(len(shard)))
+	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+slowTime(len(shard)))
 	defer cancel()
 	return s.storeShard(ctx, p, lease, manifest, slot, shard)
 }

@@ -146,11 +146,33 @@ func TestStoreWithTooFew(t *testing.T) {
 func TestStoreEndsInTime(t *testing.T) {
 	inBubble(t, 3, 5, 0, func(b *bench) {
 		b.f.set(slow, 0, 1, 2)
-		if _, err := b.store(4); !errors.Is(err, ErrTooFew) {
+		if _, err := b.store(4); !errors.Is(err, ErrTooFew) || errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		b.took(time.Minute + storeTime(b.pack.manifest.ShardSize()))
+		b.took(time.Minute + usualTime(b.pack.manifest.ShardSize()))
 	})
+}
+
+// Who keeps others waiting is given up as soon as if he were alone, but where the shards of
+// those others took long, too.
+func TestStoreTime(t *testing.T) {
+	const size = 4 << 20 // a minute and 16 s
+	s := New(Config{})
+	for _, c := range []struct {
+		took      time.Duration
+		some, all int
+		want      time.Duration
+	}{
+		{time.Second, 1, 7, 76 * time.Second},
+		{time.Second, 5, 7, 76 * time.Second},
+		{40 * time.Second, 6, 7, 40 * time.Second * 2 * 7 / 6},
+		{4 * time.Minute, 1, 7, 56 * time.Minute},
+		{4 * time.Minute, 7, 7, 8 * time.Minute},
+	} {
+		if got := s.storeTime(size, c.took, c.some, c.all); got != c.want {
+			t.Errorf("%d of %d took %v: %v, want %v", c.some, c.all, c.took, got, c.want)
+		}
+	}
 }
 
 // A holder that does not know the group takes the lease, then the shard.

@@ -59,7 +59,7 @@ type Config struct {
 	// Grace is how long a writer waits for the remaining holders when enough
 	// have acknowledged; 0 is 5 s.
 	Grace time.Duration
-	// Timeout bounds one range, and one shard; 0 is 60 s.
+	// Timeout bounds one range, and one shard beside the time for its bytes; 0 is 60 s.
 	Timeout time.Duration
 	// Shun is the longest time for which a peer that failed, again and again, is
 	// asked last, and gets no new slots; 0 is five minutes.
