@@ -25,8 +25,9 @@ type files struct {
 	failed atomic.Pointer[error]
 	busy   sync.RWMutex // held for reading by who changes something
 
-	mu   sync.Mutex // guards logs
+	mu   sync.Mutex // guards all below
 	logs map[int64]*file
+	over chan struct{} // closed when something has failed; see broken
 }
 
 // errEnded says that leveldb was given up.
@@ -42,10 +43,20 @@ func (f *files) err() error {
 
 // fail takes note of a failure, if err is one, and returns it.
 func (f *files) fail(err error) error {
-	if err != nil {
-		f.failed.CompareAndSwap(nil, &err)
+	if err != nil && f.failed.CompareAndSwap(nil, &err) {
+		close(f.broken())
 	}
 	return err
+}
+
+// broken is closed when nothing is changed any more.
+func (f *files) broken() chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over == nil {
+		f.over = make(chan struct{})
+	}
+	return f.over
 }
 
 // end has all later changes fail, and waits for those under way.

@@ -491,3 +491,58 @@ func TestReadersDoNotWaitForALog(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A compaction that cannot be entered keeps the lock that a transaction is entered under.
+// Who waits for the transaction is told, and the index goes on when there is room again.
+func TestTransactionBehindACompaction(t *testing.T) {
+	s, f, dir := onFaulty(t)
+	overlayed(t, s, "b")
+	s.flushes.Wait() // it is in tables, and leveldb's log is empty
+	locked, waits := make(chan struct{}), make(chan struct{})
+	var tables, records atomic.Int32
+	fail := func(op string, kind storage.FileType) error {
+		switch {
+		case op == "write" && kind == storage.TypeManifest && records.Add(1) == 1:
+			close(locked)
+			<-waits
+			return unix.ENOSPC
+		case op == "sync" && kind == storage.TypeTable && records.Load() > 0 && tables.Add(1) == 2:
+			close(waits) // that is the last table of the transaction
+		}
+		return nil
+	}
+	f.fail.Store(&fail)
+	compacted := make(chan error)
+	go func() { compacted <- s.Compact('b') }()
+	<-locked
+	overlayed(t, s, "b") // moves in the background
+	moved := make(chan struct{})
+	go func() {
+		defer close(moved)
+		s.flushes.Wait()
+	}()
+	select {
+	case err := <-compacted:
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("compacted: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the compaction does not end")
+	}
+	select {
+	case <-moved:
+	case <-time.After(time.Minute):
+		t.Fatal("the overlay waits for ever")
+	}
+	f.fail.Store(nil)
+	cutInTheEnd(t, s).Release()
+	want := dump(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	if got := dump(t, s); got != want || !strings.Contains(want, "b-79=") {
+		t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
+	}
+}

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
@@ -16,7 +17,9 @@ type index struct {
 	stor     storage.Storage
 	files    *files
 	readOnly bool
-	stuck    bool // it keeps a lock for good; guarded by who may write to it
+	// Guarded by who may write to it:
+	stuck    bool          // it keeps a lock for good
+	entering chan struct{} // closed when the last transaction has ended
 }
 
 // openDB opens leveldb. When the disk is too full for what that writes (a table of
@@ -85,7 +88,20 @@ func (x *index) CompactRange(r util.Range) error {
 	if err := x.files.err(); err != nil {
 		return err
 	}
-	return x.DB.CompactRange(r)
+	return x.unlessBroken(func() error { return x.DB.CompactRange(r) })
+}
+
+// unlessBroken does something in leveldb, and waits for it, unless a change fails
+// meanwhile: leveldb may then wait for ever for a lock that it keeps itself.
+func (x *index) unlessBroken(do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-x.files.broken():
+		return x.files.err()
+	}
 }
 
 // transaction makes a change past leveldb's log, in one atomic write. After one that
@@ -103,11 +119,25 @@ func (x *index) transaction(fill func(tr *leveldb.Transaction) error) error {
 		tr.Discard()
 		return err
 	}
-	if err := tr.Commit(); err != nil {
-		tr.Discard()
+	if err := x.enter(tr); err != nil {
+		select {
+		case <-x.entering:
+			tr.Discard()
+		default: // it waits, and is discarded when leveldb is closed
+		}
 		return x.giveUp(err)
 	}
 	return nil
+}
+
+// enter commits a transaction. If that fails, it may have been entered all the same.
+func (x *index) enter(tr *leveldb.Transaction) error {
+	ended := make(chan struct{})
+	x.entering = ended
+	return x.unlessBroken(func() error {
+		defer close(ended)
+		return tr.Commit()
+	})
 }
 
 // begin begins a transaction when nothing is on its way from a log into a table any more.
@@ -142,9 +172,24 @@ func (x *index) Close() error {
 		return errors.Join(x.DB.Close(), x.stor.Close())
 	}
 	x.files.end()
-	go func() { _ = x.DB.Close() }()
+	go x.leave(x.entering)
 	return x.stor.Close()
 }
+
+// leave has leveldb end, as far as it does. A transaction that is about to end does so
+// first: leveldb does not expect that while it is being closed.
+func (x *index) leave(entering <-chan struct{}) {
+	if entering != nil {
+		select {
+		case <-entering:
+		case <-time.After(enterTime):
+		}
+	}
+	_ = x.DB.Close()
+}
+
+// enterTime is more than leveldb takes to give up a transaction that it cannot enter.
+const enterTime = 10 * time.Second
 
 // gathering writes tables in large pieces, where leveldb writes block by block.
 // A table counts when it is flushed; all other files are written as they come.
