@@ -86,6 +86,9 @@ func (c *Client) call(ctx context.Context, p group.PeerKey, m wire.Request, body
 	leave, err := c.lanes.enter(ctx, p)
 	if err == nil {
 		defer leave()
+		if body != nil {
+			defer c.lanes.push(p)()
+		}
 		wait := busyWait
 		for try := 0; ; try++ {
 			err = judge(ctx, c.exchange(ctx, p, m, body, read))
@@ -94,6 +97,9 @@ func (c *Client) call(ctx context.Context, p group.PeerKey, m wire.Request, body
 			}
 			wait *= 2
 		}
+	}
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) && body == nil && c.lanes.pushing(p) {
+		err = fmt.Errorf("%w: %w", ErrWaited, err)
 	}
 	if err != nil {
 		return &Error{Op: m.Kind(), Peer: p, Err: err}

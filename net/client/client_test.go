@@ -394,3 +394,40 @@ func TestMemoryForAnswers(t *testing.T) {
 		t.Errorf("%d in all, %v", taken.Load(), err)
 	}
 }
+
+// What is not answered in time while a shard is on its way to the peer, and may fill the
+// connection, is not the peer's fault.
+func TestCallBesideAShard(t *testing.T) {
+	o := storetest.NewOwner(1, 17, 1, 3)
+	p := o.Pack(t, 1)
+	pushed, over := make(chan struct{}), make(chan struct{})
+	hold, info := scripted(t, func(_ network.Stream, m wire.Request) {
+		if _, ok := m.(*wire.PutRequest); ok {
+			close(pushed)
+		}
+		<-over
+	})
+	c := asker(t, client.Options{Find: found(info)})
+	hello := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := c.Hello(ctx, hold)
+		return err
+	}
+	if err := hello(); errors.Is(err, client.ErrWaited) {
+		t.Errorf("alone: %v", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Put(t.Context(), hold, p.Word, 0, p.Shards[0]) }()
+	<-pushed
+	if err := hello(); !errors.Is(err, client.ErrWaited) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("beside a shard: %v", err)
+	}
+	close(over)
+	if err := <-ended; errors.Is(err, client.ErrWaited) {
+		t.Errorf("the shard: %v", err)
+	}
+	if err := hello(); errors.Is(err, client.ErrWaited) {
+		t.Errorf("after it: %v", err)
+	}
+}

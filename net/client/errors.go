@@ -31,7 +31,8 @@ var (
 	// slower than the options allow. It says nothing about what it holds.
 	ErrUnreachable = errors.New("unreachable")
 	// ErrWaited says that the caller's context ended before the call began, which
-	// waited for other calls from here: that says nothing of the peer.
+	// waited for other calls from here, or while shards filled the connection: that says
+	// nothing of the peer.
 	ErrWaited = errors.New("waited for other calls")
 	// ErrLied says that the holder sent what cannot be true: bytes that do not
 	// have the manifest's root, a word with a bad signature or about something

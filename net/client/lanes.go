@@ -31,7 +31,10 @@ type lanes struct {
 
 type lane struct {
 	slots places
-	users int // who use or wait for it; guarded by lanes.mu
+	users int // who use or wait for it; guarded by lanes.mu, as pushes is
+	// pushes are the shards on their way to the peer, for which all else that goes there
+	// may have to wait: they fill the connection.
+	pushes int
 }
 
 func newLanes(each int) lanes {
@@ -71,4 +74,24 @@ func (l *lanes) part(p group.PeerKey, mine *lane) {
 	if mine.users--; mine.users == 0 {
 		delete(l.byPeer, p)
 	}
+}
+
+// push takes note that a shard goes to a peer, by somebody who has entered, until done is
+// called.
+func (l *lanes) push(p group.PeerKey) (done func()) {
+	add := func(n int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.byPeer[p].pushes += n
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// pushing reports whether a shard goes to a peer.
+func (l *lanes) pushing(p group.PeerKey) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	mine, ok := l.byPeer[p]
+	return ok && mine.pushes > 0
 }

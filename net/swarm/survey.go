@@ -171,7 +171,7 @@ func (s *Survey) greet(ctx context.Context, p group.PeerKey) (answered bool) {
 	defer cancel()
 	begin := s.Now()
 	hello, err := s.Greeter.Hello(timed, p)
-	s.plan(p, err == nil)
+	s.plan(p, err == nil, errors.Is(err, client.ErrWaited))
 	if err != nil {
 		s.Log.Debug("a greeting was not answered", "peer", p, "err", err)
 		late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !errors.Is(err, client.ErrWaited)
@@ -204,8 +204,9 @@ func (s *Survey) Silent(p group.PeerKey) bool {
 	return s.next[p].fails > 0
 }
 
-// plan sets when a peer is greeted next.
-func (s *Survey) plan(p group.PeerKey, answered bool) {
+// plan sets when a peer is greeted next. That the greeting waited for other calls from here
+// is no silence.
+func (s *Survey) plan(p group.PeerKey, answered, waited bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.next[p]
@@ -216,7 +217,9 @@ func (s *Survey) plan(p group.PeerKey, answered bool) {
 		g = greeting{at: s.Now().Add(s.Every)}
 	} else {
 		g.at = s.Now().Add(min(s.Every, firstRetry<<min(g.fails, 16)))
-		g.fails++
+		if !waited {
+			g.fails++
+		}
 	}
 	s.next[p] = g
 }

@@ -195,7 +195,7 @@ func TestSurveyGreetsSoon(t *testing.T) {
 		s.next[peerKey(2)] = greeting{begun: true}
 		s.mu.Unlock()
 		s.Soon([]group.PeerKey{peerKey(2)})
-		s.plan(peerKey(2), true)
+		s.plan(peerKey(2), true, false)
 		pass(2 * time.Second)
 		v.expect(t, 2, seconds(1, 31))
 	})
@@ -264,6 +264,9 @@ func TestSurveyBlamesNobodyForOurOwnCalls(t *testing.T) {
 		pass(time.Hour)
 		if p, _ := s.Peers.Get(peerKey(1)); p.Misses != 0 {
 			t.Errorf("it missed %d greetings", p.Misses)
+		}
+		if s.Silent(peerKey(1)) {
+			t.Error("it counts as silent")
 		}
 		v.with(func() { v.fail[peerKey(1)] = context.DeadlineExceeded })
 		pass(time.Hour)
