@@ -546,3 +546,46 @@ func TestTransactionBehindACompaction(t *testing.T) {
 		t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
 	}
 }
+
+// A batch that could be applied in part alone is followed by none, also when the index
+// was opened anew since, and is in no view; the next start has all of it.
+func TestPartOfABatch(t *testing.T) {
+	s, _, dir := onFaulty(t)
+	overlayed(t, s, "b")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, opt := faultyOptions()
+	s, err := OpenWith(dir, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.failOn("read", storage.TypeTable, unix.EMFILE)
+	var b Batch
+	b.Put([]byte("first"), nil)
+	b.Patch([]byte("b-00"), 0, []byte("new"))
+	if _, err := s.Apply(&b); !errors.Is(err, unix.EMFILE) {
+		t.Fatalf("applied: %v", err)
+	}
+	for _, failing := range []string{"write", "nothing"} {
+		f.failOn(failing, storage.TypeJournal, unix.ENOSPC)
+		for range 2 { // the second time the index is opened anew
+			if _, err := s.BeginCut().View(); err == nil {
+				t.Error("there is a view of it")
+			}
+			_ = s.Forget(1)
+		}
+		if _, err := s.Apply(&Batch{}); !errors.Is(err, unix.EMFILE) {
+			t.Errorf("applied next: %v", err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	got := dump(t, s)
+	if !strings.Contains(got, "first=") || !strings.Contains(got, "b-00=newx") {
+		t.Errorf("opened again, it has %.200s", got)
+	}
+}

@@ -16,7 +16,7 @@ func (s *Store) newMem() *memdb.DB {
 func (s *Store) waitForRoom() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.waiting() > overlayMax*int(s.opt.OverlaySize) && s.err == nil && !s.closed {
+	for s.waiting() > overlayMax*int(s.opt.OverlaySize) && s.err == nil && s.torn == nil && !s.closed {
 		if s.full != nil {
 			s.flushSoon()
 			return s.full
@@ -26,7 +26,7 @@ func (s *Store) waitForRoom() error {
 	if s.closed {
 		return ErrClosed
 	}
-	return errors.Join(s.err, s.damage.err())
+	return errors.Join(s.torn, s.err, s.damage.err())
 }
 
 // waiting is the size of all overlays; s.mu is held.

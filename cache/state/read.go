@@ -64,8 +64,8 @@ func (s *Store) getDB(db leveldb.Reader, key []byte) ([]byte, bool, error) {
 
 // Cut is a view being taken: begun at one instant, readable by View.
 type Cut struct {
-	s    *Store
-	full error // of the disk when it was begun
+	s   *Store
+	err error // why there is no view: the disk was full when it was begun, or all is not there
 	// Seq is the number of the last batch in the view.
 	Seq uint64
 }
@@ -84,9 +84,12 @@ func (s *Store) BeginCut() *Cut {
 	defer s.mu.Unlock()
 	c := &Cut{s: s, Seq: s.seq}
 	if len(s.frozen) >= overlayMax {
-		c.full = s.full // each attempt would leave one more behind
+		c.err = s.full // each attempt would leave one more behind
 	}
-	if c.full == nil {
+	if s.torn != nil {
+		c.err = s.torn
+	}
+	if c.err == nil {
 		s.freeze()
 	}
 	s.cuts++
@@ -119,8 +122,8 @@ func (c *Cut) View() (*View, error) {
 			return nil, err
 		}
 	}
-	if c.full != nil {
-		return nil, c.full
+	if c.err != nil {
+		return nil, c.err
 	}
 	snap, err := s.db.GetSnapshot()
 	if err != nil {

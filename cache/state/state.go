@@ -55,6 +55,7 @@ type Store struct {
 	room    *sync.Cond
 	scratch []byte // for one value
 	closed  bool
+	torn    error // an overlay has a part of a batch; for good
 	err     error // sticky failure of leveldb
 	full    error // the disk was full when an overlay was to move; it is tried again
 	trying  bool  // overlays are being moved in the background
@@ -106,7 +107,7 @@ func (s *Store) applyNext(b *Batch) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.apply(b, s.active); err != nil {
-		s.err = err // journal and memory differ: nothing more may be promised
+		s.torn = err // journal and memory differ: nothing more may be promised
 		return 0, err
 	}
 	s.seq = seq
