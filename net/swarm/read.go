@@ -9,8 +9,8 @@ import (
 )
 
 // ReadRange returns n bytes at off of a pack, proved against its manifest. It
-// ends when nothing has come for Config.Silence, or with Config.Timeout; what
-// was missing then, a *MissingError says.
+// ends when nothing has come for Config.Silence, or with Config.Timeout and the time for its
+// bytes; what was missing then, a *MissingError says.
 func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
 	b, _, err := s.ReadKnown(ctx, ref, off, n, nil, nil)
 	return b, err
@@ -30,7 +30,7 @@ func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, ro
 	if off < 0 || n < 0 || n > ref.Class.Size() || off > ref.Class.Size()-n || !ref.Coding.Valid(ref.Class) {
 		return nil, false, fmt.Errorf("range %d+%d of a pack of %v: outside", off, n, ref.Class)
 	}
-	ctx, heard, cancel := s.listen(ctx, ref.Group, s.c.Timeout)
+	ctx, heard, cancel := s.listen(ctx, ref.Group, s.c.Timeout+slowTime(n))
 	defer cancel()
 	m, err := s.Manifest(ctx, ref)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 // All shards of packs go out through one line, which may be slow.
 func TestStoreOverASlowUplink(t *testing.T) {
-	for bits, packs := range map[int]int{1_000_000: 1, 4_000_000: 3} {
+	for bits, packs := range map[int]int{1_000_000: 1, 8_000_000: 2} {
 		const k, n, class, enough = 4, 7, 24, 7
 		Simulate(t, n+1, Config{}, Link{Latency: 100 * time.Millisecond, Slow: map[int]int{n: bits}}, func(t *testing.T, s *Swarm) {
 			w := s.Peers[n]
