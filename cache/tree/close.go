@@ -80,15 +80,19 @@ func (t *Tree) settleWritten(in *inode) {
 	}
 }
 
-// stayWritten keeps in memory, for the next cut, that a file which the kernel wrote
-// alone has changed: the tables could not be told. in.mu is held.
+// stayWritten keeps in memory, for the next cut, that a file has changed: the tables
+// could not be told. in.mu is held.
 func (t *Tree) stayWritten(in *inode) {
-	if !in.passthrough || !in.writing {
+	if !in.writing {
 		return
 	}
-	in.row.flags |= flagDirty
-	in.row.dirtyEpoch = t.epoch.Load()
-	in.soft, in.whole = true, true
+	if in.passthrough { // the kernel wrote it alone
+		in.row.flags |= flagDirty
+		in.row.dirtyEpoch = t.epoch.Load()
+		in.whole = true
+	}
+	in.soft = true
+	t.inodes.writer(in)
 }
 
 // closeBacking closes the backing file of an inode if nobody needs it open; whoever
@@ -125,8 +129,8 @@ func (c *change) closeFile(e *edit) error {
 	switch {
 	case inlined:
 		c.b.Delete(key(tableWriting, in.ino))
-	case in.gained:
-		// The ranges follow when what was fetched is on the disk.
+	case in.gained && in.row.has(flagPartial): // the rest follows when what was fetched is on the disk
+		c.putChanged(in)
 	case in.row.has(flagPartial) || in.row.has(flagBacking) && !in.whole:
 		c.putRanges(in)
 	case in.row.has(flagBacking): // an older row would call only a part of it dirty

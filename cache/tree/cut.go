@@ -100,6 +100,8 @@ func (c *Cut) flushSoft() error {
 				t.unfinished.Store(0) // its row comes alone: no journal may begin before it
 			}
 			rows.add(in, c.epoch)
+		} else if in.writers == 0 {
+			t.inodes.noWriter(in) // the tables were told since
 		}
 		in.mu.Unlock()
 		if rows.b.Size() < loadBytes {
@@ -130,7 +132,14 @@ type softRow struct {
 func (s *softRows) add(in *inode, epoch uint64) {
 	row := softRow{in, in.row.tally()}
 	s.b.Put(key(tableInode, in.ino), in.row.encode())
-	s.b.Put(in.entryMark(), uint64Value(epoch)) // there mostly, unless it could not be written
+	s.b.Put(in.entryMark(), uint64Value(epoch))                  // there mostly, unless it could not be written
+	if in.writers == 0 && in.ranged && in.row.has(flagBacking) { // it was closed, and the tables could not be told
+		if in.row.has(flagPartial) || !in.whole {
+			s.b.Put(key(tableRanges, in.ino), in.encodeChanged())
+		} else {
+			s.b.Delete(key(tableRanges, in.ino)) // all may have changed
+		}
+	}
 	s.grown = s.grown.plus(row.counted).minus(in.counted)
 	s.rows = append(s.rows, row)
 }

@@ -123,9 +123,13 @@ func (f *CutFile) readSnapshotRanges() error {
 	if err != nil {
 		return fmt.Errorf("inode %d: %w", f.ino, err)
 	}
-	// Of one that has ended since, they may lag behind what was in memory.
-	f.valid, f.dirty, f.whole = tmp.valid, tmp.dirty, tmp.whole || !ok || f.in == nil
+	f.valid, f.dirty, f.whole = tmp.valid, tmp.dirty, tmp.whole || !ok
 	f.valid.Add(f.Old.Size, f.Size) // see addOwn
+	if f.in == nil && f.partial {   // of one that has ended since, they may lag behind what was in memory
+		f.dirty.Union(f.valid)
+	} else if f.in == nil {
+		f.whole = true
+	}
 	return nil
 }
 

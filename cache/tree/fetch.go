@@ -182,9 +182,19 @@ func (t *Tree) recordFetched() {
 	t.removeMu.Unlock()
 	for in := range todo {
 		if err := t.recordRanges(in); err != nil {
-			t.log.Warn("what was fetched will be fetched again", "path", t.Path(in.ino), "err", err)
+			t.log.Warn("what was fetched is not recorded yet", "path", t.Path(in.ino), "err", err)
+			t.recordLater(in)
 		}
 		t.release(in)
+	}
+}
+
+// recordLater has the ranges of a file recorded another time, unless that is in vain.
+func (t *Tree) recordLater(in *inode) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.gained = true; in.isGaining() && in.flushErr == nil {
+		t.enlistFetched(in)
 	}
 }
 

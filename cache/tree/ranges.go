@@ -71,6 +71,23 @@ func (c *change) putFlushed(in *inode) {
 	c.b.Put(c.ownKey(tableRanges, in.ino), in.encodeRanges(valid))
 }
 
+// putChanged writes the ranges row anew with what changed; of what is valid, with no more
+// than it said before, or may say: what was fetched need not be on the disk, and writes
+// have rows of their own.
+func (c *change) putChanged(in *inode) {
+	c.b.Put(c.ownKey(tableRanges, in.ino), in.encodeChanged())
+}
+
+func (in *inode) encodeChanged() []byte {
+	valid := in.valid.Clone()
+	for _, unrecorded := range []backing.Ranges{in.added.fetched, in.added.ranges} {
+		for _, r := range unrecorded.List() {
+			valid.Remove(r.From, r.To)
+		}
+	}
+	return in.encodeRanges(valid)
+}
+
 // dropRanges removes all that is said about ranges.
 func (c *change) dropRanges(in *inode) {
 	c.b.Delete(c.ownKey(tableRanges, in.ino))

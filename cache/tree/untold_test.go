@@ -1,0 +1,193 @@
+package tree
+
+import (
+	"os"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"skep/cache/backing"
+	"skep/cache/disk"
+	"skep/chunker/dag"
+	"skep/chunker/link"
+)
+
+// leave drops an inode from memory if nobody uses it, as 32 Ki others would.
+func (d *device) leave(ino Ino) {
+	in, _ := d.inodes.find(ino)
+	if in == nil {
+		return
+	}
+	d.release(in)
+	s := d.inodes.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if in.refs.n.Load() == 0 {
+		d.inodes.drop(s, in)
+	}
+}
+
+func takesChunk(f *CutFile, i int64) bool {
+	at := i * dag.ChunkSize
+	return slices.ContainsFunc(f.Changed(), func(r backing.Range) bool { return r.From <= at && r.To > at })
+}
+
+// crowdedOpen is a disk on which too many files are open, once it is full.
+type crowdedOpen struct {
+	disk.FS
+	full bool
+}
+
+func (d *crowdedOpen) Open(name string, flags int) (disk.File, error) {
+	if d.full {
+		return nil, unix.EMFILE
+	}
+	return d.FS.Open(name, flags)
+}
+
+// What changed is in the next commit also where ranges could not be recorded for a moment,
+// and the file left memory then, or the process ended in order.
+func TestChangedIsTakenThoughItWasNotRecorded(t *testing.T) {
+	jour, emf := &fullJournal{FS: disk.Local}, &crowdedOpen{FS: disk.Local}
+	for name, x := range map[string]struct {
+		fs   disk.FS
+		full *bool
+		end  bool
+	}{"full journal": {jour, &jour.full, false}, "full journal, end in order": {jour, &jour.full, true}, "too many open": {emf, &emf.full, false}} {
+		t.Run(name, func(t *testing.T) {
+			c := &committed{files: map[link.Link][]byte{}}
+			d := &device{t: t, dir: t.TempDir(), fs: x.fs, opt: Options{Content: c}}
+			d.open()
+			t.Cleanup(func() { _ = d.st.Close() })
+			ino := c.gone(t, d, pattern(8<<20, 1))
+			f, err := d.Open(ctx, ino, os.O_RDWR)
+			must(t, err)
+			b := make([]byte, 1<<20)
+			_, err = f.ReadAt(ctx, b, 4<<20)
+			must(t, err)
+			must(t, d.Sync()) // recorded: it is here
+			writeAt(t, f, []byte("newer"), 4<<20)
+			_, err = f.ReadAt(ctx, b, 0) // fetches
+			must(t, err)
+			f.Release()
+			*x.full = true
+			d.recordFetched()
+			*x.full = false
+			if x.end {
+				must(t, d.SyncAll())
+				d.Close()
+				d.restart()
+			} else {
+				d.leave(ino)
+			}
+			cf := d.openCut(ino)
+			if !takesChunk(cf, 4) {
+				t.Errorf("a commit takes %v", cf.Changed())
+			}
+		})
+	}
+}
+
+// … and where it was closed without room in the journal, before a commit that failed.
+func TestChangedIsTakenThoughClosingFailed(t *testing.T) {
+	for _, partly := range []bool{false, true} {
+		full := &fullJournal{FS: disk.Local}
+		c := &committed{files: map[link.Link][]byte{}}
+		d := &device{t: t, dir: t.TempDir(), fs: full, opt: Options{Content: c}}
+		d.open()
+		t.Cleanup(func() { _ = d.st.Close() })
+		ino := d.write(Root, "f", pattern(8<<20, 1))
+		c.take(t, d, ino)
+		if partly {
+			evict(t, d, ino)
+			g, err := d.Open(ctx, ino, os.O_RDONLY)
+			must(t, err)
+			_, err = g.ReadAt(ctx, make([]byte, 7<<20), 0)
+			must(t, err)
+			g.Release()
+			must(t, d.Sync())
+		}
+		for i, off := range []int64{0, 4 << 20} {
+			f, err := d.Open(ctx, ino, os.O_RDWR)
+			must(t, err)
+			writeAt(t, f, []byte("newer"), off)
+			full.full = i == 1
+			f.Release()
+		}
+		full.full = false
+		cut, err := d.Cut() // of a commit that fails, as nobody answers
+		must(t, err)
+		cut.Close()
+		d.leave(ino)
+		cf := d.openCut(ino)
+		if !takesChunk(cf, 4) {
+			t.Errorf("partly %v: a commit takes %v", partly, cf.Changed())
+		}
+	}
+}
+
+// … or after it.
+func TestChangedIsTakenThoughClosingFailedAfterACut(t *testing.T) {
+	for _, end := range []bool{false, true} {
+		full := &fullJournal{FS: disk.Local}
+		c := &committed{files: map[link.Link][]byte{}}
+		d := &device{t: t, dir: t.TempDir(), fs: full, opt: Options{Content: c}}
+		d.open()
+		t.Cleanup(func() { _ = d.st.Close() })
+		ino := d.write(Root, "f", pattern(8<<20, 1))
+		c.take(t, d, ino)
+		f, err := d.Open(ctx, ino, os.O_RDWR)
+		must(t, err)
+		writeAt(t, f, []byte("newer"), 0)
+		f.Release()
+		f, err = d.Open(ctx, ino, os.O_RDWR)
+		must(t, err)
+		writeAt(t, f, []byte("newer"), 4<<20)
+		cut, err := d.Cut() // of a commit that fails, as nobody answers
+		must(t, err)
+		cut.Close()
+		full.full = true
+		f.Release()
+		full.full = false
+		must(t, d.SyncAll())
+		if end {
+			d.Close()
+			d.restart()
+		} else {
+			d.leave(ino)
+		}
+		cf := d.openCut(ino)
+		if !takesChunk(cf, 4) {
+			t.Errorf("end %v: a commit takes %v", end, cf.Changed())
+		}
+	}
+}
+
+// Of a file that is partly here, and deleted during a commit, this fetches no more than
+// what changed.
+func TestLittleIsTakenOfWhatWasDeleted(t *testing.T) {
+	const size = 32 << 20
+	d, c := evictingDevice(t, Options{})
+	ino := c.gone(t, d, pattern(size, 1))
+	f, err := d.Open(ctx, ino, os.O_RDWR)
+	must(t, err)
+	writeAt(t, f, []byte("newer"), 3)
+	f.Release()
+	must(t, d.SyncAll())
+	d.rest()
+	cut, err := d.Cut()
+	must(t, err)
+	defer cut.Close()
+	in, _, err := cut.Inode(ino)
+	must(t, err)
+	must(t, d.Unlink(ctx, Root, "f"))
+	d.Forget(ino)
+	cf, err := cut.OpenFile(ctx, in, Whole)
+	must(t, err)
+	defer cf.Close()
+	got := cf.Changed()
+	if n := got[0].To - got[0].From; n > 1<<20 {
+		t.Errorf("of a file that was deleted a commit fetches %v", got)
+	}
+}
