@@ -34,7 +34,7 @@ func connect(ctx context.Context, h host.Host, info peer.AddrInfo) error {
 	known := h.Peerstore()
 	known.AddAddrs(info.ID, info.Addrs, peerstore.ConnectedAddrTTL)
 	err := h.Connect(ctx, info)
-	if h.Network().Connectedness(info.ID) != network.Connected {
+	if now := h.Network().Connectedness(info.ID); now != network.Connected && now != network.Limited {
 		known.UpdateAddrs(info.ID, peerstore.ConnectedAddrTTL, peerstore.TempAddrTTL)
 	}
 	return err
