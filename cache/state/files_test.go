@@ -589,3 +589,30 @@ func TestPartOfABatch(t *testing.T) {
 		t.Errorf("opened again, it has %.200s", got)
 	}
 }
+
+// Where no table could be begun for a moment, as the machine had no files left, changes
+// are taken all the while, and the overlay moves when it has some again.
+func TestNoFilesForAMoment(t *testing.T) {
+	s, f, dir := onFaulty(t)
+	f.failOn("create", storage.TypeTable, unix.EMFILE)
+	overlayed(t, s, "b")
+	for range 2 {
+		if _, err := s.BeginCut().View(); !errors.Is(err, unix.EMFILE) {
+			t.Fatalf("a cut: %v", err)
+		}
+	}
+	put(t, s, "c", "3")
+	f.fail.Store(nil)
+	view := cutInTheEnd(t, s)
+	want := dump(t, view)
+	view.Release()
+	put(t, s, "a", "1")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	if got := dump(t, s); got != "a=1 "+want || !strings.Contains(want, "b-79=") || !strings.Contains(want, "c=3") {
+		t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
+	}
+}

@@ -103,6 +103,8 @@ func (s *Store) flushFrozen(n int) error {
 		switch {
 		case isFull(err):
 			s.full = fmt.Errorf("index: %w", err)
+		case isShort(err) && !isFull(s.full) && s.db.files.err() == nil:
+			s.full = err // leveldb goes on
 		case err != nil:
 			s.err = err
 		default:
@@ -122,7 +124,7 @@ func (s *Store) flushFrozen(n int) error {
 // ballast was given up for it. s.flushMu is held, or nobody else is there.
 func (s *Store) moveOverlay(o overlay) error {
 	s.mu.RLock()
-	failed := s.full != nil
+	failed := isFull(s.full)
 	s.mu.RUnlock()
 	if !failed {
 		err := s.writeOverlay(o)

@@ -23,3 +23,8 @@ func isPassing(err error) bool {
 	}
 	return false
 }
+
+// isShort reports whether the machine had no memory or files left for a moment.
+func isShort(err error) bool {
+	return errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}

@@ -57,7 +57,7 @@ type Store struct {
 	closed  bool
 	torn    error // an overlay has a part of a batch; for good
 	err     error // sticky failure of leveldb
-	full    error // the disk was full when an overlay was to move; it is tried again
+	full    error // the disk was full, or the machine, when an overlay was to move; it is tried again
 	trying  bool  // overlays are being moved in the background
 	ballast ballast
 	damage  damage
