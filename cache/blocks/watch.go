@@ -100,7 +100,7 @@ func (t *Table) Idle() (map[group.ID]group.Bitmap, error) {
 		if w.Pack == nil || w.Pack.Live > 0 {
 			continue
 		}
-		fresh, err := t.hasOrphans(w)
+		fresh, err := t.HasOrphans(w)
 		if err != nil {
 			return nil, err
 		}
@@ -113,8 +113,8 @@ func (t *Table) Idle() (map[group.ID]group.Bitmap, error) {
 	return out, nil
 }
 
-// hasOrphans reports whether blocks of a pack are stored and not referred to yet.
-func (t *Table) hasOrphans(w Watched) (found bool, err error) {
+// HasOrphans reports whether blocks of a pack are stored and not referred to yet.
+func (t *Table) HasOrphans(w Watched) (found bool, err error) {
 	var bad error
 	start := membersOf(w.Group.ID, w.Number)
 	err = t.st.Scan(start, state.PrefixEnd(start), func(k, _ []byte) bool {

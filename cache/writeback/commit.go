@@ -21,7 +21,7 @@ func (e *Engine) commit(ctx context.Context) (err error) {
 	for err = e.commitOnce(ctx); errors.Is(err, errAgain); err = e.commitOnce(ctx) {
 		e.cfg.Log.Info("another commit begins", "err", err) // each time for other directories, or files
 	}
-	if errors.Is(err, ErrTooFew) {
+	if errors.Is(err, ErrNoRoom) {
 		if lerr := e.commitLean(ctx); lerr != nil {
 			e.cfg.Log.Info("what was deleted makes no room yet", "err", lerr)
 		}
@@ -92,6 +92,7 @@ func (e *Engine) make(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
+	e.isSettled = false
 	own, err := e.finish(ctx, next, old, oldAt)
 	if err != nil {
 		return err
@@ -102,6 +103,7 @@ func (e *Engine) make(ctx context.Context, w *work) error {
 	if err := e.settle(ctx, w, own); err != nil {
 		return err
 	}
+	e.isSettled = true
 	for root := range w.anew {
 		e.isNew(root)
 	}

@@ -111,6 +111,8 @@ type Engine struct {
 	strive  striving
 	saving  striving // of rescue
 
+	isSettled bool // the tree and the account were told of the newest commit, in this run
+
 	shape indexShape
 
 	// Used by Run alone:

@@ -25,13 +25,26 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	defer cut.Close()
 	w := newWork(ctx, e, cut)
 	w.lean = true
-	if worth, err := w.isWorth(); err != nil || !worth {
+	worth, err := w.isWorth()
+	if err != nil {
 		return err
+	}
+	if !worth {
+		return e.giveBackLate(ctx)
 	}
 	if err := e.make(ctx, w); err != nil {
 		return fmt.Errorf("publish what needs no room: %w", err)
 	}
 	return e.afterwards(ctx, cut.Seq(), w.needs)
+}
+
+// giveBackLate gives back what had to wait after the newest commit, until it was known
+// that no other device needs it.
+func (e *Engine) giveBackLate(ctx context.Context) error {
+	if counted, err := e.table.Counted(); err != nil || !counted || !e.isSettled {
+		return err
+	}
+	return e.buryDead(ctx, true)
 }
 
 // isWorth reports whether something changed that a lean commit takes. After one, that is

@@ -55,7 +55,7 @@ func (e *Engine) giveBack(ctx context.Context) error {
 	if err := e.reclaim(ctx); err != nil {
 		return fmt.Errorf("reclaim: %w", err)
 	}
-	return e.buryDead(ctx)
+	return e.buryDead(ctx, false)
 }
 
 const (
@@ -144,8 +144,9 @@ func (e *Engine) children(ctx context.Context, l link.Link) ([]link.Link, error)
 // buryDead declares packs without live blocks dead, to their holders and in
 // the account; and those that are in no account: a number was reserved for
 // them, and some of their holders may have their shards, but the commit ended
-// before enough of them did. None is on its way while this runs.
-func (e *Engine) buryDead(ctx context.Context) error {
+// before enough of them did. None is on its way while this runs. With spare, packs stay in
+// which a commit that failed has stored something for the next one.
+func (e *Engine) buryDead(ctx context.Context, spare bool) error {
 	watched, err := e.table.Watched()
 	if err != nil {
 		return err
@@ -153,6 +154,13 @@ func (e *Engine) buryDead(ctx context.Context) error {
 	dead := map[group.ID][]uint16{}
 	var well []blocks.Watched
 	for _, w := range watched {
+		kept, err := e.isSpared(w, spare)
+		if err != nil {
+			return err
+		}
+		if kept {
+			continue
+		}
 		switch lost := w.Pack == nil && w.Group.Founder == e.self() && !w.Group.Dead.Has(w.Number); {
 		case lost, w.Pack != nil && w.Pack.Live == 0:
 			dead[w.Group.ID] = append(dead[w.Group.ID], w.Number)
@@ -188,6 +196,13 @@ func (e *Engine) buryDead(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (e *Engine) isSpared(w blocks.Watched, spare bool) (bool, error) {
+	if !spare || w.Pack == nil || w.Pack.Live > 0 {
+		return false, nil
+	}
+	return e.table.HasOrphans(w)
 }
 
 // leaveToHolders lets go of the files here of packs that come to wait to be given up, but

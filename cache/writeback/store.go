@@ -30,6 +30,9 @@ type Sink interface {
 // ErrTooFew says that too few holders took their shard.
 var ErrTooFew = errors.New("too few holders")
 
+// ErrNoRoom says that they would have, but for want of room.
+var ErrNoRoom = fmt.Errorf("%w with room", ErrTooFew)
+
 var errWeak = errors.New("no holders with which it would be safer took it")
 
 // placement is where a pack came to lie.

@@ -491,7 +491,7 @@ func TestBrokenExchanges(t *testing.T) {
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		hello, err := bad.Client.Hello(t.Context(), hold.Key)
-		if err == nil && hello.Free == 3<<20-3<<20/64 {
+		if err == nil && hello.Free == 3<<20-3<<20/8 {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -129,7 +129,7 @@ func TestRoom(t *testing.T) {
 	if err := put(t, ask, hold, o.Pack(t, 0), 1); err != nil {
 		t.Fatal(err)
 	}
-	if hello, err := ask.Client.Hello(ctx, hold.Key); err != nil || hello.Offered != 320<<10 || hello.Free != 192<<10-320<<10/64 {
+	if hello, err := ask.Client.Hello(ctx, hold.Key); err != nil || hello.Offered != 320<<10 || hello.Free != 192<<10-320<<10/8 {
 		t.Errorf("hello: %+v, %v", hello, err)
 	}
 	if err := put(t, ask, hold, o.Pack(t, 1), 1); err != nil {
@@ -161,10 +161,10 @@ func TestLastRoomIsForSmallShards(t *testing.T) {
 	if !errors.Is(err, client.ErrFull) {
 		t.Fatal(err)
 	}
-	if hello, err := ask.Client.Hello(t.Context(), hold.Key); err != nil || hello.Free >= 512<<10 {
+	if hello, err := ask.Client.Hello(t.Context(), hold.Key); err != nil || hello.Free >= 600<<10 {
 		t.Errorf("hello: %+v, %v", hello, err)
 	}
-	for n := range uint16(6) {
+	for n := range uint16(30) {
 		if err := put(t, ask, hold, o.Pack(t, n), 1); err != nil {
 			t.Errorf("small shard %d: %v", n, err)
 		}

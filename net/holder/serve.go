@@ -92,7 +92,7 @@ func (h *Holder) hello() *wire.Hello {
 	offered, _ := h.free()
 	return &wire.Hello{
 		Version: h.conf.Version, Region: h.conf.Region, Domain: h.conf.Domain,
-		Offered: offered, Free: max(0, h.roomFor(smallShard+1)-h.room.reserved()), Time: h.conf.Now().Unix(),
+		Offered: offered, Free: max(0, h.roomFor(wire.SmallShard+1)-h.room.reserved()), Time: h.conf.Now().Unix(),
 	}
 }
 
@@ -102,18 +102,19 @@ func (h *Holder) free() (offered, free int64) {
 }
 
 // Who deletes has to publish that before anything comes free, which takes shards, but
-// small ones: they alone get the last part of an offer.
+// small ones: they alone get the last part of an offer, a 64th, or an eighth if that is
+// less than leastKept.
 const (
-	smallShard   = 256 << 10
-	keptForSmall = 64 // such a part of the offer
+	keptForSmall = 64
+	leastKept    = 4 << 20
 )
 
 // roomFor is how much of the offer is left to a shard of some size, what is promised to
 // others included.
 func (h *Holder) roomFor(shard int) int64 {
 	offered, free := h.free()
-	if shard > smallShard {
-		free -= offered / keptForSmall
+	if shard > wire.SmallShard {
+		free -= max(offered/keptForSmall, min(offered/8, leastKept))
 	}
 	return max(0, free)
 }

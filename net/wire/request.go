@@ -40,6 +40,9 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
+// SmallShard is the largest shard, in bytes, that gets the last part of an offer.
+const SmallShard = 256 << 10
+
 // MaxShard is the largest shard, in bytes: a pack of the largest class with
 // k = 1.
 const MaxShard = 1 << erasure.MaxClass

@@ -13,9 +13,11 @@ import (
 	"skep/cache/writeback"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
+	"skep/net/client"
 	"skep/net/peers"
 	"skep/net/place"
 	"skep/net/swarm"
+	"skep/net/wire"
 	"skep/repair/health"
 	"skep/repair/plan"
 )
@@ -159,12 +161,39 @@ func (s *sink) Lease(ctx context.Context, g group.Group, lease []byte) (group.Sl
 
 // Store implements writeback.Sink.
 func (s *sink) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
-	set, err := s.n.swarm.Store(ctx, g, lease, manifest, shards, plan.Enough(g.Coding))
+	left, spared := s.sparing(g, len(shards[0]))
+	set, err := s.n.swarm.Store(ctx, left, lease, manifest, shards, plan.Enough(g.Coding))
+	if spared && errors.Is(err, swarm.ErrTooFew) {
+		return set, fmt.Errorf("%w: %w", writeback.ErrNoRoom, err)
+	}
 	return set, tooFew(err)
 }
 
+// sparing is a group without those holders that have room for small shards alone, if
+// these are of content: what they keep is for metadata, without which nothing can be
+// deleted. They are asked anew how much they have.
+func (s *sink) sparing(g group.Group, size int) (left group.Group, spared bool) {
+	if g.Kind != group.Content || size > wire.SmallShard {
+		return g, false
+	}
+	var full []group.PeerKey
+	g.Slots = slices.Clone(g.Slots)
+	for i, k := range g.Slots {
+		if p, known := s.n.peers.Get(k); known && !p.HelloAt.IsZero() && p.Free < int64(size) {
+			full, g.Slots[i] = append(full, k), group.PeerKey{}
+		}
+	}
+	if len(full) > 0 && s.n.survey != nil {
+		s.n.survey.Soon(full)
+	}
+	return g, len(full) > 0
+}
+
 func tooFew(err error) error {
-	if errors.Is(err, swarm.ErrTooFew) || errors.Is(err, place.ErrTooFew) {
+	if errors.Is(err, client.ErrFull) || errors.Is(err, place.ErrTooFew) {
+		return fmt.Errorf("%w: %w", writeback.ErrNoRoom, err)
+	}
+	if errors.Is(err, swarm.ErrTooFew) {
 		return fmt.Errorf("%w: %w", writeback.ErrTooFew, err)
 	}
 	return err

@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"skep/test/harness"
+)
+
+// In a swarm that is full to the brim, what is deleted makes room for what waits: nobody
+// has to delete what is not out yet.
+func TestDeletingInAFullSwarm(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 4, Offer: "6M"})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	r := rand.New(rand.NewPCG(7, 7))
+	sync := func() harness.Result { return d.Skep(t, "sync", "--timeout", "15s") }
+	var dirs []string
+	for full := false; !full; full = sync().Code != 0 {
+		if len(dirs) == 100 {
+			t.Fatal("the swarm is never full")
+		}
+		dir := d.Path(fmt.Sprint("dir", len(dirs)))
+		dirs = append(dirs, dir)
+		must(t, os.Mkdir(dir, 0o755))
+		for n := range 8 {
+			must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(n)), harness.Noise(r, 60_000), 0o644))
+		}
+	}
+	for _, dir := range dirs[:len(dirs)-1] {
+		must(t, os.RemoveAll(dir))
+	}
+	harness.Until(t, 120*time.Second, "what waited goes where the deleted was", func() (bool, string) {
+		r := sync()
+		return r.Code == 0, r.Stderr
+	})
+}
