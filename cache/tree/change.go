@@ -284,7 +284,8 @@ func (c *change) settle(e *edit) {
 	if e.adopt {
 		c.t.adopted(in, &e.row)
 	}
-	in.row, in.soft, in.atimeSoft = e.row, false, false
+	in.row, in.atimeSoft = e.row, false
+	in.soft = in.soft && in.writing && in.writers == 0 // its ranges are still to be told: see stayWritten
 	if in.counted = (tally{}); !in.orphan && !e.drop {
 		in.counted = e.row.tally()
 	}

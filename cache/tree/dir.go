@@ -7,7 +7,8 @@ import (
 
 // ReadDir calls fn for the entries of a directory after cookie, in an order
 // that does not move while entries come and go, until fn returns false. "." and
-// ".." are not among them.
+// ".." are not among them. Of an inode with several names whose attributes cannot be read
+// now, name, number and type are told: see DirEntry.
 func (t *Tree) ReadDir(ctx context.Context, dir Ino, cookie uint64, fn func(DirEntry) bool) error {
 	d, err := t.directory(ctx, dir)
 	if err != nil {
@@ -17,40 +18,61 @@ func (t *Tree) ReadDir(ctx context.Context, dir Ino, cookie uint64, fn func(DirE
 	d.mu.Lock()
 	t.touchAtime(d)
 	d.mu.Unlock()
-	return t.entries(ctx, d, cookie, fn)
+	return t.entries(ctx, d, cookie, true, fn)
 }
 
 // EachEntry is ReadDir, of all entries, for who looks at a directory without that a
-// program reads it: its access time stays.
+// program reads it: its access time stays. It fails where attributes cannot be read.
 func (t *Tree) EachEntry(ctx context.Context, dir Ino, fn func(DirEntry) bool) error {
 	d, err := t.directory(ctx, dir)
 	if err != nil {
 		return err
 	}
 	defer t.release(d)
-	return t.entries(ctx, d, 0, fn)
+	return t.entries(ctx, d, 0, false, fn)
 }
 
-func (t *Tree) entries(ctx context.Context, d *inode, cookie uint64, fn func(DirEntry) bool) error {
-	for {
+func (t *Tree) entries(ctx context.Context, d *inode, cookie uint64, bare bool, fn func(DirEntry) bool) error {
+	for inVain := false; ; {
 		part, err := t.listed(d, cookie)
 		if err != nil || len(part) == 0 {
 			return err
 		}
 		for _, l := range part {
 			cookie = l.cookie
-			a, err := t.attrOf(ctx, l.ino)
+			e := DirEntry{Name: l.name, Cookie: cookie}
+			if e.Attr, err = t.attrListed(ctx, l.ino, inVain); bare && isElsewhere(err) && ctx.Err() == nil {
+				inVain = true
+				e.Attr, e.Bare, err = Attr{Ino: l.ino, Mode: l.typ}, true, nil
+			}
 			if errors.Is(err, ErrStale) {
 				continue // removed since
 			}
 			if err != nil {
 				return err
 			}
-			if !fn(DirEntry{Name: l.name, Cookie: cookie, Attr: a}) {
+			if !fn(e) {
 				return nil
 			}
 		}
 	}
+}
+
+// attrListed is attrOf for a listing: once something was asked for in vain, nobody else
+// is asked.
+func (t *Tree) attrListed(ctx context.Context, ino Ino, inVain bool) (Attr, error) {
+	if inVain {
+		if r, err := t.rowNow(ino); err == nil && r.has(flagUnread) {
+			return Attr{}, ErrUnreachable
+		}
+	}
+	return t.attrOf(ctx, ino)
+}
+
+// isElsewhere reports whether an error says that something is not on this device and
+// cannot be read now.
+func isElsewhere(err error) bool {
+	return errors.Is(err, ErrLost) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrCorrupt)
 }
 
 // readEntries reads up to n entries after cookie.

@@ -132,7 +132,7 @@ func (c *Cut) settle(ctx context.Context, s Settled, lost bool) error {
 		return err
 	}
 	if clean {
-		in.writing = false
+		in.writing, in.soft = false, false
 		in.dirty.Clear()
 		in.whole, in.ranged = false, true
 	}

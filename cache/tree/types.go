@@ -74,6 +74,7 @@ type DirEntry struct {
 	Name   string
 	Cookie uint64 // where ReadDir goes on after this entry
 	Attr   Attr
+	Bare   bool // of Attr, only number and type are known: the rest is with holders
 }
 
 // StatFS is what statfs tells. Nothing of it is 0.

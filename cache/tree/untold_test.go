@@ -79,6 +79,7 @@ func TestChangedIsTakenThoughItWasNotRecorded(t *testing.T) {
 				d.Close()
 				d.restart()
 			} else {
+				must(t, d.flushAll())
 				d.leave(ino)
 			}
 			cf := d.openCut(ino)
@@ -91,7 +92,8 @@ func TestChangedIsTakenThoughItWasNotRecorded(t *testing.T) {
 
 // … and where it was closed without room in the journal, before a commit that failed.
 func TestChangedIsTakenThoughClosingFailed(t *testing.T) {
-	for _, partly := range []bool{false, true} {
+	for i := range 4 {
+		partly, touched := i%2 == 1, i/2 == 1
 		full := &fullJournal{FS: disk.Local}
 		c := &committed{files: map[link.Link][]byte{}}
 		d := &device{t: t, dir: t.TempDir(), fs: full, opt: Options{Content: c}}
@@ -116,13 +118,19 @@ func TestChangedIsTakenThoughClosingFailed(t *testing.T) {
 			f.Release()
 		}
 		full.full = false
+		if touched { // as rsync does
+			mode := uint32(0o600)
+			_, err := d.SetAttr(ctx, ino, SetAttr{Mode: &mode})
+			must(t, err)
+		}
 		cut, err := d.Cut() // of a commit that fails, as nobody answers
 		must(t, err)
 		cut.Close()
+		must(t, d.flushAll())
 		d.leave(ino)
 		cf := d.openCut(ino)
 		if !takesChunk(cf, 4) {
-			t.Errorf("partly %v: a commit takes %v", partly, cf.Changed())
+			t.Errorf("partly %v, touched %v: a commit takes %v", partly, touched, cf.Changed())
 		}
 	}
 }
@@ -155,6 +163,7 @@ func TestChangedIsTakenThoughClosingFailedAfterACut(t *testing.T) {
 			d.Close()
 			d.restart()
 		} else {
+			must(t, d.flushAll())
 			d.leave(ino)
 		}
 		cf := d.openCut(ino)

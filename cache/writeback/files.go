@@ -96,6 +96,9 @@ func (w *work) storeFile(ctx context.Context, in tree.Inode, how tree.Reading) (
 		return dag.Inode{}, err
 	}
 	defer f.Close()
+	if w.lean && f.Passed() {
+		return dag.Inode{}, errNoRoom // however small it is
+	}
 	rec := f.Record
 	rec.Size, rec.Content, rec.Inline = f.Size, link.Link{}, nil
 	if f.Size <= dag.MaxInline && !f.Passed() { // see tree.isTinyInCommit

@@ -25,7 +25,7 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	defer cut.Close()
 	w := newWork(ctx, e, cut)
 	w.lean = true
-	worth, err := w.isWorth()
+	worth, err := w.isWorth(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,15 +47,15 @@ func (e *Engine) giveBackLate(ctx context.Context) error {
 	return e.buryDead(ctx, true)
 }
 
-// isWorth reports whether something changed that a lean commit takes. After one, that is
-// false until something else changes.
-func (w *work) isWorth() (bool, error) {
+// isWorth reports whether room comes free by what a lean commit takes. It costs what the
+// commit before it has stored, so that nothing less is a reason.
+func (w *work) isWorth(ctx context.Context) (bool, error) {
 	err := w.cut.Marks(func(m tree.Mark) error {
 		if m.Dir == 0 {
 			return nil
 		}
-		takes, err := w.takesLean(m)
-		if err == nil && takes {
+		frees, err := w.frees(ctx, m)
+		if err == nil && frees {
 			err = errStop
 		}
 		return err
@@ -66,15 +66,29 @@ func (w *work) isWorth() (bool, error) {
 	return false, err
 }
 
-// takesLean reports whether a lean commit takes what became of a name.
-func (w *work) takesLean(m tree.Mark) (bool, error) {
+// frees reports whether the commit before has content under a name that is gone, or is
+// little now.
+func (w *work) frees(ctx context.Context, m tree.Mark) (bool, error) {
 	in, special, err := w.lookup(m.Dir, m.Name)
-	if err == nil && special != nil {
-		var linked tree.Inode
-		linked, _, err = w.cut.Inode(tree.Ino(special.ID))
-		in = &linked
+	switch {
+	case err != nil || special != nil:
+		return false, err
+	case in != nil:
+		return in.Dirty && !needsRoom(*in) && in.Committed() && in.CommittedSize() > dag.MaxInline, nil
+	case m.Dir == tree.Links:
+		return true, nil
 	}
-	return in == nil || !needsRoom(*in), err
+	_, there, err := w.before(ctx, m)
+	return there, err
+}
+
+// before is what the commit before has under a name, if that can be read.
+func (w *work) before(ctx context.Context, m tree.Mark) (rec dag.Inode, there bool, err error) {
+	dir, ok, err := w.cut.Inode(m.Dir)
+	if root := dir.Record.Content; err != nil || !ok || root.IsZero() || w.e.isAnew(root) {
+		return rec, false, err
+	}
+	return dag.LookupDir(ctx, w.p, w.e.cfg.Names, dir.Record.Content, m.Name)
 }
 
 // needsRoom reports whether a file has content of its own that is in no commit.

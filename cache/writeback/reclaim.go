@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"skep/cache/blocks"
@@ -198,11 +199,21 @@ func (e *Engine) buryDead(ctx context.Context, spare bool) error {
 	return nil
 }
 
+// isSpared reports whether a pack without live blocks stays all the same: a commit that
+// failed has stored something in it for the next one, or something that is needed was
+// moved out of it, and no commit tells yet where that is.
 func (e *Engine) isSpared(w blocks.Watched, spare bool) (bool, error) {
 	if !spare || w.Pack == nil || w.Pack.Live > 0 {
 		return false, nil
 	}
-	return e.table.HasOrphans(w)
+	if fresh, err := e.table.HasOrphans(w); err != nil || fresh {
+		return fresh, err
+	}
+	if moved, err := e.table.Moved(); err != nil || moved == 0 {
+		return false, err
+	}
+	members, err := e.table.Members(w.Group.ID, w.Number)
+	return slices.ContainsFunc(members, func(b blocks.Block) bool { return b.Refs > 0 }), err
 }
 
 // leaveToHolders lets go of the files here of packs that come to wait to be given up, but

@@ -366,9 +366,26 @@ func (w *work) fileChange(ctx context.Context, at tree.Mark, in tree.Inode) (*da
 		w.keepMark(at)
 	}
 	if skipped {
-		return nil, nil
+		return w.leftAs(ctx, at, in.Record.ID)
 	}
 	return &dag.Change{Name: at.Name, Record: &rec}, nil
+}
+
+// leftAs is the change of a name that leads to an inode of which the commit has no
+// version: what the commit before has there stays, unless that has another name now, and
+// would have two.
+func (w *work) leftAs(ctx context.Context, at tree.Mark, ino uint64) (*dag.Change, error) {
+	if at.Dir == tree.Links {
+		return nil, nil
+	}
+	old, there, err := w.before(ctx, at)
+	if err != nil || !there || old.Linked || old.ID == ino {
+		return nil, err
+	}
+	if _, elsewhere, err := w.cut.Inode(tree.Ino(old.ID)); err != nil || !elsewhere {
+		return nil, err
+	}
+	return &dag.Change{Name: at.Name}, nil
 }
 
 // withLink gives a rebuilt directory's record its new root.

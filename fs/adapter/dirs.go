@@ -21,34 +21,32 @@ func (f *FS) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status {
 
 // ReadDir lists names.
 func (f *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	return f.list(cancel, in, func(name string, cookie uint64, a tree.Attr) bool {
-		return out.AddDirEntry(dirEntry(name, cookie, a))
-	})
+	return f.list(cancel, in, func(entry tree.DirEntry) bool { return out.AddDirEntry(dirEntry(entry)) })
 }
 
 // ReadDirPlus lists names together with attributes.
 func (f *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	return f.list(cancel, in, func(name string, cookie uint64, a tree.Attr) bool {
-		e := out.AddDirLookupEntry(dirEntry(name, cookie, a))
+	return f.list(cancel, in, func(entry tree.DirEntry) bool {
+		e := out.AddDirLookupEntry(dirEntry(entry))
 		if e == nil {
 			return false
 		}
-		if cookie > cookieParent { // the kernel looks "." and ".." up by itself
-			f.entry(e, a)
+		if entry.Cookie > cookieParent && !entry.Bare { // else the kernel looks it up by itself
+			f.entry(e, entry.Attr)
 		}
 		return true
 	})
 }
 
-func dirEntry(name string, cookie uint64, a tree.Attr) fuse.DirEntry {
-	return fuse.DirEntry{Name: name, Mode: a.Mode, Ino: uint64(a.Ino), Off: cookie}
+func dirEntry(e tree.DirEntry) fuse.DirEntry {
+	return fuse.DirEntry{Name: e.Name, Mode: e.Attr.Mode, Ino: uint64(e.Attr.Ino), Off: e.Cookie}
 }
 
 // list calls add for the entries after the cookie in the request until it
 // returns false.
-func (f *FS) list(cancel <-chan struct{}, in *fuse.ReadIn, add func(string, uint64, tree.Attr) bool) fuse.Status {
+func (f *FS) list(cancel <-chan struct{}, in *fuse.ReadIn, add func(tree.DirEntry) bool) fuse.Status {
 	dir, after := inoOf(in.NodeId), in.Offset
-	if after < cookieSelf && !add(".", cookieSelf, tree.Attr{Ino: dir, Mode: unix.S_IFDIR}) {
+	if after < cookieSelf && !add(directoryEntry(".", cookieSelf, dir)) {
 		return fuse.OK
 	}
 	if after < cookieParent {
@@ -56,14 +54,15 @@ func (f *FS) list(cancel <-chan struct{}, in *fuse.ReadIn, add func(string, uint
 		if err != nil {
 			return f.status("readdir", in.NodeId, err)
 		}
-		if !add("..", cookieParent, tree.Attr{Ino: up, Mode: unix.S_IFDIR}) {
+		if !add(directoryEntry("..", cookieParent, up)) {
 			return fuse.OK
 		}
 	}
-	err := f.tree.ReadDir(f.call(cancel), dir, max(after, cookieParent), func(e tree.DirEntry) bool {
-		return add(e.Name, e.Cookie, e.Attr)
-	})
-	return f.status("readdir", in.NodeId, err)
+	return f.status("readdir", in.NodeId, f.tree.ReadDir(f.call(cancel), dir, max(after, cookieParent), add))
+}
+
+func directoryEntry(name string, cookie uint64, ino tree.Ino) tree.DirEntry {
+	return tree.DirEntry{Name: name, Cookie: cookie, Attr: tree.Attr{Ino: ino, Mode: unix.S_IFDIR}}
 }
 
 // FsyncDir returns when the names of a directory survive power loss.

@@ -75,6 +75,9 @@ func newTold(limit, each int) *told {
 
 // add takes note of addresses of a peer; they count before what was told earlier.
 func (t *told) add(p peer.ID, addrs []multiaddr.Multiaddr) {
+	if len(addrs) == 0 {
+		return // else peers that nobody has addresses of would count as nothing, and stay
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := joined(t.each, addrs, t.recent[p], t.older[p])

@@ -149,7 +149,7 @@ func TestRoom(t *testing.T) {
 // has to publish that before anything comes free.
 func TestLastRoomIsForSmallShards(t *testing.T) {
 	hold, ask, o := pair(t, simnet.Config{Store: small(34 << 20)})
-	large := storetest.NewOwner(2, 20, 2, 3)
+	large := storetest.NewOwner(2, 22, 2, 3)
 	_, lease := large.Lease(1, until())
 	if _, err := ask.Client.Admit(t.Context(), hold.Key, lease, 1); err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func TestLastRoomIsForSmallShards(t *testing.T) {
 	if !errors.Is(err, client.ErrFull) {
 		t.Fatal(err)
 	}
-	if hello, err := ask.Client.Hello(t.Context(), hold.Key); err != nil || hello.Free >= 600<<10 {
+	if hello, err := ask.Client.Hello(t.Context(), hold.Key); err != nil || hello.Free >= 2200<<10 {
 		t.Errorf("hello: %+v, %v", hello, err)
 	}
 	for n := range uint16(30) {

@@ -76,6 +76,9 @@ func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte
 		select {
 		case e := <-ends:
 			if e.err != nil {
+				if errors.Is(why, client.ErrFull) {
+					break // want of room says more than who else failed
+				}
 				why = e.err
 				if cause := context.Cause(ctx); cause != nil && ended(why) {
 					why = cause // not that it was ended

@@ -41,7 +41,7 @@ func (k Kind) String() string {
 }
 
 // SmallShard is the largest shard, in bytes, that gets the last part of an offer.
-const SmallShard = 256 << 10
+const SmallShard = 1 << 20
 
 // MaxShard is the largest shard, in bytes: a pack of the largest class with
 // k = 1.
