@@ -15,8 +15,8 @@ import (
 	"skep/test/memswarm"
 )
 
-// offered is a sink whose holders have room for so many bytes together, and for small
-// shards a bit more.
+// offered is a sink whose holders have room for so many bytes together, and for
+// metadata a bit more.
 type offered struct {
 	*memswarm.Swarm
 	room int64
@@ -40,7 +40,7 @@ func (o *offered) Store(ctx context.Context, g group.Group, lease, manifest []by
 // that waits, with no more commits than that takes.
 func TestDeletingMakesRoomForWhatWaits(t *testing.T) {
 	swarm := memswarm.New(9, 4, 7)
-	sink := &offered{swarm, 34 << 20}
+	sink := &offered{swarm, 30 << 20}
 	published := 0
 	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour}}
 	d.publish = func(ctx context.Context, h commit.Head) error {
@@ -124,4 +124,35 @@ func TestWhatFitsIsStoredOnce(t *testing.T) {
 	if now, _ := swarm.Bytes(); now > before+100<<20 {
 		t.Errorf("%d bytes for 40 MiB", now-before)
 	}
+}
+
+// What a commit that found no room has moved out of packs stays in these, too, until a
+// commit tells where it is: the newest one names the old places.
+func TestWhatWasMovedInVainIsNotGivenUp(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	sink := &offered{swarm, 1 << 30}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour}}
+	d.publish = swarm.Publish
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	want := map[string]string{}
+	put := d.putting(want)
+	for i := range 40 {
+		put(fmt.Sprintf("dir%d/file", i%8), random(uint64(i), 3000+i))
+		put(fmt.Sprintf("other%d/file%d", i%8, i), random(uint64(100+i), 2000))
+		want[fmt.Sprintf("dir%d/", i%8)], want[fmt.Sprintf("other%d/", i%8)] = "", ""
+		d.sync()
+	}
+	have, _ := swarm.Bytes()
+	sink.room = have
+	d.put("new", random(2, 20<<20))
+	for range 3 {
+		if err := d.engine.Sync(ctx); !errors.Is(err, writeback.ErrTooFew) {
+			t.Fatal(err)
+		}
+	}
+	if moved, err := d.table.Moved(); err != nil || moved == 0 {
+		t.Fatalf("nothing was moved: %v", err)
+	}
+	check(t, d.committed(), want)
 }
