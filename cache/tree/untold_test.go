@@ -28,6 +28,15 @@ func (d *device) leave(ino Ino) {
 	}
 }
 
+// deviceOn is a device on a disk, with a swarm that has what commits took.
+func deviceOn(t *testing.T, fs disk.FS) (*device, *committed) {
+	c := &committed{files: map[link.Link][]byte{}}
+	d := &device{t: t, dir: t.TempDir(), fs: fs, opt: Options{Content: c}}
+	d.open()
+	t.Cleanup(func() { _ = d.st.Close() })
+	return d, c
+}
+
 func takesChunk(f *CutFile, i int64) bool {
 	at := i * dag.ChunkSize
 	return slices.ContainsFunc(f.Changed(), func(r backing.Range) bool { return r.From <= at && r.To > at })
@@ -56,10 +65,7 @@ func TestChangedIsTakenThoughItWasNotRecorded(t *testing.T) {
 		end  bool
 	}{"full journal": {jour, &jour.full, false}, "full journal, end in order": {jour, &jour.full, true}, "too many open": {emf, &emf.full, false}} {
 		t.Run(name, func(t *testing.T) {
-			c := &committed{files: map[link.Link][]byte{}}
-			d := &device{t: t, dir: t.TempDir(), fs: x.fs, opt: Options{Content: c}}
-			d.open()
-			t.Cleanup(func() { _ = d.st.Close() })
+			d, c := deviceOn(t, x.fs)
 			ino := c.gone(t, d, pattern(8<<20, 1))
 			f, err := d.Open(ctx, ino, os.O_RDWR)
 			must(t, err)
@@ -95,10 +101,7 @@ func TestChangedIsTakenThoughClosingFailed(t *testing.T) {
 	for i := range 4 {
 		partly, touched := i%2 == 1, i/2 == 1
 		full := &fullJournal{FS: disk.Local}
-		c := &committed{files: map[link.Link][]byte{}}
-		d := &device{t: t, dir: t.TempDir(), fs: full, opt: Options{Content: c}}
-		d.open()
-		t.Cleanup(func() { _ = d.st.Close() })
+		d, c := deviceOn(t, full)
 		ino := d.write(Root, "f", pattern(8<<20, 1))
 		c.take(t, d, ino)
 		if partly {
@@ -139,10 +142,7 @@ func TestChangedIsTakenThoughClosingFailed(t *testing.T) {
 func TestChangedIsTakenThoughClosingFailedAfterACut(t *testing.T) {
 	for _, end := range []bool{false, true} {
 		full := &fullJournal{FS: disk.Local}
-		c := &committed{files: map[link.Link][]byte{}}
-		d := &device{t: t, dir: t.TempDir(), fs: full, opt: Options{Content: c}}
-		d.open()
-		t.Cleanup(func() { _ = d.st.Close() })
+		d, c := deviceOn(t, full)
 		ino := d.write(Root, "f", pattern(8<<20, 1))
 		c.take(t, d, ino)
 		f, err := d.Open(ctx, ino, os.O_RDWR)

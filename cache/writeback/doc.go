@@ -9,8 +9,11 @@
 //
 // Before it takes anything new, a commit moves the live blocks of packs that are mostly
 // dead, or clearly less safe than they would be with the peers that are there now, into
-// new packs (fold.go, strengthen.go). After it, what nothing needs is given up, as soon
-// as no other device may need it.
+// new packs (fold.go, strengthen.go), and those that this device alone has (onlyhere.go).
+// After it, what nothing needs is given up, as soon as no other device may need it.
+//
+// Where holders have no room for new content, another commit takes what needs none, or
+// nothing that is deleted would ever make room (lean.go).
 //
 // A commit that fails halfway costs little when it is tried again: the packs
 // that were acknowledged are in the account of blocks, and their blocks are
