@@ -212,7 +212,7 @@ func (c *crash) killUploading(t *testing.T, try int) bool {
 	before := c.swarm.Hosted(t)
 	more := filepath.Join(c.mirror, fmt.Sprintf("more%d", try))
 	must(t, os.WriteFile(more, harness.Noise(rand.New(rand.NewPCG(uint64(try), 5)), 4*waiting), 0o644))
-	harness.Rsync(t, "-a", more, c.data())
+	harness.Rsync(t, "-a", c.mirror+"/", c.data()+"/") // with the folder's own time
 	syncing := exec.Command(harness.Binary(), "--home", c.device.Home, "sync")
 	must(t, syncing.Start())
 	at := c.device.WaitStatus(t, 60*time.Second, "an upload is under way, or has ended", func(s control.Status) bool {
