@@ -51,7 +51,8 @@ func (r *row) committed() dag.File {
 // or fails. It can be read all the same.
 var errNotKept = errors.New("cannot keep what was fetched")
 
-// fetchChunk brings one committed chunk here. in.mu is held, but for the wait.
+// fetchChunk brings one committed chunk here. in.mu is held, but for the wait; the gate is
+// not.
 func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 	f := in.row.committed()
 	if t.content == nil || f.Root.IsZero() || i*dag.ChunkSize >= f.Size {
@@ -60,6 +61,8 @@ func (t *Tree) fetchChunk(ctx context.Context, in *inode, i int64) error {
 	in.mu.Unlock()
 	var kept error
 	err := t.content.LendChunk(ctx, f, i, func(chunk []byte) {
+		t.gate.RLock()
+		defer t.gate.RUnlock()
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		if !in.movedFrom(f) {
@@ -84,7 +87,7 @@ func (in *inode) movedFrom(f dag.File) bool {
 }
 
 // keepFetched stores a fetched chunk, or else remembers it for a while and returns
-// errNotKept; in.mu is held.
+// errNotKept; the gate and in.mu are held.
 func (t *Tree) keepFetched(in *inode, f dag.File, i int64, chunk []byte) error {
 	err := ErrNoSpace
 	if t.room.Keep(int64(len(chunk))) {
@@ -97,7 +100,8 @@ func (t *Tree) keepFetched(in *inode, f dag.File, i int64, chunk []byte) error {
 	return nil
 }
 
-// keepChunk stores a fetched chunk, without touching what is valid already.
+// keepChunk stores a fetched chunk, without touching what is valid already; the gate and
+// in.mu are held.
 func (t *Tree) keepChunk(in *inode, i int64, chunk []byte) error {
 	if !in.row.has(flagBacking) {
 		if in.row.size <= InlineMax && in.row.size == int64(len(chunk)) && !in.row.has(flagDirty) {

@@ -2,7 +2,11 @@ package tree
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -144,5 +148,66 @@ func TestWrittenAnewWhileFetching(t *testing.T) {
 	got := make([]byte, len(want))
 	if n, err := reading.ReadAt(ctx, got, 0); err != nil || !bytes.Equal(got[:n], want) {
 		t.Errorf("what was written is gone: %d bytes, %v", n, err)
+	}
+}
+
+// gated is a disk that reports what is written to the journal beside a cut of it.
+type gated struct {
+	disk.FS
+	t *testing.T
+	d *device
+}
+
+type gatedFile struct {
+	disk.File
+	g       *gated
+	journal bool
+}
+
+func (g *gated) Open(name string, flags int) (disk.File, error) {
+	f, err := g.FS.Open(name, flags)
+	return gatedFile{f, g, strings.HasPrefix(filepath.Base(filepath.Dir(name)), "journal")}, err
+}
+
+func (f gatedFile) WriteAt(p []byte, off int64) (int, error) {
+	if d := f.g.d; f.journal && d != nil && d.gate.TryLock() {
+		d.gate.Unlock()
+		f.g.t.Error("a row is written, and the journal could be cut")
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// No row about what is fetched comes behind a cut that does not know of it.
+func TestFetchedRowsAwaitACut(t *testing.T) {
+	g := &gated{FS: disk.Local, t: t}
+	d, c := deviceOn(t, g)
+	small, large := pattern(5000, 1), pattern(40_000, 2)
+	for i, read := range []func(ino Ino){
+		func(ino Ino) { d.read(ino) },
+		func(ino Ino) { must(t, d.Fetch(ctx, ino)) },
+		func(ino Ino) {
+			size := int64(100)
+			_, err := d.SetAttr(ctx, ino, SetAttr{Size: &size})
+			must(t, err)
+		},
+		func(ino Ino) { // without room for the whole
+			d.SetRoom(noRoom{})
+			defer d.SetRoom(boundless{})
+			size := int64(100)
+			_, err := d.SetAttr(ctx, ino, SetAttr{Size: &size})
+			must(t, err)
+		},
+	} {
+		for j, content := range [][]byte{small, large} {
+			ino := d.write(Root, fmt.Sprint(i, j), content)
+			c.take(t, d, ino)
+			_, err := d.EvictSmall(ctx, ino)
+			must(t, err)
+			_, err = d.Evict(ctx, ino, false)
+			must(t, errors.Join(err, d.FinishEvictions(ctx)))
+			g.d = d
+			read(ino)
+			g.d = nil
+		}
 	}
 }

@@ -65,13 +65,20 @@ func (t *Tree) keepHead(ctx context.Context, in *inode, size int64) error {
 // keepThrough makes the beginning of a file resident alone, though there is no room
 // for the chunk that it is in; in.mu is held, but for the waits.
 func (t *Tree) keepThrough(ctx context.Context, in *inode, size int64) error {
-	head := make([]byte, size)
+	f, head := in.row.committed(), make([]byte, size)
 	_, err := t.readThrough(ctx, in, head, 0)
 	if err == errBecameOther || !in.lacksHead(size) {
 		return nil // the caller looks again
 	}
 	if err != nil {
 		return err
+	}
+	in.mu.Unlock()
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	in.mu.Lock()
+	if in.movedFrom(f) || !in.lacksHead(size) {
+		return nil
 	}
 	return t.keepChunk(in, 0, head)
 }
