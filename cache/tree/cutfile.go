@@ -306,7 +306,7 @@ func (f *CutFile) Taken() error {
 	f.c.mu.Unlock()
 	if f.in != nil {
 		f.in.mu.Lock()
-		f.in.thaw()
+		f.c.t.thaw(f.in)
 		if f.passed {
 			f.in.taken = nil
 			if !f.Moved {

@@ -28,7 +28,7 @@ func (f *File) Sync(ctx context.Context, dataOnly bool) error {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.ordered(ctx)
+	t.ordered(ctx, in)
 	t.refresh(in)
 	if !in.isFlushed() || !t.st.Durable(t.changedIn(in)) {
 		waits(ctx)

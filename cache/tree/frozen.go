@@ -16,6 +16,7 @@ type frozen struct {
 	file   disk.File // the backing file as of the cut; the inode's own while shared
 	shared bool      // the inode still writes to file: old bytes are preserved first
 	saved  disk.File // where they are preserved, at the same offsets
+	copied int64     // bytes that saved takes: see countCopy
 	have   backing.Ranges
 
 	size         int64
@@ -50,7 +51,7 @@ type dirtied struct {
 }
 
 // thaw lets go of frozen content; in.mu is held.
-func (in *inode) thaw() {
+func (t *Tree) thaw(in *inode) {
 	fr := in.frozen
 	if fr == nil {
 		return
@@ -58,6 +59,7 @@ func (in *inode) thaw() {
 	in.frozen = nil
 	if fr.saved != nil {
 		_ = fr.saved.Close()
+		t.copies64.Add(-fr.copied)
 	}
 	if fr.file != in.file {
 		_ = fr.file.Close()
@@ -135,7 +137,9 @@ func (t *Tree) preserveRange(fr *frozen, r backing.Range) error {
 		}
 		fr.saved = f
 	}
-	if err := copyData(fr.saved, fr.file, r); err != nil {
+	err := copyData(fr.saved, fr.file, r)
+	fr.copied = t.countCopy(fr.saved, fr.copied)
+	if err != nil {
 		return err
 	}
 	fr.have.Add(r.From, r.To)
@@ -191,7 +195,7 @@ func (c *Cut) froze(in *inode) {
 func (c *Cut) unfreeze(in *inode) {
 	in.dirty, in.whole = in.unpublished()
 	in.before = nil
-	in.thaw()
+	c.t.thaw(in)
 }
 
 // unpublished is what changed of a file since the newest commit that is

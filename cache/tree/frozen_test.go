@@ -164,3 +164,41 @@ func TestKilledWhileMuchIsSetAside(t *testing.T) {
 		t.Errorf("the commit reads another content, %v", err)
 	}
 }
+
+// What is set aside counts as content that is here until the commit has read it, or ends.
+func TestSetAsideCounts(t *testing.T) {
+	for _, taken := range []bool{true, false} {
+		d := newDevice(t, Options{})
+		want := pattern(1<<20, 1)
+		ino := d.write(Root, "f", want)
+		f, err := d.Open(ctx, ino, os.O_RDWR)
+		must(t, err)
+		before, _ := d.Local()
+		cut, err := d.Cut()
+		must(t, err)
+		in, _, err := cut.Inode(ino)
+		must(t, err)
+		cf, err := cut.OpenFile(ctx, in, Whole)
+		must(t, err)
+		for range 2 {
+			writeAt(t, f, pattern(1<<19, 2), 0)
+			if n, _ := d.Local(); n-before != 1<<19 {
+				t.Errorf("%d bytes count for what was set aside", n-before)
+			}
+		}
+		if taken {
+			must(t, cf.Taken())
+		} else {
+			cf.Close()
+			cut.Close()
+		}
+		if n, _ := d.Local(); n != before {
+			t.Errorf("taken %v: %d bytes are here, %d before", taken, n, before)
+		}
+		if taken {
+			cf.Close()
+			cut.Close()
+		}
+		f.Release()
+	}
+}

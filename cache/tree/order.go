@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"skep/cache/backing"
+	"skep/cache/disk"
 )
 
 // A file that the kernel writes alone, and that does not come to rest, can still be
@@ -54,27 +55,31 @@ func (in *inode) delayFlushes() (resume func()) {
 
 // ordered takes note that a program asks for a flush: what it writes from then on
 // comes after all that it wrote before. in.mu is held, but for the wait.
-func (in *inode) ordered(ctx context.Context) {
+func (t *Tree) ordered(ctx context.Context, in *inode) {
 	if copied := in.copying; copied != nil {
 		patience := time.NewTimer(flushDelay)
 		defer patience.Stop()
 		in.mu.Unlock()
+		slow := false
 		select {
 		case <-copied:
 		case <-patience.C:
-			in.slowSince = time.Now()
+			slow = true
 		case <-ctx.Done():
 		}
 		in.mu.Lock()
+		if slow {
+			in.slowSince = t.opt.Now()
+		}
 	}
 	in.order++
 }
 
 // isSlow reports whether copying a file delayed a flush for too long lately.
-func (in *inode) isSlow() bool {
+func (t *Tree) isSlow(in *inode) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return !in.slowSince.IsZero() && time.Since(in.slowSince) < copyRest
+	return !in.slowSince.IsZero() && t.opt.Now().Sub(in.slowSince) < copyRest
 }
 
 // isOrdered reports whether nothing happened since the file was opened by which what
@@ -125,7 +130,7 @@ func (f *CutFile) copyAside(ctx context.Context) error {
 		if err := copyData(to, from, backing.Range{From: at, To: min(size, at+preserveStep)}); err != nil {
 			return fmt.Errorf("%w: %w", ErrMoving, err)
 		}
-		f.countCopy()
+		f.copied = t.countCopy(to, f.copied)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -136,12 +141,13 @@ func (f *CutFile) copyAside(ctx context.Context) error {
 	return nil
 }
 
-// countCopy has the copy count as content that is here, as long as it is.
-func (f *CutFile) countCopy() {
-	st, err := f.file.Stat()
+// countCopy has a copy that a commit reads count as content that is here, and returns for
+// how many bytes; counted is for how many it did before. Who ends it takes them off again.
+func (t *Tree) countCopy(of disk.File, counted int64) int64 {
+	st, err := of.Stat()
 	if err != nil {
-		return
+		return counted
 	}
-	f.c.t.copies64.Add(st.Blocks*512 - f.copied)
-	f.copied = st.Blocks * 512
+	t.copies64.Add(st.Blocks*512 - counted)
+	return st.Blocks * 512
 }

@@ -350,3 +350,26 @@ func TestAppendedBesideAReader(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
+
+// For how long a file is not copied goes by the tree's clock.
+func TestSlowByTheTreesClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Unix(1000, 0)
+		d := &Tree{opt: Options{Now: func() time.Time { return now }}}
+		in := &inode{}
+		resume := in.delayFlushes()
+		in.mu.Lock()
+		d.ordered(ctx, in)
+		in.mu.Unlock()
+		resume()
+		for _, after := range []time.Duration{copyRest - 1, 1} {
+			if !d.isSlow(in) {
+				t.Error("it is to be copied too soon")
+			}
+			now = now.Add(after)
+		}
+		if d.isSlow(in) {
+			t.Error("it is not to be copied any more")
+		}
+	})
+}

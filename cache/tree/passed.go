@@ -50,7 +50,7 @@ func (f *CutFile) openPassed(ctx context.Context) error {
 		return ErrGone
 	}
 	if f.how == Copied {
-		if f.in.isSlow() {
+		if f.c.t.isSlow(f.in) {
 			return ErrMoving
 		}
 		defer f.in.delayFlushes()()

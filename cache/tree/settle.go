@@ -99,7 +99,7 @@ func (c *Cut) settle(ctx context.Context, s Settled, lost bool) error {
 	defer in.mu.Unlock()
 	if in.orphan {
 		in.before = nil
-		in.thaw()
+		t.thaw(in)
 		return nil
 	}
 	if in.row.has(flagPartial) { // it may have left memory since it was read
@@ -137,6 +137,6 @@ func (c *Cut) settle(ctx context.Context, s Settled, lost bool) error {
 		in.whole, in.ranged = false, true
 	}
 	in.before = nil
-	in.thaw()
+	t.thaw(in)
 	return nil
 }

@@ -126,7 +126,7 @@ type Tree struct {
 
 	files64, bytes64, here64 atomic.Int64 // how many files and bytes the tree holds, and how many of these are here
 	local64, unsynced64      atomic.Int64 // bytes of backing files, and of those that no commit has taken
-	copies64                 atomic.Int64 // bytes of copies that commits read: see copyAside
+	copies64                 atomic.Int64 // bytes of copies that commits read: see countCopy
 	going64                  atomic.Int64 // bytes that were let go of, and may still be on the disk
 	small64                  atomic.Int64 // bytes of small files that may be let go of
 	recharges                atomic.Int64 // how often unsynced64 or small64 changed
