@@ -27,13 +27,16 @@ type kernel struct {
 	last    int32
 	inodes  map[uint64]int64
 	told    chan struct{} // receives for each notice
+	caps    uint64        // what it agreed to
 	waits   []<-chan struct{}
 	busy    chan struct{} // notices of inodes wait until it is closed; nil: they do not
 }
 
 func newKernel() *kernel {
-	return &kernel{backing: map[int32]bool{}, inodes: map[uint64]int64{}, told: make(chan struct{}, 64)}
+	return &kernel{backing: map[int32]bool{}, inodes: map[uint64]int64{}, told: make(chan struct{}, 64), caps: fuse.CAP_DIRECT_IO_ALLOW_MMAP}
 }
+
+func (k *kernel) Knows(flag uint64) bool { return k.caps&flag != 0 }
 
 func (k *kernel) RegisterBacking(int) (int32, error) {
 	k.mu.Lock()
@@ -141,9 +144,43 @@ func TestModesAreNotMixed(t *testing.T) {
 	if (first.OpenFlags|second.OpenFlags|direct.OpenFlags)&fuse.FOPEN_PASSTHROUGH != 0 {
 		t.Error("passed through beside an open that is not")
 	}
-	if second.OpenFlags&fuse.FOPEN_KEEP_CACHE == 0 || direct.OpenFlags&fuse.FOPEN_DIRECT_IO == 0 {
+	if second.OpenFlags&fuse.FOPEN_KEEP_CACHE == 0 || direct.OpenFlags&fuse.FOPEN_DIRECT_IO != 0 {
 		t.Errorf("got %+v and %+v", second, direct)
 	}
+}
+
+// TestPastThePageCache: the kernel does not see in its pages what is written past them.
+// So all go past them while one does that did not ask for it, and what the kernel may
+// have taken meanwhile, for a mapping say, it drops when the file is opened next.
+func TestPastThePageCache(t *testing.T) {
+	const past, keep = fuse.FOPEN_DIRECT_IO, fuse.FOPEN_KEEP_CACHE
+	f, k := newFS(t, Options{})
+	k.refuse = unix.EPERM // nothing is passed through
+	wantFlags := func(what string, o fuse.OpenOut, want uint32) {
+		t.Helper()
+		if got := o.OpenFlags & (past | keep | fuse.FOPEN_PASSTHROUGH); got != want {
+			t.Errorf("%s: flags %x, not %x", what, got, want)
+		}
+	}
+	w := create(t, f, "db-journal", unix.O_WRONLY)
+	wantFlags("who makes a rollback journal", w.OpenOut, past)
+	r := open(t, f, w.NodeId, unix.O_RDONLY)
+	wantFlags("who reads it meanwhile", r, past)
+	release(f, w.Fh)
+	wantFlags("who writes it while that one has it open", open(t, f, w.NodeId, unix.O_WRONLY), past)
+	again := create(t, f, "other-journal", unix.O_RDWR)
+	release(f, again.Fh)
+	r = open(t, f, again.NodeId, unix.O_RDONLY)
+	wantFlags("who opens it when nobody else has it open", r, 0)
+	release(f, r.Fh)
+	wantFlags("who does so next", open(t, f, again.NodeId, unix.O_RDONLY), keep)
+
+	only := create(t, f, "third-journal", unix.O_WRONLY)
+	release(f, only.Fh)
+	wantFlags("who reads what was only written", open(t, f, only.NodeId, unix.O_RDONLY), keep)
+
+	k.caps = 0
+	wantFlags("on a kernel that does not map such files", create(t, f, "fourth-journal", unix.O_WRONLY).OpenOut, keep)
 }
 
 // TestRefusedBackingFile: one refusal ends passthrough for the mount, and files

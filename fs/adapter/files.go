@@ -18,8 +18,8 @@ func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out 
 	if errors.Is(err, tree.ErrExists) && flags&unix.O_EXCL == 0 {
 		h, a, err = f.openExisting(ctx, dir, name, flags, in.OpenFlags)
 	}
-	direct := flags&unix.O_DIRECT != 0 || isRollbackJournal(name) || err == nil && h.OneOfMany()
-	return f.created("create", in, h, a, direct, err, out)
+	past := isRollbackJournal(name) || err == nil && h.OneOfMany()
+	return f.created("create", in, h, a, past, err, out)
 }
 
 // isRollbackJournal reports whether a file is what sqlite keeps the old pages of a
@@ -50,14 +50,14 @@ func (f *FS) openExisting(ctx *call, dir tree.Ino, name string, flags int, how u
 // Tmpfile makes a file without a name and opens it.
 func (f *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	h, a, err := f.tree.Tmpfile(f.call(cancel), inoOf(in.NodeId), in.Mode, int(in.Flags), ownerOf(&in.InHeader, in.Umask))
-	return f.created("tmpfile", in, h, a, in.Flags&unix.O_DIRECT != 0, err, out)
+	return f.created("tmpfile", in, h, a, false, err, out)
 }
 
-func (f *FS) created(op string, in *fuse.CreateIn, h *tree.File, a tree.Attr, direct bool, err error, out *fuse.CreateOut) fuse.Status {
+func (f *FS) created(op string, in *fuse.CreateIn, h *tree.File, a tree.Attr, past bool, err error, out *fuse.CreateOut) fuse.Status {
 	if err != nil {
 		return f.status(op, in.NodeId, err)
 	}
-	f.admit(h, in.Flags, direct, &out.OpenOut)
+	f.admit(h, in.Flags, past, &out.OpenOut)
 	return f.entry(&out.EntryOut, a)
 }
 
@@ -67,7 +67,7 @@ func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 	if err != nil {
 		return f.status("open", in.NodeId, err)
 	}
-	f.admit(h, in.Flags, in.Flags&unix.O_DIRECT != 0, out)
+	f.admit(h, in.Flags, false, out)
 	return fuse.OK
 }
 
@@ -88,10 +88,13 @@ func (f *FS) open(ctx *call, ino tree.Ino, flags int, how uint32) (*tree.File, e
 }
 
 // admit makes an open file known under a number and says how the kernel is to
-// read and write it.
-func (f *FS) admit(h *tree.File, flags uint32, direct bool, out *fuse.OpenOut) {
-	e := &openFile{File: h, writable: flags&unix.O_ACCMODE != unix.O_RDONLY, direct: direct}
-	f.enter(e, out)
+// read and write it; past the page cache, if it may choose. A program that asks for
+// that itself (O_DIRECT) needs nothing: the kernel then drops from its pages what it
+// writes past them.
+func (f *FS) admit(h *tree.File, flags uint32, past bool, out *fuse.OpenOut) {
+	how := flags & unix.O_ACCMODE
+	e := &openFile{File: h, writable: how != unix.O_RDONLY, readable: how != unix.O_WRONLY}
+	f.enter(e, past, out)
 	out.Fh = f.files.add(e)
 	if !e.writable {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH // closing it writes nothing
@@ -142,7 +145,7 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 		return 0, fuse.EBADF
 	}
 	ctx := f.call(cancel)
-	if h.direct {
+	if h.past {
 		if err := f.dropCapabilities(ctx, h); err != nil {
 			return 0, f.status("write", in.NodeId, err)
 		}

@@ -16,6 +16,8 @@ type mode struct {
 	writers int
 	passed  bool  // straight from and to the backing file
 	backing int32 // the kernel's id of that, if passed
+	past    bool  // through the daemon, but past the page cache
+	read    bool  // if past: somebody may have had the kernel take pages all the same
 }
 
 // modeTable holds the mode of each open inode.
@@ -26,13 +28,17 @@ type modeTable struct {
 }
 
 type modeShard struct {
-	mu sync.Mutex // guards m and what is in it
+	mu sync.Mutex // guards all below, and what is in it
 	m  map[tree.Ino]*mode
+	// old has inodes of which the kernel may have pages that are not true: it reads
+	// ahead for who asks, and maps, past the page cache, too, and changes nothing in
+	// these pages when somebody writes.
+	old map[tree.Ino]bool
 }
 
 func (t *modeTable) init() {
 	for i := range t.shards {
-		t.shards[i].m = map[tree.Ino]*mode{}
+		t.shards[i].m, t.shards[i].old = map[tree.Ino]*mode{}, map[tree.Ino]bool{}
 	}
 }
 
@@ -60,8 +66,18 @@ func (t *modeTable) passed(ino tree.Ino) bool {
 	return ok && m.passed
 }
 
-// enter counts an open of an inode in and says how the kernel is to go about it.
-func (f *FS) enter(e *openFile, out *fuse.OpenOut) {
+// forget drops what is known of an inode that the kernel forgot, with its pages.
+func (t *modeTable) forget(ino tree.Ino) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.old, ino)
+}
+
+// enter counts an open of an inode in and says how the kernel is to go about it. past
+// is whether the first open would rather go past the page cache. All others do as well
+// then: the kernel does not see in its pages what is written past them.
+func (f *FS) enter(e *openFile, past bool, out *fuse.OpenOut) {
 	ino := e.Ino()
 	s := f.modes.shard(ino)
 	s.mu.Lock()
@@ -69,10 +85,11 @@ func (f *FS) enter(e *openFile, out *fuse.OpenOut) {
 	m, ok := s.m[ino]
 	if !ok {
 		m = f.firstMode(e.File)
+		m.past = !m.passed && past && f.mayGoPast()
 		s.m[ino] = m
 	}
 	m.opens++
-	e.passed = m.passed
+	e.passed, e.past = m.passed, m.past
 	if e.writable {
 		m.writers++
 	}
@@ -88,12 +105,19 @@ func (f *FS) enter(e *openFile, out *fuse.OpenOut) {
 	case m.passed:
 		out.BackingID = m.backing
 		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
-	case e.direct:
+	case m.past:
+		m.read = m.read || e.readable
 		out.OpenFlags |= fuse.FOPEN_DIRECT_IO
+	case s.old[ino]:
+		delete(s.old, ino) // the kernel drops its pages with this answer
 	default:
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
 }
+
+// mayGoPast reports whether a file may be read and written past the page cache without
+// the program's wish: older kernels (before 6.6) refuse to map it then.
+func (f *FS) mayGoPast() bool { return f.kernel.Knows(fuse.CAP_DIRECT_IO_ALLOW_MMAP) }
 
 // firstMode decides how an inode that nobody has open is read and written.
 func (f *FS) firstMode(h *tree.File) *mode {
@@ -142,6 +166,9 @@ func (f *FS) countOut(e *openFile) {
 		return
 	}
 	delete(s.m, ino)
+	if m.past && m.read {
+		s.old[ino] = true
+	}
 	if m.passed {
 		if err := f.kernel.UnregisterBacking(m.backing); err != nil {
 			f.log.Debug("ending a backing file", "err", err)

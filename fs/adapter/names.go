@@ -31,7 +31,10 @@ func (f *FS) made(op string, dir uint64, a tree.Attr, err error, out *fuse.Entry
 // Forget hears that the kernel remembers the node no more. How often it was
 // looked up does not matter: the kernel asks again for a node that has a name,
 // and one without lives as long as the tree knows it is open.
-func (f *FS) Forget(node, _ uint64) { f.tree.Forget(inoOf(node)) }
+func (f *FS) Forget(node, _ uint64) {
+	f.modes.forget(inoOf(node))
+	f.tree.Forget(inoOf(node))
+}
 
 // Mknod makes a file that is not opened at once, a pipe, a socket or a device.
 func (f *FS) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {

@@ -11,8 +11,9 @@ import (
 type openFile struct {
 	*tree.File
 	writable bool
-	direct   bool // the kernel reads and writes past its page cache
-	passed   bool // … straight from and to the backing file
+	readable bool
+	passed   bool // the kernel reads and writes straight from and to the backing file
+	past     bool // … through the daemon, but past its page cache
 }
 
 // shardCount is into how many parts tables are divided, so that requests on

@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Knows reports whether the kernel agreed to one of the capabilities that it was asked for.
+func (l *Loop) Knows(flag uint64) bool { return l.caps&flag != 0 }
+
 // RegisterBacking makes an open file known to the kernel, so that it can read
 // and write it by itself. The id serves in answers to open requests.
 func (l *Loop) RegisterBacking(fd int) (id int32, err error) {

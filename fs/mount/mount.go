@@ -31,6 +31,8 @@ type Kernel interface {
 	Backer
 	Invalidator
 	Waiter
+	// Knows reports whether the kernel agreed to a FUSE_INIT flag that it was asked for.
+	Knows(flag uint64) bool
 }
 
 // Backer lets the kernel read and write files of ours by itself.

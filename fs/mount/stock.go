@@ -51,6 +51,11 @@ func (k *stock) Serve() error {
 // Waits implements Waiter: each request has a goroutine of its own here.
 func (k *stock) Waits(<-chan struct{}) {}
 
+// Knows implements Kernel.
+func (k *stock) Knows(flag uint64) bool {
+	return k.srv.KernelSettings().Flags64()&capabilities&flag != 0
+}
+
 // survive turns a panic of a request into its failure.
 func survive(log *slog.Logger, v any) fuse.Status {
 	log.Error("a request failed by a fault of this program", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
