@@ -62,19 +62,26 @@ var errLong = errors.New("message of the DHT is too long")
 // for their turn, and which knows addresses by book.
 type guard struct {
 	host.Host
-	turns *turns
-	book  *book
+	turns  *turns
+	asking *asking
+	book   *book
 }
 
 func newGuard(h host.Host) guard {
-	return guard{h, &turns{byPeer: map[peer.ID]time.Time{}}, newBook(h.Peerstore())}
+	return guard{h, &turns{byPeer: map[peer.ID]time.Time{}}, &asking{since: map[*guarded]time.Time{}}, newBook(h.Peerstore())}
 }
 
 // SetStreamHandler implements host.Host.
 func (g guard) SetStreamHandler(p protocol.ID, handle network.StreamHandler) {
 	g.Host.SetStreamHandler(p, func(s network.Stream) {
-		turn := func() { time.Sleep(g.turns.wait(s.Conn().RemotePeer(), time.Now())) }
-		handle(&guarded{Stream: s, max: maxRequest, turn: turn})
+		in := &guarded{Stream: s, from: s.Conn().RemotePeer(), max: maxRequest}
+		in.turn = func() {
+			g.asking.hear(in, time.Now())
+			time.Sleep(g.turns.wait(in.from, time.Now()))
+		}
+		g.asking.enter(in, time.Now())
+		defer g.asking.leave(in)
+		handle(in)
 	})
 }
 
@@ -91,6 +98,7 @@ func (g guard) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (ne
 // a varint. It is read from one goroutine at a time.
 type guarded struct {
 	network.Stream
+	from   peer.ID // who asks, where we are asked
 	max    int
 	turn   func() // returns when a message may be read; nil: at once
 	length prefix

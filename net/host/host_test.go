@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"pgregory.net/rapid"
 
 	"skep/chunker/group"
@@ -109,19 +111,28 @@ func TestRankDials(t *testing.T) {
 // hosts are two that are connected.
 func hosts(t *testing.T) (a, b host.Host) {
 	t.Helper()
-	var all [2]host.Host
-	for i := range all {
-		h, err := New(Config{Key: secret.New().Signer(), Listen: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = h.Close() })
-		all[i] = h
-	}
-	if err := all[1].Connect(t.Context(), peer.AddrInfo{ID: all[0].ID(), Addrs: all[0].Addrs()}); err != nil {
+	a = listening(t)
+	return a, dial(t, a)
+}
+
+func listening(t *testing.T) host.Host {
+	t.Helper()
+	h, err := New(Config{Key: secret.New().Signer(), Listen: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	return all[0], all[1]
+	t.Cleanup(func() { _ = h.Close() })
+	return h
+}
+
+// dial returns another host, connected to one.
+func dial(t *testing.T, to host.Host) host.Host {
+	t.Helper()
+	h := listening(t)
+	if err := h.Connect(t.Context(), peer.AddrInfo{ID: to.ID(), Addrs: to.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 // One peer has so many streams towards us and no more, fewer of the directory,
@@ -146,6 +157,49 @@ func TestStreamsOfOnePeer(t *testing.T) {
 		}
 		if open > most || open < most/2 {
 			t.Errorf("%s: %d streams are open, at most %d", p, open, most)
+		}
+	}
+}
+
+// Connections on which nothing is said, and streams on which nothing is asked for, do
+// not keep others out.
+func TestSilentStrangers(t *testing.T) {
+	us, honest := hosts(t)
+	at, err := manet.ToNetAddr(us.Addrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 60 {
+		c, err := net.Dial("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for range 6 {
+		silent := dial(t, us)
+		for range peerStreams - 2 {
+			s, err := silent.Network().NewStream(t.Context(), us.ID())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Write([]byte{1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	us.SetStreamHandler("/asked", func(s network.Stream) { _, _ = s.Write([]byte("y")) })
+	for _, them := range []host.Host{honest, dial(t, us)} {
+		s, err := them.NewStream(t.Context(), us.ID(), "/asked")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Read(make([]byte, 1)); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -28,13 +28,14 @@ const (
 	// peerMemory is what one peer may have of it.
 	peerMemory = 32 << 20
 	// peerStreams is how many streams one peer may have open towards us.
-	peerStreams = 64
+	peerStreams = 32
 	peerConns   = 8
 
 	// directory is the protocol of the DHT, of which an honest peer has a stream
-	// or two open. Each may hold a message in memory.
+	// or two open. Each may hold a message in memory. Package dht ends streams before
+	// there are so many of all peers.
 	directory            = protocol.ID("/skep/kad/1.0.0")
-	directoryStreams     = 256
+	directoryStreams     = 128
 	directoryPeerStreams = 8
 
 	// maxAddresses bounds the addresses that are remembered of peers to which
@@ -47,12 +48,16 @@ const (
 func newResources(conns, perAddress int) (network.ResourceManager, error) {
 	scale := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scale) // of identify, ping, relay and their kind
+	all := rcmgr.ResourceLimits{
+		Memory: systemMemory, FD: rcmgr.LimitVal(2 * conns),
+		Conns: rcmgr.LimitVal(2 * conns), ConnsInbound: rcmgr.LimitVal(2 * conns), ConnsOutbound: rcmgr.LimitVal(2 * conns),
+		Streams: rcmgr.LimitVal(16 * conns), StreamsInbound: rcmgr.LimitVal(8 * conns), StreamsOutbound: rcmgr.LimitVal(16 * conns),
+	}
 	limits := rcmgr.PartialLimitConfig{
-		System: rcmgr.ResourceLimits{
-			Memory: systemMemory, FD: rcmgr.LimitVal(2 * conns),
-			Conns: rcmgr.LimitVal(2 * conns), ConnsInbound: rcmgr.LimitVal(2 * conns), ConnsOutbound: rcmgr.LimitVal(2 * conns),
-			Streams: rcmgr.LimitVal(16 * conns), StreamsInbound: rcmgr.LimitVal(8 * conns), StreamsOutbound: rcmgr.LimitVal(16 * conns),
-		},
+		System: all,
+		// What has not said yet who it is, or what it wants. libp2p's own figures, some
+		// tens for all, can be taken by a single stranger who says nothing.
+		Transient: all,
 		PeerDefault: rcmgr.ResourceLimits{
 			Memory: peerMemory, FD: peerConns,
 			Conns: peerConns, ConnsInbound: peerConns, ConnsOutbound: peerConns,
