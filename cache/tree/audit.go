@@ -163,7 +163,21 @@ func (a *auditor) inode(k, v []byte) error {
 	if err == nil && (!ok || Ino(valueUint64(owner)) != ino) {
 		a.found(a.t.Path(ino), fmt.Sprintf("its backing file %x is not known to be its own", r.backing))
 	}
+	if err == nil {
+		a.length(ino, r)
+	}
 	return err
+}
+
+// length checks that a backing file of which all is here, and in no commit yet, is as
+// long as it was left: nothing else tells what is missing of it.
+func (a *auditor) length(ino Ino, r row) {
+	if !r.has(flagDirty) || r.has(flagPartial) {
+		return
+	}
+	if st, err := a.t.files.Stat(r.backing); err == nil && st.Size < r.size {
+		a.found(a.t.Path(ino), fmt.Sprintf("has %d bytes here, where %d were left, and is in no commit as it was", st.Size, r.size))
+	}
 }
 
 // links checks how many links an inode counts, as far as they are here.

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -98,6 +99,12 @@ func TestAudit(t *testing.T) {
 			b.Put(entryKey(dir, "other"), e.encode())
 			b.Put(cookieKey(dir, e.cookie), append(e.encode(), "other"...))
 		}, "/dir/other: leads to inode"},
+		"cut off": {func(*state.Batch, Ino, Ino, entry, row) {
+			file, _ := d.Find(ctx, "dir/large")
+			f, err := d.files.Open(d.numberOf(file.Ino))
+			must(t, err)
+			must(t, errors.Join(f.Truncate(90_000), f.Close()))
+		}, "/dir/large: has 90000 bytes here, where 100000 were left"},
 		"content left over": {func(b *state.Batch, _, _ Ino, _ entry, _ row) { b.Put(key(tableInline, 999_999), []byte{0}) },
 			"inode 999999: is not there, and has content"},
 		"left over": {func(b *state.Batch, _, _ Ino, _ entry, _ row) { b.Put(key(tableXattrs, 999_999), []byte{0}) },

@@ -90,13 +90,14 @@ func (t *Tree) settleDoubt(ctx context.Context, in *inode) error {
 	if err != nil {
 		return fmt.Errorf("%s: changed while it was not mounted, and cannot be checked: %w", t.Path(in.ino), err)
 	}
-	if len(damaged) > 0 {
-		t.log.Warn("damaged on this device; fetched again when it is read", "path", t.Path(in.ino), "chunks", len(damaged))
-	}
 	for _, i := range damaged {
 		if err := t.DropChunk(ctx, in.ino, i); err != nil {
 			return err
 		}
+	}
+	if len(damaged) > 0 {
+		t.tellDamaged(in.ino, fmt.Sprintf("pieces of 1 MiB of its content, %d, the first from byte %d on, differed here from what was committed, and were let go of: reading them fetches them",
+			len(damaged), damaged[0]*dag.ChunkSize))
 	}
 	if len(damaged) > 0 {
 		if err := t.st.Sync(); err != nil { // the reason for doubt goes
@@ -104,6 +105,15 @@ func (t *Tree) settleDoubt(ctx context.Context, in *inode) error {
 		}
 	}
 	return t.doubtSettled(in)
+}
+
+// tellDamaged tells what was let go of of a file.
+func (t *Tree) tellDamaged(ino Ino, what string) {
+	path := t.Path(ino)
+	t.log.Warn("damaged on this device", "path", path, "what", what)
+	if t.opt.Damaged != nil {
+		t.opt.Damaged(path, what)
+	}
 }
 
 // isDoubtful reports whether what is here of a closed file has to be compared.

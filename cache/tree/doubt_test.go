@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ func TestNobodyWaitsForAComparison(t *testing.T) {
 	must(t, err)
 	must(t, file.Truncate(2*dag.ChunkSize))
 	must(t, file.Close())
+	var told []string
+	d.opt.Damaged = func(path, what string) { told = append(told, path+": "+what) }
 	d.opt.Same = func(_ context.Context, _ dag.File, i int64, chunk []byte) (bool, error) {
 		compared++
 		done := make(chan error)
@@ -45,5 +48,8 @@ func TestNobodyWaitsForAComparison(t *testing.T) {
 	}
 	if !bytes.Equal(d.read(ino), want) {
 		t.Error("what was cut off did not come back")
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "/f: pieces of 1 MiB of its content, 1, the first from byte 2097152 on") {
+		t.Errorf("told is %q", told)
 	}
 }

@@ -108,6 +108,7 @@ func (t *Tree) recoverFile(ino Ino) error {
 		in.noteBacking(st, t)
 	case absent(err):
 		in.row.loseBacking()
+		t.tellDamaged(ino, "what was written of it, and is in no commit, is gone: it is not on the disk any more")
 	default:
 		return err
 	}

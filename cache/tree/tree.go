@@ -53,6 +53,9 @@ type Options struct {
 	// Same reports whether chunk is chunk i of a committed file. It may wait for
 	// peers; the inode is locked meanwhile. Nil: whatever is here is believed.
 	Same func(ctx context.Context, f dag.File, i int64, chunk []byte) (bool, error)
+	// Damaged is told what is let go of as it is not what was left on the disk, and of
+	// which file; nil is allowed. It must not ask the tree.
+	Damaged func(path, what string)
 	// Pinned is called, without locks, when something was pinned or unpinned;
 	// nil is allowed.
 	Pinned func()

@@ -303,6 +303,35 @@ func overwrite(t *testing.T, path string, at int64, with string) {
 	must(t, f.Close())
 }
 
+// Content that is in no commit and is gone, or cut off, cannot come back: fsck names its
+// files, also where opening the home went on without it.
+func TestUncommittedContentIsGone(t *testing.T) {
+	d := alone(t)
+	for name, tt := range map[string]struct {
+		end  func()
+		harm func(path string) error
+		says string
+	}{
+		"cut off":               {func() { d.Stop(t) }, func(p string) error { return os.Truncate(p, 1000) }, "/file: has 1000 bytes here, where 2000000 were left"},
+		"gone":                  {func() { d.Stop(t) }, os.Remove, "/file: corrupt"},
+		"gone, after a kill -9": {d.Kill, os.Remove, "/file: what was written of it, and is in no commit, is gone"},
+	} {
+		d.MountAlone(t)
+		must(t, os.RemoveAll(d.Path("file")))
+		write(t, d.Path("file"), strings.Repeat("x", 2_000_000))
+		flush(t, d.Path("file"))
+		tt.end()
+		for _, f := range matching(t, d.Home, "files/*/*") {
+			must(t, tt.harm(f))
+		}
+		r := d.Skep(t, "fsck")
+		r.Fails(t, 1, "1 problem found")
+		if !strings.Contains(r.Stdout, tt.says) {
+			t.Errorf("%s: fsck says\n%s", name, r.Stdout)
+		}
+	}
+}
+
 // Content that changed on the disk without anybody's doing is found by the file
 // that it belongs to, and let go of, so that its holders give it again; so are
 // packs of metadata, and shards that are held for others.

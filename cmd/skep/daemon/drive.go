@@ -53,6 +53,7 @@ type drive struct {
 	log     *slog.Logger
 	recover recoveryRecords
 	keeper  *evict.Keeper
+	letGo   letGo
 	indexMeasure
 
 	publishing  *semaphore.Weighted                                        // of one: held while recover and shared are brought to keepers
@@ -109,6 +110,7 @@ func openDriveOnce(ctx context.Context, h home.Dir, s home.Settings, keys keyrin
 		Capacity:    d.capacity,
 		Held:        d.held,
 		Same:        d.isChunk,
+		Damaged:     d.letGo.note,
 		Pinned:      d.pinsChanged,
 		Changed:     d.changed,
 		Owner:       tree.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())},

@@ -92,6 +92,9 @@ type Drive struct {
 	Names  secret.Key          // under which entries of directories are placed
 	Read   secret.Key          // that opens packs' indexes
 
+	// LetGo is what was let go of since the drive was opened, as it was not what had been
+	// left on this device; nil: nobody knows.
+	LetGo func() []Problem
 	// IsBlock reports whether plain is the content of a block, by its tag if there is one.
 	IsBlock func(ctx context.Context, l link.Link, tag block.Tag, plain []byte) (bool, error)
 	// Join connects to the swarm, Count finds out which packs are needed.
@@ -132,6 +135,7 @@ func Check(ctx context.Context, h Home, opt Options) (Report, error) {
 		}
 	}
 	c.endStep()
+	c.letGo()
 	return r, nil
 }
 
@@ -193,6 +197,23 @@ func (c *checker) rows(ctx context.Context) error {
 	c.step("checking names", rowsOfFile*files)
 	found := func(path, what string) { c.problem(path, errors.New(what)) }
 	return c.drive.Tree.Audit(ctx, found, func() { c.did(1) })
+}
+
+// letGo tells what opening the home and reading files let go of, as far as the check has
+// not said of these files that they were damaged.
+func (c *checker) letGo() {
+	if c.drive.LetGo == nil {
+		return
+	}
+	said := map[string]bool{}
+	for _, p := range c.r.Problems {
+		said[p.What] = true
+	}
+	for _, p := range c.drive.LetGo() {
+		if !said[p.What] {
+			c.r.Problems = append(c.r.Problems, p)
+		}
+	}
 }
 
 func (c *checker) problem(path string, err error) {
