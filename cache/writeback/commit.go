@@ -123,10 +123,10 @@ func (e *Engine) end(err error) {
 	e.commits++
 	e.pace.ended()
 	if err != nil && !Partly(err) {
-		e.progress.LastError = err.Error()
+		e.progress.LastError, e.progress.NoRoom = err.Error(), errors.Is(err, ErrNoRoom)
 		return
 	}
-	e.progress.LastError, e.progress.Moving, e.progress.Unread = "", nil, nil
+	e.progress.LastError, e.progress.NoRoom, e.progress.Moving, e.progress.Unread = "", false, nil, nil
 	var moving *MovingError
 	if errors.As(err, &moving) {
 		e.progress.Moving = moving.Paths

@@ -157,6 +157,7 @@ type Progress struct {
 	Started   time.Time // of the commit under way
 	Sent      int64     // bytes of packs stored by it
 	LastError string    // of the last commit that failed; empty after one that did not
+	NoRoom    bool      // it failed for want of room with holders
 	LastDone  time.Time // when the newest commit was published
 	Number    uint64    // of the newest commit
 	Moving    []string  // files that would not come to rest in it: older versions stand

@@ -828,12 +828,12 @@ func TestWhatWasNotAskedIsNotMissing(t *testing.T) {
 		b.truth[key(i+1)] = packs(3)
 	}
 	b.truth[key(3)] = packs(1)
-	if r := b.Report(b.now); r.BelowTarget() != 0 || r.AtRisk != 0 || r.Missing != 0 || r.Unasked != 3 || !r.AsOf.IsZero() {
+	if r := b.Report(b.now); r.BelowTarget() != 0 || r.AtRisk != 0 || r.Missing != 0 || r.Unasked != 3 || r.Holders != 7 || r.Asked != 0 || !r.AsOf.IsZero() {
 		t.Errorf("before anybody was asked: %+v", r)
 	}
 	repairs := b.run(b.cfg.Tick()) // at once, all of them
 	r := b.Report(b.now)
-	if r.Unasked != 0 || r.Healthy != 1 || r.Injured != 2 || r.Missing != 2 || !r.AsOf.Equal(b.now) {
+	if r.Unasked != 0 || r.Asked != 7 || r.Healthy != 1 || r.Injured != 2 || r.Missing != 2 || !r.AsOf.Equal(b.now) {
 		t.Errorf("after all were asked: %+v", r)
 	}
 	repairs = append(repairs, b.run(b.cfg.Tick())...)

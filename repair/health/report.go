@@ -99,6 +99,8 @@ type Report struct {
 	OnlyHere int // of the injured ones: this device has them, as fewer than k shards are left
 	Missing  int // shards to be rebuilt, of all packs
 	Unasked  int // packs of which some holders were not asked yet
+	Holders  int // that are not dead
+	Asked    int // of these, asked for all that they are believed to have
 
 	AsOf time.Time // since when every holder that is there was asked; those not asked yet apart
 
@@ -124,8 +126,15 @@ func (s *State) Report(now time.Time) Report {
 		}
 	}
 	for _, p := range s.peers {
-		if len(p.slots) > 0 {
-			r.Peers[p.state]++
+		if len(p.slots) == 0 {
+			continue
+		}
+		r.Peers[p.state]++
+		if p.state != peers.Dead {
+			r.Holders++
+			if !slices.ContainsFunc(p.slots, func(at slotRef) bool { return at.group.isPresumed(at.slot) }) {
+				r.Asked++
+			}
 		}
 	}
 	return r

@@ -5,8 +5,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"skep/test/harness"
 )
@@ -29,6 +31,14 @@ func TestDeletingInAFullSwarm(t *testing.T) {
 		must(t, os.Mkdir(dir, 0o755))
 		for n := range 8 {
 			must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(n)), harness.Noise(r, 60_000), 0o644))
+		}
+	}
+	d.Skep(t, "sync", "--timeout", "5s").Fails(t, 1, "not everything is out: the swarm is full: ", "delete something")
+	text := d.Skep(t, "status").OK(t)
+	says(t, text, "the swarm is full: ", "delete")
+	for _, row := range strings.Split(text, "\n") {
+		if utf8.RuneCountInString(row) > 80 && !strings.Contains(row, "12D3KooW") { // the name of a peer takes most of it
+			t.Errorf("status has a line of %d columns: %s", utf8.RuneCountInString(row), row)
 		}
 	}
 	for _, dir := range dirs[:len(dirs)-1] {

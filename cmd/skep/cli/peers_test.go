@@ -54,3 +54,16 @@ func TestWhatIsToBeFreed(t *testing.T) {
 		}
 	}
 }
+
+// While holders are being asked, status says of how many it speaks.
+func TestSafetyWhileHoldersAreAsked(t *testing.T) {
+	text := printed(func(line func(string, string, ...any)) {
+		printSafety(line, control.Status{Packs: 7, PacksAway: 3, PacksUnasked: 7, Holders: 6, Asked: 1,
+			Peers: []control.Peer{{State: "alive"}}})
+	})
+	want := "Safety 3 of 7 packs cannot be read now: too few holders answer\n" +
+		" as far as is known: 1 of 6 holders was asked so far, and the drive\n may be safer than it looks\n"
+	if text != want {
+		t.Errorf("told\n%swant\n%s", text, want)
+	}
+}

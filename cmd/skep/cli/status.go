@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -93,6 +94,25 @@ func printStatus(w io.Writer, s control.Status) {
 	}
 }
 
+// statusWidth is how wide the texts of status are, beside names.
+const statusWidth = 80 - len("Safety       ")
+
+// prose tells a text in as many lines as it takes.
+func prose(line func(string, string, ...any), name, text string) {
+	row := ""
+	for _, word := range strings.Fields(oneLine(text)) {
+		if row != "" && utf8.RuneCountInString(row)+1+utf8.RuneCountInString(word) > statusWidth {
+			line(name, "%s", row)
+			name, row = "", ""
+		}
+		if row != "" {
+			row += " "
+		}
+		row += word
+	}
+	line(name, "%s", row)
+}
+
 // nameOf is a path as a terminal may show it.
 func nameOf(p control.PathStatus) string {
 	if p.Bytes != nil {
@@ -166,27 +186,27 @@ func printDrive(line func(string, string, ...any), s control.Status) {
 	}
 	line("Drive", "%s; %s, %s", where, say.Count(s.Files, "file"), say.Bytes(s.Bytes))
 	if s.IndexDamage != "" {
-		line("Damaged", "%s", s.IndexDamage)
-		line("", "nothing can be written, and what cannot be read fails; nothing is lost: skep down, then skep mount,")
-		line("", "make the index anew from the newest commit and the journal")
+		prose(line, "Damaged", s.IndexDamage)
+		prose(line, "", "nothing can be written, and what cannot be read fails; nothing is lost: skep down, then skep mount, make the index anew from the newest commit and the journal")
 	}
 	if s.SetBack != "" {
-		line("Set back", "%s", s.SetBack)
+		prose(line, "Set back", s.SetBack)
 	}
 	if s.Overtaken != "" {
-		line("Overtaken", "%s", s.Overtaken)
+		prose(line, "Overtaken", s.Overtaken)
 	}
 	printPending(line, s)
 	printSafety(line, s)
 	if s.Others != "" {
-		line("Others", "%s", s.Others)
+		prose(line, "Others", s.Others)
 	}
 	if s.UnneededBytes >= worthTelling {
 		line("To be freed", "%s with %s at holders %s nothing any more", say.Count(s.Unneeded, "pack"), say.Bytes(s.UnneededBytes), say.If(s.Unneeded, "serves", "serve"))
-		line("", "%s", oneLine(s.UnneededUntil))
+		prose(line, "", s.UnneededUntil)
 	}
 	if !s.RecoveryOut {
-		line("Recovery", "the newest recovery record is not out: until it is, the words may not bring this drive back")
+		line("Recovery", "the newest recovery record is not out:")
+		line("", "until it is, the words may not bring this drive back")
 	}
 	printIndex(line, s)
 	if s.RepairPaused {
@@ -214,7 +234,7 @@ func printIndex(line func(string, string, ...any), s control.Status) {
 		rest = "some of what has to be read for that"
 	}
 	if s.IndexUnread != "" {
-		line("", "%s cannot be read now, and nothing is given back until it can: %s", rest, oneLine(s.IndexUnread))
+		prose(line, "", fmt.Sprintf("%s cannot be read now, and nothing is given back until it can: %s", rest, s.IndexUnread))
 	}
 }
 
@@ -228,8 +248,12 @@ func printPending(line func(string, string, ...any), s control.Status) {
 	default:
 		line("Pending", "nothing: all of it is out")
 	}
-	if s.LastError != "" {
-		line("", "the last attempt to upload failed: %s", oneLine(s.LastError))
+	switch {
+	case s.SetBack != "": // which says why nothing goes out
+	case s.SwarmFull != "":
+		prose(line, "", s.SwarmFull)
+	case s.LastError != "":
+		prose(line, "", "the last attempt to upload failed: "+s.LastError)
 	}
 	if n := len(s.Unread); n > 0 {
 		line("", "%s cannot go out, as parts that are not here cannot be read: %s", say.Count(n, "changed file"), say.Paths(s.Unread))
@@ -256,28 +280,41 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	} else if alive == 0 && s.Packs > 0 {
 		line("", "as far as is known: nobody answers now")
 	} else if s.PacksUnasked > 0 {
-		line("", "as far as is known: some holders of %s were not asked yet", say.Count(s.PacksUnasked, "pack"))
+		prose(line, "", askedWords(s))
 	} else if !s.AsOf.IsZero() {
 		line("", "as of %s, when the last of the holders was asked", humanize.Time(s.AsOf))
 	}
 	if s.PacksOnlyHere > 0 {
-		line("", "%s", onlyHereWords(s.PacksOnlyHere))
+		prose(line, "", onlyHereWords(s.PacksOnlyHere))
 	}
 	if s.PacksAtRisk > 0 {
 		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)
 	}
 	if s.PacksFrail > 0 {
-		line("", "%s", frailWords(s.PacksFrail))
+		prose(line, "", frailWords(s.PacksFrail))
 	}
 	if s.PacksWeak > 0 {
-		line("", "%s", weakWords(s.PacksWeak))
+		prose(line, "", weakWords(s.PacksWeak))
 	}
 	if n := len(s.Lost); n > 0 {
 		line("", "%s %s parts that are in these packs alone: %s", say.Count(n, "file"), say.If(n, "has", "have"), say.Paths(s.Lost))
 	}
 	for _, f := range s.Shortfall {
-		line("", "%s", f)
+		prose(line, "", f)
 	}
+}
+
+// askedWords say how many of the holders were asked so far, and what that means for what
+// else is told of safety.
+func askedWords(s control.Status) string {
+	if s.Asked >= s.Holders { // but for packs that nobody misses
+		return fmt.Sprintf("as far as is known: some holders of %s were not asked yet", say.Count(s.PacksUnasked, "pack"))
+	}
+	text := fmt.Sprintf("as far as is known: %d of %s %s asked so far", s.Asked, say.Count(s.Holders, "holder"), say.If(s.Asked, "was", "were"))
+	if s.PacksLost+s.PacksAway+s.PacksBelowTarget > 0 || len(s.Shortfall) > 0 {
+		text += ", and the drive may be safer than it looks"
+	}
+	return text
 }
 
 // onlyHereWords say of packs that without this device they would be lost.
@@ -305,7 +342,7 @@ func packsOf(codings []control.Coding) (n int) {
 
 // printCache tells what the drive takes of this disk.
 func printCache(line func(string, string, ...any), c control.Cache) {
-	line("Here", "%s of its content; %s with all that belongs to it, of at most %s", say.Bytes(c.Here), say.Bytes(c.Used), say.Bytes(c.Limit))
+	line("Here", "%s of its content; in all it takes %s here, of at most %s", say.Bytes(c.Here), say.Bytes(c.Used), say.Bytes(c.Limit))
 	if c.Evicted > 0 {
 		line("", "%s are with holders only, and come when they are read", say.Bytes(c.Evicted))
 	}

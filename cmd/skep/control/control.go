@@ -117,9 +117,11 @@ type Status struct {
 	Commit       uint64    `json:"commit"`
 	CommitTime   time.Time `json:"commit_time"`
 	LastError    string    `json:"last_error,omitempty"`
-	IndexDamage  string    `json:"index_damage,omitempty"` // found in the local index: nothing can be written
-	Moving       []string  `json:"moving,omitempty"`
-	Unread       []string  `json:"unread,omitempty"` // that changed, in chunks of which the rest cannot be read
+	// SwarmFull says that there are peers, and not enough room with them for what waits.
+	SwarmFull   string   `json:"swarm_full,omitempty"`
+	IndexDamage string   `json:"index_damage,omitempty"` // found in the local index: nothing can be written
+	Moving      []string `json:"moving,omitempty"`
+	Unread      []string `json:"unread,omitempty"` // that changed, in chunks of which the rest cannot be read
 
 	Packs            int `json:"packs"`
 	PacksBelowTarget int `json:"packs_below_target"`
@@ -137,6 +139,8 @@ type Status struct {
 	PacksWeak     int       `json:"packs_weak"`
 	PacksFrail    int       `json:"packs_frail"`
 	PacksUnasked  int       `json:"packs_unasked"` // of which some holders were not asked yet: presumed well
+	Holders       int       `json:"holders"`       // that are not dead
+	Asked         int       `json:"holders_asked"` // of these, for all that they are believed to have
 	ShardsMissing int       `json:"shards_missing"`
 	StoredBytes   int64     `json:"stored_bytes"` // at holders, parity included
 	AsOf          time.Time `json:"as_of"`        // since when all holders that were ever asked were asked again

@@ -93,6 +93,9 @@ func (d *Daemon) driveStatus(s *control.Status, shards map[group.PeerKey]int) er
 	}
 	p := dr.engine.Progress()
 	s.Uploading, s.UploadedNow, s.LastError, s.Moving, s.Unread = p.Running, p.Sent, p.LastError, p.Moving, p.Unread
+	if p.NoRoom {
+		s.SwarmFull = d.swarmFull()
+	}
 	s.IndexDone, s.IndexTotal = int64(p.IndexDone), int64(p.IndexTotal)
 	s.IndexUnread = p.IndexUnread
 	s.Commit, s.CommitTime = p.Number, p.LastDone
@@ -170,7 +173,7 @@ func (d *Daemon) packStatus(s *control.Status, shards map[group.PeerKey]int) err
 	if f := d.lost.Load(); f != nil {
 		s.Lost, s.LostElsewhere = f.Gone, f.Elsewhere
 	}
-	s.PacksUnasked, s.AsOf = r.Unasked, r.AsOf
+	s.PacksUnasked, s.AsOf, s.Holders, s.Asked = r.Unasked, r.AsOf, r.Holders, r.Asked
 	s.ShardsMissing, s.Repairing, s.RepairPaused = r.Missing, r.Repairs, r.Paused
 	return err
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"skep/cache/writeback"
-	"skep/chunker/erasure"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/say"
 )
@@ -42,6 +41,8 @@ func (d *Daemon) sync(ctx context.Context, in control.Sync) (out control.Synced,
 		return out, err
 	case errors.Is(err, context.Canceled): // by who asked, who hears nothing of it, or
 		return out, fmt.Errorf("not everything is out: the daemon ends; %s", d.missing())
+	case d.drive.engine.Progress().NoRoom && d.swarmFull() != "":
+		return out, fmt.Errorf("not everything is out: %s", d.swarmFull())
 	case errors.Is(err, context.DeadlineExceeded):
 		return out, fmt.Errorf("not everything is out yet: %s", d.missing())
 	}
@@ -72,27 +73,38 @@ func withFrail(err error, frail func() (string, error)) (out control.Synced, _ e
 	return out, err
 }
 
-// whyTooFew says why too few peers take what is to go out, where that is plain: nobody
-// answers, or nobody has room; else nothing.
-func (n *network) whyTooFew() string {
-	known, answer, room := 0, 0, 0
+// swarmFull says how much waits for room with peers, and what makes room, after the last
+// commit found too little of it; nothing if nobody answers, who could have any.
+func (d *Daemon) swarmFull() string {
+	_, answer := d.net.answering()
+	p := d.pending()
+	if answer == 0 || p.Files == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the swarm is full: %s with %s %s on this device, as the %s that %s have too little room left; to make room, delete something, have peers offer more, or add peers; it is tried again by itself",
+		say.Count(p.Files, "change"), say.Bytes(p.Bytes), say.If(p.Files, "waits", "wait"), say.Count(answer, "peer"), say.If(answer, "answers", "answer"))
+}
+
+// answering is how many peers that offer something have ever answered, and do now.
+func (n *network) answering() (known, answer int) {
 	for _, p := range n.peers.List() {
-		if p.Key == n.self || p.HelloAt.IsZero() {
-			continue
-		}
-		known++
-		if n.usable(p) && p.Misses == 0 {
-			answer++
-			room += one(p.Free >= erasure.MinShard)
+		if p.Key != n.self && !p.HelloAt.IsZero() {
+			known++
+			answer += one(n.usable(p) && p.Misses == 0)
 		}
 	}
+	return known, answer
+}
+
+// whyTooFew says why too few peers take what is to go out, where that is plain: nobody
+// answers; else nothing.
+func (n *network) whyTooFew() string {
+	known, answer := n.answering()
 	switch {
 	case known == 0:
 		return "no peer has ever answered; give the address of one with: skep mount --bootstrap ADDRESS DIR"
 	case answer == 0:
 		return fmt.Sprintf("none of the %s answers", say.Count(known, "known peer"))
-	case room == 0:
-		return fmt.Sprintf("%s, and %s no room left; more peers would help, or deleting something", say.Count(answer, "peer")+say.If(answer, " answers", " answer"), say.If(answer, "has", "have"))
 	}
 	return ""
 }

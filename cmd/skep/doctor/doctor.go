@@ -152,7 +152,12 @@ func Drive(s control.Status) (out []Finding) {
 	find(Broken, s.IndexDamage, "make its index anew: skep down, then skep mount")
 	find(Broken, s.SetBack, "recover the drive in another home")
 	find(Broken, s.Overtaken, "go on with one of the two computers")
-	if s.LastError != "" && s.SetBack == "" {
+	switch {
+	case s.SetBack != "":
+	case s.SwarmFull != "":
+		says, do, _ := strings.Cut(s.SwarmFull, "; ")
+		find(Odd, says, do)
+	case s.LastError != "":
 		find(Odd, "the last attempt to upload failed: "+s.LastError, "look at what skep status says of the swarm; it is tried again")
 	}
 	if lost := s.PacksLost + s.PacksAway; lost > 0 {
