@@ -124,7 +124,7 @@ func TestInterruptAtThePassphrase(t *testing.T) {
 	program.Close()
 }
 
-// Words that could not be shown are told to be lost.
+// Of words that could not be shown there is no drive: it can be made again in its place.
 func TestWordsThatCannotBeShown(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	must(t, err)
@@ -136,7 +136,36 @@ func TestWordsThatCannotBeShown(t *testing.T) {
 	if err := cmd.Run(); err == nil {
 		t.Error("it succeeded")
 	}
-	says(t, said.String(), "lost", "remove "+home)
+	says(t, said.String(), "no drive was made")
+	harness.Skep(t, "--home", home, "status").Fails(t, 1, "no skep home here")
+	harness.Skep(t, "--home", home, "init", "--offer", "0").OK(t)
+}
+
+// Who is killed before all words are shown has made no drive, of which nobody would know
+// the words.
+func TestKilledBeforeTheWordsAreShown(t *testing.T) {
+	out, in, err := os.Pipe()
+	must(t, err)
+	defer out.Close()
+	size, err := unix.FcntlInt(in.Fd(), unix.F_GETPIPE_SZ, 0)
+	must(t, err)
+	_, err = in.Write(make([]byte, size)) // so that nothing more goes in
+	must(t, err)
+	home := harness.Dir(t) + "/home"
+	cmd := skep("--home", home, "init", "--offer", "0")
+	cmd.Stdout, cmd.SysProcAttr = in, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, cmd.Start())
+	in.Close()
+	harness.Until(t, 60*time.Second, "the keys are there", func() (bool, string) {
+		_, err := os.Stat(home + "/keys")
+		return err == nil, fmt.Sprint(err)
+	})
+	must(t, cmd.Process.Kill())
+	if cmd.Wait() == nil {
+		t.Error("it was over before it was killed")
+	}
+	harness.Skep(t, "--home", home, "mount", harness.Dir(t)).Fails(t, 1, "no skep home here")
+	harness.Skep(t, "--home", home, "init", "--offer", "0").OK(t)
 }
 
 // Who interrupts a mount that waits for peers has none.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -57,23 +58,33 @@ func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, word
 		}
 		defer file.Close()
 	}
-	entropy, err := daemon.Init(h, s, pass)
-	if err != nil {
-		if file != nil {
-			_ = os.Remove(wordsFile)
+	// The words come first: of a drive that is there, somebody is to have them.
+	shown := false
+	_, err = daemon.Init(h, s, pass, func(e words.Entropy) (err error) {
+		if file == nil {
+			err = a.showWords(e)
+		} else {
+			_, err = fmt.Fprintln(file, e.Phrase())
+			err = errors.Join(err, file.Sync())
+			syncName(wordsFile)
 		}
+		if err != nil {
+			return fmt.Errorf("the recovery words cannot be kept: %w; no drive was made", err)
+		}
+		shown = true
+		return nil
+	})
+	switch {
+	case err != nil && file != nil:
+		return errors.Join(err, os.Remove(wordsFile))
+	case err != nil && shown:
+		return fmt.Errorf("%w; no drive was made, and the words above are of none", err)
+	case err != nil:
 		return err
-	}
-	if file == nil {
-		if err := a.showWords(entropy); err != nil {
-			return fmt.Errorf("the recovery words could not be shown: %w; they are lost: remove %s and make the drive again", err, h)
-		}
-	} else {
-		_, err := fmt.Fprintln(file, entropy.Phrase())
-		if err = errors.Join(err, file.Sync()); err != nil {
-			return fmt.Errorf("file for the words: %w; they are lost: remove %s and make the drive again", err, h)
-		}
+	case file != nil:
 		fmt.Fprintf(a.out, "The drive is made. Its recovery words are in %s: keep them safe, and off this computer.\n", wordsFile)
+	default:
+		fmt.Fprint(a.out, "The drive is made.\n\n")
 	}
 	a.tellAlone(unreached(cmd.Context(), s.Bootstrap))
 	a.tellOffer(s.Offer)
@@ -82,6 +93,15 @@ func (a *app) runInit(cmd *cobra.Command, flags peerFlags, cache cacheFlag, word
 	}
 	fmt.Fprintf(a.out, "Now mount it:\n\n  skep%s mount DIR\n", a.sameFlags())
 	return nil
+}
+
+// syncName makes the name of a new file survive power loss, where directories can be
+// flushed.
+func syncName(path string) {
+	if dir, err := os.Open(filepath.Dir(path)); err == nil {
+		_ = dir.Sync()
+		_ = dir.Close()
+	}
 }
 
 // tellOffer says what others may use of this disk.
@@ -134,7 +154,7 @@ func (a *app) newHome(cmd *cobra.Command, flags peerFlags, cache cacheFlag) (hom
 // showWords shows the recovery words. An error says that nobody can have seen them all.
 func (a *app) showWords(e words.Entropy) error {
 	var b strings.Builder
-	b.WriteString("The drive is made. These are its recovery words. Write them down, in this order:\n\n")
+	b.WriteString("These are the recovery words of the new drive. Write them down, in this order:\n\n")
 	for i, w := range e.Words() {
 		fmt.Fprintf(&b, "  %2d  %s\n", i+1, w)
 	}

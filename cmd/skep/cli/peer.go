@@ -74,7 +74,7 @@ func (a *app) preparePeer(cmd *cobra.Command, h home.Dir, flags peerFlags) error
 			return err
 		}
 		defer release()
-		return h.Create(given, keyring.Local{Device: secret.New()}, pass)
+		return h.Create(given, keyring.Local{Device: secret.New()}, pass, nil)
 	}
 	return changePeer(cmd, h, given)
 }

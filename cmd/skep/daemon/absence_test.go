@@ -214,7 +214,7 @@ func (o *opened) content(ctx context.Context, a tree.Attr) ([]byte, error) {
 func (s *swarmOfEvenings) leave(files map[string][]byte) words.Entropy {
 	s.t.Helper()
 	ctx, h := s.t.Context(), home.Dir(filepath.Join(s.t.TempDir(), "first"))
-	entropy, err := Init(h, s.settings(2), nil)
+	entropy, err := Init(h, s.settings(2), nil, nil)
 	s.must(err)
 	keys, err := h.Keys(nil)
 	s.must(err)

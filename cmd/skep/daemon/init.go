@@ -15,8 +15,10 @@ import (
 	"skep/cmd/skep/home"
 )
 
-// Init makes the home of a new drive and returns its recovery words.
-func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error) {
+// Init makes the home of a new drive and returns its recovery words. show, if not nil, is
+// to have them kept before there is a drive: if it fails, or the process is ended before it
+// returns, there is none.
+func Init(h home.Dir, s home.Settings, passphrase []byte, show func(words.Entropy) error) (words.Entropy, error) {
 	entropy := words.New()
 	keys := keyring.Local{Device: secret.New(), Root: secret.New()}
 	d := keyring.NewDrive("drive")
@@ -35,7 +37,11 @@ func Init(h home.Dir, s home.Settings, passphrase []byte) (words.Entropy, error)
 	if err := newTables(h); err != nil {
 		return entropy, err
 	}
-	return entropy, createDrive(h, s, keys, ring, recoveryRecords{Recovery: rec}, passphrase)
+	var last func() error
+	if show != nil {
+		last = func() error { return show(entropy) }
+	}
+	return entropy, createDrive(h, s, keys, ring, recoveryRecords{Recovery: rec}, passphrase, last)
 }
 
 // BeginHome begins a home, as h.Begin does, on a disk that has room for what is offered
@@ -77,8 +83,8 @@ func withOwn(ring keyring.Keyring, keys keyring.Local, prefix uint32) keyring.Ke
 }
 
 // createDrive writes the files of a home with a drive. ring is the keyring with which
-// the device begins.
-func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.Keyring, rec recoveryRecords, passphrase []byte) error {
+// the device begins; last is as for home.Dir.Create.
+func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.Keyring, rec recoveryRecords, passphrase []byte, last func() error) error {
 	sealed, err := sealRing(keys.Root, ring)
 	if err != nil {
 		return err
@@ -95,7 +101,7 @@ func createDrive(h home.Dir, s home.Settings, keys keyring.Local, ring keyring.K
 	if err := rec.save(h); err != nil {
 		return err
 	}
-	return h.Create(s, keys, passphrase)
+	return h.Create(s, keys, passphrase, last)
 }
 
 // sealRing returns one copy of a keyring, as a home keeps it.

@@ -86,7 +86,7 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 		return out, err
 	}
 	out.Empty, out.Few, out.Unknown = found.empty, found.few, rec.Keyring == nil
-	return out, createDrive(n.home, s, keys, ring, rec, passphrase)
+	return out, createDrive(n.home, s, keys, ring, rec, passphrase, nil)
 }
 
 // clocksAsked is how many peers are asked for the time, and clockPatience how long that

@@ -35,7 +35,7 @@ func served(t *testing.T, f func(t *testing.T, s *swarmOfEvenings, h home.Dir, d
 		s := &swarmOfEvenings{Swarm: swarm, t: t, gone: map[int]bool{}}
 		h := home.Dir(filepath.Join(t.TempDir(), "home"))
 		var err error
-		s.words, err = Init(h, s.settings(0), nil)
+		s.words, err = Init(h, s.settings(0), nil, nil)
 		s.must(err)
 		f(t, s, h, s.openAgain(h))
 	})

@@ -111,7 +111,10 @@ func (d Dir) Exists() bool {
 
 // Create makes a new home with these settings and keys. With a passphrase, the
 // keys are sealed under it.
-func (d Dir) Create(s Settings, keys keyring.Local, passphrase []byte) error {
+//
+// last, if not nil, is called when the home has all but the settings, which make it one:
+// if it fails, or the process is ended before it returns, there is no home.
+func (d Dir) Create(s Settings, keys keyring.Local, passphrase []byte, last func() error) error {
 	if d.Exists() {
 		return fmt.Errorf("%w: %s", ErrExists, d)
 	}
@@ -128,7 +131,12 @@ func (d Dir) Create(s Settings, keys keyring.Local, passphrase []byte) error {
 	if err := d.WriteFile("keys", b); err != nil {
 		return err
 	}
-	if err := d.SaveSettings(s); err != nil { // last: it makes the home one
+	if last != nil {
+		if err := last(); err != nil {
+			return err
+		}
+	}
+	if err := d.SaveSettings(s); err != nil {
 		return err
 	}
 	if err := os.Remove(d.Path(begunFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -40,7 +40,7 @@ func TestBeginAtOnce(t *testing.T) {
 	if _, err := os.Stat(d.Path("state")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what was left of the first: %v", err)
 	}
-	if err := d.Create(Settings{}, keyring.Local{Device: secret.New()}, nil); err != nil {
+	if err := d.Create(Settings{}, keyring.Local{Device: secret.New()}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	release()
