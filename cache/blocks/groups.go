@@ -118,18 +118,6 @@ func (t *Table) forgetAcked(b *state.Batch, g group.Group, slot int) error {
 	return nil
 }
 
-// MovesBlocks notes that blocks will be moved to other packs. No pack that they leave
-// may be given up before a commit tells.
-func (t *Table) MovesBlocks() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var b state.Batch
-	b.Freeing()
-	t.putMoved(&b)
-	_, err := t.st.Apply(&b)
-	return err
-}
-
 func (t *Table) putMoved(b *state.Batch) {
 	b.Put(movedKey, binary.BigEndian.AppendUint64(nil, t.st.Seq()+1))
 }

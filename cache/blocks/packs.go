@@ -25,7 +25,8 @@ type Stored struct {
 const MaxRefs = 1 << 14
 
 // AddPack enters a pack that enough holders have acknowledged, with its blocks,
-// which have at most MaxRefs references.
+// which have at most MaxRefs references. Of those that are needed, and elsewhere already,
+// this is the home from then on: see Moved.
 // by are the holders of the group's slots that were asked to take it, nil for those that it
 // has now: what was acknowledged in a slot that was moved since does not count.
 func (t *Table) AddPack(p Pack, by []group.PeerKey, stored []Stored) error {
@@ -65,6 +66,9 @@ func (c *change) store(p Pack, s Stored) error {
 	}
 	place := blockindex.Place{Group: p.Group, Number: p.Number, Offset: s.Offset, Length: s.Length}
 	if b.Refs > 0 {
+		if len(b.Places) > 0 {
+			c.t.putMoved(&c.b)
+		}
 		if err := c.credit(b, false); err != nil {
 			return err
 		}

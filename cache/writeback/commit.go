@@ -83,12 +83,12 @@ func (e *Engine) isNeeded(cut *tree.Cut) (bool, error) {
 // make stores and publishes a new commit; when it returns, what the commit took
 // is clean.
 func (e *Engine) make(ctx context.Context, w *work) error {
-	moved, err := e.table.Moved()
+	old, oldAt := e.reader.Commit()
+	next, err := w.build(ctx, old)
 	if err != nil {
 		return err
 	}
-	old, oldAt := e.reader.Commit()
-	next, err := w.build(ctx, old)
+	moved, err := e.table.Moved()
 	if err != nil {
 		return err
 	}

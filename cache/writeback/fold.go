@@ -109,15 +109,6 @@ func (e *Engine) rest(p blocks.Pack) {
 	e.unfolded[packID{p.Group, p.Number}] = e.now().Add(unreadRest)
 }
 
-// movesBlocks sees to it that a commit comes before the packs that blocks leave are
-// given up, even if this run ends before.
-func (e *Engine) movesBlocks() error {
-	if moved, err := e.table.Moved(); err != nil || moved != 0 {
-		return err
-	}
-	return e.table.MovesBlocks()
-}
-
 type packID struct {
 	group  group.ID
 	number uint16

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/cache/blocks"
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
@@ -153,6 +154,39 @@ func TestWhatWasMovedInVainIsNotGivenUp(t *testing.T) {
 	}
 	if moved, err := d.table.Moved(); err != nil || moved == 0 {
 		t.Fatalf("nothing was moved: %v", err)
+	}
+	check(t, d.committed(), want)
+}
+
+// Packs whose content was stored again, as they could not be read then, are given up only
+// when a commit tells where it is now.
+func TestWhatWasStoredAgainInVainIsNotGivenUp(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	sink := &offered{swarm, 1 << 30}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish}
+	away := map[place]bool{}
+	d.gone = func(id group.ID, n uint16) bool { return away[place{id, n}] }
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	want := map[string]string{"dir/": ""}
+	put := d.putting(want)
+	put("dir/f", random(1, 2<<20))
+	d.sync()
+	err := d.table.Packs(func(p blocks.Pack) bool {
+		away[place{p.Group, p.Number}] = p.Kind == group.Content
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, _ := swarm.Bytes()
+	sink.room = have + 10<<20
+	d.put("dir/f", random(1, 2<<20)) // the same, as for what goes out again
+	d.put("waits", random(99, 20<<20))
+	for range 2 {
+		if err := d.engine.Sync(ctx); !errors.Is(err, writeback.ErrNoRoom) {
+			t.Fatal(err)
+		}
 	}
 	check(t, d.committed(), want)
 }

@@ -36,7 +36,6 @@ type packer struct {
 	sends  *errgroup.Group
 	flying chan struct{} // one token for each pack on its way
 	full   chan struct{} // a token for who waits to send a full pack
-	moves  bool          // what is added is in packs already
 	strong bool          // no pack is stored where it would be weak
 
 	mu    sync.Mutex // guards all below
@@ -73,10 +72,11 @@ func newPacker(ctx context.Context, e *Engine) *packer {
 		claims: map[block.Tag]chan struct{}{}}
 }
 
-// newMover is a packer of blocks that are moved.
+// newMover is a packer of blocks that are moved; strong says that none are where they
+// would be weak.
 func newMover(ctx context.Context, e *Engine, strong bool) *packer {
 	p := newPacker(ctx, e)
-	p.moves, p.strong = true, strong
+	p.strong = strong
 	return p
 }
 
@@ -391,11 +391,6 @@ func (p *packer) sendNow(f *filling, before <-chan struct{}) (commit.Locator, er
 	stored := make([]blocks.Stored, len(f.refs))
 	for i, e := range f.b.Entries() {
 		stored[i] = blocks.Stored{Entry: e, Refs: f.refs[i]}
-	}
-	if p.moves {
-		if err := p.e.movesBlocks(); err != nil {
-			return commit.Locator{}, err
-		}
 	}
 	row := blocks.Pack{Group: placed.group.ID, Number: placed.number, Kind: f.kind, Acked: placed.acked, Manifest: placed.manifest}
 	if err := p.e.table.AddPack(row, placed.group.Slots, stored); err != nil {
