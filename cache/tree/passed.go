@@ -38,6 +38,9 @@ func (c *Cut) notePassed(in *inode) {
 	in.soft, in.whole = true, true
 }
 
+// IsPassed reports whether the kernel was writing a file alone at the cut.
+func (c *Cut) IsPassed(ino Ino) bool { return c.passed[ino] }
+
 func sameContent(a, b unix.Stat_t) bool {
 	return a.Size == b.Size && a.Mtim == b.Mtim && a.Ctim == b.Ctim
 }

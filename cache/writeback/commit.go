@@ -92,7 +92,6 @@ func (e *Engine) make(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	e.isSettled = false
 	own, err := e.finish(ctx, next, old, oldAt)
 	if err != nil {
 		return err

@@ -111,7 +111,7 @@ type Engine struct {
 	strive  striving
 	saving  striving // of rescue
 
-	isSettled bool // the tree and the account were told of the newest commit, in this run
+	isSettled bool // the tree and the account were told of the newest commit, in this run, and none is to be
 
 	shape indexShape
 

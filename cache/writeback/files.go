@@ -26,7 +26,7 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 		return in.Record, false, false, nil
 	}
 	switch {
-	case w.lean && needsRoom(in):
+	case w.lean && w.needsRoom(in):
 		err = errNoRoom
 	case w.mayTry(in):
 		rec, err = w.storePatiently(ctx, in)
@@ -41,13 +41,61 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	case !errors.Is(err, tree.ErrGone) && !errors.Is(err, errNoRoom):
 		return rec, false, false, err
 	}
-	if !in.Committed() || in.TinyInCommit() {
+	old := in.Record
+	old.Size, old.Inline = in.CommittedSize(), nil
+	there := in.Committed()
+	if in.TinyInCommit() {
+		old.Inline, there, err = w.tinyBefore(ctx, in)
+		if err != nil {
+			return rec, false, false, err
+		}
+	}
+	if !there {
 		w.leaveOut(tree.Ino(in.Record.ID))
 		return rec, true, true, nil
 	}
-	old := in.Record
-	old.Size = in.CommittedSize()
 	return old, true, false, nil
+}
+
+// tinyBefore returns the content that the commit before has of a file in its record
+// alone, if that can be read under the name that it has now, or had: only the commit
+// knows it.
+func (w *work) tinyBefore(ctx context.Context, in tree.Inode) (content []byte, there bool, err error) {
+	rec, there, err := w.before(ctx, tree.Mark{Dir: in.Parent, Name: in.Name})
+	if err == nil && there && rec.ID == in.Record.ID && !rec.Linked {
+		return rec.Inline, true, nil
+	}
+	if err != nil && !errors.Is(err, tree.ErrUnread) {
+		return nil, false, err
+	}
+	w.tinyOnce.Do(func() { w.tiny, w.tinyErr = w.findTiny(ctx) })
+	content, there = w.tiny[tree.Ino(in.Record.ID)]
+	return content, there, w.tinyErr
+}
+
+// findTiny returns the content that the commit before has, in their records alone, of
+// files that have changed and that it knows by names which led elsewhere since.
+func (w *work) findTiny(ctx context.Context) (map[tree.Ino][]byte, error) {
+	out := map[tree.Ino][]byte{}
+	err := w.cut.Marks(func(m tree.Mark) error {
+		if m.Dir == 0 || m.Dir == tree.Links {
+			return nil
+		}
+		rec, there, err := w.before(ctx, m)
+		if errors.Is(err, tree.ErrUnread) {
+			return nil
+		}
+		if err != nil || !there || len(rec.Inline) == 0 || rec.Mode&dag.ModeType != dag.ModeRegular {
+			return err
+		}
+		ino := tree.Ino(rec.ID)
+		in, there, err := w.cut.Inode(ino)
+		if err == nil && there && in.Dirty && in.TinyInCommit() {
+			out[ino] = rec.Inline
+		}
+		return err
+	})
+	return out, err
 }
 
 // storePatiently stores the content of one dirty file as it is at one moment; if it
@@ -96,9 +144,6 @@ func (w *work) storeFile(ctx context.Context, in tree.Inode, how tree.Reading) (
 		return dag.Inode{}, err
 	}
 	defer f.Close()
-	if w.lean && f.Passed() {
-		return dag.Inode{}, errNoRoom // however small it is
-	}
 	rec := f.Record
 	rec.Size, rec.Content, rec.Inline = f.Size, link.Link{}, nil
 	if f.Size <= dag.MaxInline && !f.Passed() { // see tree.isTinyInCommit

@@ -7,6 +7,7 @@ import (
 
 	"skep/cache/tree"
 	"skep/chunker/dag"
+	"skep/chunker/group"
 )
 
 // errNoRoom says that a file's content was not tried, as there is no room for it.
@@ -26,6 +27,11 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	w := newWork(ctx, e, cut)
 	w.lean = true
 	worth, err := w.isWorth(ctx)
+	if err == nil && !worth && !e.isSettled {
+		var idle map[group.ID]group.Bitmap
+		idle, err = e.table.Idle()
+		worth = len(idle) > 0 // else it waits for the next commit
+	}
 	if err != nil {
 		return err
 	}
@@ -74,7 +80,7 @@ func (w *work) frees(ctx context.Context, m tree.Mark) (bool, error) {
 	case err != nil || special != nil:
 		return false, err
 	case in != nil:
-		return in.Dirty && !needsRoom(*in) && in.Committed() && in.CommittedSize() > dag.MaxInline, nil
+		return in.Dirty && !w.needsRoom(*in) && in.Committed() && in.CommittedSize() > dag.MaxInline, nil
 	case m.Dir == tree.Links:
 		return true, nil
 	}
@@ -91,5 +97,8 @@ func (w *work) before(ctx context.Context, m tree.Mark) (rec dag.Inode, there bo
 	return dag.LookupDir(ctx, w.p, w.e.cfg.Names, dir.Record.Content, m.Name)
 }
 
-// needsRoom reports whether a file has content of its own that is in no commit.
-func needsRoom(in tree.Inode) bool { return in.Dirty && in.Record.Size > dag.MaxInline }
+// needsRoom reports whether a file has content of its own that is in no commit: however
+// little, where the kernel writes it alone.
+func (w *work) needsRoom(in tree.Inode) bool {
+	return in.Dirty && (in.Record.Size > dag.MaxInline || w.cut.IsPassed(tree.Ino(in.Record.ID)))
+}

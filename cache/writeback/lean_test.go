@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"testing"
 	"time"
 
@@ -158,6 +159,175 @@ func TestWhatWasMovedInVainIsNotGivenUp(t *testing.T) {
 	check(t, d.committed(), want)
 }
 
+// fullDevice is a device in a swarm that takes content up to room bytes in all, and counts
+// the commits that are published.
+func fullDevice(t *testing.T, room int64) (d *device, sink *offered, published *int) {
+	swarm := memswarm.New(9, 4, 7)
+	sink, published = &offered{swarm, room}, new(int)
+	d = &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, pass: true}
+	d.publish = func(ctx context.Context, h commit.Head) error {
+		*published++
+		return swarm.Publish(ctx, h)
+	}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	return d, sink, published
+}
+
+// fillUp has no more content fit into the swarm, and some wait.
+func (d *device) fillUp(sink *offered) {
+	d.t.Helper()
+	sink.room, _ = d.swarm.Bytes()
+	d.put("waits", random(99, 1500<<10))
+}
+
+// syncFull syncs what does not fit.
+func (d *device) syncFull() {
+	d.t.Helper()
+	if err := d.engine.Sync(ctx); !errors.Is(err, writeback.ErrNoRoom) {
+		d.t.Fatalf("a sync into a full swarm: %v", err)
+	}
+}
+
+// A file that the kernel is writing alone stays as it was, however little of it there is,
+// and is no reason for a commit without content.
+func TestLeanCommitTakesNoPassedFile(t *testing.T) {
+	d, sink, published := fullDevice(t, 1<<30)
+	want := map[string]string{}
+	put := d.putting(want)
+	put("f", random(1, 1<<20))
+	put("old", random(2, 1<<20))
+	d.sync()
+	f := must(d.tree.Open(ctx, must(d.tree.Find(ctx, "f")).Ino, os.O_WRONLY|os.O_TRUNC))
+	defer f.Release()
+	passed(t, f, "little")
+	d.fillUp(sink)
+	before := *published
+	d.syncFull()
+	if *published > before {
+		t.Errorf("%d commits though nothing is to be deleted", *published-before)
+	}
+	d.remove("old")
+	delete(want, "old")
+	d.syncFull()
+	check(t, d.committed(), want)
+	before = *published
+	d.syncFull()
+	if *published > before {
+		t.Errorf("%d commits of the same", *published-before)
+	}
+}
+
+func (d *device) remove(name string) {
+	d.t.Helper()
+	if err := d.tree.Unlink(ctx, tree.Root, name); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *device) rename(from, to string) {
+	d.t.Helper()
+	if err := d.tree.Rename(ctx, tree.Root, from, tree.Root, to, 0); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// A file that was tiny, and has both grown and come to have another name, is under that
+// as it was.
+func TestLeanCommitOfATinyFileThatGrewAndMoved(t *testing.T) {
+	d, sink, _ := fullDevice(t, 1<<30)
+	want := map[string]string{}
+	put := d.putting(want)
+	put("tiny", []byte("tiny"))
+	put("another", []byte("another"))
+	put("old", random(2, 1<<20))
+	d.sync()
+	d.fillUp(sink)
+	out := maps.Clone(want)
+	put("tiny", random(3, 100_000))
+	put("another", random(4, 100_000))
+	d.rename("tiny", "moved")
+	d.rename("another", "gone")
+	d.put("another", random(5, 1<<20)) // a new one where it was
+	d.remove("old")
+	for range 2 {
+		d.syncFull()
+		check(t, d.committed(), map[string]string{"moved": out["tiny"], "gone": out["another"]})
+		d.remove("waits")
+		d.rename("moved", "again")
+		d.rename("again", "moved")
+		put("old", random(6, 1<<20))
+		d.put("waits", random(99, 1500<<10))
+	}
+	sink.room = 1 << 30
+	d.sync()
+	check(t, d.committed(), map[string]string{"moved": want["tiny"], "gone": want["another"],
+		"another": string(random(5, 1<<20)), "old": want["old"], "waits": string(random(99, 1500<<10))})
+	d.audit()
+}
+
+// Where a new file of several names has one that an older file had, that has another one
+// now, and one alone.
+func TestLeanCommitNamesAFileOnce(t *testing.T) {
+	d, sink, _ := fullDevice(t, 1<<30)
+	want := map[string]string{}
+	put := d.putting(want)
+	put("a", random(1, 100_000))
+	put("old", random(2, 1<<20))
+	d.sync()
+	d.fillUp(sink)
+	d.rename("a", "b")
+	d.put("a", random(3, 1<<20))
+	d.link("a", "linked")
+	d.remove("old")
+	d.syncFull()
+	check(t, d.committed(), map[string]string{"b": want["a"]})
+}
+
+func (d *device) link(name, to string) {
+	d.t.Helper()
+	must(d.tree.Link(ctx, must(d.tree.Find(ctx, name)).Ino, tree.Root, to))
+}
+
+// A new file has the name of one that had several, and that is not there any more: no
+// name leads to that then.
+func TestLeanCommitHasNoNameOfNothing(t *testing.T) {
+	d, sink, _ := fullDevice(t, 1<<30)
+	d.put("a", random(1, 100_000))
+	d.link("a", "b")
+	d.put("old", random(2, 1<<20))
+	d.sync()
+	d.fillUp(sink)
+	d.remove("a")
+	d.remove("b")
+	d.remove("old")
+	d.put("a", random(3, 1<<20))
+	d.syncFull()
+	check(t, d.committed(), nil)
+	sink.room = 1 << 30
+	d.sync()
+	check(t, d.committed(), map[string]string{"a": string(random(3, 1<<20)), "waits": string(random(99, 1500<<10))})
+}
+
+// A file that was tiny, has grown, and has several names by now has them all.
+func TestLeanCommitOfATinyFileThatGrewAndWasLinked(t *testing.T) {
+	d, sink, _ := fullDevice(t, 1<<30)
+	d.put("a", []byte("tiny"))
+	d.put("old", random(2, 1<<20))
+	d.sync()
+	d.fillUp(sink)
+	d.put("a", random(3, 100_000))
+	d.link("a", "b")
+	d.rename("a", "c")
+	d.remove("old")
+	d.syncFull()
+	check(t, d.committed(), map[string]string{"b": "tiny", "c": "tiny"})
+	sink.room = 1 << 30
+	d.sync()
+	check(t, d.committed(), map[string]string{"b": string(random(3, 100_000)), "c": string(random(3, 100_000)), "waits": string(random(99, 1500<<10))})
+	d.audit()
+}
+
 // Packs whose content was stored again, as they could not be read then, are given up only
 // when a commit tells where it is now.
 func TestWhatWasStoredAgainInVainIsNotGivenUp(t *testing.T) {
@@ -184,9 +354,39 @@ func TestWhatWasStoredAgainInVainIsNotGivenUp(t *testing.T) {
 	d.put("dir/f", random(1, 2<<20)) // the same, as for what goes out again
 	d.put("waits", random(99, 20<<20))
 	for range 2 {
-		if err := d.engine.Sync(ctx); !errors.Is(err, writeback.ErrNoRoom) {
-			t.Fatal(err)
-		}
+		d.syncFull()
 	}
 	check(t, d.committed(), want)
+}
+
+// What a commit without content has let go of is given up also by a later run, when it is
+// found then that this device is alone.
+func TestWhatIsDeletedIsGivenUpByTheNextRun(t *testing.T) {
+	d, sink, published := fullDevice(t, 1<<30)
+	d.put("old", random(2, 4<<20))
+	d.put("kept", random(3, 1<<20))
+	d.sync()
+	d.close()
+	d.alone = func(time.Time) bool { return false }
+	d.open(nil)
+	d.fillUp(sink)
+	d.remove("old")
+	d.syncFull()
+	have, _ := d.swarm.Bytes()
+	d.close()
+	d.open(nil)
+	for range 2 {
+		d.syncFull()
+	}
+	if *published > 3 {
+		t.Errorf("%d commits", *published)
+	}
+	d.close()
+	d.alone = nil
+	d.open(nil)
+	d.syncFull()
+	if left, _ := d.swarm.Bytes(); left > have-3<<20 {
+		t.Errorf("%d of %d bytes are left", left, have)
+	}
+	check(t, d.committed(), map[string]string{"kept": string(random(3, 1<<20))})
 }

@@ -103,6 +103,7 @@ func splitCommit(b []byte) (commit.Head, []byte, error) {
 // intend writes down, so that it survives power loss, that a commit is to be the
 // newest one. From now on it counts a reference.
 func (e *Engine) intend(p complete) error {
+	e.isSettled = false
 	err := e.table.Turn(p.head.Commit.Link, link.Link{}, func(b *state.Batch) error {
 		save(b, intendedKey, p.head, p.signed)
 		return nil

@@ -27,6 +27,10 @@ type work struct {
 	anew  map[link.Link]bool // roots of directories that were made anew
 	due   map[tree.Ino]bool  // files that could not be read before, to be tried again
 
+	tinyOnce sync.Once
+	tiny     map[tree.Ino][]byte // see tinyBefore
+	tinyErr  error
+
 	zeroOnce sync.Once
 	zero     link.Link
 	zeroErr  error
@@ -307,7 +311,7 @@ func (w *work) changes(ctx context.Context, dir tree.Ino, names []string) (out [
 			attributes += attributesOf(in)
 		}
 		if in == nil || !in.Dirty {
-			if *into, err = w.cleanChange(at, in, special); err != nil {
+			if *into, err = w.cleanChange(gctx, at, in, special); err != nil {
 				return nil, 0, errors.Join(err, g.Wait())
 			}
 			continue
@@ -341,16 +345,20 @@ func attributesOf(in *tree.Inode) (n int) {
 
 // cleanChange is the change of a name whose content is committed, or that has
 // none, or nothing any more.
-func (w *work) cleanChange(at tree.Mark, in *tree.Inode, special *dag.Inode) (*dag.Change, error) {
+func (w *work) cleanChange(ctx context.Context, at tree.Mark, in *tree.Inode, special *dag.Inode) (*dag.Change, error) {
 	if in != nil {
 		rec := w.withLink(in.Record)
 		return &dag.Change{Name: at.Name, Record: &rec}, nil
 	}
 	if special != nil && w.isLeftOut(tree.Ino(special.ID)) {
 		// The table of links may have nothing of it, unless an older commit has the name.
-		if marked, err := w.cut.IsMarked(at); marked || err != nil {
-			w.keepMark(at)
+		marked, err := w.cut.IsMarked(at)
+		if err != nil {
 			return nil, err
+		}
+		if marked {
+			w.keepMark(at)
+			return w.leftAs(ctx, at, special.ID)
 		}
 	}
 	return &dag.Change{Name: at.Name, Record: special}, nil
@@ -373,16 +381,17 @@ func (w *work) fileChange(ctx context.Context, at tree.Mark, in tree.Inode) (*da
 
 // leftAs is the change of a name that leads to an inode of which the commit has no
 // version: what the commit before has there stays, unless that has another name now, and
-// would have two.
+// would have two, or had several, and the table of links may have it no more.
 func (w *work) leftAs(ctx context.Context, at tree.Mark, ino uint64) (*dag.Change, error) {
 	if at.Dir == tree.Links {
 		return nil, nil
 	}
 	old, there, err := w.before(ctx, at)
-	if err != nil || !there || old.Linked || old.ID == ino {
+	if err != nil || !there || old.ID == ino {
 		return nil, err
 	}
-	if _, elsewhere, err := w.cut.Inode(tree.Ino(old.ID)); err != nil || !elsewhere {
+	_, elsewhere, err := w.cut.Inode(tree.Ino(old.ID))
+	if err != nil || !elsewhere && !old.Linked {
 		return nil, err
 	}
 	return &dag.Change{Name: at.Name}, nil
