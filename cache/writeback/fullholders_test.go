@@ -17,7 +17,7 @@ type crowded struct {
 	full map[group.PeerKey]bool
 }
 
-func (c *crowded) Plan(_ context.Context, _ erasure.Class) (erasure.Coding, []group.PeerKey, error) {
+func (c *crowded) Plan(context.Context, erasure.Class, group.Kind) (erasure.Coding, []group.PeerKey, error) {
 	var slots []group.PeerKey
 	for _, k := range c.all {
 		if !c.full[k] && len(slots) < 2 {

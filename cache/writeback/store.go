@@ -14,8 +14,9 @@ import (
 
 // Sink is how packs leave the device.
 type Sink interface {
-	// Plan chooses coding and holders for a new group of packs of a class.
-	Plan(ctx context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error)
+	// Plan chooses coding and holders for a new group of packs of a class and kind;
+	// ErrTooFew or ErrNoRoom if there are none.
+	Plan(ctx context.Context, class erasure.Class, kind group.Kind) (erasure.Coding, []group.PeerKey, error)
 	// Lease hands a lease to the holders of a group, and returns the slots
 	// whose holders took it.
 	Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error)
@@ -211,7 +212,7 @@ func (e *Engine) ensureGroup(ctx context.Context, k groupKind) error {
 // found begins a group: coding and holders by the plan, a key of its own, and a
 // lease that its holders accepted.
 func (e *Engine) found(ctx context.Context, k groupKind) (group.Group, error) {
-	coding, slots, err := e.cfg.Sink.Plan(ctx, k.class)
+	coding, slots, err := e.cfg.Sink.Plan(ctx, k.class, k.kind)
 	if err != nil {
 		return group.Group{}, err
 	}

@@ -255,11 +255,11 @@ func (l *lax) Store(ctx context.Context, g group.Group, lease, manifest []byte, 
 	return set, err
 }
 
-func (l *lax) Plan(ctx context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
+func (l *lax) Plan(ctx context.Context, class erasure.Class, kind group.Kind) (erasure.Coding, []group.PeerKey, error) {
 	if l.planless.Load() {
 		return erasure.Coding{}, nil, writeback.ErrTooFew
 	}
-	return l.Swarm.Plan(ctx, class)
+	return l.Swarm.Plan(ctx, class, kind)
 }
 
 // numbers is how many packs were begun.

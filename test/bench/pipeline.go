@@ -215,7 +215,7 @@ func explained(c config) (all speed, why string, err error) {
 // nowhere is a sink that takes everything at once.
 type nowhere struct{}
 
-func (nowhere) Plan(context.Context, erasure.Class) (erasure.Coding, []group.PeerKey, error) {
+func (nowhere) Plan(context.Context, erasure.Class, group.Kind) (erasure.Coding, []group.PeerKey, error) {
 	return erasure.NewCoding(4, 7), make([]group.PeerKey, 7), nil
 }
 func (nowhere) Lease(context.Context, group.Group, []byte) (group.SlotSet, error) {
@@ -231,7 +231,7 @@ func (nowhere) Store(_ context.Context, g group.Group, _, _ []byte, _ [][]byte) 
 type small struct{ nowhere }
 
 // Plan codes small packs with the k that their class allows.
-func (small) Plan(_ context.Context, c erasure.Class) (erasure.Coding, []group.PeerKey, error) {
+func (small) Plan(_ context.Context, c erasure.Class, _ group.Kind) (erasure.Coding, []group.PeerKey, error) {
 	k := min(4, c.MaxK())
 	return erasure.NewCoding(k, k+3), make([]group.PeerKey, k+3), nil
 }

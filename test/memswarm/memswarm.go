@@ -180,7 +180,7 @@ func (s *Swarm) Stored() int64 {
 }
 
 // Plan implements writeback.Sink.
-func (s *Swarm) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
+func (s *Swarm) Plan(_ context.Context, class erasure.Class, _ group.Kind) (erasure.Coding, []group.PeerKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := min(s.K, class.MaxK())
@@ -207,7 +207,7 @@ func (s *Swarm) Recode(k, n int) {
 // Weak reports whether a coding survives fewer losses than those of new groups, as
 // long as there are holders for these. It is a writeback.Config's.
 func (s *Swarm) Weak(class erasure.Class, c erasure.Coding) bool {
-	best, _, err := s.Plan(context.Background(), class)
+	best, _, err := s.Plan(context.Background(), class, group.Content)
 	return err == nil && c.N-c.K < best.N-best.K
 }
 

@@ -144,9 +144,17 @@ func (s *sink) judge(class erasure.Class, coding erasure.Coding) (weak bool, los
 	return plan.Weak(coding, best, s.plan.Availability), plan.LossOf(coding, s.plan.Availability)
 }
 
-// Plan implements writeback.Sink.
-func (s *sink) Plan(_ context.Context, class erasure.Class) (erasure.Coding, []group.PeerKey, error) {
-	coding, holders, err := plan.Slots(class, s.n.takers(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+// Plan implements writeback.Sink. Where nobody tells of room, metadata goes to the last
+// part of what holders offer, of which they do not tell.
+func (s *sink) Plan(_ context.Context, class erasure.Class, kind group.Kind) (erasure.Coding, []group.PeerKey, error) {
+	from, rnd := s.n.takers(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	coding, holders, err := plan.Slots(class, from, rnd)
+	if kind == group.Metadata && errors.Is(err, place.ErrTooFew) {
+		for i := range from {
+			from[i].Free = max(from[i].Free, wire.SmallShard)
+		}
+		coding, holders, err = plan.Slots(class, from, rnd)
+	}
 	return coding, holders, tooFew(err)
 }
 
