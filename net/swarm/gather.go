@@ -38,6 +38,7 @@ type gathering struct {
 	scouts int // asked because somebody was late, and it may have been our own line
 
 	have   map[uint8][]byte
+	newest time.Time       // when the last of them was asked for it
 	fitted bool            // the piece's own is here, and fits
 	by     group.PeerKey   // from whom the piece's own is
 	no     map[source]bool // holders that said, or showed, that they have no such shard
@@ -73,7 +74,7 @@ func (g *gathering) gather(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer close(g.over)
-	g.ask(ctx, g.atFirst())
+	g.ask(ctx, g.atFirst(), false)
 	look := time.NewTimer(g.next())
 	defer look.Stop()
 	around := g.s.around(g.ref)
@@ -92,10 +93,10 @@ func (g *gathering) gather(ctx context.Context) error {
 		case e := <-g.ends:
 			if g.took(e) {
 				g.lineUp()
-				g.ask(ctx, g.wanting())
+				g.ask(ctx, g.wanting(), false)
 			}
 		case <-look.C:
-			g.ask(ctx, g.beside())
+			g.beside(ctx)
 		case <-around.due():
 			around.begin()
 		case <-around.news():
@@ -103,7 +104,7 @@ func (g *gathering) gather(ctx context.Context) error {
 				g.heard()
 			}
 			if len(g.flying) == 0 || len(g.ref.Slots) == 0 {
-				g.ask(ctx, g.wanting())
+				g.ask(ctx, g.wanting(), false)
 			}
 		case <-ctx.Done():
 			return g.cut(ctx)
@@ -128,7 +129,7 @@ func (g *gathering) took(e gathered) bool {
 		g.heard()
 	}
 	if e.err == nil {
-		g.have[e.slot] = e.b
+		g.have[e.slot], g.newest = e.b, later(g.newest, f.begin)
 		g.rounds = 0
 		if e.slot == g.p.slot {
 			g.fitted, g.by = e.fitted, e.peer

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"context"
 	"time"
 
 	"skep/chunker/erasure"
@@ -48,12 +49,11 @@ func (g *gathering) wait() time.Duration { return hedge(g.usual) }
 // be asked: then he is given up, to make room for them.
 const muteTime = 5 * time.Second
 
-// beside says how many more to ask because somebody is late: as many as can do
-// without him, and twice as many each time until somebody answers. While our own
-// line is busy that may be the reason, and everything asked for more would make it
-// worse: then one goes ahead for all reads, to see, and is waited for longer each
-// time.
-func (g *gathering) beside() int {
+// beside asks more because somebody is late: as many as can do without him, and twice
+// as many each time until somebody answers. While our own line is busy, or would be with
+// these, that may be the reason, and everything asked for more would make it worse: then
+// one goes ahead for all reads, to see, and is waited for longer each time.
+func (g *gathering) beside(ctx context.Context) {
 	g.lineUp()
 	g.usual = g.s.usual(g.others(), int(g.m.Coding.K), g.to-g.from)
 	now := g.s.c.Now()
@@ -67,17 +67,18 @@ func (g *gathering) beside() int {
 			f.drop()
 		}
 	}
-	switch {
-	case !late || len(g.queue) == 0:
-		return 0
-	case !busy:
-		g.rounds++
-		return g.wanting() << min(g.rounds-1, 8)
-	case g.wanting() > 0 && g.s.mayScout(g.patience(g.scouts+1)):
-		g.scouts++
-		return 1
+	if !late || len(g.queue) == 0 {
+		return
 	}
-	return 0
+	g.s.line.doubt(now)
+	more := g.wanting() << min(g.rounds, 8)
+	if !busy && g.s.line.spares(more*(g.to-g.from), now) {
+		g.rounds++
+		g.ask(ctx, more, true)
+	} else if g.wanting() > 0 && g.s.mayScout(g.patience(g.scouts+1)) {
+		g.scouts++
+		g.s.scout.Store(g.ask(ctx, 1, true))
+	}
 }
 
 // patience is how long one is waited for that was asked after so many scouts.
@@ -103,7 +104,7 @@ func (g *gathering) flows(f *flight, now time.Time) bool {
 	got := int(f.got.Load())
 	gone := now.Sub(f.begin)
 	still := gone - time.Duration(f.last.Load())
-	if got == 0 || still > g.wait() || gone > mostFlow*g.wait() {
+	if got == 0 || still > g.wait() || gone > mostFlow*max(g.wait(), g.usual) {
 		return false
 	}
 	all := erasure.SliceSize(g.m.ShardSize(), g.from, g.to-g.from)
@@ -116,11 +117,11 @@ func (g *gathering) flows(f *flight, now time.Time) bool {
 }
 
 // overtaken has those asked last for a while that were late and yet slower than
-// all that was needed without them.
+// somebody of what was needed without them who was not asked before them.
 func (g *gathering) overtaken() {
 	now := g.s.c.Now()
 	for src, f := range g.flying {
-		if !f.late {
+		if !f.late || f.begin.After(g.newest) {
 			continue
 		}
 		g.s.shun(src.peer)
@@ -130,4 +131,10 @@ func (g *gathering) overtaken() {
 		}
 		g.s.measured(src.peer, g.to-g.from, first, now.Sub(f.begin), false)
 	}
+}
+
+// comes reports whether an answer is on its way.
+func (f *flight) comes(now time.Time) bool {
+	still := now.Sub(f.begin) - time.Duration(f.last.Load())
+	return !f.over.Load() && f.got.Load() > 0 && still < muteTime
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"skep/chunker/group"
@@ -70,6 +71,7 @@ type Config struct {
 type Swarm struct {
 	c     Config
 	line  line
+	scout atomic.Pointer[flight] // the last that was asked to see whether our own line works
 	quiet quiet
 	// asking has room for those who are asked which slot they hold.
 	asking chan struct{}
