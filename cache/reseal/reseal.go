@@ -132,31 +132,33 @@ func (l *look) dir(ctx context.Context, ino tree.Ino, path string) error {
 	if err := l.names(ctx, ino); err != nil {
 		return err
 	}
-	var below []tree.DirEntry
+	var failed error
 	err := l.Tree.EachEntry(ctx, ino, func(e tree.DirEntry) bool {
-		below = append(below, e)
-		return ctx.Err() == nil
+		failed = errors.Join(l.entry(ctx, e, path+e.Name), ctx.Err())
+		return failed == nil
 	})
+	if failed != nil {
+		return failed
+	}
 	if err != nil && ctx.Err() == nil { // of some entries, too much is with holders
 		l.found.Gone = append(l.found.Gone, path)
 	}
-	for _, e := range below {
-		err = nil
-		switch e.Attr.Mode & 0o170000 {
-		case 0o040000:
-			err = l.dir(ctx, e.Attr.Ino, path+e.Name+"/")
-		case 0o100000:
-			err = l.file(ctx, e.Attr.Ino, path+e.Name)
-			if err != nil && !errors.Is(err, tree.ErrNoSpace) { // it cannot be read here: others may
-				l.found.Gone = append(l.found.Gone, path+e.Name)
-				err = nil
-			}
-		}
-		if err = errors.Join(err, ctx.Err()); err != nil {
+	return ctx.Err()
+}
+
+// entry looks at what a folder has.
+func (l *look) entry(ctx context.Context, e tree.DirEntry, path string) error {
+	switch e.Attr.Mode & 0o170000 {
+	case 0o040000:
+		return l.dir(ctx, e.Attr.Ino, path+"/")
+	case 0o100000:
+		err := l.file(ctx, e.Attr.Ino, path)
+		if err == nil || errors.Is(err, tree.ErrNoSpace) {
 			return err
 		}
+		l.found.Gone = append(l.found.Gone, path) // it cannot be read here: others may
 	}
-	return ctx.Err()
+	return nil
 }
 
 // names has go out again what is lost of a folder itself: its entries are here.
@@ -177,6 +179,10 @@ func (l *look) names(ctx context.Context, ino tree.Ino) error {
 	return err
 }
 
+// part is how many chunks of a file are looked at together: a sparse file may have any
+// number, in holes that take no room anywhere.
+const part = 1 << 16
+
 // file has go out again what is lost of a file and here.
 func (l *look) file(ctx context.Context, ino tree.Ino, path string) error {
 	s, err := l.Tree.ContentState(ctx, ino)
@@ -184,17 +190,16 @@ func (l *look) file(ctx context.Context, ino tree.Ino, path string) error {
 		return err
 	}
 	f := dag.File{Root: s.Content, Size: s.ContentSize}
-	lost, err := l.chunks(ctx, f)
-	if err != nil || len(lost) == 0 {
-		return err
+	var taken, left int
+	for from := int64(0); from < f.Chunks(); from += part {
+		t, n, err := l.part(ctx, ino, f, from, min(from+part, f.Chunks()))
+		if err != nil {
+			return err
+		}
+		taken, left = taken+t, left+n
 	}
-	whole, err := l.whole(ctx, ino, f, lost)
-	if err != nil {
-		return err
-	}
-	taken, left, err := l.Tree.Again(ctx, ino, slices.Collect(maps.Keys(lost)), whole)
-	if err != nil {
-		return err
+	if taken+left == 0 {
+		return nil
 	}
 	now, err := l.Tree.Committed(ino)
 	if err == nil && now != s.Content { // a commit came between, and has some of it
@@ -209,18 +214,32 @@ func (l *look) file(ctx context.Context, ino tree.Ino, path string) error {
 	return err
 }
 
-// chunks returns the links of the chunks of a file that are gone; zero links of all,
-// if nodes of it are.
-func (l *look) chunks(ctx context.Context, f dag.File) (map[int64]link.Link, error) {
+// part has go out again what is lost and here of the chunks from from up to, but not
+// including, to; it returns how many these are, and how many are left.
+func (l *look) part(ctx context.Context, ino tree.Ino, f dag.File, from, to int64) (taken, left int, err error) {
+	lost, err := l.chunks(ctx, f, from, to)
+	if err != nil || len(lost) == 0 {
+		return 0, 0, err
+	}
+	whole, err := l.whole(ctx, ino, f, from, lost)
+	if err != nil {
+		return 0, 0, err
+	}
+	return l.Tree.Again(ctx, ino, slices.Collect(maps.Keys(lost)), whole)
+}
+
+// chunks returns the links of those of the chunks from from up to, but not including, to
+// that are gone; zero links of all of them, if nodes above are.
+func (l *look) chunks(ctx context.Context, f dag.File, from, to int64) (map[int64]link.Link, error) {
 	lost := map[int64]link.Link{}
-	err := dag.Chunks(ctx, l, f, 0, f.Chunks(), func(i int64, b link.Link) error {
+	err := dag.Chunks(ctx, l, f, from, to, func(i int64, b link.Link) error {
 		if l.isGone(b) {
 			lost[i] = b
 		}
 		return nil
 	})
 	if errors.Is(err, readerr.ErrLost) {
-		for i := range f.Chunks() {
+		for i := from; i < to; i++ {
 			lost[i] = link.Link{}
 		}
 		err = nil
@@ -231,9 +250,16 @@ func (l *look) chunks(ctx context.Context, f dag.File) (map[int64]link.Link, err
 	return lost, err
 }
 
-// whole returns which of the chunks are here as they were committed.
-func (l *look) whole(ctx context.Context, ino tree.Ino, of dag.File, chunks map[int64]link.Link) (whole []int64, err error) {
-	err = l.Tree.CleanChunks(ctx, ino, func(f dag.File, i int64, plain []byte) error {
+// errPast ends looking at what is behind the chunks in question.
+var errPast = errors.New("no more of them")
+
+// whole returns which of the chunks, of a part that begins at from, are here as they
+// were committed.
+func (l *look) whole(ctx context.Context, ino tree.Ino, of dag.File, from int64, chunks map[int64]link.Link) (whole []int64, err error) {
+	err = l.Tree.CleanChunks(ctx, ino, from, func(f dag.File, i int64, plain []byte) error {
+		if i >= from+part {
+			return errPast
+		}
 		b, wanted := chunks[i]
 		if !wanted || f != of {
 			return ctx.Err()
@@ -244,16 +270,21 @@ func (l *look) whole(ctx context.Context, ino tree.Ino, of dag.File, chunks map[
 		}
 		return err
 	})
+	if errors.Is(err, errPast) {
+		err = nil
+	}
 	return whole, err
 }
 
 // isContent reports whether plain is the content of a block; if the link is zero,
-// because nobody knows it, of any block of the drive.
+// because nobody knows it, of any block of the drive. Tags tell: a block may have been
+// compressed otherwise than it would be here.
 func (d *Drive) isContent(l link.Link, plain []byte) (bool, error) {
+	tag := d.Sealer.Tag(link.Raw, plain)
 	if l.IsZero() {
-		_, known, err := d.Table.Find(d.Sealer.Tag(link.Raw, plain))
+		_, known, err := d.Table.Find(tag)
 		return known, err
 	}
-	s, err := d.Sealer.Seal(link.Raw, plain, nil)
-	return s.Link == l, err
+	b, known, err := d.Table.Get(l.Hash)
+	return known && b.Tag == tag, err
 }

@@ -252,6 +252,47 @@ func TestLostNodeOfAFile(t *testing.T) {
 	}
 }
 
+// Of what is sparse, parts are looked at one by one: what is here of the last one goes
+// out again, whatever holes lie before it.
+func TestSparseFile(t *testing.T) {
+	d := newDevice(t)
+	const holes = part + 7
+	size := int64(holes+1) * dag.ChunkSize
+	content := noise(3, dag.ChunkSize)
+	zero := must(d.Put(ctx, link.Raw, make([]byte, dag.ChunkSize), nil))
+	last := must(d.Put(ctx, link.Raw, content, nil))
+	f := must(dag.WriteFile(ctx, d, dag.File{}, size, []dag.Run{{From: 0, To: holes, Leaf: zero}, {From: holes, To: holes + 1, Leaf: last}}, nil))
+	gone, nodes := d.pack()
+	root := d.dir(map[string]dag.Inode{"file": d.of(f)})
+	d.pack()
+	d.open(root)
+	d.fetch("file", holes)
+	// The holes cannot go out again: they were not read. What was is found.
+	found, err := d.drive.Look(ctx, lost(gone, nodes))
+	if err != nil || found.Again != 1 || !slices.Equal(found.Gone, []string{"/file"}) {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// A chunk is told by its tag: who stored it may have compressed it otherwise.
+func TestOtherCompression(t *testing.T) {
+	d := newDevice(t)
+	plain := bytes.Repeat([]byte("it is compressed well"), mib/21)
+	p := must(block.NewSealer(secret.Key{1}).Prepare(link.Raw, plain))
+	s := p.Seal(nil)
+	d.blocks[s.Link] = plain
+	e := pack.Entry{Link: s.Link, Tag: s.Tag, Offset: 16, Length: uint32(len(s.Ciphertext))}
+	d.next[true] = append(d.next[true], blocks.Stored{Entry: e})
+	gone, _ := d.pack()
+	root := d.dir(map[string]dag.Inode{"file": d.of(dag.File{Root: s.Link, Size: int64(len(plain))})})
+	d.pack()
+	d.open(root)
+	d.fetchAll("file")
+	if found, err := d.drive.Look(ctx, lost(gone)); err != nil || found.Again != 1 || found.Gone != nil {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
 // A folder of which nodes are lost is made anew from its entries, which are here; one
 // that was not opened is counted.
 func TestLostFolders(t *testing.T) {

@@ -8,17 +8,17 @@ import (
 	"skep/chunker/link"
 )
 
-// CleanChunks calls fn for the chunks of a file that are here, and are to be as the
-// newest commit has them, with what is there. The slice is only valid during
+// CleanChunks calls fn for the chunks of a file, from chunk from on, that are here, and
+// are to be as the newest commit has them, with what is there. The slice is only valid during
 // the call. Nobody else who wants the file waits for fn.
-func (t *Tree) CleanChunks(ctx context.Context, ino Ino, fn func(f dag.File, i int64, chunk []byte) error) error {
+func (t *Tree) CleanChunks(ctx context.Context, ino Ino, from int64, fn func(f dag.File, i int64, chunk []byte) error) error {
 	in, err := t.acquire(ctx, ino)
 	if err != nil {
 		return err
 	}
 	defer t.release(in)
 	buf := make([]byte, dag.ChunkSize)
-	for i := int64(0); ; i++ {
+	for i := from; ; i++ {
 		var f dag.File
 		var chunk []byte
 		if f, i, chunk, err = t.nextClean(in, i, buf); err != nil || chunk == nil {

@@ -80,7 +80,7 @@ func (t *Tree) settleDoubt(ctx context.Context, in *inode) error {
 		return err
 	}
 	var damaged []int64
-	err = t.CleanChunks(ctx, in.ino, func(f dag.File, i int64, chunk []byte) error {
+	err = t.CleanChunks(ctx, in.ino, 0, func(f dag.File, i int64, chunk []byte) error {
 		same, err := t.opt.Same(ctx, f, i, chunk)
 		if err == nil && !same {
 			damaged = append(damaged, i)

@@ -30,8 +30,9 @@ const sealedDigest = 64
 func sealedCID(b []byte) (link.Link, error) {
 	if len(b) > 1 {
 		codec := uint64(b[1]) // ours take one byte
-		digest, ok := bytes.CutPrefix(b, sealedPrefixes[codec])
-		if ok && len(digest) == sealedDigest {
+		prefix, known := sealedPrefixes[codec]
+		digest, ok := bytes.CutPrefix(b, prefix)
+		if known && ok && len(digest) == sealedDigest {
 			l := link.Link{Codec: codec}
 			copy(l.Hash[:], digest)
 			copy(l.Key[:], digest[len(l.Hash):])

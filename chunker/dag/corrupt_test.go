@@ -260,6 +260,13 @@ func FuzzInode(f *testing.F) {
 	})
 }
 
+// foreign is a node with a link to what is no block of ours, as long as one that is.
+func foreign(codec byte) []byte {
+	to := append([]byte{1, codec}, bytes.Repeat([]byte{9}, sealedDigest-2)...)
+	n := pbNode{links: []pbLink{{cid: to, tsize: 5}}, data: fileData(5, nil)}
+	return n.encode()
+}
+
 func FuzzRefs(f *testing.F) {
 	_, plain := fuzzFile(3, 5)
 	f.Add(link.DagPB, plain)
@@ -268,6 +275,9 @@ func FuzzRefs(f *testing.F) {
 	rec := goldenInodes["file"]
 	f.Add(link.CBOR, rec.encode())
 	f.Add(link.Raw, []byte("chunk"))
+	for _, codec := range []byte{0, 7} {
+		f.Add(link.DagPB, foreign(codec))
+	}
 	f.Fuzz(func(t *testing.T, codec uint64, plain []byte) {
 		refs, err := Refs(codec, plain)
 		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
@@ -275,8 +285,8 @@ func FuzzRefs(f *testing.F) {
 		}
 		seen := map[link.Link]bool{}
 		for _, l := range refs {
-			if l.IsZero() || seen[l] {
-				t.Fatal("a link twice, or none")
+			if l.IsZero() || seen[l] || sealedPrefixes[l.Codec] == nil {
+				t.Fatal("a link twice, or none, or of no block of ours")
 			}
 			seen[l] = true
 		}

@@ -209,7 +209,7 @@ func encoder(c Coding) (reedsolomon.Encoder, error) {
 	if c.Kind == Leopard {
 		opts = append(opts, reedsolomon.WithLeopardGF(true))
 	} else {
-		opts = append(opts, reedsolomon.WithInversionCache(true))
+		opts = append(opts, reedsolomon.WithInversionCache(false))
 	}
 	e, err := reedsolomon.New(int(c.K), int(c.N-c.K), opts...)
 	if err != nil {

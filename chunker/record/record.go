@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -80,6 +81,9 @@ func Parse(b []byte, limit int, v any) (Signed, error) {
 	var s Signed
 	if err := Decode(b, limit, &s); err != nil {
 		return Signed{}, err
+	}
+	if !bytes.Equal(Encode(s), b) {
+		return Signed{}, fmt.Errorf("%w: not in its own form", ErrFormat)
 	}
 	if err := Decode(s.Payload, limit, v); err != nil {
 		return Signed{}, err

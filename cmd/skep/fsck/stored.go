@@ -205,7 +205,7 @@ func (c *checker) content(ctx context.Context, ino tree.Ino, path string) (whole
 	var links []link.Link
 	var damaged []int64
 	d := c.drive
-	err = d.Tree.CleanChunks(ctx, ino, func(f dag.File, i int64, chunk []byte) error {
+	err = d.Tree.CleanChunks(ctx, ino, 0, func(f dag.File, i int64, chunk []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
