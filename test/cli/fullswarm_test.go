@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"skep/cmd/skep/control"
 	"skep/test/harness"
 )
 
@@ -33,14 +34,6 @@ func TestDeletingInAFullSwarm(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(n)), harness.Noise(r, 60_000), 0o644))
 		}
 	}
-	d.Skep(t, "sync", "--timeout", "5s").Fails(t, 1, "not everything is out: the swarm is full: ", "delete something")
-	text := d.Skep(t, "status").OK(t)
-	says(t, text, "the swarm is full: ", "delete")
-	for _, row := range strings.Split(text, "\n") {
-		if utf8.RuneCountInString(row) > 80 && !strings.Contains(row, "12D3KooW") { // the name of a peer takes most of it
-			t.Errorf("status has a line of %d columns: %s", utf8.RuneCountInString(row), row)
-		}
-	}
 	for _, dir := range dirs[:len(dirs)-1] {
 		must(t, os.RemoveAll(dir))
 	}
@@ -48,4 +41,27 @@ func TestDeletingInAFullSwarm(t *testing.T) {
 		r := sync()
 		return r.Code == 0, r.Stderr
 	})
+}
+
+// That the swarm is full is told in plain words, with what makes room.
+func TestFullSwarmIsTold(t *testing.T) {
+	swarm := harness.NewSwarm(t, harness.Options{Peers: 4, Offer: "6M"})
+	d := swarm.NewDevice(t)
+	d.Mount(t)
+	r := rand.New(rand.NewPCG(8, 8))
+	for n := range 40 {
+		must(t, os.WriteFile(d.Path(fmt.Sprint(n)), harness.Noise(r, 1_000_000), 0o644))
+	}
+	full := d.WaitStatus(t, 60*time.Second, "the swarm is full", func(s control.Status) bool { return s.SwarmFull != "" })
+	if full.LastError == "" {
+		t.Errorf("status does not say why: %+v", full)
+	}
+	d.Skep(t, "sync", "--timeout", "5s").Fails(t, 1, "not everything is out: the swarm is full: ", "wait on this device", "delete something")
+	text := d.Skep(t, "status").OK(t)
+	says(t, text, "the swarm is full: ")
+	for _, row := range strings.Split(text, "\n") {
+		if utf8.RuneCountInString(row) > 80 && !strings.Contains(row, "12D3KooW") { // a peer's name takes most of it
+			t.Errorf("status has a line of %d columns: %s", utf8.RuneCountInString(row), row)
+		}
+	}
 }

@@ -342,7 +342,7 @@ func packsOf(codings []control.Coding) (n int) {
 
 // printCache tells what the drive takes of this disk.
 func printCache(line func(string, string, ...any), c control.Cache) {
-	line("Here", "%s of its content; in all it takes %s here, of at most %s", say.Bytes(c.Here), say.Bytes(c.Used), say.Bytes(c.Limit))
+	line("Here", "%s of its content; it takes %s in all, of at most %s", say.Bytes(c.Here), say.Bytes(c.Used), say.Bytes(c.Limit))
 	if c.Evicted > 0 {
 		line("", "%s are with holders only, and come when they are read", say.Bytes(c.Evicted))
 	}
