@@ -159,8 +159,12 @@ func (c *change) uint64Value(v uint64) []byte {
 	return c.value
 }
 
-// putRow writes the inode's row.
+// putRow writes the inode's row, and that of its ranges if that could not be told what is
+// here up to the size.
 func (c *change) putRow(e *edit) {
+	if e.in.untold && e.row.has(flagPartial) && c.folded != e.in {
+		c.putChanged(e.in)
+	}
 	c.grown = c.grown.plus(e.row.tally()).minus(e.in.counted)
 	c.value = e.row.append(c.value[:0])
 	c.b.Put(c.ownKey(tableInode, e.in.ino), c.value)

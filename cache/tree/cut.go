@@ -132,8 +132,8 @@ type softRow struct {
 func (s *softRows) add(in *inode, epoch uint64) {
 	row := softRow{in, in.row.tally()}
 	s.b.Put(key(tableInode, in.ino), in.row.encode())
-	s.b.Put(in.entryMark(), uint64Value(epoch))                  // there mostly, unless it could not be written
-	if in.writers == 0 && in.ranged && in.row.has(flagBacking) { // it was closed, and the tables could not be told
+	s.b.Put(in.entryMark(), uint64Value(epoch))                                 // there mostly, unless it could not be written
+	if (in.writers == 0 || in.untold) && in.ranged && in.row.has(flagBacking) { // the tables could not be told
 		if in.row.has(flagPartial) || !in.whole {
 			s.b.Put(key(tableRanges, in.ino), in.encodeChanged())
 		} else {

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"os"
 	"slices"
 	"testing"
@@ -198,5 +199,48 @@ func TestLittleIsTakenOfWhatWasDeleted(t *testing.T) {
 	got := cf.Changed()
 	if n := got[0].To - got[0].From; n > 1<<20 {
 		t.Errorf("of a file that was deleted a commit fetches %v", got)
+	}
+}
+
+// What was cut off does not come back by a write behind it that failed, nor when the
+// tables are told of that size, and the process is killed.
+func TestCutOffStaysOff(t *testing.T) {
+	for what, tell := range map[string]func(d *device, ino Ino) error{
+		"nothing": func(*device, Ino) error { return nil },
+		"a cut of a commit that fails": func(d *device, _ Ino) error {
+			cut, err := d.Cut()
+			if err == nil {
+				cut.Close()
+			}
+			return err
+		},
+		"a change of the mode": func(d *device, ino Ino) error {
+			mode := uint32(0o600)
+			_, err := d.SetAttr(ctx, ino, SetAttr{Mode: &mode})
+			return err
+		},
+	} {
+		full := &fullJournal{FS: disk.Local}
+		d, c := deviceOn(t, full)
+		ino := c.gone(t, d, pattern(100_000, 1))
+		f, err := d.Open(ctx, ino, os.O_RDWR)
+		must(t, err)
+		size := int64(133)
+		_, err = d.SetAttr(ctx, ino, SetAttr{Size: &size, File: f})
+		must(t, err)
+		full.full = true
+		if _, err := f.WriteAt(ctx, []byte("newer"), 50_000, false); err == nil {
+			t.Fatal("it was written")
+		}
+		full.full = false
+		want := slices.Concat(pattern(100_000, 1)[:size], make([]byte, 50_000-size), []byte("newer"))
+		if got := d.read(ino); !bytes.Equal(got, want) {
+			t.Errorf("%d bytes, and not what was written", len(got))
+		}
+		must(t, tell(d, ino))
+		d.restart()
+		if got := d.read(ino); !bytes.Equal(got, want) {
+			t.Errorf("after %s and a kill: %d bytes, and not what was written", what, len(got))
+		}
 	}
 }

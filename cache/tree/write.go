@@ -170,6 +170,9 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 	defer in.addOwn()
 	err := t.noteValid(in, p, min(from, old), from, to) // a hole between is zeros, whatever the commit says
 	if err != nil {
+		if to > old { // what the commit has there was cut off, and does not come back
+			in.valid.Add(old, to)
+		}
 		t.leaveUntold(in) // what was fetched of it is overwritten, though the write failed
 	}
 	return err
