@@ -71,13 +71,26 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 
 // isNeeded reports whether there is something to commit.
 func (e *Engine) isNeeded(cut *tree.Cut) (bool, error) {
-	if old, _ := e.reader.Commit(); old == nil {
+	if old, _ := e.reader.Commit(); old == nil || e.isCommitLost() {
 		return true, nil
 	}
 	if moved, err := e.table.Moved(); err != nil || moved != 0 {
 		return true, err
 	}
 	return hasMarks(cut)
+}
+
+// isCommitLost reports whether the newest commit itself, its group table or its index is
+// in a lost pack: nobody can begin with it. The next one says all that anew.
+func (e *Engine) isCommitLost() bool {
+	c, at := e.reader.Commit()
+	if c == nil {
+		return false
+	}
+	lost := func(l commit.Locator) bool { l = l.In(at); return e.isLost(packID{l.Group, l.Number}) }
+	return lost(at) || slices.ContainsFunc(c.Groups, lost) || slices.ContainsFunc(c.Segments, func(s commit.Segment) bool {
+		return slices.ContainsFunc(s.Pieces, func(p commit.Piece) bool { return lost(p.At) })
+	})
 }
 
 // make stores and publishes a new commit; when it returns, what the commit took

@@ -2,8 +2,11 @@ package writeback
 
 import (
 	"context"
+	"errors"
+	"io"
 
 	"skep/cache/blocks"
+	"skep/chunker/block"
 	"skep/chunker/group"
 )
 
@@ -21,6 +24,9 @@ func (e *Engine) rescue(ctx context.Context) error {
 		return err
 	}
 	unread, err := e.move(ctx, newMover(ctx, e, false), packs)
+	if err == nil && unread > 0 {
+		err = e.salvage(ctx, packs)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -32,6 +38,69 @@ func (e *Engine) rescue(ctx context.Context) error {
 		e.saving.worked()
 	}
 	return nil
+}
+
+// salvage moves, out of packs that could not be moved as their copies here are damaged,
+// what can be read, and removes these then: what is left counts as lost, and is made
+// again from files and folders, as far as these are here.
+func (e *Engine) salvage(ctx context.Context, packs []blocks.Pack) error {
+	p := newMover(ctx, e, false)
+	var damaged []blocks.Pack
+	for _, pk := range packs {
+		if !e.rests(pk) {
+			continue
+		}
+		isDamaged, err := e.salvageFrom(ctx, p, pk)
+		if err != nil {
+			return errors.Join(err, p.flush())
+		}
+		if isDamaged {
+			damaged = append(damaged, pk)
+		}
+	}
+	if err := p.flush(); err != nil {
+		return err
+	}
+	for _, pk := range damaged {
+		e.cfg.Log.Warn("the only copy that is left of a pack of metadata is damaged: what cannot be read of it is made again from what is here", "group", pk.Group, "number", pk.Number)
+		if err := e.packs.Remove(pk.Group, pk.Number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// salvageFrom puts the live blocks whose home a pack is into others, but for those that
+// are damaged in the copy here, and reports whether some are. Where the disk does not
+// tell, it is not known.
+func (e *Engine) salvageFrom(ctx context.Context, p *packer, pk blocks.Pack) (damaged bool, err error) {
+	members, err := e.table.Members(pk.Group, pk.Number)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range members {
+		home := m.Places[0]
+		if m.Refs == 0 || home.Group != pk.Group || home.Number != pk.Number {
+			continue
+		}
+		ct, err := e.packs.Read(pk.Group, pk.Number, int(home.Offset), int(home.Length))
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return false, nil
+		}
+		if err != nil || block.HashOf(ct) != m.Link.Hash {
+			damaged = true
+			if len(m.Places) == 1 {
+				continue
+			}
+			if ct, err = e.reader.Ciphertext(ctx, m.Link); err != nil {
+				continue
+			}
+		}
+		if err := p.add(ctx, block.Sealed{Link: m.Link, Tag: m.Tag, Ciphertext: ct}); err != nil {
+			return false, err
+		}
+	}
+	return damaged, nil
 }
 
 // onlyHere are the packs that are needed and only here, as many as one commit moves.

@@ -139,6 +139,73 @@ func TestMetadataThatNobodyTakesStaysHere(t *testing.T) {
 	check(t, d.committed(), want)
 }
 
+// The newest commit and what it names are said anew, though nothing changed, when holders
+// have lost the packs of that, and no copy of these is here either.
+func TestCommitThatIsLostIsSaidAnew(t *testing.T) {
+	d := openAbandoned(t)
+	lost := map[place]bool{}
+	d.close()
+	d.device.gone = func(id group.ID, n uint16) bool { return lost[place{id, n}] }
+	d.open(nil)
+	want := map[string]string{}
+	d.putting(want)("f", random(1, 100_000))
+	d.sync()
+	d.putting(want)("g", random(2, 100_000))
+	d.sync()
+	at := d.swarm.Head().Commit
+	lost[place{at.Group, at.Number}] = true
+	d.swarm.Lose(func(p group.PackRef) bool { return lost[place{p.Group, p.Number}] })
+	if err := d.packs.Remove(at.Group, at.Number); err != nil {
+		t.Fatal(err)
+	}
+	d.sync()
+	check(t, d.committed(), want)
+	before := d.swarm.Stored()
+	d.sync()
+	if n := d.swarm.Stored() - before; n != 0 {
+		t.Errorf("%d bytes were stored of a drive that rests", n)
+	}
+}
+
+// Of a pack that is only here, and damaged, all goes out that can be read; the rest is
+// taken for lost, so that it is made again from files and folders.
+func TestDamagedPackThatIsOnlyHere(t *testing.T) {
+	d, _ := newAbandoned(t)
+	at := d.swarm.Head().Commit // its own pack has none of the folders
+	var damaged place
+	err := d.table.Packs(func(p blocks.Pack) bool {
+		if p.Kind == group.Metadata && (p.Group != at.Group || p.Number != at.Number) {
+			damaged = place{p.Group, p.Number}
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var victim blocks.Block
+	for _, m := range must(d.table.Members(damaged.group, damaged.number)) {
+		if m.Refs > 0 {
+			victim = m
+		}
+	}
+	pack := must(d.packs.Get(damaged.group, damaged.number))
+	pack[victim.Places[0].Offset] ^= 1
+	if err := d.packs.Put(damaged.group, damaged.number, pack); err != nil {
+		t.Fatal(err)
+	}
+	d.abandon(nil)
+	d.sync()
+	if _, err := d.packs.Get(damaged.group, damaged.number); err == nil {
+		t.Error("the damaged pack is still taken for a copy")
+	}
+	for _, m := range must(d.table.Members(damaged.group, damaged.number)) {
+		home := place{m.Places[0].Group, m.Places[0].Number}
+		if m.Refs > 0 && (home == damaged) != (m.Link.Hash == victim.Link.Hash) {
+			t.Errorf("block %v is in %v", m.Link, home)
+		}
+	}
+}
+
 // away is a swarm that does not give some packs.
 type away struct {
 	*memswarm.Swarm

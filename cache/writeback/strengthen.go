@@ -130,7 +130,8 @@ func (e *Engine) strengthenNow() {
 	clear(e.unfolded)
 }
 
-// strengthenLater has a commit follow if there are packs that could be safer.
+// strengthenLater has a commit follow if there are packs that could be safer, or the newest
+// one is lost.
 func (e *Engine) strengthenLater() {
 	weak, err := e.weakPacks()
 	if err == nil && len(weak) == 0 && e.saving.may(e.now()) {
@@ -139,7 +140,7 @@ func (e *Engine) strengthenLater() {
 	if err != nil {
 		e.cfg.Log.Warn("it is looked later whether packs could be safer", "err", err)
 	}
-	if len(weak) > 0 {
+	if len(weak) > 0 || e.isCommitLost() {
 		e.Changed()
 	}
 }
