@@ -138,15 +138,19 @@ func (s *Store) isReplaced(name string, f *os.File) bool {
 	return err == nil && !os.SameFile(was, now)
 }
 
-// delete takes a shard out of the index and removes its file. The caller holds
-// s.mu.
+// delete removes a shard's file and takes it out of the index; if it cannot be removed,
+// the shard stays. The caller holds s.mu.
 func (s *Store) delete(h *holding, number uint16) error {
-	file := s.release(h, number)
-	if file == "" {
+	if !h.Held.Has(number) {
 		return nil
 	}
-	if err := s.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.root.Remove(h.file(number)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if a, arriving := h.arriving[number]; arriving {
+		a.gone = true
+		h.arriving[number] = a
+	}
+	s.release(h, number)
 	return nil
 }

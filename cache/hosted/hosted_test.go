@@ -423,6 +423,17 @@ func TestFullDisk(t *testing.T) {
 	if left, _ := os.ReadDir(filepath.Join(dir, "tmp")); len(left) != 0 {
 		t.Errorf("tmp still has %d files", len(left))
 	}
+
+	// Somebody else takes what is left to the last byte: who deletes can do so.
+	rest, err := os.Create(filepath.Join(dir, "rest"))
+	for err == nil {
+		_, err = rest.Write(make([]byte, 4096))
+	}
+	_ = rest.Close()
+	l, word = o.Lease(2, storetest.Until, storetest.Dead(0, 1, 2, 3, 4, 5, 6, 7))
+	if h, err := s.Admit(l, word, 1, group.PeerKey{}); err != nil || h.Held.Count() > 0 {
+		t.Errorf("%d dead shards are held, %v", h.Held.Count(), err)
+	}
 }
 
 func TestErrorsNameThePack(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"sync"
+	"syscall"
 
 	"skep/chunker/group"
 )
@@ -62,7 +63,14 @@ func (s *Store) Admit(l group.Lease, word []byte, slot uint8, from group.PeerKey
 	if !changed {
 		return next, nil
 	}
-	if err := s.writeLease(h, next, known); err != nil {
+	err := s.writeLease(h, next, known)
+	if errors.Is(err, syscall.ENOSPC) && known {
+		// Nobody wants the dead: they make room for the word that says so.
+		if err = s.removeShards(h, next.Dead); err == nil {
+			err = s.writeLease(h, next, known)
+		}
+	}
+	if err != nil {
 		return group.Holding{}, fmt.Errorf("lease of group %v: %w", l.Group, err)
 	}
 	out, dead := s.adopt(h, next)
@@ -127,21 +135,24 @@ func (s *Store) settled(h *holding) {
 	h.moving = false
 }
 
-// moveTo makes sure that a group which has no shard yet is in this slot, on
-// disk too.
-func (s *Store) moveTo(h *holding, slot uint8) error {
-	s.mu.Lock()
-	there := h.Slot == slot && !h.moving
-	s.mu.Unlock()
-	if there {
-		return nil
-	}
+// move makes sure that a group which has no shard yet is in this slot, on disk too, and
+// then does what is to be done before anybody can move it elsewhere.
+func (s *Store) move(h *holding, slot uint8, then func() error) error {
 	turn := s.leaseTurn(h.ID)
 	turn.Lock()
 	defer turn.Unlock()
+	if err := s.moveTo(h, slot); err != nil {
+		return err
+	}
+	return then()
+}
+
+// moveTo does what move says; the caller has the group's leaseTurn.
+func (s *Store) moveTo(h *holding, slot uint8) error {
 	s.mu.Lock()
 	next, free := h.Holding, h.empty() && s.groups[h.ID] == h
-	there, h.moving = h.Slot == slot, free
+	there := h.Slot == slot
+	h.moving = free && !there
 	s.mu.Unlock()
 	defer s.settled(h)
 	if there {
@@ -257,6 +268,10 @@ func (s *Store) Drop(id group.ID) error {
 	var err error
 	for number := range uint16(group.MaxPacks) {
 		err = errors.Join(err, s.delete(h, number))
+	}
+	if err != nil {
+		s.mu.Unlock()
+		return fmt.Errorf("drop of group %v: %w", id, err)
 	}
 	delete(s.groups, id)
 	s.used -= groupCost

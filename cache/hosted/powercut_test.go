@@ -1,6 +1,7 @@
 package hosted_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -8,7 +9,9 @@ import (
 	"testing"
 
 	"skep/cache/hosted"
+	"skep/chunker/group"
 	"skep/test/seed"
+	"skep/test/storetest"
 )
 
 // often is how often something is tried in the long tests of this package: less
@@ -98,4 +101,47 @@ func memoryDir(t *testing.T) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
+}
+
+// A process is killed when a shard has its name and its folder is not flushed. The next
+// one, which finds it there, acknowledges it to who brings it again: then the power goes.
+func TestKilledBeforeTheFlush(t *testing.T) {
+	other := t.TempDir()
+	a, o := filled(t, other, 1)
+	_ = a.Close()
+	file := shardFiles(t, other)[0]
+	content, err := os.ReadFile(file)
+	must(t, err)
+
+	mount := t.TempDir()
+	r := record(t, mount)
+	dir := filepath.Join(mount, "hosted")
+	s := open(t, dir, 64<<20)
+	l, word := o.Lease(4, storetest.Until)
+	_, err = s.Admit(l, word, 1, group.PeerKey{})
+	must(t, err)
+	must(t, s.Close())
+	in := filepath.Join(dir, "tmp", "1")
+	f, err := os.Create(in)
+	must(t, err)
+	_, err = f.Write(content)
+	must(t, errors.Join(err, f.Sync(), f.Close()))
+	must(t, os.Rename(in, filepath.Join(dir, "groups", o.ID.String(), filepath.Base(file))))
+
+	s = open(t, dir, 64<<20)
+	put(t, s, o.Pack(t, 0))
+	end := len(r.events(-1))
+	must(t, s.Close())
+	after := t.TempDir()
+	r.after(end, allLost, rand.New(rand.NewPCG(1, 1))).write(t, after)
+	s = open(t, filepath.Join(after, "hosted"), 64<<20)
+	defer s.Close()
+	storetest.Check(t, s, o.Pack(t, 0), 1)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

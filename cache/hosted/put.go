@@ -30,7 +30,7 @@ func (s *Store) PutShard(m *group.Manifest, word []byte, slot uint8, shard io.Re
 	}
 	for held {
 		if err := s.sameManifest(m, word); !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return errors.Join(err, s.settle(h))
 		}
 		// It died, or turned out to be damaged, since it was looked for.
 		if h, held, err = s.place(m, slot); err != nil {
@@ -49,6 +49,24 @@ func (s *Store) PutShard(m *group.Manifest, word []byte, slot uint8, shard io.Re
 		}
 		return fmt.Errorf("pack %d of group %v: %w", m.Number, m.Group, err)
 	}
+	return nil
+}
+
+// settle flushes the folder of a group once since the store was opened: a process that
+// was killed may have put shards there and not come to that.
+func (s *Store) settle(h *holding) error {
+	s.mu.Lock()
+	doubtful := h.doubtful
+	s.mu.Unlock()
+	if !doubtful {
+		return nil
+	}
+	if err := h.sync.Flush(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.doubtful = false
 	return nil
 }
 
@@ -161,19 +179,23 @@ var errHeld = errors.New("the shard is held already")
 // install moves a received shard to its place and takes it into the index once
 // it is durable there. The first shard of a group decides its slot.
 func (s *Store) install(h *holding, m *group.Manifest, word []byte, slot uint8, tmp string, length int64) error {
-	if err := s.moveTo(h, slot); err != nil {
-		return err
-	}
 	name := h.dir + "/" + fileName(m.Number, slot, length)
-	if err := s.rename(h, m, word, slot, tmp, name); err != nil {
+	err := s.rename(h, m, word, slot, tmp, name)
+	if errors.Is(err, errElsewhere) {
+		err = s.move(h, slot, func() error { return s.rename(h, m, word, slot, tmp, name) })
+	}
+	if err != nil {
 		return err
 	}
-	err := h.sync.Flush()
+	err = h.sync.Flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := h.arrived(m.Number)
+	gone, last := h.arrived(m.Number)
 	if h.Held.Has(m.Number) {
 		return err // somebody brought the same shard at once
+	}
+	if err == nil && gone {
+		err = fmt.Errorf("it was deleted as it arrived: %w", fs.ErrNotExist)
 	}
 	if err == nil {
 		err = s.stillFits(h, m, slot)
@@ -190,6 +212,9 @@ func (s *Store) install(h *holding, m *group.Manifest, word []byte, slot uint8, 
 	return nil
 }
 
+// errElsewhere says that a group without shards is in another slot, or is being moved.
+var errElsewhere = fmt.Errorf("the group is in another slot: %w", group.ErrInvalid)
+
 // rename moves a shard to its place, if it is not held, nor another one arriving under
 // its number.
 func (s *Store) rename(h *holding, m *group.Manifest, word []byte, slot uint8, tmp, name string) error {
@@ -201,7 +226,7 @@ func (s *Store) rename(h *holding, m *group.Manifest, word []byte, slot uint8, t
 	a, arriving := h.arriving[m.Number]
 	switch {
 	case h.moving || h.Slot != slot:
-		return fmt.Errorf("the group moves to another slot: %w", group.ErrInvalid)
+		return errElsewhere
 	case h.Held.Has(m.Number):
 		return errHeld
 	case arriving && a.word != string(word):
@@ -210,20 +235,20 @@ func (s *Store) rename(h *holding, m *group.Manifest, word []byte, slot uint8, t
 	if err := s.root.Rename(tmp, name); err != nil {
 		return err
 	}
-	h.arriving[m.Number] = arrival{string(word), a.puts + 1}
+	h.arriving[m.Number] = arrival{string(word), a.puts + 1, a.gone}
 	return nil
 }
 
-// arrived ends one put of a pack, and reports whether it was the last of those at once.
-// The caller holds s.mu.
-func (h *holding) arrived(number uint16) (last bool) {
+// arrived ends one put of a pack, and reports whether the shard was deleted meanwhile,
+// and whether this was the last put of those at once. The caller holds s.mu.
+func (h *holding) arrived(number uint16) (gone, last bool) {
 	a := h.arriving[number]
 	if a.puts--; a.puts > 0 {
 		h.arriving[number] = a
-		return false
+		return a.gone, false
 	}
 	delete(h.arriving, number)
-	return true
+	return a.gone, true
 }
 
 func (s *Store) stillFits(h *holding, m *group.Manifest, slot uint8) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,6 +184,102 @@ func TestDamagedShardThatWasReplaced(t *testing.T) {
 		t.Errorf("the reader is told %v", err)
 	}
 	storetest.Check(t, s, p, 1)
+}
+
+// Who asks for another slot of an empty group, again and again, keeps no shard out.
+func TestPutWhileTheSlotChanges(t *testing.T) {
+	for range 20 {
+		s, o := begun(t, t.TempDir())
+		l, word := o.Lease(5, storetest.Until)
+		stop := make(chan struct{})
+		var others sync.WaitGroup
+		for w := range uint8(4) {
+			others.Go(func() {
+				for slot := w; ; slot++ {
+					select {
+					case <-stop:
+						return
+					default:
+						_, _ = s.Admit(l, word, 1+slot%2, group.PeerKey{})
+					}
+				}
+			})
+		}
+		p := o.Pack(t, 0)
+		err := s.PutShard(&p.Manifest, p.Word, 0, bytes.NewReader(p.Shards[0]))
+		close(stop)
+		others.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A shard that is put twice at once, and deleted between the ends of both, is not there.
+func TestDeletedBetweenTwoPuts(t *testing.T) {
+	s, o := begun(t, t.TempDir())
+	h, _ := s.lookup(o.ID)
+	one, two := h.sync, &flusher{root: s.root, dir: h.dir}
+	one.turn.Lock()
+	two.turn.Lock()
+	p := o.Pack(t, 0)
+	first := arrive(t, s, p, one)
+	h.sync = two
+	second := arrive(t, s, p, two)
+	one.turn.Unlock()
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	h.sync = one
+	if _, err := s.Release(group.Release{Group: o.ID, Number: 9, Packs: group.AllPacks}); err != nil {
+		t.Fatal(err)
+	}
+	two.turn.Unlock()
+	if err := <-second; !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the second put: %v", err)
+	}
+	if g, _ := s.Holding(o.ID); g.Held.Count() > 0 {
+		t.Error("a shard counts as held that was deleted")
+	}
+}
+
+// What cannot be removed stays held, and counted, until it can.
+func TestRemovalThatFails(t *testing.T) {
+	dir := t.TempDir()
+	s, o := begun(t, dir)
+	p := o.Pack(t, 0)
+	if err := s.PutShard(&p.Manifest, p.Word, 1, bytes.NewReader(p.Shards[1])); err != nil {
+		t.Fatal(err)
+	}
+	_, before := s.Room()
+	h, _ := s.lookup(o.ID)
+	file := filepath.Join(dir, h.file(0))
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Rename(file, file+" away"))
+	must(os.MkdirAll(filepath.Join(file, "full"), 0o700))
+	all := group.Release{Group: o.ID, Number: 9, Packs: group.AllPacks}
+	if _, err := s.Release(all); err == nil {
+		t.Error("it is called gone")
+	}
+	if err := s.Drop(o.ID); err == nil {
+		t.Error("the group is called gone")
+	}
+	if _, now := s.Room(); now != before {
+		t.Errorf("%d bytes count, %d before", now, before)
+	}
+	must(os.RemoveAll(file))
+	must(os.Rename(file+" away", file))
+	if g, err := s.Release(all); err != nil || g.Held.Count() > 0 {
+		t.Errorf("%d shards are held, %v", g.Held.Count(), err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is left: %v", err)
+	}
 }
 
 // A pack may die, and a group may be dropped, while the folder of a shard that has its

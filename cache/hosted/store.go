@@ -55,6 +55,7 @@ type holding struct {
 	lengths  []uint32 // of the files, by pack number; 0 for none
 	arriving map[uint16]arrival
 	moving   bool // its lease is being written with another slot
+	doubtful bool // a kill may have come before the flush of what its folder shows
 	dir      string
 	sync     *flusher
 }
@@ -63,6 +64,7 @@ type holding struct {
 type arrival struct {
 	word string // its manifest
 	puts int    // how many brought it at once
+	gone bool   // one was there already, and was deleted since
 }
 
 // groupCost is what a group takes on disk beside its shards: its folder and
@@ -273,6 +275,7 @@ func (s *Store) scanGroup(id group.ID) error {
 	if lost == nil { // else who knows what belongs there
 		s.clear(h.dir, strays)
 	}
+	h.doubtful = true
 	s.groups[id] = h
 	s.used += groupCost
 	return nil
