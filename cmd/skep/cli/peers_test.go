@@ -67,3 +67,13 @@ func TestSafetyWhileHoldersAreAsked(t *testing.T) {
 		t.Errorf("told\n%swant\n%s", text, want)
 	}
 }
+
+// Before the swarm is joined, that nobody answers is no news.
+func TestSafetyWhileJoining(t *testing.T) {
+	text := printed(func(line func(string, string, ...any)) {
+		printSafety(line, control.Status{Packs: 7, PacksAway: 7, PacksUnasked: 7, Joining: true})
+	})
+	if want := "Safety not known yet: the swarm is being joined\n"; text != want {
+		t.Errorf("told\n%swant\n%s", text, want)
+	}
+}

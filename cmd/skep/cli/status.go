@@ -262,7 +262,11 @@ func printPending(line func(string, string, ...any), s control.Status) {
 
 // printSafety tells how well what is out is kept.
 func printSafety(line func(string, string, ...any), s control.Status) {
+	alive := answering(s.Peers)
 	switch {
+	case s.Joining && alive == 0 && s.PacksAway > 0: // nobody was asked who could answer
+		line("Safety", "not known yet: the swarm is being joined")
+		return
 	case s.PacksLost+s.PacksAway > 0:
 		line("Safety", "%d of %s cannot be read now: too few holders answer", s.PacksLost+s.PacksAway, say.Count(s.Packs, "pack"))
 	case s.PacksBelowTarget > 0:
@@ -274,7 +278,7 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 	default:
 		line("Safety", "nothing is with holders yet")
 	}
-	if alive := answering(s.Peers); alive == 0 && s.Packs > 0 && s.Joining {
+	if alive == 0 && s.Packs > 0 && s.Joining {
 		line("", "as far as was known when the daemon ended last: the swarm is being joined")
 		return
 	} else if alive == 0 && s.Packs > 0 {
