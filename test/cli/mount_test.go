@@ -383,6 +383,32 @@ func TestUmountHeldElsewhere(t *testing.T) {
 	mountAgain()
 }
 
+// When down has returned, nothing is open any more on the disk of the home.
+func TestDiskIsFreeAfterDown(t *testing.T) {
+	needRoot(t)
+	disk := smallDisk(t, "300m")
+	d := harness.NewSwarm(t, harness.Options{}).NewDeviceAt(t, filepath.Join(disk, "home"))
+	for range 5 {
+		d.Skep(t, "mount", d.Mnt).OK(t)
+		write(t, d.Path("file"), "content")
+		d.Skep(t, "down").OK(t)
+		must(t, unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")) // fails while a file is open for writing
+		must(t, unix.Mount("", disk, "", unix.MS_REMOUNT, ""))
+	}
+}
+
+// While a drive is being recovered, a mount says that, and not that there is nothing.
+func TestMountWhileAHomeIsBeingMade(t *testing.T) {
+	dir := harness.Dir(t)
+	release, err := home.Dir(filepath.Join(dir, "home")).Begin()
+	must(t, err)
+	defer release()
+	for _, args := range []string{"mount " + dir, "mount --foreground " + dir, "status", "sync", "fsck", "init --words-file " + dir + "/words"} {
+		harness.Skep(t, append([]string{"--home", dir + "/home"}, strings.Fields(args)...)...).Fails(t, 1, "is making this home", "wait")
+	}
+	absent(t, dir+"/words")
+}
+
 // Ending the daemon takes its mount away, and loses nothing; it is said what nobody
 // else has yet.
 func TestDown(t *testing.T) {

@@ -226,6 +226,9 @@ func (a *app) notRunning(err error) error {
 	case herr != nil:
 		return herr
 	}
+	if s, serr := h.Settings(); serr == nil && s.Drive == "" {
+		return fmt.Errorf("%w, which is that of a storage peer, without a drive; start it with: skep peer", err)
+	}
 	return fmt.Errorf("%w; start it with: skep mount DIR", err)
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,7 +95,7 @@ func (a *app) awaitHome(ctx context.Context, h home.Dir) (served bool, err error
 type heldError struct{ home home.Dir }
 
 func (e heldError) Error() string {
-	return fmt.Sprintf("a skep process has this home, and takes no commands: it starts, ends, or is skep fsck; try again, or look for it with: fuser %s", e.home.Path("lock"))
+	return fmt.Sprintf("%s has the home %s, and takes no commands: it starts, ends, or is skep fsck; try again", cmp.Or(e.home.Holder(), "a skep process"), e.home)
 }
 
 func (heldError) Is(target error) bool { return target == home.ErrInUse }

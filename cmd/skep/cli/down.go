@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/daemon"
@@ -45,7 +46,12 @@ func (a *app) down(ctx context.Context, h home.Dir) error {
 		switch err := c.Call(ctx, "/v1/down", struct{}{}, &left); {
 		case err == nil:
 			a.tellLeft(left.Pending)
-			return waitDown(ctx, h, left.Began)
+			ended := processEnd(left.PID)
+			err := waitDown(ctx, h, left.Began)
+			if err == nil {
+				ended()
+			}
+			return err
 		case !errors.Is(err, control.ErrNotRunning):
 			return err
 		}
@@ -81,6 +87,29 @@ func waitDown(ctx context.Context, h home.Dir, began time.Time) error {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+}
+
+// exitPatience is how long a process that has let go of its home may take to end, and
+// with it whatever it has open.
+const exitPatience = 5 * time.Second
+
+// processEnd returns a function that waits until a process has ended that runs now, and
+// has closed its files: until then the disk of its home cannot be unmounted.
+func processEnd(pid int) (wait func()) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return func() {} // it has ended, or Linux has no such files
+	}
+	return func() {
+		defer unix.Close(fd)
+		until := time.Now().Add(exitPatience)
+		for left := exitPatience; left > 0; left = time.Until(until) {
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+			if !errors.Is(err, unix.EINTR) {
+				return
+			}
 		}
 	}
 }

@@ -69,6 +69,7 @@ type Pending struct {
 type Down struct {
 	Pending
 	Began time.Time `json:"began"` // as in the status of this daemon
+	PID   int       `json:"pid"`
 }
 
 // Unmounted says that it is unmounted.

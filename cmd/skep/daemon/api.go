@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"time"
 
 	"skep/cmd/skep/control"
@@ -38,7 +39,7 @@ func (d *Daemon) routes() http.Handler {
 		d.ending = true
 		d.mu.Unlock()
 		time.AfterFunc(50*time.Millisecond, d.Stop) // let the answer go out first
-		return control.Down{Pending: d.pending(), Began: d.began}, nil
+		return control.Down{Pending: d.pending(), Began: d.began, PID: os.Getpid()}, nil
 	}))
 	// Profiles, for those who ask why it is slow: only through the socket, only
 	// for the home's owner.
@@ -84,4 +85,5 @@ func (d *Daemon) pending() (p control.Pending) {
 	return p
 }
 
-var errNoDrive = errors.New("this home has no drive")
+// errNoDrive says that there is no drive to do anything with.
+var errNoDrive = errors.New("this home has no drive: it is that of a storage peer (skep peer); name the home of a drive with --home")

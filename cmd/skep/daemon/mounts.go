@@ -56,7 +56,7 @@ func (d *Daemon) isAgain(m control.Mount) bool {
 }
 
 // ErrPeerOnly says that there is nothing to mount.
-var ErrPeerOnly = errors.New("this home has no drive: it is a storage peer; make one with skep init")
+var ErrPeerOnly = errors.New("this home has no drive: it is that of a storage peer (skep peer); make a drive in another one: skep init --home OTHER")
 
 // Mount shows the drive at dir. The returned channel is closed when the mount
 // is gone. A daemon that is ending returns control.ErrNotRunning.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,9 @@ func Home(h home.Dir) Finding {
 	switch {
 	case errors.Is(err, os.ErrNotExist) || err == nil && !h.Exists():
 		f.Verdict, f.Says, f.Do = Odd, "there is no drive or peer in "+string(h)+" yet", "make one with: skep init, or skep recover"
+		if _, err := h.Settings(); errors.Is(err, home.ErrBeingMade) {
+			f.Says, f.Do = err.Error(), ""
+		}
 		return f
 	case err != nil:
 		return broken(err.Error(), "look at the permissions of the folders above it")
@@ -127,18 +131,37 @@ func Daemon(h home.Dir, ask func() error) Finding {
 	switch {
 	case locked == nil:
 		release()
-		f.Says = "does not run; skep mount DIR starts it"
+		f.Says = "does not run; " + starts(h) + " starts it"
 	case errors.Is(locked, home.ErrInUse) && errors.Is(err, control.ErrNotRunning):
-		f.Verdict, f.Says = Broken, "a process holds the home and takes no commands: it is starting, ending, or of another user"
-		f.Do = "look for it with: fuser " + h.Path("lock")
+		f.Verdict, f.Says = Broken, holder(h)+" holds the home and takes no commands: it is starting, ending, or of another user"
+		f.Do = "wait for its end; if it goes on, look at " + h.Log()
 	case errors.Is(err, context.DeadlineExceeded):
 		f.Verdict, f.Says = Broken, "does not answer"
-		f.Do = "look at " + h.Log() + "; if it goes on, end it with: fuser -k " + h.Path("lock") + ", then skep mount DIR: what was written is kept"
+		f.Do = "look at " + h.Log() + "; if it goes on, kill " + holder(h) + ", then " + starts(h) + ": what was written is kept"
 	default:
 		f.Verdict, f.Says = Broken, err.Error()
 		f.Do = "look at " + h.Log()
 	}
 	return f
+}
+
+// isPeer reports whether a home is that of a storage peer, without a drive.
+func isPeer(h home.Dir) bool {
+	s, err := h.Settings()
+	return err == nil && s.Drive == ""
+}
+
+// starts is the command that starts the daemon of a home.
+func starts(h home.Dir) string {
+	if isPeer(h) {
+		return "skep peer"
+	}
+	return "skep mount DIR"
+}
+
+// holder is who holds a home.
+func holder(h home.Dir) string {
+	return cmp.Or(h.Holder(), "a process")
 }
 
 // Drive tells how the drive of a daemon that runs is; nothing if there is none, or
@@ -176,20 +199,29 @@ func Room(h home.Dir, offered, used int64) Finding {
 	if err != nil {
 		return Finding{What: "disk", Verdict: Broken, Says: err.Error()}
 	}
-	return room(h, size, free, offered-used)
+	f := room(h, size, free, offered-used)
+	if f.Do != "" && isPeer(h) {
+		f.Do = "make room, or offer less (skep peer --offer SIZE): there is little for what others are to keep here"
+	}
+	return f
 }
 
 // room judges the room on a disk, of which some may be promised to others.
 func room(h home.Dir, size, free, promised int64) Finding {
 	f := Finding{What: "disk", Verdict: Good, Says: fmt.Sprintf("%s free on the disk of %s", say.Bytes(free), h)}
+	if free-promised < tooLittle && promised > 0 {
+		f.Says += fmt.Sprintf(", of which %s are offered to others", say.Bytes(promised))
+	}
 	switch {
 	case free < min(tooLittle, space.Least(size)):
 		f.Verdict, f.Do = Broken, "make room: what is written cannot be kept until it is uploaded"
 	case free < tooLittle:
 		f.Verdict, f.Do = Odd, "make room: little of a drive can be here at a time, and writing waits for what is uploaded"
+		if promised > 0 {
+			f.Do += "; or offer less: change \"offer\" in " + h.Path("settings.json") + " and start the daemon again"
+		}
 	case free-promised < tooLittle:
 		f.Verdict = Odd
-		f.Says += fmt.Sprintf(", of which %s are offered to others", say.Bytes(promised))
 		f.Do = "offer less: change \"offer\" in " + h.Path("settings.json") + " and start the daemon again"
 	}
 	return f
@@ -208,7 +240,7 @@ type Reached struct {
 func Peers(all []Reached) (out []Finding) {
 	if len(all) == 0 {
 		return []Finding{{What: "swarm", Verdict: Odd, Says: "no peer is set to join a swarm by",
-			Do: "give the address of one: skep init or skep mount with --bootstrap ADDRESS"}}
+			Do: "give the address of one: skep init, skep mount or skep peer with --bootstrap ADDRESS (the first peer of a swarm needs none)"}}
 	}
 	for _, r := range all {
 		f := Finding{What: "peer", Verdict: Good, Says: fmt.Sprintf("%s answers, in %v", r.Addr, r.Took.Round(time.Millisecond))}

@@ -98,8 +98,36 @@ func TestDaemonThatDoesNotAnswer(t *testing.T) {
 		"takes no commands": control.ErrNotRunning,
 	} {
 		f := Daemon(h, func() error { return answer })
-		if f.Verdict != Broken || !strings.Contains(f.Says, says) || !strings.Contains(f.Do, h.Path("lock")) {
+		if f.Verdict != Broken || !strings.Contains(f.Says, says) || !strings.Contains(f.Do, h.Log()) {
 			t.Errorf("%v: %+v", answer, f)
 		}
+	}
+}
+
+// What is told of a storage peer's home is for one who runs a peer.
+func TestHomeOfAPeer(t *testing.T) {
+	h := home.Dir(t.TempDir())
+	if err := h.SaveSettings(home.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	f := Daemon(h, func() error { return control.ErrNotRunning })
+	if !strings.Contains(f.Says, "skep peer starts it") {
+		t.Errorf("%+v", f)
+	}
+	if f := Room(h, 1<<60, 0); !strings.Contains(f.Do, "skep peer --offer") {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A home that is being made is not one to be made.
+func TestHomeThatIsBeingMade(t *testing.T) {
+	h := home.Dir(t.TempDir())
+	release, err := h.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if f := Home(h); f.Verdict != Odd || !strings.Contains(f.Says, "is making this home") || f.Do != "" {
+		t.Errorf("%+v", f)
 	}
 }

@@ -160,6 +160,9 @@ func (d Dir) Settings() (Settings, error) {
 	var s Settings
 	b, err := os.ReadFile(d.Path("settings.json"))
 	if errors.Is(err, fs.ErrNotExist) {
+		if d.isBeingMade() {
+			return s, fmt.Errorf("%w, %s: wait until it is made", ErrBeingMade, d)
+		}
 		return s, fmt.Errorf("%w: %s", ErrNone, d)
 	}
 	if err != nil {

@@ -61,7 +61,7 @@ func (d Dir) Begin() (release func(), err error) {
 	}
 	release, err = d.Lock()
 	if errors.Is(err, ErrInUse) {
-		return nil, fmt.Errorf("%w: %s; wait for its end, or choose another one with --home", errBeingMade, d)
+		return nil, fmt.Errorf("%w: %s; wait for its end, or choose another one with --home", ErrBeingMade, d)
 	}
 	if err != nil {
 		return nil, err
@@ -73,8 +73,8 @@ func (d Dir) Begin() (release func(), err error) {
 	return release, nil
 }
 
-// errBeingMade says that a home is being made by somebody else.
-var errBeingMade = errors.New("another skep command is making this home")
+// ErrBeingMade says that somebody else is making the home at this moment.
+var ErrBeingMade = errors.New("another skep command (init, recover or peer) is making this home")
 
 // begin removes what an attempt left, in a directory that the caller has locked.
 func (d Dir) begin() error {

@@ -23,7 +23,7 @@ func TestBeginAtOnce(t *testing.T) {
 	if err := os.Mkdir(d.Path("state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Begin(); !errors.Is(err, errBeingMade) {
+	if _, err := d.Begin(); !errors.Is(err, ErrBeingMade) {
 		t.Errorf("a second one begins: %v", err)
 	}
 	if _, err := os.Stat(d.Path("state")); err != nil {
