@@ -104,7 +104,9 @@ func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duratio
 	if was := d.outlook.Swap(&now); now.err != nil && ctx.Err() == nil && (was == nil || was.err == nil || was.err.Error() != now.err.Error()) {
 		d.log.Info("what was deleted is kept at the peers as yet", "why", now.err)
 	}
-	d.heed(ctx, now.err)
+	if err := d.heed(ctx, now.err); err != nil && ctx.Err() == nil {
+		d.log.Info("few keepers have the drive's newest state", "err", err)
+	}
 	if err := d.lookForRecovery(ctx); err != nil && ctx.Err() == nil {
 		d.log.Info("few keepers have the recovery record", "err", err)
 	}
@@ -120,16 +122,16 @@ func (d *drive) lookOnce(ctx context.Context, waited time.Duration) time.Duratio
 	return d.lookEvery
 }
 
-// heed does what has to be done at once about what a look found.
-func (d *drive) heed(ctx context.Context, found error) {
+// heed does what has to be done at once about what a look found. It returns why too few
+// keepers have the newest head, if they do not take it now either.
+func (d *drive) heed(ctx context.Context, found error) error {
 	if back, ok := errors.AsType[*devices.SetBackError](found); ok {
 		d.setBack.Store(&setBackError{back})
 	}
 	if errors.Is(found, devices.ErrUnkept) {
-		if err := d.publishNewestHead(ctx); err != nil {
-			d.log.Info("few keepers have the drive's newest state", "err", err)
-		}
+		return d.publishNewestHead(ctx)
 	}
+	return nil
 }
 
 // A look for which somebody waits takes briefly at most; silentFor is what it gives
@@ -140,14 +142,16 @@ const (
 )
 
 // lookBriefly looks around for somebody who waits for it. Of what is not heard in time,
-// the last look counts; and that this device is alone, it is too brief to tell.
-func (d *drive) lookBriefly(ctx context.Context) {
+// the last look counts; and that this device is alone, it is too brief to tell. It returns
+// what heed does.
+func (d *drive) lookBriefly(ctx context.Context) error {
 	if len(d.net.host.Network().Peers()) == 0 {
-		return // nobody would answer
+		return nil // nobody would answer
 	}
-	ctx, cancel := context.WithTimeout(swarm.Linger(ctx, silentFor), briefly)
+	ctx = swarm.Linger(ctx, silentFor)
+	brief, cancel := context.WithTimeout(ctx, briefly)
 	defer cancel()
-	d.heed(ctx, d.look(ctx))
+	return d.heed(ctx, d.look(brief))
 }
 
 // isAlone reports whether a look that began after since found nobody else. It is the

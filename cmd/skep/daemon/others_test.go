@@ -201,6 +201,28 @@ func TestOwnHeadIsBroughtAgain(t *testing.T) {
 	}
 }
 
+// Who waits hears that keepers have lost the head, and do not take it again.
+func TestOwnHeadThatNobodyTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := out(t)
+		h := d.next(d.net.self, 8, 1)
+		d.publishAs(t, h)
+		d.knows(h)
+		if err := d.heed(t.Context(), d.look(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		d.loses(d.net.self, keyring.Slots)
+		d.keepers().refuses = func() bool { return true }
+		if err := d.heed(t.Context(), d.look(t.Context())); !errors.Is(err, swarm.ErrNotKept) {
+			t.Errorf("while nobody takes it: %v", err)
+		}
+		d.keepers().refuses = nil
+		if err := d.heed(t.Context(), d.look(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A look finds that most copies of the recovery record are gone, as when their keepers
 // are: until it is with keepers again, nothing is called safe.
 func TestRecoveryRecordIsBroughtAgain(t *testing.T) {

@@ -117,9 +117,12 @@ func isFrail(err error) bool {
 // comesBack returns why the words would not bring back what is out; nil if they would,
 // as far as that is known to whoever answers soon.
 func (d *Daemon) comesBack(ctx context.Context) error {
-	d.drive.lookBriefly(ctx)
+	unkept := d.drive.lookBriefly(ctx)
 	if back := d.drive.setBack.Load(); back != nil {
 		return back
+	}
+	if unkept != nil {
+		return fmt.Errorf("the content is out, but too few peers keep the drive's newest state, and they do not take it now: the words may not bring it back yet: %w", unkept)
 	}
 	if !d.drive.recoveryOut.Load() {
 		if err := d.drive.publishRecovery(ctx); err != nil {
