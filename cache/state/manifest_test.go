@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -34,10 +35,10 @@ func manifestOf(t *testing.T, lengths ...int) (b []byte, ends []int) {
 func TestCheckManifestAtBlockEnds(t *testing.T) {
 	for less := range 32 {
 		whole, _ := manifestOf(t, logBlock-less, 10, 2*logBlock-less, 10)
-		if err := checkManifest(bytes.NewReader(whole)); err != nil {
-			t.Errorf("%d bytes less than a block: %v", less, err)
+		if n, err := checkManifest(bytes.NewReader(whole)); n != int64(len(whole)) || err != nil {
+			t.Errorf("%d bytes less than a block: %d, %v", less, n, err)
 		}
-		if checkManifest(bytes.NewReader(zeroed(whole, 100, 1))) == nil {
+		if _, err := checkManifest(bytes.NewReader(zeroed(whole, 100, 1))); err == nil {
 			t.Errorf("%d bytes less than a block: damage is not found", less)
 		}
 	}
@@ -46,8 +47,8 @@ func TestCheckManifestAtBlockEnds(t *testing.T) {
 // Damage is found in each record but the last, which may be torn anywhere.
 func TestCheckManifest(t *testing.T) {
 	whole, ends := manifestOf(t, 100, 20, 70_000, 5, 32<<10, 3, 40_000)
-	if err := checkManifest(bytes.NewReader(whole)); err != nil {
-		t.Fatalf("whole: %v", err)
+	if n, err := checkManifest(bytes.NewReader(whole)); n != int64(len(whole)) || err != nil {
+		t.Fatalf("whole: %d, %v", n, err)
 	}
 	last := ends[len(ends)-2]
 	for at := 0; at < len(whole); at += 1501 {
@@ -57,15 +58,15 @@ func TestCheckManifest(t *testing.T) {
 				b[at+i] ^= 0xff
 			}
 			within := at < last && at+n > last // the end of the last but one, too
-			if err := checkManifest(bytes.NewReader(b)); !within && errors.Is(err, errManifest) != (at < last) {
+			if _, err := checkManifest(bytes.NewReader(b)); !within && errors.Is(err, errManifest) != (at < last) {
 				t.Errorf("%d bytes at %d, the last record begins at %d: %v", n, at, last, err)
 			}
 		}
 		if at >= last {
 			zeros := append(bytes.Clone(whole[:at]), make([]byte, len(whole)-at+8192)...)
 			for _, torn := range [][]byte{whole[:at], zeros} {
-				if err := checkManifest(bytes.NewReader(torn)); err != nil {
-					t.Errorf("torn at %d: %v", at, err)
+				if n, err := checkManifest(bytes.NewReader(torn)); n != int64(last) || err != nil {
+					t.Errorf("torn at %d: %d, not %d, %v", at, n, last, err)
 				}
 			}
 		}
@@ -133,4 +134,61 @@ func TestDamagedManifest(t *testing.T) {
 
 func zeroed(b []byte, at, n int) []byte {
 	return append(append(bytes.Clone(b[:at]), strings.Repeat("\x00", n)...), b[at+n:]...)
+}
+
+// The last record of a manifest that was flushed, and counted on since, is missed where it
+// decays: what it tells of is in no log any more.
+func TestDecayedEndOfTheManifest(t *testing.T) {
+	for _, inLog := range []bool{false, true} { // how the last table came to be
+		dir := t.TempDir()
+		opt := Options{OverlaySize: 64 << 10}
+		s, err := OpenWith(dir, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, "a", "1")
+		if inLog {
+			for i := range 20 {
+				put(t, s, fmt.Sprintf("b-%02d", i), strings.Repeat("x", 3000))
+			}
+			cutInTheEnd(t, s).Release() // the log is all but full
+			put(t, s, "b-20", strings.Repeat("x", 30_000))
+		} else {
+			overlayed(t, s, "b")
+		}
+		s.flushes.Wait()
+		cutInTheEnd(t, s).Release()
+		first, err := s.Rotate(0)
+		if err == nil {
+			err = s.Forget(first)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s.db.files.rotating() {
+			runtime.Gosched()
+		}
+		to := copyOf(t, dir)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		name, manifest := manifestIn(t, to)
+		manifest[len(manifest)-5] ^= 0xff
+		if err := os.WriteFile(name, manifest, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n := indexed(to); n > 0 {
+			t.Errorf("in the log: %v: the index counts as whole up to %d", inLog, n)
+		}
+		again, err := OpenWith(to, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !again.Rebuilt() {
+			t.Errorf("in the log: %v: nothing counts as lost", inLog)
+		}
+		if err := again.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -14,7 +14,8 @@ import (
 // number up to which the index is complete would be that of the end. What lies behind
 // the damage was not flushed, so that the journal of the tables has it. A damaged log
 // with another one behind it is not opened: it was flushed before anything was written
-// to that, see files. Nor is a damaged manifest: see checkManifest.
+// to that, see files. A manifest ends with its last whole record: leveldb would take half
+// of what a torn one says. One that is damaged otherwise is not opened.
 type untorn struct{ storage.Storage }
 
 func (u untorn) Open(fd storage.FileDesc) (storage.Reader, error) {
@@ -33,8 +34,15 @@ func (u untorn) Open(fd storage.FileDesc) (storage.Reader, error) {
 			return untornLog{io.NewSectionReader(r, 0, n), r}, nil
 		}
 	case storage.TypeManifest:
-		if err = checkManifest(r); err == nil {
-			_, err = r.Seek(0, io.SeekStart)
+		var n, size int64
+		if n, err = checkManifest(r); err == nil {
+			size, err = r.Seek(0, io.SeekEnd)
+		}
+		if err == nil && n < size {
+			err = u.joinsLogs(io.NewSectionReader(r, 0, n))
+		}
+		if err == nil {
+			return untornLog{io.NewSectionReader(r, 0, n), r}, nil
 		}
 		if errors.Is(err, errManifest) {
 			err = lerrors.NewErrCorrupted(fd, err)
