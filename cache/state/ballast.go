@@ -95,31 +95,41 @@ func (s *Store) Ballast() int64 { return s.ballast.bytes() }
 
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
-// afterFull opens the index anew after the disk was full when it was written to:
-// leveldb takes nothing more until then. It does so when there is room again,
-// giving up the ballast for it; s.flushMu is held.
-func (s *Store) afterFull() error {
-	s.ballast.yield()
-	if _, avail, err := s.opt.Disk.Room(s.dir); err != nil || avail < reopenRoom || s.probe() != nil {
+// reopen opens the index anew after the disk was full, or the machine had no memory or
+// files left, when it was written to: leveldb takes nothing more until then. It does so
+// when there is room again, giving up the ballast for it; s.flushMu is held.
+func (s *Store) reopen() error {
+	s.mu.RLock()
+	full := isFull(s.full)
+	s.mu.RUnlock()
+	if full {
+		s.ballast.yield()
+	}
+	if _, avail, err := s.opt.Disk.Room(s.dir); err != nil || avail < reopenRoom {
 		return unix.ENOSPC // until then it can at least be read
+	}
+	if err := s.probe(); isShort(err) {
+		return err
+	} else if err != nil {
+		return unix.ENOSPC
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.db.Close() // tells of what failed before; what it has is seen when it is open again
 	db, err := s.openDB()
 	if err != nil {
-		s.err = err
-		return err
+		return err // it is tried again, or kept
 	}
 	s.db = db
 	if db.readOnly {
 		return unix.ENOSPC
 	}
 	seq, err := readSeq(db)
-	if err == nil && seq < s.inDB { // it may have what it failed to say that it has
+	if isShort(err) {
+		_ = db.Close() // not to be trusted before this was seen
+	} else if err == nil && seq < s.inDB { // it may have what it failed to say that it has
 		err = errors.New("it lost what it had when the disk was full")
 	}
-	s.err = err
 	return err
 }
 

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-
-	"github.com/syndtr/goleveldb/leveldb/memdb"
 )
 
 // ErrFormat says that bytes are not a batch.
@@ -148,11 +146,32 @@ func (r *reader) bytes() []byte {
 	return p
 }
 
-// apply makes b's changes in the overlay; s.mu is held, or nobody else is there.
-func (s *Store) apply(b *Batch, mem *memdb.DB) error {
-	scratch := s.scratch
+// prepare reads the values that b's patches overwrite, in their order: all that can fail,
+// before the batch is in the journal. s.applyMu is held, or nobody else is there.
+func (s *Store) prepare(b *Batch) error {
+	clear(s.olds)
+	s.olds = s.olds[:0]
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return b.each(func(op byte, key []byte, _ int, _ []byte) error {
+		if op != opPatch {
+			return nil
+		}
+		old, _, err := s.get(key)
+		if err != nil {
+			return fmt.Errorf("patch: %w", err)
+		}
+		s.olds = append(s.olds, old)
+		return nil
+	})
+}
+
+// apply makes the changes of a prepared batch in the active overlay; s.mu is held, or
+// nobody else is there.
+func (s *Store) apply(b *Batch) {
+	scratch, olds := s.scratch, s.olds
 	defer func() { s.scratch = scratch[:0] }()
-	return b.each(func(op byte, key []byte, offset int, value []byte) error {
+	_ = b.each(func(op byte, key []byte, offset int, value []byte) error { // it was prepared
 		scratch = scratch[:0]
 		switch op {
 		case opPut:
@@ -160,9 +179,10 @@ func (s *Store) apply(b *Batch, mem *memdb.DB) error {
 		case opDelete:
 			scratch = append(scratch, deleted)
 		case opPatch:
-			old, _, err := s.get(key)
-			if err != nil {
-				return fmt.Errorf("patch: %w", err)
+			old := olds[0]
+			olds = olds[1:]
+			if v, err := s.active.Get(key); err == nil { // the batch itself may have changed it
+				old = v[1:]
 			}
 			scratch = append(append(scratch, present), old...)
 			if need := 1 + offset + len(value); len(scratch) < need {
@@ -170,6 +190,6 @@ func (s *Store) apply(b *Batch, mem *memdb.DB) error {
 			}
 			copy(scratch[1+offset:], value)
 		}
-		return mem.Put(key, scratch)
+		return s.active.Put(key, scratch)
 	})
 }

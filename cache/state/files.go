@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -10,9 +11,9 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
 
-// files is what leveldb stores its files in. When a log or the manifest could not be
-// written or flushed, nothing is changed there any more until the index is opened
-// anew: leveldb would write on behind what may not be on the disk, or under a number
+// files is what leveldb stores its files in. In the end it closes those that leveldb left
+// open. When a log or the manifest could not be written or flushed, nothing is changed
+// there any more until the index is opened anew: leveldb would write on behind what may not be on the disk, or under a number
 // that it has given already, and pass over that, or over what follows, when it is
 // opened.
 //
@@ -25,9 +26,11 @@ type files struct {
 	failed atomic.Pointer[error]
 	busy   sync.RWMutex // held for reading by who changes something
 
-	mu   sync.Mutex // guards all below
-	logs map[int64]*file
-	over chan struct{} // closed when something has failed; see broken
+	mu    sync.Mutex // guards all below
+	logs  map[int64]*file
+	open  map[any]io.Closer // by what leveldb knows them as
+	ended bool              // all are closed, for good
+	over  chan struct{}     // closed when something has failed; see broken
 }
 
 // errEnded says that leveldb was given up.
@@ -59,11 +62,54 @@ func (f *files) broken() chan struct{} {
 	return f.over
 }
 
-// end has all later changes fail, and waits for those under way.
-func (f *files) end() {
+// because is err with what nothing is changed any more for: leveldb tells of some
+// failures by their text alone.
+func (f *files) because(err error) error {
+	if cause := f.err(); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = errors.Join(err, cause)
+	}
+	return err
+}
+
+// Close closes all files; later changes fail, those under way are waited for.
+func (f *files) Close() error {
 	_ = f.fail(errEnded)
 	f.busy.Lock()
 	defer f.busy.Unlock()
+	f.mu.Lock()
+	left := f.open
+	f.open, f.ended = nil, true
+	f.mu.Unlock()
+	for _, file := range left {
+		_ = file.Close() // what was to be flushed was
+	}
+	return f.Storage.Close()
+}
+
+// opened takes note of a file that is open, which leveldb knows as known.
+func (f *files) opened(known any, file io.Closer) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return errors.Join(errEnded, file.Close())
+	}
+	if f.open == nil {
+		f.open = map[any]io.Closer{}
+	}
+	f.open[known] = file
+	return nil
+}
+
+// close closes a file, if it was not closed with all others.
+func (f *files) close(known any, file io.Closer) error {
+	f.mu.Lock()
+	ended := f.ended
+	delete(f.open, known)
+	f.mu.Unlock()
+	if ended {
+		return nil
+	}
+	return file.Close()
 }
 
 // change changes something, if nothing has failed. A failure of what is vital is kept.
@@ -85,17 +131,37 @@ func (f *files) Create(fd storage.FileDesc) (w storage.Writer, err error) {
 			return nil, err
 		}
 	}
+	made := &file{of: f, kind: fd.Type}
 	err = f.change(false, func() error {
-		w, err = f.Storage.Create(fd)
+		if made.Writer, err = f.Storage.Create(fd); err == nil {
+			err = f.opened(made, made.Writer)
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	made := &file{Writer: w, of: f, kind: fd.Type}
 	f.track(fd, made)
 	return made, nil
 }
+
+// Open opens a file for reading.
+func (f *files) Open(fd storage.FileDesc) (storage.Reader, error) {
+	r, err := f.Storage.Open(fd)
+	if err != nil {
+		return nil, err
+	}
+	opened := &reading{r, f}
+	return opened, f.opened(opened, r)
+}
+
+// reading is a file that is read.
+type reading struct {
+	storage.Reader
+	of *files
+}
+
+func (r *reading) Close() error { return r.of.close(r, r.Reader) }
 
 // flushLogs flushes what was written to logs; nobody writes to one meanwhile.
 func (f *files) flushLogs() error {
@@ -198,5 +264,5 @@ func (w *file) Close() error {
 	if w.kind == storage.TypeJournal {
 		err = w.settle()
 	}
-	return errors.Join(err, w.Writer.Close())
+	return errors.Join(err, w.of.close(w, w.Writer))
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -86,6 +87,9 @@ func (f faulty) Remove(fd storage.FileDesc) error {
 }
 
 func (f faulty) Open(fd storage.FileDesc) (storage.Reader, error) {
+	if err := f.err("open", fd.Type); err != nil {
+		return nil, err
+	}
 	r, err := f.Storage.Open(fd)
 	return faultyReader{r, f.faults, fd.Type}, err
 }
@@ -548,9 +552,9 @@ func TestTransactionBehindACompaction(t *testing.T) {
 	}
 }
 
-// A batch that could be applied in part alone is followed by none, also when the index
-// was opened anew since, and is in no view; the next start has all of it.
-func TestPartOfABatch(t *testing.T) {
+// A batch that changes a part of a value which cannot be read now is not applied at all,
+// and hinders nothing; the next time it is.
+func TestPatchOfWhatCannotBeRead(t *testing.T) {
 	s, _, dir := onFaulty(t)
 	overlayed(t, s, "b")
 	if err := s.Close(); err != nil {
@@ -565,29 +569,31 @@ func TestPartOfABatch(t *testing.T) {
 	var b Batch
 	b.Put([]byte("first"), nil)
 	b.Patch([]byte("b-00"), 0, []byte("new"))
+	b.Patch([]byte("first"), 2, []byte("y"))
+	b.Patch([]byte("first"), 1, []byte("x"))
 	if _, err := s.Apply(&b); !errors.Is(err, unix.EMFILE) {
 		t.Fatalf("applied: %v", err)
 	}
-	for _, failing := range []string{"write", "nothing"} {
-		f.failOn(failing, storage.TypeJournal, unix.ENOSPC)
-		for range 2 { // the second time the index is opened anew
-			if _, err := s.BeginCut().View(); err == nil {
-				t.Error("there is a view of it")
-			}
-			_ = s.Forget(1)
-		}
-		if _, err := s.Apply(&Batch{}); !errors.Is(err, unix.EMFILE) {
-			t.Errorf("applied next: %v", err)
-		}
+	f.fail.Store(nil)
+	if _, there, err := s.Get([]byte("first")); there || err != nil {
+		t.Errorf("a part of it is there: %v", err)
 	}
-	if err := s.Close(); err != nil {
+	cutInTheEnd(t, s).Release()
+	again := open(t, copyOf(t, dir))
+	if _, there, err := again.Get([]byte("first")); there || err != nil {
+		t.Errorf("opened again, a part of it is there: %v", err)
+	}
+	_ = again.Close()
+	if _, err := s.Apply(&b); err != nil {
 		t.Error(err)
 	}
-	s = open(t, dir)
-	defer s.Close()
-	got := dump(t, s)
-	if !strings.Contains(got, "first=") || !strings.Contains(got, "b-00=newx") {
-		t.Errorf("opened again, it has %.200s", got)
+	for _, s := range []*Store{s, open(t, copyOf(t, dir))} {
+		if got := dump(t, s); !strings.Contains(got, "first=\x00xy") || !strings.Contains(got, "b-00=newx") {
+			t.Errorf("it has %.200s", got)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -615,5 +621,111 @@ func TestNoFilesForAMoment(t *testing.T) {
 	defer s.Close()
 	if got := dump(t, s); got != "a=1 "+want || !strings.Contains(want, "b-79=") || !strings.Contains(want, "c=3") {
 		t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
+	}
+}
+
+// times has what is done to files of some kinds fail with err, the first n times each.
+func (f *faults) times(n int32, err error, what map[string]storage.FileType) {
+	var met [4]atomic.Int32
+	fail := func(op string, kind storage.FileType) error {
+		if kind&what[op] != 0 && met[bits.TrailingZeros(uint(kind))].Add(1) <= n {
+			return err
+		}
+		return nil
+	}
+	f.fail.Store(&fail)
+}
+
+// cutSometime takes a view, if not at once: leveldb waits before it tries again.
+func cutSometime(t *testing.T, s *Store) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; {
+		view, err := s.BeginCut().View()
+		switch {
+		case err == nil:
+			view.Release()
+			return
+		case !errors.Is(err, unix.EMFILE) || time.Now().After(end):
+			t.Fatal(err)
+		}
+	}
+}
+
+// Wherever files are wanting for a moment, changes are taken all the while, and when there
+// are some again, all of them get into the index.
+func TestNoFilesAnywhere(t *testing.T) {
+	const all = storage.TypeJournal | storage.TypeTable | storage.TypeManifest
+	for _, what := range []map[string]storage.FileType{
+		{"create": storage.TypeJournal}, {"create": storage.TypeTable}, {"create": all},
+		{"create": storage.TypeJournal | storage.TypeManifest}, {"create": storage.TypeJournal | storage.TypeTable},
+		{"create": storage.TypeJournal, "meta": storage.TypeManifest}, {"create": storage.TypeJournal, "open": all},
+	} {
+		for _, n := range []int32{1, 3} {
+			t.Run(fmt.Sprint(what, n), func(t *testing.T) {
+				t.Parallel()
+				s, f, dir := onFaulty(t)
+				f.times(n, unix.EMFILE, what)
+				for i := range 4 {
+					put(t, s, fmt.Sprint("a-", i), "1")
+					cutSometime(t, s)
+					overlayed(t, s, fmt.Sprint("b-", i))
+					_ = s.Forget(1)
+				}
+				f.fail.Store(nil)
+				cutInTheEnd(t, s).Release()
+				want := dump(t, s)
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				s = open(t, dir)
+				defer s.Close()
+				if got := dump(t, s); got != want || !strings.Contains(want, "a-3=1 b-0-00=") || !strings.Contains(want, "b-3-79=") {
+					t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
+				}
+			})
+		}
+	}
+}
+
+// openFiles is how many files of an index this process has open.
+func openFiles(t *testing.T, dir string) (n int) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range all {
+		if to, err := os.Readlink(name); err == nil && strings.HasPrefix(to, filepath.Join(dir, "index")) {
+			n++
+		}
+	}
+	return n
+}
+
+// An index that was given up keeps none of its files, however often.
+func TestGivenUpKeepsNoFiles(t *testing.T) {
+	s, f, dir := onFaulty(t)
+	most := 0
+	for i := range 20 {
+		put(t, s, fmt.Sprint("a-", i), "1")
+		cutInTheEnd(t, s).Release()
+		f.failOn("create", storage.TypeJournal, unix.EMFILE)
+		overlayed(t, s, "b")
+		if _, err := s.BeginCut().View(); !errors.Is(err, unix.EMFILE) {
+			t.Fatalf("a cut: %v", err)
+		}
+		f.fail.Store(nil)
+		cutInTheEnd(t, s).Release()
+		if n := openFiles(t, dir); i < 3 {
+			most = max(most, n)
+		} else if n > 2*most {
+			t.Fatalf("after %d failures %d files are open, %d at first", i+1, n, most)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := openFiles(t, dir); n > 0 {
+		t.Errorf("in the end %d files are open", n)
 	}
 }

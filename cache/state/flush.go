@@ -16,7 +16,7 @@ func (s *Store) newMem() *memdb.DB {
 func (s *Store) waitForRoom() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.waiting() > overlayMax*int(s.opt.OverlaySize) && s.err == nil && s.torn == nil && !s.closed {
+	for s.waiting() > overlayMax*int(s.opt.OverlaySize) && s.err == nil && !s.closed {
 		if s.full != nil {
 			s.flushSoon()
 			return s.full
@@ -26,7 +26,7 @@ func (s *Store) waitForRoom() error {
 	if s.closed {
 		return ErrClosed
 	}
-	return errors.Join(s.torn, s.err, s.damage.err())
+	return errors.Join(s.err, s.damage.err())
 }
 
 // waiting is the size of all overlays; s.mu is held.
@@ -68,7 +68,7 @@ func (s *Store) flushSoon() {
 		stop := s.cuts > 0
 		s.mu.RUnlock()
 		if !stop {
-			_ = s.flushFrozen(n) // the failure is kept in s.err
+			_ = s.flushFrozen(n) // the failure is kept
 		}
 	})
 }
@@ -103,8 +103,8 @@ func (s *Store) flushFrozen(n int) error {
 		switch {
 		case isFull(err):
 			s.full = fmt.Errorf("index: %w", err)
-		case isShort(err) && !isFull(s.full) && s.db.files.err() == nil:
-			s.full = err // leveldb goes on
+		case isShort(err):
+			s.full = err
 		case err != nil:
 			s.err = err
 		default:
@@ -121,10 +121,11 @@ func (s *Store) flushFrozen(n int) error {
 }
 
 // moveOverlay writes an overlay into leveldb; when the disk is full, after the
-// ballast was given up for it. s.flushMu is held, or nobody else is there.
+// ballast was given up for it. Where leveldb takes nothing more, it is opened anew
+// before. s.flushMu is held, or nobody else is there.
 func (s *Store) moveOverlay(o overlay) error {
 	s.mu.RLock()
-	failed := isFull(s.full)
+	failed := isFull(s.full) || s.full != nil && s.db.files.err() != nil
 	s.mu.RUnlock()
 	if !failed {
 		err := s.writeOverlay(o)
@@ -132,7 +133,7 @@ func (s *Store) moveOverlay(o overlay) error {
 			return err
 		}
 	}
-	if err := s.afterFull(); err != nil {
+	if err := s.reopen(); err != nil {
 		return err
 	}
 	return s.writeOverlay(o)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/cache"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
@@ -14,8 +15,8 @@ import (
 // index is leveldb with what it stores its files in.
 type index struct {
 	*leveldb.DB
-	stor     storage.Storage
 	files    *files
+	blocks   cache.Cacher // of tables, in memory
 	readOnly bool
 	// Guarded by who may write to it:
 	stuck    bool          // it keeps a lock for good
@@ -56,15 +57,16 @@ func (s *Store) openDBWith(readOnly bool) (*index, error) {
 	if readOnly {
 		f.Storage = oneLog{f.Storage}
 	}
-	db, err := leveldb.Open(gathering{f}, s.indexOptions(readOnly))
+	options := s.indexOptions(readOnly)
+	blocks := cache.NewLRU(options.BlockCacheCapacity)
+	options.BlockCacher = opt.PassthroughCacher(blocks)
+	db, err := leveldb.Open(gathering{f}, options)
 	if err != nil {
-		_ = stor.Close()
-		if cause := f.err(); cause != nil { // leveldb tells of some failures by their text alone
-			err = errors.Join(err, cause)
-		}
+		err = f.because(err)
+		_ = f.Close()
 		return nil, err
 	}
-	return &index{DB: db, stor: stor, files: f, readOnly: readOnly}, nil
+	return &index{DB: db, files: f, blocks: blocks, readOnly: readOnly}, nil
 }
 
 // Write writes a batch, unless an earlier write failed: see files.
@@ -72,7 +74,7 @@ func (x *index) Write(b *leveldb.Batch, wo *opt.WriteOptions) error {
 	if err := x.files.err(); err != nil {
 		return err
 	}
-	return x.DB.Write(b, wo)
+	return x.files.because(x.DB.Write(b, wo))
 }
 
 // writeFlushed writes a batch that is on the disk when it returns, with all that was
@@ -88,7 +90,7 @@ func (x *index) CompactRange(r util.Range) error {
 	if err := x.files.err(); err != nil {
 		return err
 	}
-	return x.unlessBroken(func() error { return x.DB.CompactRange(r) })
+	return x.files.because(x.unlessBroken(func() error { return x.DB.CompactRange(r) }))
 }
 
 // unlessBroken does something in leveldb, and waits for it, unless a change fails
@@ -162,18 +164,19 @@ func (x *index) begin() (*leveldb.Transaction, error) {
 // giveUp has all later changes fail, and Close not wait for leveldb.
 func (x *index) giveUp(err error) error {
 	x.stuck = true
-	return x.files.fail(err)
+	return x.files.because(x.files.fail(err))
 }
 
-// Close closes leveldb and its files. One that was given up may never end, and keeps
-// its memory: it does nothing to the files any more.
+// Close closes leveldb and its files. One that was given up may never end, and keeps two
+// goroutines and what waits in its memory, but neither files nor blocks of tables.
 func (x *index) Close() error {
 	if !x.stuck {
-		return errors.Join(x.DB.Close(), x.stor.Close())
+		return errors.Join(x.DB.Close(), x.files.Close())
 	}
-	x.files.end()
+	err := x.files.Close()
+	x.blocks.SetCapacity(0)
 	go x.leave(x.entering)
-	return x.stor.Close()
+	return err
 }
 
 // leave has leveldb end, as far as it does. A transaction that is about to end does so

@@ -147,9 +147,10 @@ func (s *Store) replay(n uint64, payload []byte) error {
 	if err != nil {
 		return fmt.Errorf("record %d: %w", n, err)
 	}
-	if err := s.apply(b, s.active); err != nil {
+	if err := s.prepare(b); err != nil {
 		return err
 	}
+	s.apply(b)
 	s.seq = n
 	if used(s.active) > int(s.opt.OverlaySize) {
 		s.freeze()

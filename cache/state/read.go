@@ -65,7 +65,7 @@ func (s *Store) getDB(db leveldb.Reader, key []byte) ([]byte, bool, error) {
 // Cut is a view being taken: begun at one instant, readable by View.
 type Cut struct {
 	s   *Store
-	err error // why there is no view: the disk was full when it was begun, or all is not there
+	err error // why there is no view: the disk was full when it was begun
 	// Seq is the number of the last batch in the view.
 	Seq uint64
 }
@@ -85,9 +85,6 @@ func (s *Store) BeginCut() *Cut {
 	c := &Cut{s: s, Seq: s.seq}
 	if len(s.frozen) >= overlayMax {
 		c.err = s.full // each attempt would leave one more behind
-	}
-	if s.torn != nil {
-		c.err = s.torn
 	}
 	if c.err == nil {
 		s.freeze()

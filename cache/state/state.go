@@ -45,6 +45,7 @@ type Store struct {
 	rebuilt bool
 
 	applyMu sync.Mutex // held by who applies a batch: the journal and the overlays have one order
+	olds    [][]byte   // what its patches overwrite; see prepare
 
 	mu      sync.RWMutex // guards the overlays and seq
 	active  *memdb.DB
@@ -55,9 +56,8 @@ type Store struct {
 	room    *sync.Cond
 	scratch []byte // for one value
 	closed  bool
-	torn    error // an overlay has a part of a batch; for good
 	err     error // sticky failure of leveldb
-	full    error // the disk was full, or the machine, when an overlay was to move; it is tried again
+	full    error // there was no room, memory or file for an overlay to move; it is tried again
 	trying  bool  // overlays are being moved in the background
 	ballast ballast
 	damage  damage
@@ -100,16 +100,16 @@ func (s *Store) applyNext(b *Batch) (uint64, error) {
 	if err := s.waitForRoom(); err != nil {
 		return 0, err
 	}
+	if err := s.prepare(b); err != nil {
+		return 0, err
+	}
 	seq, err := s.journal.Append(b.buf, b.freeing)
 	if err != nil {
 		return 0, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.apply(b, s.active); err != nil {
-		s.torn = err // journal and memory differ: nothing more may be promised
-		return 0, err
-	}
+	s.apply(b)
 	s.seq = seq
 	if used(s.active) > int(s.opt.OverlaySize) {
 		s.freeze()
