@@ -42,13 +42,12 @@ func (k *Keeper) makeRoom(ctx context.Context) error {
 				k.wake(true)
 			}
 			if err != nil || k.excess() == 0 {
-				return errors.Join(err, k.compact())
+				k.compact()
+				return err
 			}
 		}
 	}
-	if err := k.compact(); err != nil {
-		return err
-	}
+	k.compact()
 	if freed, err := k.turnOpen(ctx); freed > 0 || err != nil {
 		k.wake(freed > 0)
 		return err
@@ -176,16 +175,20 @@ const (
 	deadOfLeft = 8
 )
 
-// compact gives back the room of deleted rows.
-func (k *Keeper) compact() error {
-	if k.dead.Load() < max(leastDead, k.cfg.Tree.Small()/deadOfLeft) {
-		return nil
+// compact has the room of deleted rows given back, unless that goes on already.
+func (k *Keeper) compact() {
+	dead := k.dead.Load()
+	if dead < max(leastDead, k.cfg.Tree.Small()/deadOfLeft) || !k.compacting.CompareAndSwap(false, true) {
+		return
 	}
-	if err := k.cfg.Compact(); err != nil {
-		return err
-	}
-	k.dead.Store(0)
-	return nil
+	k.cfg.Compact(func(err error) {
+		if err == nil {
+			k.dead.Add(-dead)
+		} else {
+			k.cfg.Log.Debug("rows that were deleted still take room", "err", err)
+		}
+		k.compacting.Store(false)
+	})
 }
 
 // evictLarge lets go of a file's content.

@@ -25,8 +25,9 @@ type Config struct {
 	Uplink func() Uplink
 	// Urge asks for a commit now.
 	Urge func()
-	// Compact gives back the room that rows took which were deleted.
-	Compact func() error
+	// Compact has the room given back that rows took which were deleted, and done told
+	// how that ended. It does not wait for it.
+	Compact func(done func(error))
 	// Patience is how long a writer waits for room while nothing moves; 0 is
 	// a quarter of a minute.
 	Patience time.Duration
@@ -63,6 +64,8 @@ type Keeper struct {
 	limit atomic.Int64          // as Config.Limit
 	level atomic.Pointer[level] // as measured last
 	dead  atomic.Int64          // bytes of rows that were deleted, and still take room
+
+	compacting atomic.Bool // their room is being given back
 
 	// Used by Run alone.
 	large      hand

@@ -361,7 +361,7 @@ func TestTransactionOnABrokenDisk(t *testing.T) {
 	if _, err := s.Apply(&Batch{}); !errors.Is(err, unix.EIO) {
 		t.Errorf("applied: %v", err)
 	}
-	for what, err := range map[string]error{"forget": s.Forget(1), "compact": s.Compact('b'), "close": s.Close()} {
+	for what, err := range map[string]error{"forget": s.Forget(1), "compact": compact(s, 'b'), "close": s.Close()} {
 		if !errors.Is(err, unix.EIO) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -517,8 +517,8 @@ func TestTransactionBehindACompaction(t *testing.T) {
 		return nil
 	}
 	f.fail.Store(&fail)
-	compacted := make(chan error)
-	go func() { compacted <- s.Compact('b') }()
+	compacted := make(chan error, 1)
+	s.Compact('b', func(err error) { compacted <- err })
 	<-locked
 	overlayed(t, s, "b") // moves in the background
 	moved := make(chan struct{})
@@ -727,5 +727,34 @@ func TestGivenUpKeepsNoFiles(t *testing.T) {
 	}
 	if n := openFiles(t, dir); n > 0 {
 		t.Errorf("in the end %d files are open", n)
+	}
+}
+
+// A compaction that goes on and on, as rows are written all the while, holds nobody up: it
+// ends with the store.
+func TestCompactionUnderLoad(t *testing.T) {
+	s, _, dir := onFaulty(t)
+	for i := range 4 {
+		overlayed(t, s, fmt.Sprint("b-", i))
+	}
+	ended := make(chan error, 1)
+	s.Compact('b', func(err error) { ended <- err })
+	for i := range 20 {
+		overlayed(t, s, fmt.Sprint("b-", i))
+		cutInTheEnd(t, s).Release()
+	}
+	want := dump(t, s)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-ended:
+	default:
+		t.Error("it has not ended")
+	}
+	s = open(t, dir)
+	defer s.Close()
+	if got := dump(t, s); got != want {
+		t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
 	}
 }

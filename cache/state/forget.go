@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/util"
@@ -46,27 +47,56 @@ func (s *Store) Forget(seq uint64) error {
 	return s.journal.DropBefore(min(seq, s.inDB+1))
 }
 
-// Compact gives back the room that deleted rows of a table took. It may take long;
-// nobody waits for it.
-func (s *Store) Compact(table byte) error {
-	s.flushMu.Lock()
+// Compact has the room given back that deleted rows of a table took, and done told how
+// that ended, from another goroutine. It may take long: while rows of the table are
+// written, leveldb begins again and again. Nobody waits for it, and Close ends it. While it
+// goes on, another call for the table does nothing.
+func (s *Store) Compact(table byte, done func(error)) {
 	s.mu.Lock()
-	stop := s.cuts > 0 || s.closed
-	if !stop && s.active.Len() > 0 {
-		s.freeze()
+	defer s.mu.Unlock()
+	if s.compacting[table] || s.closed {
+		return
 	}
-	n := len(s.frozen)
-	s.mu.Unlock()
-	var err error
-	if !stop {
-		err = s.flushFrozen(n)
-	}
-	s.flushMu.Unlock()
-	if stop || err != nil {
+	s.compacting[table] = true
+	s.compactions.Go(func() {
+		err := s.compact(table)
+		s.mu.Lock()
+		s.compacting[table] = false
+		s.mu.Unlock()
+		done(err)
+	})
+}
+
+func (s *Store) compact(table byte) error {
+	if err := s.flushForCompact(); err != nil {
 		return err
 	}
 	s.mu.RLock()
 	db := s.db
 	s.mu.RUnlock()
 	return s.indexError(db.CompactRange(util.Range{Start: []byte{table}, Limit: []byte{table + 1}}))
+}
+
+// errCutting says that a commit is being cut: what is deleted now stays for its view.
+var errCutting = errors.New("a view is being taken")
+
+// flushForCompact moves all that was deleted into leveldb.
+func (s *Store) flushForCompact() error {
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	s.mu.Lock()
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		return ErrClosed
+	case s.cuts > 0:
+		s.mu.Unlock()
+		return errCutting
+	}
+	if s.active.Len() > 0 {
+		s.freeze()
+	}
+	n := len(s.frozen)
+	s.mu.Unlock()
+	return s.flushFrozen(n)
 }

@@ -98,7 +98,7 @@ func (u *unlucky) run() {
 		case c < 10:
 			_ = u.s.Forget(u.s.Seq())
 		case c < 11:
-			_ = u.s.Compact(byte('0' + u.r.IntN(4)))
+			_ = compact(u.s, byte('0'+u.r.IntN(4)))
 		case c < 12:
 			u.kill()
 		default:
@@ -156,6 +156,13 @@ func (u *unlucky) cut() {
 	defer view.Release()
 	u.luck.turn(false)
 	u.check("a view", view)
+}
+
+// compact compacts a table, and waits for it.
+func compact(s *Store, table byte) error {
+	done := make(chan error, 1)
+	s.Compact(table, func(err error) { done <- err })
+	return <-done
 }
 
 // kill looks at what the store would be if the process ended now.

@@ -66,6 +66,9 @@ type Store struct {
 	inDB    uint64     // last record in leveldb; written with flushMu and mu held
 	flushes sync.WaitGroup
 
+	compacting  [256]bool // tables for which that goes on; guarded by mu
+	compactions sync.WaitGroup
+
 	reads atomic.Int64 // rows that were asked for or scanned
 }
 
@@ -173,6 +176,14 @@ func (s *Store) Close() error {
 	s.room.Broadcast()
 	s.mu.Unlock()
 	s.flushes.Wait()
+	err := s.close()
+	s.compactions.Wait() // they have no index any more
+	s.flushes.Wait()     // what was found damaged in the end is noted
+	return err
+}
+
+// close is Close when nothing is applied any more.
+func (s *Store) close() error {
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
 	s.mu.Lock()
@@ -189,6 +200,5 @@ func (s *Store) Close() error {
 	if cerr := s.journal.Close(); err == nil {
 		err = cerr
 	}
-	s.flushes.Wait() // what was found damaged in the end is noted
 	return err
 }

@@ -188,9 +188,12 @@ func (c *Cut) Close() {
 	}
 	if c.cleared >= clearMany { // now that nobody sees the marks any more
 		c.cleared = 0
-		if err := c.t.st.Compact(tableMark); err != nil {
-			c.t.log.Info("looking for changes takes longer for some time", "err", err)
-		}
+		log := c.t.log
+		c.t.st.Compact(tableMark, func(err error) {
+			if err != nil {
+				log.Info("looking for changes takes longer for some time", "err", err)
+			}
+		})
 	}
 	c.t.cutMu.Lock()
 	if c.t.cutting == c {

@@ -154,8 +154,9 @@ func (t *Tree) EvictSmall(ctx context.Context, ino Ino) (freed int64, err error)
 	return in.row.size, nil
 }
 
-// CompactSmall gives back the room that content took which was let go of as a row.
-func (t *Tree) CompactSmall() error { return t.st.Compact(tableInline) }
+// CompactSmall has the room given back that content took which was let go of as a row, and
+// done told how that ended; see state.Compact.
+func (t *Tree) CompactSmall(done func(error)) { t.st.Compact(tableInline, done) }
 
 // recountSmall counts anew how much small content may be let go of: a crash can
 // make the total wrong.

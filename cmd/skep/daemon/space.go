@@ -72,14 +72,15 @@ type indexMeasure struct {
 	indexAt    time.Time
 }
 
-// compact gives back the room of rows that were deleted, and has the index measured
-// anew.
-func (d *drive) compact() error {
-	err := d.tree.CompactSmall()
-	d.indexMu.Lock()
-	defer d.indexMu.Unlock()
-	d.indexAt = time.Time{}
-	return err
+// compact has the room of rows that were deleted given back, and then the index measured
+// anew, before done is told.
+func (d *drive) compact(done func(error)) {
+	d.tree.CompactSmall(func(err error) {
+		d.indexMu.Lock()
+		d.indexAt = time.Time{}
+		d.indexMu.Unlock()
+		done(err)
+	})
 }
 
 func (d *drive) uplink() evict.Uplink {
