@@ -14,7 +14,7 @@ import (
 // Mark is what tells a mount, and the process that serves it, from all others, for who
 // comes after that process.
 type Mark struct {
-	Dir     string
+	Dir     string // where it was mounted
 	Dev     string // major:minor of the filesystem
 	PID     int
 	Started uint64 // when the process was, in ticks since the system was
@@ -30,11 +30,15 @@ func (m Mark) EndKilled() (bool, error) {
 		return false, nil
 	}
 	all, err := readTable()
-	if err != nil || !slices.ContainsFunc(all, func(p point) bool { return p.dev == m.Dev && p.dir == m.Dir && p.ours() }) {
+	if err != nil {
 		return false, err
 	}
+	at := slices.IndexFunc(all, func(p point) bool { return p.dev == m.Dev && p.ours() })
+	if at < 0 {
+		return false, nil
+	}
 	abort(m.Dev)
-	return true, detachAborted(m.Dir, m.Dev)
+	return true, detachAborted(all[at].dir, m.Dev)
 }
 
 // isKilled reports whether the process is there, and was killed.

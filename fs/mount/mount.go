@@ -68,10 +68,11 @@ type Server interface {
 	// Run answers requests until the drive is unmounted, by whomever. When ctx
 	// ends first, it unmounts by force. It is called once.
 	Run(ctx context.Context) error
-	// Attached reports whether the drive is in its place. One that was detached goes on
-	// for programs that have files of it open, and where another mount namespace has a
-	// copy of the mount; Run returns when the last of them is gone.
-	Attached() bool
+	// Point is where the drive is, which is not where it was mounted if a folder above
+	// was renamed since, and whether it is there still. One that was detached goes on for
+	// programs that have files of it open, and where another mount namespace has a copy
+	// of the mount; Run returns when the last of them is gone.
+	Point() (dir string, attached bool)
 	// Mark is what tells this mount and this process from others.
 	Mark() (Mark, error)
 	// Unmount takes the drive away if nobody uses it; else the error is a

@@ -140,6 +140,24 @@ func TestMountUnmount(t *testing.T) {
 	wantReason(t, Unmount(t.Context(), dir), ErrNotMounted)
 }
 
+// A mount is found where it is by now if a folder above it was renamed.
+func TestFolderAboveIsRenamed(t *testing.T) {
+	twice(t)
+	dir, s, _, wait := mounted(t, Options{})
+	above := filepath.Dir(dir)
+	must(t, os.Rename(above, above+" now"))
+	defer func() { must(t, os.Rename(above+" now", above)) }()
+	now := filepath.Join(above+" now", filepath.Base(dir))
+	if at, attached := s.Point(); at != now || !attached {
+		t.Errorf("it is at %s, %v", at, attached)
+	}
+	must(t, s.Unmount(t.Context()))
+	must(t, wait())
+	if _, attached := s.Point(); attached {
+		t.Error("it is still there")
+	}
+}
+
 func TestBusy(t *testing.T) {
 	twice(t)
 	dir, s, _, wait := mounted(t, Options{})

@@ -64,7 +64,7 @@ func TestParseRefuses(t *testing.T) {
 
 func TestParsePoint(t *testing.T) {
 	got, ok := parsePoint(`36 35 0:45 / /mnt\0402/a\134b rw,nosuid master:1 - fuse.skep skep rw,user_id=0`)
-	want := point{dev: "0:45", dir: `/mnt 2/a\b`, fstype: "fuse.skep"}
+	want := point{id: "36", dev: "0:45", dir: `/mnt 2/a\b`, fstype: "fuse.skep"}
 	if !ok || got != want || !got.ours() {
 		t.Errorf("got %+v, %v, want %+v", got, ok, want)
 	}

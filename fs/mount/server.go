@@ -32,8 +32,7 @@ type engine interface {
 // served is a Server: an engine and where it is mounted.
 type served struct {
 	engine
-	dir  string
-	dev  string // major:minor of the filesystem; empty if not known
+	at   point // where it was mounted; without a device if that is not known
 	log  *slog.Logger
 	done chan error // takes what Serve ended with
 }
@@ -45,9 +44,9 @@ func serve(dir string, fd int, fs FileSystem, opt Options, log *slog.Logger) (Se
 	if err != nil {
 		return nil, err
 	}
-	s := &served{engine: e, dir: dir, log: log, done: make(chan error, 1)}
+	s := &served{engine: e, at: point{dir: dir}, log: log, done: make(chan error, 1)}
 	if p, ok, err := topAt(dir); err == nil && ok && p.ours() {
-		s.dev = p.dev
+		s.at = p
 		setReadAhead(p.dev, log)
 	}
 	return s, nil
@@ -126,40 +125,47 @@ func (s *served) Run(ctx context.Context) error {
 	case err := <-s.done:
 		return err
 	case <-time.After(endPatience):
-		return &PointError{"unmount", s.dir, ErrStillServing, "their access ends with this process", nil}
+		return &PointError{"unmount", s.at.dir, ErrStillServing, "their access ends with this process", nil}
 	}
 }
 
 // clear removes the mount if it is still there though its connection ended.
 func (s *served) clear() error {
-	if !s.Attached() {
+	dir, attached := s.Point()
+	if !attached {
 		return nil
 	}
-	return detachAborted(s.dir, s.dev)
+	return detachAborted(dir, s.at.dev)
 }
 
-// Attached implements Server: whether the mount at dir still is this one.
-func (s *served) Attached() bool {
-	p, ok, err := topAt(s.dir)
-	return err == nil && ok && p.ours() && (s.dev == "" || p.dev == s.dev)
+// Point implements Server.
+func (s *served) Point() (string, bool) {
+	if s.at.dev == "" {
+		p, ok, err := topAt(s.at.dir)
+		return s.at.dir, err == nil && ok && p.ours()
+	}
+	p, attached := s.at.now()
+	return p.dir, attached
 }
 
 // Mark implements Server.
-func (s *served) Mark() (Mark, error) { return markOf(s.dir, s.dev) }
+func (s *served) Mark() (Mark, error) { return markOf(s.at.dir, s.at.dev) }
 
 // Unmount implements Server.
 func (s *served) Unmount(ctx context.Context) error {
-	if !s.Attached() {
+	dir, attached := s.Point()
+	if !attached {
 		return nil
 	}
-	return Unmount(ctx, s.dir)
+	return Unmount(ctx, dir)
 }
 
 // ForceUnmount implements Server.
 func (s *served) ForceUnmount() error {
-	if !s.Attached() {
+	dir, attached := s.Point()
+	if !attached {
 		return nil
 	}
-	abort(s.dev)
-	return detachAborted(s.dir, s.dev)
+	abort(s.at.dev)
+	return detachAborted(dir, s.at.dev)
 }

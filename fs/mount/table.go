@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
 // point is a line of the kernel's table of mounts.
 type point struct {
+	id     string // of the mount, as long as it is there
 	dev    string // major:minor of the filesystem
 	dir    string
 	fstype string
@@ -46,7 +48,7 @@ func parsePoint(line string) (point, bool) {
 	if !ok || len(h) < 6 || len(t) < 1 {
 		return point{}, false
 	}
-	return point{dev: h[2], dir: unescape(h[4]), fstype: t[0]}, true
+	return point{id: h[0], dev: h[2], dir: unescape(h[4]), fstype: t[0]}, true
 }
 
 // unescape undoes the octal escapes of blanks and backslashes.
@@ -84,6 +86,21 @@ func topAt(dir string) (point, bool, error) {
 		}
 	}
 	return point{}, false, nil
+}
+
+// now returns where a mount is by now: a folder above it may have another name since. It is
+// not there where another one covers it.
+func (p point) now() (point, bool) {
+	ps, err := readTable()
+	if err != nil {
+		return p, false
+	}
+	for i, q := range ps {
+		if q.id == p.id && q.dev == p.dev && q.ours() {
+			return q, !slices.ContainsFunc(ps[i+1:], func(over point) bool { return over.dir == q.dir })
+		}
+	}
+	return p, false
 }
 
 // below lists the directories under dir on which something is mounted.

@@ -240,6 +240,31 @@ func TestUmountOfADeadMountElsewhere(t *testing.T) {
 	d.Skep(t, "umount", other).OK(t)
 }
 
+// A mount is known by the place that it has now, if a folder above it got another name.
+func TestFolderAboveAMountIsRenamed(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	base := harness.Dir(t)
+	before, now := filepath.Join(base, "before"), filepath.Join(base, "now")
+	must(t, os.MkdirAll(filepath.Join(before, "drive"), 0o755))
+	d.Skep(t, "mount", filepath.Join(before, "drive")).OK(t)
+	must(t, os.Rename(before, now))
+	at := filepath.Join(now, "drive")
+	write(t, filepath.Join(at, "file"), "content")
+	if out := d.Skep(t, "status").OK(t); !strings.Contains(out, at) || strings.Contains(out, "detached") {
+		t.Errorf("status:\n%s", out)
+	}
+	d.Skep(t, "mount", d.Mnt).Fails(t, 1, "mounted already, at "+at)
+	d.Skep(t, "umount", at).OK(t)
+	d.Skep(t, "mount", at).OK(t)
+	has(t, filepath.Join(at, "file"), "content")
+	must(t, os.Rename(now, before))
+	d.Skep(t, "down").OK(t)
+	if _, err := os.ReadDir(filepath.Join(before, "drive")); err != nil {
+		t.Errorf("after the end of the daemon: %v", err)
+	}
+}
+
 // Symbolic links to a mount, and on the way to it, do as well as its own path; also
 // names that are no text.
 func TestPathsOfAMount(t *testing.T) {

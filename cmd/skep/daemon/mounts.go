@@ -51,8 +51,17 @@ func (d *Daemon) isAgain(m control.Mount) bool {
 	at, err := mount.Locate("mount", m.Dir)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	there := d.mounts[at]
-	return err == nil && there != nil && there.server.Attached()
+	return err == nil && d.isAt(at) != nil
+}
+
+// isAt returns the mount that is at a place now, or nil. The caller holds d.mu.
+func (d *Daemon) isAt(place string) *mounted {
+	for _, m := range d.mounts {
+		if dir, attached := m.server.Point(); attached && dir == place {
+			return m
+		}
+	}
+	return nil
 }
 
 // ErrPeerOnly says that there is nothing to mount.
@@ -140,8 +149,8 @@ func EndKilled(h home.Dir) (bool, error) {
 
 // inTheWay is why nothing can be mounted beside this mount.
 func (m *mounted) inTheWay() error {
-	if m.server.Attached() {
-		return fmt.Errorf("the drive is mounted already, at %s", m.dir)
+	if dir, attached := m.server.Point(); attached {
+		return fmt.Errorf("the drive is mounted already, at %s", dir)
 	}
 	return fmt.Errorf("the drive was detached from %s, and is still held by programs that have files of it open, "+
 		"or in another mount namespace (a container, a service); end them, or the daemon with: skep down", m.dir)
@@ -202,7 +211,7 @@ func (d *Daemon) awaitDetached() {
 	all := slices.Collect(maps.Values(d.mounts))
 	d.mu.Unlock()
 	for _, m := range all {
-		if !m.server.Attached() {
+		if _, attached := m.server.Point(); !attached {
 			m.ended(context.Background(), detachedPatience)
 		}
 	}
@@ -214,8 +223,8 @@ func (d *Daemon) places() (at, held []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for dir, m := range d.mounts {
-		if m.server.Attached() {
-			at = append(at, dir)
+		if now, attached := m.server.Point(); attached {
+			at = append(at, now)
 		} else {
 			held = append(held, dir)
 		}
@@ -232,8 +241,13 @@ func (d *Daemon) mountAt(dir string) (*mounted, error) {
 		}
 		return nil, errors.New("the drive is not mounted")
 	}
-	if at, err := mount.Locate("unmount", dir); err == nil && d.mounts[at] != nil {
-		return d.mounts[at], nil
+	if at, err := mount.Locate("unmount", dir); err == nil {
+		if m := d.isAt(at); m != nil {
+			return m, nil
+		}
+		if m := d.mounts[at]; m != nil { // detached from there, and held elsewhere
+			return m, nil
+		}
 	}
 	return nil, fmt.Errorf("%s is not a mount of this drive", dir)
 }
