@@ -2,6 +2,7 @@ package blocks
 
 import (
 	"fmt"
+	"slices"
 
 	"skep/cache/state"
 	"skep/chunker/blockindex"
@@ -96,6 +97,49 @@ func (c *change) store(p Pack, s Stored) error {
 		}
 	}
 	return nil
+}
+
+// Leave makes another pack that has them the home of the blocks of a pack that are needed,
+// where one of which lost says nothing has them, too: a device that joined the drive finds
+// what is stored twice, and does not know which place is the good one. A commit has to
+// tell then: see Moved. It reports whether there were any; none while references are
+// counted anew.
+func (t *Table) Leave(id group.ID, n uint16, lost func(blockindex.Place) bool) (some bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c, err := t.begin()
+	if err != nil || c.counting {
+		return false, err
+	}
+	members, err := t.Members(id, n)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range members {
+		if m.Refs == 0 || len(m.Places) < 2 {
+			continue
+		}
+		home := m.Places[0]
+		i := slices.IndexFunc(m.Places, func(p blockindex.Place) bool { return !lost(p) })
+		if home.Group != id || home.Number != n || i <= 0 {
+			continue
+		}
+		b, err := c.block(m.Link)
+		if err != nil {
+			return false, err
+		}
+		if err := c.credit(b, false); err != nil {
+			return false, err
+		}
+		b.Places[0], b.Places[i] = b.Places[i], b.Places[0]
+		if err := c.credit(b, true); err != nil {
+			return false, err
+		}
+		c.b.Put(hashKey(tableNew, m.Link.Hash), nil)
+		c.t.putMoved(&c.b)
+		some = true
+	}
+	return some, c.apply()
 }
 
 func memberKey(p blockindex.Place, h link.Hash) []byte {

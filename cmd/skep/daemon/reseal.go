@@ -9,6 +9,8 @@ import (
 
 	"skep/cache/reseal"
 	"skep/chunker/block"
+	"skep/chunker/blockindex"
+	"skep/chunker/group"
 	"skep/cmd/skep/say"
 	"skep/repair/health"
 )
@@ -90,7 +92,11 @@ func lostPause(deadAfter time.Duration) time.Duration {
 func (d *Daemon) lookForLost(ctx context.Context) (reseal.Found, error) {
 	d.looking.Lock()
 	defer d.looking.Unlock()
-	found, err := d.drive.reseal(ctx, d.repair.Lost())
+	lost := d.repair.Lost()
+	if err := d.drive.leave(lost); err != nil {
+		return reseal.Found{}, err
+	}
+	found, err := d.drive.reseal(ctx, lost)
 	if err != nil {
 		return found, err
 	}
@@ -99,6 +105,26 @@ func (d *Daemon) lookForLost(ctx context.Context) (reseal.Found, error) {
 	}
 	d.lost.Store(&found)
 	return found, nil
+}
+
+// leave has blocks of lost packs be read from others that have them, and a commit say so.
+func (d *drive) leave(lost reseal.Lost) error {
+	isLost := func(p blockindex.Place) bool { packs := lost[p.Group]; return packs.Has(p.Number) }
+	for id, packs := range lost {
+		for n := range uint16(group.MaxPacks) {
+			if !packs.Has(n) {
+				continue
+			}
+			some, err := d.table.Leave(id, n, isLost)
+			if err != nil {
+				return err
+			}
+			if some {
+				d.engine.Changed()
+			}
+		}
+	}
+	return nil
 }
 
 // lookForStranded has go out again, with the next commit, what is in packs that are out
