@@ -47,17 +47,20 @@ func (s *Swarm) each(ctx context.Context, slots []group.PeerKey, fn func(ctx con
 	wg.Wait()
 }
 
-// Store hands the shards of a pack to the holders of its group, all at once. It
-// returns the slots whose holders have their shard on the disk. When enough
+// Store hands the shards of a pack to the holders of its group, as many at once as our own
+// line carries well, those of packs that came before first. It returns the slots whose holders have their shard on the disk. When enough
 // have, it waits for the others a little longer, at most as long again as it
 // took; with fewer it fails with ErrTooFew, when those that are left have not come on
 // as the others did. A holder that does not know the group is given the lease first.
 func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte, enough int) (group.SlotSet, error) {
-	begin := s.c.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	size := len(shards[0])
-	over := time.NewTimer(s.c.Timeout + slowTime(size*len(shards)))
+	longest := s.c.Timeout + slowTime(size*len(shards))
+	begin, began := s.c.Now(), make(chan struct{}) // when the first goes out
+	begins := sync.OnceFunc(func() { close(began) })
+	over := time.NewTimer(longest)
+	over.Stop()
 	defer over.Stop()
 	ends := make(chan stored, len(g.Slots))
 	running := 0
@@ -66,7 +69,12 @@ func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte
 			continue
 		}
 		running++
-		go func() { ends <- stored{i, s.storeShard(ctx, p, lease, manifest, uint8(i), shards[i])} }()
+		go func() {
+			ends <- stored{i, s.pushed(ctx, p, size, func() error {
+				begins()
+				return s.storeShard(ctx, p, lease, manifest, uint8(i), shards[i])
+			})}
+		}()
 	}
 	all := running
 	var out group.SlotSet
@@ -74,6 +82,10 @@ func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte
 	var grace <-chan time.Time
 	for ; running > 0; running-- {
 		select {
+		case <-began:
+			begin, began = s.c.Now(), nil
+			over.Reset(longest)
+			running++ // nobody ended
 		case e := <-ends:
 			if e.err != nil {
 				if errors.Is(why, client.ErrFull) {
@@ -87,11 +99,11 @@ func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte
 			}
 			out.Add(e.slot)
 			took := s.c.Now().Sub(begin)
-			over.Reset(max(0, min(s.c.Timeout+slowTime(size*len(shards)), s.storeTime(size, took, out.Count(), all))-took))
+			over.Reset(max(0, s.storeTime(size, took, out.Count(), all)-took))
 		case <-grace:
 			cancel(nil)
 			grace = nil
-			running++ // nobody ended
+			running++
 		case <-over.C:
 			cancel(context.DeadlineExceeded)
 			running++
@@ -124,10 +136,25 @@ func usualTime(size int) time.Duration { return time.Duration(size) * time.Secon
 func slowTime(size int) time.Duration { return time.Duration(size) * time.Second / (40 << 10) }
 
 // storeTime is how long a pack may take of which so many of all shards took so long: as
-// long as a peer may that is alone, or twice as long as it will at that pace, as all share
-// our own line.
+// long as a peer may that is alone, or four times as long as it will at that pace, as all
+// share our own line, with those of other packs.
 func (s *Swarm) storeTime(size int, took time.Duration, some, all int) time.Duration {
-	return max(s.c.Timeout+usualTime(size), 2*took*time.Duration(all)/time.Duration(some))
+	return max(s.c.Timeout+usualTime(size), 4*took*time.Duration(all)/time.Duration(some))
+}
+
+// pushed does push, which brings a peer a shard of this size, when it may go out. Who failed
+// lately keeps no others from it.
+func (s *Swarm) pushed(ctx context.Context, p group.PeerKey, size int, push func() error) error {
+	if s.shuns(p) {
+		return push()
+	}
+	if err := s.push.enter(ctx, size); err != nil {
+		return err
+	}
+	begin := s.c.Now()
+	err := push()
+	s.push.leave(size, s.c.Now().Sub(begin), err == nil)
+	return err
 }
 
 func (s *Swarm) storeShard(ctx context.Context, p group.PeerKey, lease, manifest []byte, slot uint8, shard []byte) error {
@@ -151,7 +178,9 @@ func (s *Swarm) storeShard(ctx context.Context, p group.PeerKey, lease, manifest
 
 // StoreShard brings one shard to one peer, with the lease of its group.
 func (s *Swarm) StoreShard(ctx context.Context, p group.PeerKey, lease, manifest []byte, slot uint8, shard []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+slowTime(len(shard)))
-	defer cancel()
-	return s.storeShard(ctx, p, lease, manifest, slot, shard)
+	return s.pushed(ctx, p, len(shard), func() error {
+		ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+slowTime(len(shard)))
+		defer cancel()
+		return s.storeShard(ctx, p, lease, manifest, slot, shard)
+	})
 }

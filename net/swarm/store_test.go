@@ -165,12 +165,72 @@ func TestStoreTime(t *testing.T) {
 	}{
 		{time.Second, 1, 7, 76 * time.Second},
 		{time.Second, 5, 7, 76 * time.Second},
-		{40 * time.Second, 6, 7, 40 * time.Second * 2 * 7 / 6},
-		{4 * time.Minute, 1, 7, 56 * time.Minute},
-		{4 * time.Minute, 7, 7, 8 * time.Minute},
+		{40 * time.Second, 6, 7, 40 * time.Second * 4 * 7 / 6},
+		{4 * time.Minute, 1, 7, 112 * time.Minute},
+		{4 * time.Minute, 7, 7, 16 * time.Minute},
 	} {
 		if got := s.storeTime(size, c.took, c.some, c.all); got != c.want {
 			t.Errorf("%d of %d took %v: %v, want %v", c.some, c.all, c.took, got, c.want)
+		}
+	}
+}
+
+// Through a line that may be slow no more go at once than all get something of; those that
+// take their time keep the others waiting some seconds each.
+func TestStoreBesideThoseWhoTakeTheirTime(t *testing.T) {
+	inBubble(t, 3, 14, 0, func(b *bench) {
+		b.f.set(slow, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+		ctx, cancel := context.WithTimeout(b.Context(), time.Second)
+		defer cancel()
+		time.AfterFunc(time.Second/2, func() {
+			b.f.with(func() {
+				if b.f.waits != firstPushes {
+					t.Errorf("%d go at once", b.f.waits)
+				}
+			})
+		})
+		p := b.pack
+		if _, err := b.Store(ctx, p.group(), p.lease, p.Manifest, p.shards, 4); !errors.Is(err, ErrTooFew) || b.push.out != 0 {
+			t.Errorf("%v; %d are out", err, b.push.out)
+		}
+	})
+	inBubble(t, 3, 14, 0, func(b *bench) {
+		b.f.set(slow, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+		acked, err := b.store(4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.agrees(acked, 10, 11, 12, 13)
+		if took := time.Since(b.begin); took > 30*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// The faster they go, the more go at once.
+func TestPushes(t *testing.T) {
+	p := newPushes()
+	leave := func(n int, took time.Duration, there bool) {
+		for range n {
+			p.take(true)
+			p.leave(1<<20, took, there)
+		}
+	}
+	for _, c := range []struct {
+		n     int
+		took  time.Duration
+		there bool
+		want  int
+	}{
+		{4, time.Second, true, firstPushes + 4},
+		{4, time.Second, false, firstPushes + 4},
+		{4, time.Minute, true, firstPushes + 4},
+		{2, 2 * time.Minute, true, firstPushes + 2},
+		{100, 2 * time.Minute, false, leastPushes},
+		{1000, time.Second, true, mostPushes},
+	} {
+		if leave(c.n, c.took, c.there); p.room != c.want || p.out != 0 {
+			t.Errorf("%d that took %v: room for %d, want %d; %d are out", c.n, c.took, p.room, c.want, p.out)
 		}
 	}
 }

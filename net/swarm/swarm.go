@@ -73,6 +73,7 @@ type Swarm struct {
 	line  line
 	scout atomic.Pointer[flight] // the last that was asked to see whether our own line works
 	quiet quiet
+	push  *pushes
 	// asking has room for those who are asked which slot they hold.
 	asking chan struct{}
 
@@ -147,7 +148,7 @@ func New(c Config) *Swarm {
 	set(&c.Grace, 5*time.Second)
 	set(&c.Timeout, time.Minute)
 	set(&c.Shun, 5*time.Minute)
-	return &Swarm{c: c, asking: make(chan struct{}, askedAtOnce), manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
+	return &Swarm{c: c, push: newPushes(), asking: make(chan struct{}, askedAtOnce), manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
 		shunned: shuns{}, crowded: shuns{}, paces: map[group.PeerKey]*pace{}}
 }
 
