@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"skep/cache/blocks"
 	"skep/cache/readerr"
+	"skep/cache/writeback"
 	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/test/memswarm"
@@ -142,29 +144,38 @@ func TestMetadataThatNobodyTakesStaysHere(t *testing.T) {
 // The newest commit and what it names are said anew, though nothing changed, when holders
 // have lost the packs of that, and no copy of these is here either.
 func TestCommitThatIsLostIsSaidAnew(t *testing.T) {
-	d := openAbandoned(t)
-	lost := map[place]bool{}
-	d.close()
-	d.device.gone = func(id group.ID, n uint16) bool { return lost[place{id, n}] }
-	d.open(nil)
-	want := map[string]string{}
-	d.putting(want)("f", random(1, 100_000))
-	d.sync()
-	d.putting(want)("g", random(2, 100_000))
-	d.sync()
-	at := d.swarm.Head().Commit
-	lost[place{at.Group, at.Number}] = true
-	d.swarm.Lose(func(p group.PackRef) bool { return lost[place{p.Group, p.Number}] })
-	if err := d.packs.Remove(at.Group, at.Number); err != nil {
-		t.Fatal(err)
-	}
-	d.sync()
-	check(t, d.committed(), want)
-	before := d.swarm.Stored()
-	d.sync()
-	if n := d.swarm.Stored() - before; n != 0 {
-		t.Errorf("%d bytes were stored of a drive that rests", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		swarm := memswarm.New(9, 4, 7)
+		lost := map[place]bool{}
+		d := &device{t: t, dir: t.TempDir(), swarm: swarm, timing: writeback.DefaultTiming}
+		d.gone = func(id group.ID, n uint16) bool { return lost[place{id, n}] }
+		d.open(newDrive)
+		t.Cleanup(func() {
+			d.close()
+			time.Sleep(time.Minute) // the index ends a little later
+		})
+		want := map[string]string{}
+		for i := range 2 {
+			d.putting(want)(fmt.Sprint("f", i), random(uint64(i), 100_000))
+			d.sync()
+		}
+		at := swarm.Head().Commit
+		synctest.Wait()
+		lost[place{at.Group, at.Number}] = true
+		swarm.Lose(func(p group.PackRef) bool { return lost[place{p.Group, p.Number}] })
+		if err := d.packs.Remove(at.Group, at.Number); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		check(t, d.committed(), want)
+		before := swarm.Stored()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := swarm.Stored() - before; n != 0 {
+			t.Errorf("%d bytes were stored of a drive that rests", n)
+		}
+	})
 }
 
 // Of a pack that is only here, and damaged, all goes out that can be read; the rest is

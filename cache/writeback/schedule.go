@@ -206,11 +206,15 @@ func (e *Engine) lookForChanges(s *schedule) {
 	}
 }
 
-// lookForWeak looks now and then whether peers have come with whom packs are safer.
+// lookForWeak looks now and then whether peers have come with whom packs are safer, and
+// whether the newest commit is lost.
 func (e *Engine) lookForWeak(s *schedule) {
 	if now := e.now(); !now.Before(s.review) {
 		s.review = now.Add(lookForWeak)
 		e.strengthenLater()
+		if e.isCommitLost() {
+			e.Changed()
+		}
 	}
 }
 

@@ -130,8 +130,7 @@ func (e *Engine) strengthenNow() {
 	clear(e.unfolded)
 }
 
-// strengthenLater has a commit follow if there are packs that could be safer, or the newest
-// one is lost.
+// strengthenLater has a commit follow if there are packs that could be safer.
 func (e *Engine) strengthenLater() {
 	weak, err := e.weakPacks()
 	if err == nil && len(weak) == 0 && e.saving.may(e.now()) {
@@ -140,7 +139,7 @@ func (e *Engine) strengthenLater() {
 	if err != nil {
 		e.cfg.Log.Warn("it is looked later whether packs could be safer", "err", err)
 	}
-	if len(weak) > 0 || e.isCommitLost() {
+	if len(weak) > 0 {
 		e.Changed()
 	}
 }
