@@ -210,6 +210,9 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 	if err := t.preserve(in, min(size, old), old); err != nil {
 		return err
 	}
+	if err := t.recordHead(in, size); err != nil {
+		return err
+	}
 	t.changedContent(in)
 	in.order++
 	if err := in.file.Truncate(size); err != nil {
@@ -232,6 +235,27 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 		t.leaveUntold(in)
 	}
 	return err
+}
+
+// recordHead has the tables say, safely, that what a truncation leaves is here, if that is as
+// little as in keepHead, before the backing file is cut: should the process end, or the
+// power go, in between, a commit would take it, and leave nothing to fetch it from. The
+// gate and in.mu are held.
+func (t *Tree) recordHead(in *inode, size int64) error {
+	if !in.row.has(flagPartial) || in.orphan || size == 0 || size > dag.MaxInline || size >= in.row.size {
+		return nil
+	}
+	if len(in.added.fetched.Within(0, size))+len(in.added.ranges.Within(0, size)) > 0 {
+		if err := t.syncBacking(in); err != nil {
+			return err
+		}
+		c, _ := t.lockedChange(in)
+		c.putRanges(in)
+		if err := c.applyLocked(); err != nil {
+			return err
+		}
+	}
+	return t.syncTo(t.changedIn(in))
 }
 
 // leaveUntold takes note that the backing file was changed, and that the tables could not
