@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// maxInodes is how many inodes are kept in memory beside those in use.
-const maxInodes = 32 << 10
+// usualIdle is how many inodes are kept in memory beside those in use.
+const usualIdle = 32 << 10
 
 // inodeShards is how many locks the table of inodes has, so that operations on
 // different files do not meet at one.
@@ -19,6 +19,7 @@ const inodeShards = 64
 // A reference is counted without a lock by whoever has one already; from none to
 // one it goes under the lock of the shard only, and so does the inode's end.
 type inodeTable struct {
+	idle   int // as Options.Idle; not changed after init
 	shards [inodeShards]inodeShard
 	known  atomic.Int64 // names that directories know: see knownNames
 }
@@ -37,7 +38,10 @@ type refs struct {
 	ended atomic.Bool // an orphan that was forgotten
 }
 
-func (t *inodeTable) init() {
+func (t *inodeTable) init(idle int) {
+	if t.idle = idle; idle == 0 {
+		t.idle = usualIdle
+	}
 	for i := range t.shards {
 		t.shards[i].m, t.shards[i].written = map[Ino]*inode{}, map[*inode]struct{}{}
 	}
@@ -122,12 +126,12 @@ func (t *inodeTable) release(in *inode) {
 // there are too many; s.mu is held. It makes up for those that were in use at
 // their release.
 func (t *inodeTable) evictSome(s *inodeShard) {
-	if len(s.m) <= maxInodes/inodeShards {
+	if len(s.m) <= t.idle/inodeShards {
 		return // beginning to walk a map costs, too
 	}
 	tries := 8
 	for _, in := range s.m {
-		if tries == 0 || len(s.m) <= maxInodes/inodeShards {
+		if tries == 0 || len(s.m) <= t.idle/inodeShards {
 			return
 		}
 		tries--

@@ -114,7 +114,7 @@ func TestMemoryOfNamesIsBounded(t *testing.T) {
 	if n := d.inodes.known.Load(); n > maxKnown {
 		t.Errorf("%d names are known", n)
 	}
-	for i := range 2 * maxInodes {
+	for i := range 2 * usualIdle {
 		in := &inode{ino: Ino(1000 + i)}
 		d.inodes.add(in)
 		d.release(in)
@@ -123,7 +123,7 @@ func TestMemoryOfNamesIsBounded(t *testing.T) {
 	for i := range d.inodes.shards {
 		n += len(d.inodes.shards[i].m)
 	}
-	if n > maxInodes {
+	if n > usualIdle {
 		t.Errorf("%d inodes are in memory", n)
 	}
 	if n := d.inodes.known.Load(); n < 0 {

@@ -64,6 +64,8 @@ type Options struct {
 	Changed func()
 	// Owner of the root directory of a new tree.
 	Owner Owner
+	// Idle is how many inodes stay in memory, about, that nobody uses; 0 is 32 Ki.
+	Idle int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Log takes what nobody waits for; nil discards it.
@@ -224,7 +226,7 @@ func Open(opt Options) (*Tree, error) {
 		st: opt.State, files: opt.Backing, content: opt.Content, opt: opt, log: opt.Log,
 		fetched: map[*inode]struct{}{}, room: boundless{},
 	}
-	t.inodes.init()
+	t.inodes.init(opt.Idle)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	if t.opt.Now == nil {
 		t.opt.Now = time.Now

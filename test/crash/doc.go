@@ -9,6 +9,8 @@
 // tried, in the manner of B3 (Mohan et al., OSDI 2018), and longer sequences at
 // random. An operation, a commit or an eviction also happens within another, at each
 // moment when that reads, writes, flushes or waits, while files are open: see Nested.
+// The disk fills or fails during some operations, while what nobody uses has left memory,
+// and the process ends in order: see Struck.
 // The same cases are done on a mount, by the calls that programs make,
 // whose server is a process of its own that is killed in the midst of them: see
 // RunKilled. And the home of the drive is put on a disk of its own, which test/blockdev

@@ -45,7 +45,7 @@ type drive struct {
 	st      *state.Store
 	holders *holders
 
-	passthrough bool
+	passthrough, lean bool
 }
 
 // fails, as the name of a commit, has it fail when all is stored.
@@ -101,6 +101,15 @@ var ctx = context.Background()
 var errRebuilt = errors.New("the index was lost, and what it held with it")
 
 func open(d *memdisk.Disk, h *holders, passthrough bool) (*drive, error) {
+	return openIn(d, h, passthrough, false)
+}
+
+// openIn is open in much memory, or in so little that what nobody uses leaves it at once.
+func openIn(d *memdisk.Disk, h *holders, passthrough, lean bool) (*drive, error) {
+	idle := 0
+	if lean {
+		idle = 1
+	}
 	st, err := state.OpenWith("/state", stateOptions(d))
 	if err != nil {
 		return nil, err
@@ -112,11 +121,12 @@ func open(d *memdisk.Disk, h *holders, passthrough bool) (*drive, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	t, err := tree.Open(tree.Options{State: st, Backing: files, Content: h, Device: 1, Passthrough: passthrough, Now: d.Now})
+	t, err := tree.Open(tree.Options{State: st, Backing: files, Content: h, Device: 1, Passthrough: passthrough, Idle: idle, Now: d.Now})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	drv := &drive{disk: d, st: st, holders: h, passthrough: passthrough}
+	t.SetNoAtime(lean) // what is to be kept of access times stays
+	drv := &drive{disk: d, st: st, holders: h, passthrough: passthrough, lean: lean}
 	drv.Maintain = func(op model.Op) error { return maintain(t, st, h, op) }
 	drv.Tree = t
 	drv.Backing = func(fd int) model.Writer { return d.Descriptor(uintptr(fd)) }
@@ -274,7 +284,7 @@ func look(d *memdisk.Disk, was *drive, renew bool, judge func(model.Listing) err
 	if renew {
 		h = h.clone()
 	}
-	run, err := open(d, h, was.passthrough)
+	run, err := openIn(d, h, was.passthrough, was.lean)
 	if err != nil {
 		return fmt.Errorf("does not open: %w", err)
 	}

@@ -31,6 +31,11 @@ func (d *Disk) Open(name string, flags int) (disk.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, in, err := d.lookup(name)
+	if err == nil && d.fail != nil {
+		if err := d.fail(Event{Kind: Open, File: n, Path: name}); err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
 	switch {
 	case flags&unix.O_TMPFILE == unix.O_TMPFILE:
 		if err == nil {

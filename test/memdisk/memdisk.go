@@ -44,6 +44,7 @@ const (
 	FlushAll      // the whole disk
 	failed        // added to a flush: it failed, and what it was to flush is not safe by a later one
 	Read     = -1 // of a file: no event, as it changes nothing; see Watch
+	Open     = -2 // of a file that is there: likewise; see Fail
 )
 
 // Event is a change of the disk, or a flush.
@@ -186,8 +187,8 @@ func (d *Disk) lookup(path string) (uint64, *inode, error) {
 	return at, d.now[at], nil
 }
 
-// Fail has fn asked before each event, with the disk locked: it may make the event fail,
-// which then does not happen. A flush that fails loses the content that it was to flush
+// Fail has fn asked before each event and each Open, with the disk locked: it may make that
+// fail, which then does not happen. A flush that fails loses the content that it was to flush
 // for ever, though reading still finds it, as Linux does; names and sizes become safe by
 // the next. Nil ends it. Fail returns what was asked until now: nothing asks it any more.
 func (d *Disk) Fail(fn func(Event) error) (was func(Event) error) {
