@@ -143,11 +143,15 @@ func (c *chooser) eligible(candidates []Candidate, rnd *rand.Rand) []ranked {
 	return pool
 }
 
+// believed is the most free room that counts: a peer says itself how much it has, and one
+// that says more than anybody can have would get all slots.
+const believed = 4 << 40
+
 // rank weighs a candidate by itself: the free room for each slot of ours that
 // it would hold, counted for the time that it is there, in powers of two, so
 // that peers of about the same worth are equals and chance spreads over them.
 func rank(c Candidate, policy Policy) int {
-	worth := float64(c.Free) / float64(c.Load+1) * min(max(c.Availability, 0.01), 1)
+	worth := float64(min(c.Free, believed)) / float64(c.Load+1) * min(max(c.Availability, 0.01), 1)
 	n := int(math.Floor(math.Log2(worth)))
 	if within(c.Region, policy.Prefer) {
 		n += 1 << 10 // more than any room

@@ -211,6 +211,30 @@ func TestChanceDecidesAmongEquals(t *testing.T) {
 }
 
 // Slots of many groups settle in proportion to the room.
+// Who claims to have more room than anybody can have gets no more than one who has 4 TiB.
+func TestClaimedRoom(t *testing.T) {
+	all := candidates(10)
+	all[0].Free = 1 << 62
+	for i := range all {
+		all[i].Domain = Domain{}
+	}
+	rnd := source(1)
+	for range 100 {
+		p, err := Choose(Request{Slots: 1, Bytes: 1}, all, rnd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range all {
+			if all[i].Key == p.Peers[0] {
+				all[i].Load++
+			}
+		}
+	}
+	if n := all[0].Load; n > 40 {
+		t.Errorf("it has %d of 100 slots, among ten", n)
+	}
+}
+
 func TestLoadFollowsRoom(t *testing.T) {
 	all := candidates(20)
 	for i := range all {
