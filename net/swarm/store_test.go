@@ -143,6 +143,20 @@ func TestStoreWithTooFew(t *testing.T) {
 	}
 }
 
+// Want of room says more than who else failed, in whichever order they answer.
+func TestStoreInAFullSwarm(t *testing.T) {
+	for range 20 {
+		inBubble(t, 3, 6, 0, func(b *bench) {
+			b.f.set(full, 1)
+			b.f.set(gone, 2, 4)
+			b.f.set(busy, 5)
+			if _, err := b.store(5); !errors.Is(err, ErrTooFew) || !errors.Is(err, client.ErrFull) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestStoreEndsInTime(t *testing.T) {
 	inBubble(t, 3, 5, 0, func(b *bench) {
 		b.f.set(slow, 0, 1, 2)
