@@ -30,3 +30,32 @@ func TestPlanInAFullSwarm(t *testing.T) {
 		t.Errorf("large shards: %v", err)
 	}
 }
+
+// Small shards of content go to no holder that has room for metadata alone; those of metadata
+// do, and so do those that are large, which such a holder refuses by itself.
+func TestSparing(t *testing.T) {
+	known := peers.New(peers.Options{})
+	room, full, unknown := group.PeerKey{1}, group.PeerKey{2}, group.PeerKey{3}
+	known.Said(room, wire.Hello{Offered: 1 << 30, Free: wire.SmallShard})
+	known.Said(full, wire.Hello{Offered: 1 << 30, Free: wire.SmallShard - 1})
+	s := &sink{n: &network{self: group.PeerKey{99}, peers: known, swarm: swarm.New(swarm.Config{})}}
+	for _, c := range []struct {
+		kind   group.Kind
+		size   int
+		spared bool
+	}{
+		{group.Content, wire.SmallShard, true},
+		{group.Content, wire.SmallShard - 1, false},
+		{group.Content, wire.SmallShard + 1, false},
+		{group.Metadata, wire.SmallShard, false},
+	} {
+		g := group.Group{Kind: c.kind, Slots: []group.PeerKey{room, full, unknown}}
+		left, spared := s.sparing(g, c.size)
+		if spared != c.spared || left.Slots[0] != room || left.Slots[1].IsZero() != c.spared || left.Slots[2] != unknown {
+			t.Errorf("%v of %d bytes: spared %v, %v", c.kind, c.size, spared, left.Slots)
+		}
+		if g.Slots[1] != full {
+			t.Error("the group of the caller was changed")
+		}
+	}
+}
