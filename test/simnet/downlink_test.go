@@ -42,7 +42,7 @@ func (r *roaming) GetBare(ctx context.Context, p group.PeerKey, m *group.Manifes
 // What is read ahead in order, three spans at once, comes through slow lines, too, also
 // when the line was faster before.
 func TestReadAheadOverASlowDownlink(t *testing.T) {
-	t.Run("narrow", func(t *testing.T) { readAhead(t, 4, 7, 500_000) })
+	t.Run("narrow", func(t *testing.T) { readAhead(t, 4, 7, 1_000_000) })
 	t.Run("wide", func(t *testing.T) { readAhead(t, 10, 20, 1_000_000) })
 	t.Run("once fast", func(t *testing.T) { readAhead(t, 4, 7, 100_000_000, 4_000_000, 1_000_000) })
 }
