@@ -191,7 +191,9 @@ func (l *look) file(ctx context.Context, ino tree.Ino, path string) error {
 	}
 	f := dag.File{Root: s.Content, Size: s.ContentSize}
 	var taken, left int
-	for from := int64(0); from < f.Chunks(); from += part {
+	// From the end: as soon as something goes out again, the tail, which is less than a
+	// chunk, counts as changed.
+	for from := (f.Chunks() - 1) / part * part; from >= 0; from -= part {
 		t, n, err := l.part(ctx, ino, f, from, min(from+part, f.Chunks()))
 		if err != nil {
 			return err

@@ -274,6 +274,27 @@ func TestSparseFile(t *testing.T) {
 	}
 }
 
+// The tail of a file, which is less than a chunk, goes out again whatever does so of a
+// part before it.
+func TestTailBehindAPart(t *testing.T) {
+	d := newDevice(t)
+	const first, holes = 3, part + 7
+	zero := must(d.Put(ctx, link.Raw, make([]byte, dag.ChunkSize), nil))
+	d.pack()
+	chunk, tail := must(d.Put(ctx, link.Raw, noise(3, dag.ChunkSize), nil)), must(d.Put(ctx, link.Raw, noise(4, 1000), nil))
+	gone, _ := d.pack()
+	f := must(dag.WriteFile(ctx, d, dag.File{}, holes*dag.ChunkSize+1000, []dag.Run{{From: 0, To: first, Leaf: zero},
+		{From: first, To: first + 1, Leaf: chunk}, {From: first + 1, To: holes, Leaf: zero}, {From: holes, To: holes + 1, Leaf: tail}}, nil))
+	root := d.dir(map[string]dag.Inode{"file": d.of(f)})
+	d.pack()
+	d.open(root)
+	d.fetch("file", first)
+	d.fetch("file", holes)
+	if found, err := d.drive.Look(ctx, lost(gone)); err != nil || found.Again != 1 || found.Gone != nil {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
 // A chunk is told by its tag: who stored it may have compressed it otherwise.
 func TestOtherCompression(t *testing.T) {
 	d := newDevice(t)

@@ -30,15 +30,11 @@ func (m Mark) EndKilled() (bool, error) {
 		return false, nil
 	}
 	all, err := readTable()
-	if err != nil {
-		return false, err
-	}
-	at := slices.IndexFunc(all, func(p point) bool { return p.dev == m.Dev && p.ours() })
-	if at < 0 {
-		return false, nil
+	if err != nil || !slices.ContainsFunc(all, func(p point) bool { return p.dev == m.Dev && p.dir == m.Dir && p.ours() }) {
+		return false, err // the device may be that of another mount by now
 	}
 	abort(m.Dev)
-	return true, detachAborted(all[at].dir, m.Dev)
+	return true, detachAborted(m.Dir, m.Dev)
 }
 
 // isKilled reports whether the process is there, and was killed.
