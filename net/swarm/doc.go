@@ -4,8 +4,7 @@
 // our own line carries; a range of a pack comes from the data shard that has it or,
 // when that holder is slow, gone or wrong, from the same range of any k shards. A
 // reader waits for one slow peer no longer than it takes to notice: then the others
-// are asked beside it, unless our own line is full, and the first to complete the
-// answer wins.
+// are asked beside it, and the first to complete the answer wins.
 //
 // The swarm knows nothing of what is in a pack. What it learns of peers on the
 // way, it tells the directory of peers.

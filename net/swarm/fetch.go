@@ -15,8 +15,6 @@ type flight struct {
 	begin time.Time
 	due   time.Time // until when it is waited for
 	late  bool
-	spare bool         // it was asked beside one that is late
-	over  atomic.Bool  // it has ended
 	drop  func()       // ends it
 	mute  bool         // it was ended as nothing came at all
 	first atomic.Int64 // nanoseconds until the first bytes
@@ -31,25 +29,20 @@ type gathered struct {
 	err    error
 }
 
-// ask asks the next n of the line, because somebody is late if they are spare, and
-// returns the last of them.
-func (g *gathering) ask(ctx context.Context, n int, spare bool) (f *flight) {
+// ask asks the next n of the line.
+func (g *gathering) ask(ctx context.Context, n int) {
 	for ; n > 0; n-- {
 		src, ok := g.pop()
 		if !ok {
-			break
+			return
 		}
 		begin := g.s.c.Now()
-		f = &flight{begin: begin, due: begin.Add(g.patience(g.scouts)), spare: spare}
-		if spare {
-			g.s.line.spared(g.to - g.from)
-		}
+		f := &flight{begin: begin, due: begin.Add(g.patience(g.scouts))}
 		g.flying[src] = f
 		one, drop := context.WithCancel(ctx)
 		f.drop = drop
 		go g.fetch(one, src, f)
 	}
-	return f
 }
 
 // fetch asks one holder for the range.
@@ -63,10 +56,6 @@ func (g *gathering) fetch(ctx context.Context, src source, f *flight) {
 		s.line.came(n, now())
 	})
 	b, fitted, err := g.get(watched, src, f)
-	f.over.Store(true)
-	if f.spare {
-		s.line.spared(g.from - g.to)
-	}
 	took := now().Sub(f.begin)
 	if ctx.Err() == nil || err == nil {
 		s.note(src.peer, err, took)

@@ -38,7 +38,6 @@ type gathering struct {
 	scouts int // asked because somebody was late, and it may have been our own line
 
 	have   map[uint8][]byte
-	newest time.Time       // when the last of them was asked for it
 	fitted bool            // the piece's own is here, and fits
 	by     group.PeerKey   // from whom the piece's own is
 	no     map[source]bool // holders that said, or showed, that they have no such shard
@@ -74,7 +73,7 @@ func (g *gathering) gather(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer close(g.over)
-	g.ask(ctx, g.atFirst(), false)
+	g.ask(ctx, g.atFirst())
 	look := time.NewTimer(g.next())
 	defer look.Stop()
 	around := g.s.around(g.ref)
@@ -93,10 +92,10 @@ func (g *gathering) gather(ctx context.Context) error {
 		case e := <-g.ends:
 			if g.took(e) {
 				g.lineUp()
-				g.ask(ctx, g.wanting(), false)
+				g.ask(ctx, g.wanting())
 			}
 		case <-look.C:
-			g.beside(ctx)
+			g.ask(ctx, g.beside())
 		case <-around.due():
 			around.begin()
 		case <-around.news():
@@ -104,7 +103,7 @@ func (g *gathering) gather(ctx context.Context) error {
 				g.heard()
 			}
 			if len(g.flying) == 0 || len(g.ref.Slots) == 0 {
-				g.ask(ctx, g.wanting(), false)
+				g.ask(ctx, g.wanting())
 			}
 		case <-ctx.Done():
 			return g.cut(ctx)
@@ -129,7 +128,7 @@ func (g *gathering) took(e gathered) bool {
 		g.heard()
 	}
 	if e.err == nil {
-		g.have[e.slot], g.newest = e.b, later(g.newest, f.begin)
+		g.have[e.slot] = e.b
 		g.rounds = 0
 		if e.slot == g.p.slot {
 			g.fitted, g.by = e.fitted, e.peer

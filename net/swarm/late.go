@@ -1,7 +1,6 @@
 package swarm
 
 import (
-	"context"
 	"time"
 
 	"skep/chunker/erasure"
@@ -49,11 +48,12 @@ func (g *gathering) wait() time.Duration { return hedge(g.usual) }
 // be asked: then he is given up, to make room for them.
 const muteTime = 5 * time.Second
 
-// beside asks more because somebody is late: as many as can do without him, and twice
-// as many each time until somebody answers. While our own line is busy, or would be with
-// these, that may be the reason, and everything asked for more would make it worse: then
-// one goes ahead for all reads, to see, and is waited for longer each time.
-func (g *gathering) beside(ctx context.Context) {
+// beside says how many more to ask because somebody is late: as many as can do
+// without him, and twice as many each time until somebody answers. While our own
+// line is busy that may be the reason, and everything asked for more would make it
+// worse: then one goes ahead for all reads, to see, and is waited for longer each
+// time.
+func (g *gathering) beside() int {
 	g.lineUp()
 	g.usual = g.s.usual(g.others(), int(g.m.Coding.K), g.to-g.from)
 	now := g.s.c.Now()
@@ -67,18 +67,17 @@ func (g *gathering) beside(ctx context.Context) {
 			f.drop()
 		}
 	}
-	if !late || len(g.queue) == 0 {
-		return
-	}
-	g.s.line.doubt(now)
-	more := g.wanting() << min(g.rounds, 8)
-	if !busy && g.s.line.spares(more*(g.to-g.from), now) {
+	switch {
+	case !late || len(g.queue) == 0:
+		return 0
+	case !busy:
 		g.rounds++
-		g.ask(ctx, more, true)
-	} else if g.wanting() > 0 && g.s.mayScout(g.patience(g.scouts+1)) {
+		return g.wanting() << min(g.rounds-1, 8)
+	case g.wanting() > 0 && g.s.mayScout(g.patience(g.scouts+1)):
 		g.scouts++
-		g.s.scout.Store(g.ask(ctx, 1, true))
+		return 1
 	}
+	return 0
 }
 
 // patience is how long one is waited for that was asked after so many scouts.
@@ -104,7 +103,7 @@ func (g *gathering) flows(f *flight, now time.Time) bool {
 	got := int(f.got.Load())
 	gone := now.Sub(f.begin)
 	still := gone - time.Duration(f.last.Load())
-	if got == 0 || still > g.wait() || gone > mostFlow*max(g.wait(), g.usual) {
+	if got == 0 || still > g.wait() || gone > mostFlow*g.wait() {
 		return false
 	}
 	all := erasure.SliceSize(g.m.ShardSize(), g.from, g.to-g.from)
@@ -117,11 +116,11 @@ func (g *gathering) flows(f *flight, now time.Time) bool {
 }
 
 // overtaken has those asked last for a while that were late and yet slower than
-// somebody of what was needed without them who was not asked before them.
+// all that was needed without them.
 func (g *gathering) overtaken() {
 	now := g.s.c.Now()
 	for src, f := range g.flying {
-		if !f.late || f.begin.After(g.newest) {
+		if !f.late {
 			continue
 		}
 		g.s.shun(src.peer)
@@ -131,10 +130,4 @@ func (g *gathering) overtaken() {
 		}
 		g.s.measured(src.peer, g.to-g.from, first, now.Sub(f.begin), false)
 	}
-}
-
-// comes reports whether an answer is on its way.
-func (f *flight) comes(now time.Time) bool {
-	still := now.Sub(f.begin) - time.Duration(f.last.Load())
-	return !f.over.Load() && f.got.Load() > 0 && still < muteTime
 }

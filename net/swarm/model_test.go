@@ -114,7 +114,7 @@ func (c *trial) run(t *testing.T) error {
 // known errors, and an error only if fewer than k slots answer.
 func (c *trial) judge(got []byte, err error, want []byte, took time.Duration) error {
 	switch {
-	case took > time.Minute+longest(len(want), len(want)):
+	case took > time.Minute+slowTime(len(want)):
 		return fmt.Errorf("took %v", took)
 	case err == nil && !bytes.Equal(got, want):
 		return errors.New("wrong bytes")

@@ -80,14 +80,12 @@ func (s *Swarm) expect(p group.PeerKey, n int) time.Duration {
 }
 
 // line is what comes through our own line: how many bytes in about the last
-// second, and the most that it seems to do.
+// second, and the most that it ever was.
 type line struct {
-	mu      sync.Mutex // guards all below
-	level   float64
-	most    float64
-	at      time.Time
-	doubted time.Time // when somebody was late for the last time
-	beside  int       // bytes that are asked for beside those that are late
+	mu    sync.Mutex // guards all below
+	level float64
+	most  float64
+	at    time.Time
 }
 
 // lineMemory is how long what came counts, in the mean.
@@ -107,39 +105,9 @@ func (l *line) rest(now time.Time) float64 {
 	return l.level * math.Exp(-float64(now.Sub(l.at))/float64(lineMemory))
 }
 
-// doubtTime is how long somebody has to be late without a break until a line is believed
-// to do half as much.
-const doubtTime = 2 * time.Second
-
-// doubt takes note that somebody is late: the line may do no longer what it did.
-func (l *line) doubt(now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if d := now.Sub(l.doubted); d < longestHedge {
-		l.most = max(l.rest(now), l.most*math.Exp2(-float64(d)/float64(doubtTime)))
-	}
-	l.doubted = now
-}
-
-// spared takes note that so many bytes more, or fewer, are asked for beside those that
-// are late.
-func (l *line) spared(n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.beside += n
-}
-
-// spares reports whether so many bytes may be asked for beside those that are late: all that
-// are would come in half a second, or nothing comes now.
-func (l *line) spares(n int, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.rest(now) < leastBusy || float64(l.beside+n) <= l.most/2
-}
-
 // leastBusy is the least that a full line brings, in bytes: what drips in from those who
 // keep us waiting is no reason to wait for them.
-const leastBusy = 4 << 10
+const leastBusy = 16 << 10
 
 // busy reports whether so much comes that the line may well be full: then those
 // that are late may not be to blame.
@@ -159,16 +127,13 @@ func (s *Swarm) usually(n int) time.Duration {
 	return s.c.Hedge
 }
 
-// mayScout lets one holder at a time be asked to see whether our own line works: the last
-// one has had so long, or has answered, and is waited for longer while its answer comes.
+// mayScout lets one holder at a time, for so long, be asked to see whether our
+// own line works.
 func (s *Swarm) mayScout(wait time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.c.Now()
 	if now.Before(s.scouted) {
-		return false
-	}
-	if f := s.scout.Load(); f != nil && f.comes(now) && now.Before(s.scouted.Add((mostFlow-1)*wait)) {
 		return false
 	}
 	s.scouted = now.Add(wait)

@@ -48,43 +48,7 @@ func TestGivenUpIsNobodyElsesPace(t *testing.T) {
 	}
 }
 
-// What a line did before says little when somebody is late for long; what is asked beside
-// him is bounded by what it seems to do.
-func TestLineThatDoesLess(t *testing.T) {
-	var l line
-	now := time.Unix(0, 0)
-	if !l.spares(1<<30, now) {
-		t.Error("nothing comes, and nobody else may be asked")
-	}
-	comes := func(each int) {
-		for range 80 {
-			now = now.Add(100 * ms)
-			l.came(each, now)
-			l.doubt(now)
-		}
-	}
-	comes(1_000_000)
-	if !l.spares(4_000_000, now) || l.spares(8_000_000, now) {
-		t.Errorf("10 MB a second came, and %.0f are believed", l.most)
-	}
-	l.spared(4_000_000)
-	if l.spares(2_000_000, now) {
-		t.Error("twice as much is asked for beside as may be")
-	}
-	l.spared(-4_000_000)
-	now = now.Add(time.Minute)
-	l.came(50_000, now)
-	l.doubt(now)
-	if l.busy(now) || !l.spares(4_000_000, now) {
-		t.Errorf("who is late after a break is believed at once, and the line to do %.0f", l.most)
-	}
-	comes(10_000)
-	if comes(10_000); !l.busy(now) || l.spares(200_000, now) {
-		t.Errorf("100 kB a second come, and %.0f are believed", l.most)
-	}
-}
-
-// A line is busy while about as much comes as ever did, if nobody was late.
+// A line is busy while about as much comes as ever did.
 func TestLine(t *testing.T) {
 	var l line
 	now := time.Unix(0, 0)

@@ -9,8 +9,8 @@ import (
 )
 
 // ReadRange returns n bytes at off of a pack, proved against its manifest. It
-// ends when nothing has come for Config.Silence or, after Config.Timeout, too little for how
-// long it takes; what was missing then, a *MissingError says.
+// ends when nothing has come for Config.Silence, or with Config.Timeout and the time for its
+// bytes; what was missing then, a *MissingError says.
 func (s *Swarm) ReadRange(ctx context.Context, ref group.PackRef, off, n int) ([]byte, error) {
 	b, _, err := s.ReadKnown(ctx, ref, off, n, nil, nil)
 	return b, err
@@ -30,7 +30,7 @@ func (s *Swarm) ReadKnown(ctx context.Context, ref group.PackRef, off, n int, ro
 	if off < 0 || n < 0 || n > ref.Class.Size() || off > ref.Class.Size()-n || !ref.Coding.Valid(ref.Class) {
 		return nil, false, fmt.Errorf("range %d+%d of a pack of %v: outside", off, n, ref.Class)
 	}
-	ctx, heard, cancel := s.listen(ctx, ref.Group, n)
+	ctx, heard, cancel := s.listen(ctx, ref.Group, s.c.Timeout+slowTime(n))
 	defer cancel()
 	m, err := s.Manifest(ctx, ref)
 	if err != nil {
@@ -123,10 +123,10 @@ func (g *gathering) shards() [][]byte {
 
 // ReadShards fetches whole shards of a pack from any k holders, for rebuilding
 // others: the result has k or more of the n, each checked against its root. It
-// ends as ReadRange does.
+// ends as ReadRange does, but for the time that all of the shards may take.
 func (s *Swarm) ReadShards(ctx context.Context, ref group.PackRef) (*group.Manifest, [][]byte, error) {
 	size := ref.Coding.ShardSize(ref.Class)
-	ctx, heard, cancel := s.listen(ctx, ref.Group, size*int(ref.Coding.K))
+	ctx, heard, cancel := s.listen(ctx, ref.Group, s.c.Timeout+slowTime(size*int(ref.Coding.K)))
 	defer cancel()
 	m, err := s.Manifest(ctx, ref)
 	if err != nil {

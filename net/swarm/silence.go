@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"skep/chunker/group"
@@ -53,24 +52,10 @@ func (q *quiet) patience(id group.ID, whole time.Duration, now time.Time) time.D
 	return whole
 }
 
-// leastPace is the least that a read brings in the long run, in bytes a second, however
-// slow our own line is: less comes from those who only keep it waiting.
-const leastPace = 4 << 10
-
-// longest is how long a read of which so many bytes have come may take beside
-// Config.Timeout, in whole seconds: of those that it needs, each second has brought its
-// part.
-func longest(came, needed int) time.Duration {
-	return time.Duration(min(came, needed)/leastPace) * time.Second
-}
-
-// listen returns a context for a read of so many bytes of a group, which ends when nothing
-// at all has come of what is asked for with it for Config.Silence, or, after Config.Timeout,
-// less than leastPace a second; and heard, which says that something has come; bytes of
-// answers say so themselves.
-func (s *Swarm) listen(ctx context.Context, id group.ID, needed int) (_ context.Context, heard func(), cancel func()) {
-	begin := s.c.Now()
-	var came atomic.Int64
+// listen returns a context for a read of a group, which ends when nothing at
+// all has come of what is asked for with it for Config.Silence, and heard, which
+// says that something has come; bytes of answers say so themselves.
+func (s *Swarm) listen(ctx context.Context, id group.ID, timeout time.Duration) (_ context.Context, heard func(), cancel func()) {
 	ctx, stop := context.WithCancelCause(ctx)
 	silence := time.AfterFunc(s.quiet.patience(id, s.c.Silence, s.c.Now()), func() {
 		if ctx.Err() == nil { // else it is over, and some bytes came late
@@ -78,7 +63,7 @@ func (s *Swarm) listen(ctx context.Context, id group.ID, needed int) (_ context.
 			stop(errSilence)
 		}
 	})
-	total := time.AfterFunc(s.c.Timeout, func() { stop(errTimeout) })
+	total := time.AfterFunc(timeout, func() { stop(errTimeout) })
 	var once sync.Once
 	heard = func() {
 		if ctx.Err() != nil {
@@ -87,14 +72,7 @@ func (s *Swarm) listen(ctx context.Context, id group.ID, needed int) (_ context.
 		once.Do(func() { s.quiet.over(id) })
 		silence.Reset(s.c.Silence)
 	}
-	watched := func(n int) {
-		now := int(came.Add(int64(n)))
-		if more := longest(now, needed); more > longest(now-n, needed) && ctx.Err() == nil {
-			total.Reset(s.c.Timeout + more - s.c.Now().Sub(begin))
-		}
-		heard()
-	}
-	return client.Watched(ctx, watched), heard, func() {
+	return client.Watched(ctx, func(int) { heard() }), heard, func() {
 		silence.Stop()
 		total.Stop()
 		stop(context.Canceled)
