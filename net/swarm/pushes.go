@@ -32,8 +32,19 @@ const (
 	waitPush = 32 << 10
 )
 
-func newPushes() *pushes {
-	return &pushes{turn: make(chan struct{}, 1), left: make(chan struct{}, 1), room: firstPushes}
+func newPushes(room int) *pushes {
+	return &pushes{turn: make(chan struct{}, 1), left: make(chan struct{}, 1), room: room}
+}
+
+// do does push, which brings a shard of this size to a peer, when it may go out.
+func (p *pushes) do(ctx context.Context, size int, now func() time.Time, push func() error) error {
+	if err := p.enter(ctx, size); err != nil {
+		return err
+	}
+	begin := now()
+	err := push()
+	p.leave(size, now().Sub(begin), err == nil)
+	return err
 }
 
 // enter waits until a shard may go out, or returns the error of ctx.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,15 +64,19 @@ func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte
 	over.Stop()
 	defer over.Stop()
 	ends := make(chan stored, len(g.Slots))
+	hopeful := slices.ContainsFunc(g.Slots, func(p group.PeerKey) bool { return !p.IsZero() && s.gate(p) == s.push })
 	running := 0
 	for i, p := range g.Slots {
 		if p.IsZero() {
 			continue
 		}
 		running++
+		gate := s.gate(p)
 		go func() {
-			ends <- stored{i, s.pushed(ctx, p, size, func() error {
-				begins()
+			ends <- stored{i, gate.do(ctx, size, s.c.Now, func() error {
+				if gate == s.push || !hopeful {
+					begins()
+				}
 				return s.storeShard(ctx, p, lease, manifest, uint8(i), shards[i])
 			})}
 		}()
@@ -142,19 +147,14 @@ func (s *Swarm) storeTime(size int, took time.Duration, some, all int) time.Dura
 	return max(s.c.Timeout+usualTime(size), 4*took*time.Duration(all)/time.Duration(some))
 }
 
-// pushed does push, which brings a peer a shard of this size, when it may go out. Who failed
-// lately keeps no others from it.
-func (s *Swarm) pushed(ctx context.Context, p group.PeerKey, size int, push func() error) error {
+// gate is through which shards go out to a peer. Who failed lately has one for himself and
+// his like, and so takes nobody else's place, nor more of the line than a few do: it may
+// have been the line that failed.
+func (s *Swarm) gate(p group.PeerKey) *pushes {
 	if s.shuns(p) {
-		return push()
+		return s.failed
 	}
-	if err := s.push.enter(ctx, size); err != nil {
-		return err
-	}
-	begin := s.c.Now()
-	err := push()
-	s.push.leave(size, s.c.Now().Sub(begin), err == nil)
-	return err
+	return s.push
 }
 
 func (s *Swarm) storeShard(ctx context.Context, p group.PeerKey, lease, manifest []byte, slot uint8, shard []byte) error {
@@ -178,7 +178,7 @@ func (s *Swarm) storeShard(ctx context.Context, p group.PeerKey, lease, manifest
 
 // StoreShard brings one shard to one peer, with the lease of its group.
 func (s *Swarm) StoreShard(ctx context.Context, p group.PeerKey, lease, manifest []byte, slot uint8, shard []byte) error {
-	return s.pushed(ctx, p, len(shard), func() error {
+	return s.gate(p).do(ctx, len(shard), s.c.Now, func() error {
 		ctx, cancel := context.WithTimeout(ctx, s.c.Timeout+slowTime(len(shard)))
 		defer cancel()
 		return s.storeShard(ctx, p, lease, manifest, slot, shard)

@@ -223,7 +223,7 @@ func TestStoreBesideThoseWhoTakeTheirTime(t *testing.T) {
 
 // The faster they go, the more go at once.
 func TestPushes(t *testing.T) {
-	p := newPushes()
+	p := newPushes(firstPushes)
 	leave := func(n int, took time.Duration, there bool) {
 		for range n {
 			p.take(true)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"skep/chunker/group"
@@ -69,11 +68,11 @@ type Config struct {
 
 // Swarm is safe for concurrent use.
 type Swarm struct {
-	c     Config
-	line  line
-	scout atomic.Pointer[flight] // the last that was asked to see whether our own line works
-	quiet quiet
-	push  *pushes
+	c      Config
+	line   line
+	quiet  quiet
+	push   *pushes // through which shards go out …
+	failed *pushes // … to those who failed lately
 	// asking has room for those who are asked which slot they hold.
 	asking chan struct{}
 
@@ -148,7 +147,7 @@ func New(c Config) *Swarm {
 	set(&c.Grace, 5*time.Second)
 	set(&c.Timeout, time.Minute)
 	set(&c.Shun, 5*time.Minute)
-	return &Swarm{c: c, push: newPushes(), asking: make(chan struct{}, askedAtOnce), manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
+	return &Swarm{c: c, push: newPushes(firstPushes), failed: newPushes(leastPushes), asking: make(chan struct{}, askedAtOnce), manifests: map[packKey]*group.Manifest{}, searches: map[group.ID]*search{},
 		shunned: shuns{}, crowded: shuns{}, paces: map[group.PeerKey]*pace{}}
 }
 

@@ -1,6 +1,7 @@
 package simnet
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"skep/chunker/erasure"
 	"skep/chunker/group"
+	"skep/net/client"
 	"skep/net/peers"
 	"skep/net/swarm"
 	"skep/test/storetest"
@@ -25,16 +27,54 @@ func TestStoreOverASlowUplink(t *testing.T) {
 		{1_000_000, 3, 22, 10, 20},
 		{500_000, 3, 22, 4, 7},
 	} {
-		t.Run(fmt.Sprint(c), func(t *testing.T) { storeOver(t, c.bits, c.packs, c.class, c.k, c.n) })
+		t.Run(fmt.Sprint(c), func(t *testing.T) { storeOver(t, c.bits, c.packs, c.class, c.k, c.n, nil) })
 	}
 }
 
+// Who failed lately may have failed as our line did: after a time without it, packs go out
+// as before. And one who is gone takes no time from those of the other packs.
+func TestStoreAfterFailures(t *testing.T) {
+	for name, c := range map[string]struct {
+		bits, k, n int
+		fails      failing
+	}{
+		"the line did not work": {1_000_000, 10, 20, failing{first: 20 * time.Second}},
+		"one holder is gone":    {500_000, 4, 7, failing{gone: true}},
+	} {
+		t.Run(name, func(t *testing.T) { storeOver(t, c.bits, 3, 22, c.k, c.n, &c.fails) })
+	}
+}
+
+// failing are holders whom nobody reaches at first, or of whom one is gone for good.
+type failing struct {
+	swarm.Holders
+	first time.Duration
+	gone  bool
+	begin time.Time
+	peer  group.PeerKey // who is gone
+}
+
+func (f *failing) Put(ctx context.Context, p group.PeerKey, manifest []byte, slot uint8, shard []byte) error {
+	if time.Since(f.begin) < f.first || f.gone && p == f.peer {
+		return &client.Error{Peer: p, Err: client.ErrUnreachable}
+	}
+	return f.Holders.Put(ctx, p, manifest, slot, shard)
+}
+
 // storeOver stores packs of a coding k of n, all at once, through a line of so many bits a
-// second. Each holder takes its shard.
-func storeOver(t *testing.T, bits, packs int, class erasure.Class, k, n int) {
+// second. Each holder that is there takes its shard; what failed is tried again.
+func storeOver(t *testing.T, bits, packs int, class erasure.Class, k, n int, fails *failing) {
 	Simulate(t, n+1, Config{}, Link{Latency: 100 * time.Millisecond, Slow: map[int]int{n: bits}}, func(t *testing.T, s *Swarm) {
 		w := s.Peers[n]
-		sw := swarm.New(swarm.Config{Holders: w.Client, Finder: w.DHT, Peers: peers.New(peers.Options{})})
+		conf, enough, tries := swarm.Config{Holders: w.Client, Finder: w.DHT, Peers: peers.New(peers.Options{})}, n, 1
+		if fails != nil {
+			fails.Holders, fails.begin, fails.peer = w.Client, time.Now(), s.Peers[0].Key
+			conf.Holders, tries = fails, 8
+		}
+		if fails != nil && fails.gone {
+			conf.Silent, enough, tries = func(p group.PeerKey) bool { return p == fails.peer }, n-1, 1
+		}
+		sw := swarm.New(conf)
 		o := storetest.NewOwner(1, class, k, n)
 		_, lease := o.Lease(1, until())
 		var slots []group.PeerKey
@@ -47,8 +87,16 @@ func storeOver(t *testing.T, bits, packs int, class erasure.Class, k, n int) {
 			p := o.Pack(t, uint16(i))
 			g := group.Group{ID: o.ID, Class: p.Manifest.Class, Coding: p.Manifest.Coding, Slots: slots}
 			all.Go(func() {
-				if set, err := sw.Store(t.Context(), g, lease, p.Word, p.Shards, n); err != nil {
-					t.Errorf("pack %d: %d holders took it, after %v: %v", i, set.Count(), time.Since(begin), err)
+				for try := 1; ; try++ {
+					set, err := sw.Store(t.Context(), g, lease, p.Word, p.Shards, enough)
+					if err == nil {
+						return
+					}
+					if try == tries {
+						t.Errorf("pack %d: %d holders took it, after %v: %v", i, set.Count(), time.Since(begin), err)
+						return
+					}
+					time.Sleep(min(time.Second<<try, 30*time.Second))
 				}
 			})
 		}
