@@ -104,7 +104,7 @@ func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte
 			}
 			out.Add(e.slot)
 			took := s.c.Now().Sub(begin)
-			over.Reset(max(0, s.storeTime(size, took, out.Count(), all)-took))
+			over.Reset(s.storeTime(size, took, out.Count(), all))
 		case <-grace:
 			cancel(nil)
 			grace = nil
@@ -140,11 +140,14 @@ func usualTime(size int) time.Duration { return time.Duration(size) * time.Secon
 // asks for is given up long before.
 func slowTime(size int) time.Duration { return time.Duration(size) * time.Second / (40 << 10) }
 
-// storeTime is how long a pack may take of which so many of all shards took so long: as
-// long as a peer may that is alone, or four times as long as it will at that pace, as all
-// share our own line, with those of other packs.
+// storeTime is how much longer a pack may take of which so many of all shards took so long,
+// until one more is there: as long as a peer may that is alone; four times as long as all
+// will take at that pace, as they share our own line with those of other packs; or as
+// long as those that are out with it take through a line that is slow, as who was so fast
+// may be near.
 func (s *Swarm) storeTime(size int, took time.Duration, some, all int) time.Duration {
-	return max(s.c.Timeout+usualTime(size), 4*took*time.Duration(all)/time.Duration(some))
+	pace := 4*took*time.Duration(all)/time.Duration(some) - took
+	return max(s.c.Timeout+usualTime(size)-took, pace, slowTime(size*min(all-some, firstPushes)))
 }
 
 // gate is through which shards go out to a peer. Who failed lately has one for himself and

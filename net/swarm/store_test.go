@@ -167,21 +167,22 @@ func TestStoreEndsInTime(t *testing.T) {
 	})
 }
 
-// Who keeps others waiting is given up as soon as if he were alone, but where the shards of
-// those others took long, too.
+// Who keeps others waiting is given up as soon as if he were alone with those that are
+// out with him, but where the shards of those before took long, too.
 func TestStoreTime(t *testing.T) {
-	const size = 4 << 20 // a minute and 16 s
+	const size = 4 << 20 // a minute and 16 s alone, 102.4 s through a slow line
 	s := New(Config{})
 	for _, c := range []struct {
 		took      time.Duration
 		some, all int
 		want      time.Duration
 	}{
-		{time.Second, 1, 7, 76 * time.Second},
-		{time.Second, 5, 7, 76 * time.Second},
-		{40 * time.Second, 6, 7, 40 * time.Second * 4 * 7 / 6},
-		{4 * time.Minute, 1, 7, 112 * time.Minute},
-		{4 * time.Minute, 7, 7, 16 * time.Minute},
+		{time.Second, 1, 7, 6 * 102400 * time.Millisecond},
+		{time.Second, 6, 7, 102400 * time.Millisecond},
+		{time.Second, 2, 55, 8 * 102400 * time.Millisecond},
+		{40 * time.Second, 6, 7, 40*time.Second*4*7/6 - 40*time.Second},
+		{4 * time.Minute, 1, 7, 108 * time.Minute},
+		{4 * time.Minute, 7, 7, 12 * time.Minute},
 	} {
 		if got := s.storeTime(size, c.took, c.some, c.all); got != c.want {
 			t.Errorf("%d of %d took %v: %v, want %v", c.some, c.all, c.took, got, c.want)

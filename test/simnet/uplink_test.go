@@ -32,31 +32,39 @@ func TestStoreOverASlowUplink(t *testing.T) {
 }
 
 // Who failed lately may have failed as our line did: after a time without it, packs go out
-// as before. And one who is gone takes no time from those of the other packs.
-func TestStoreAfterFailures(t *testing.T) {
+// as before. One who is gone takes no time from those of the other packs. And one who is
+// near, and has his shard at once, says nothing about the line to the others.
+func TestStoreBesideOthers(t *testing.T) {
 	for name, c := range map[string]struct {
-		bits, k, n int
-		fails      failing
+		bits, packs int
+		class       erasure.Class
+		k, n        int
+		fails       failing
 	}{
-		"the line did not work": {1_000_000, 10, 20, failing{first: 20 * time.Second}},
-		"one holder is gone":    {500_000, 4, 7, failing{gone: true}},
+		"the line did not work": {1_000_000, 3, 22, 10, 20, failing{first: 20 * time.Second}},
+		"one holder is gone":    {500_000, 3, 22, 4, 7, failing{gone: true}},
+		"one holder is near":    {1_000_000, 1, 24, 4, 7, failing{near: true}},
 	} {
-		t.Run(name, func(t *testing.T) { storeOver(t, c.bits, 3, 22, c.k, c.n, &c.fails) })
+		t.Run(name, func(t *testing.T) { storeOver(t, c.bits, c.packs, c.class, c.k, c.n, &c.fails) })
 	}
 }
 
-// failing are holders whom nobody reaches at first, or of whom one is gone for good.
+// failing are holders whom nobody reaches at first, or of whom one is gone for good, or near.
 type failing struct {
 	swarm.Holders
 	first time.Duration
 	gone  bool
+	near  bool
 	begin time.Time
-	peer  group.PeerKey // who is gone
+	peer  group.PeerKey // who is gone, or near
 }
 
 func (f *failing) Put(ctx context.Context, p group.PeerKey, manifest []byte, slot uint8, shard []byte) error {
 	if time.Since(f.begin) < f.first || f.gone && p == f.peer {
 		return &client.Error{Peer: p, Err: client.ErrUnreachable}
+	}
+	if f.near && p == f.peer {
+		return nil
 	}
 	return f.Holders.Put(ctx, p, manifest, slot, shard)
 }
@@ -66,13 +74,13 @@ func (f *failing) Put(ctx context.Context, p group.PeerKey, manifest []byte, slo
 func storeOver(t *testing.T, bits, packs int, class erasure.Class, k, n int, fails *failing) {
 	Simulate(t, n+1, Config{}, Link{Latency: 100 * time.Millisecond, Slow: map[int]int{n: bits}}, func(t *testing.T, s *Swarm) {
 		w := s.Peers[n]
-		conf, enough, tries := swarm.Config{Holders: w.Client, Finder: w.DHT, Peers: peers.New(peers.Options{})}, n, 1
+		conf, enough := swarm.Config{Holders: w.Client, Finder: w.DHT, Peers: peers.New(peers.Options{})}, n
 		if fails != nil {
 			fails.Holders, fails.begin, fails.peer = w.Client, time.Now(), s.Peers[0].Key
-			conf.Holders, tries = fails, 8
+			conf.Holders = fails
 		}
 		if fails != nil && fails.gone {
-			conf.Silent, enough, tries = func(p group.PeerKey) bool { return p == fails.peer }, n-1, 1
+			conf.Silent, enough = func(p group.PeerKey) bool { return p == fails.peer }, n-1
 		}
 		sw := swarm.New(conf)
 		o := storetest.NewOwner(1, class, k, n)
@@ -87,6 +95,7 @@ func storeOver(t *testing.T, bits, packs int, class erasure.Class, k, n int, fai
 			p := o.Pack(t, uint16(i))
 			g := group.Group{ID: o.ID, Class: p.Manifest.Class, Coding: p.Manifest.Coding, Slots: slots}
 			all.Go(func() {
+				const tries = 6
 				for try := 1; ; try++ {
 					set, err := sw.Store(t.Context(), g, lease, p.Word, p.Shards, enough)
 					if err == nil {
