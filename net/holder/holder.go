@@ -60,7 +60,7 @@ type Config struct {
 	// one peer brought, less those that are over; 0 stands for 8192 and 4096.
 	Groups, PeerGroups int
 	// Over bounds the groups that are over and kept in mind, so that an older lease
-	// brings nothing of them back; 0 stands for 8192. Beyond, those go that end
+	// brings nothing of them back; 0 stands for 16384. Beyond, those go that end
 	// first, of the peer that brought most.
 	Over int
 	// KeepLease is how far ahead a lease may end; 0 stands for 800 days.
@@ -96,7 +96,7 @@ func (c Config) withDefaults() Config {
 	c.Patience.Total = orElse(c.Patience.Total, 15*time.Minute)
 	c.Pace, c.PeerPace = orElse(c.Pace, 4000), orElse(c.PeerPace, 2000)
 	c.Groups, c.PeerGroups = orElse(c.Groups, 8192), orElse(c.PeerGroups, 4096)
-	c.Over = orElse(c.Over, 8192)
+	c.Over = orElse(c.Over, 16384)
 	c.KeepLease = orElse(c.KeepLease, 800*24*time.Hour)
 	c.Records, c.PeerRecords = orElse(c.Records, 4096), orElse(c.PeerRecords, 256)
 	c.KeepRecords = orElse(c.KeepRecords, 800*24*time.Hour)
