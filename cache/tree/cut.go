@@ -22,6 +22,7 @@ type Cut struct {
 	cleared int // marks, by ClearMarks
 
 	mu     sync.Mutex // guards all below
+	ending bool       // nothing more is set aside
 	taken  inoSet
 	frozen []*inode            // each with a reference
 	passed map[Ino]bool        // files that the kernel was writing alone at the cut
@@ -195,14 +196,9 @@ func (c *Cut) Close() {
 			}
 		})
 	}
-	c.t.cutMu.Lock()
-	if c.t.cutting == c {
-		c.t.cutting = nil
-	}
-	c.t.cutMu.Unlock()
 	c.mu.Lock()
 	frozen := c.frozen
-	c.frozen = nil
+	c.frozen, c.ending = nil, true
 	c.mu.Unlock()
 	for _, in := range frozen {
 		in.mu.Lock()
@@ -210,4 +206,9 @@ func (c *Cut) Close() {
 		in.mu.Unlock()
 		c.t.release(in)
 	}
+	c.t.cutMu.Lock()
+	if c.t.cutting == c { // until now, or the next cut would find what this one set aside
+		c.t.cutting = nil
+	}
+	c.t.cutMu.Unlock()
 }

@@ -35,9 +35,11 @@ func (t *Tree) freeze(in *inode) error {
 	if err := t.openBacking(in); err != nil {
 		return err
 	}
+	if !cut.froze(in) {
+		return nil
+	}
 	in.frozen = &frozen{file: in.file, shared: true, size: in.row.size,
 		valid: in.valid.Clone(), dirty: in.dirty.Clone(), whole: in.whole}
-	cut.froze(in)
 	in.before = &dirtied{in.dirty.Clone(), in.whole}
 	in.dirty.Clear()
 	in.whole = in.passthrough && in.writers > 0 // the kernel may change any of it
@@ -181,12 +183,17 @@ func readFull(f disk.File, p []byte, off int64) error {
 	return err
 }
 
-// froze notes that an inode's content was set aside.
-func (c *Cut) froze(in *inode) {
-	in.hold()
+// froze notes that an inode's content is set aside until the cut ends; in.mu is held. It
+// reports whether it may be: not if the cut is ending, for nobody would give it up again.
+func (c *Cut) froze(in *inode) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ending {
+		return false
+	}
+	in.hold()
 	c.frozen = append(c.frozen, in)
+	return true
 }
 
 // unfreeze gives up what was set aside for a commit that has not settled the

@@ -5,9 +5,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"skep/cache/disk"
 )
 
 // What a commit is still to read is set aside in steps when much of it is overwritten at
@@ -200,5 +204,56 @@ func TestSetAsideCounts(t *testing.T) {
 			cut.Close()
 		}
 		f.Release()
+	}
+}
+
+// opening is a disk that calls then, once, before a backing file is opened.
+type opening struct {
+	disk.FS
+	then func()
+}
+
+func (d *opening) Open(name string, flags int) (disk.File, error) {
+	if then := d.then; then != nil && strings.HasPrefix(filepath.Base(filepath.Dir(name)), "0") {
+		d.then = nil
+		then()
+	}
+	return d.FS.Open(name, flags)
+}
+
+// Nothing stays set aside of a file of which that was about to be when the commit ended:
+// the next one takes it as it is then.
+func TestCommitEndsWhileAFileIsSetAside(t *testing.T) {
+	fs := &opening{FS: disk.Local}
+	d, c := deviceOn(t, fs)
+	ino := d.write(Root, "f", pattern(100_000, 1))
+	c.take(t, d, ino)
+	write := func(content []byte) {
+		f, err := d.Open(ctx, ino, os.O_RDWR)
+		must(t, err)
+		writeAt(t, f, content, 0)
+		f.Release()
+	}
+	write(pattern(50_000, 2))
+	d.rest()
+	cut, err := d.Cut() // of a commit that fails
+	must(t, err)
+	in, _ := d.inodes.find(ino)
+	defer d.release(in)
+	fs.then = cut.Close
+	size := int64(90_000)
+	_, err = d.SetAttr(ctx, ino, SetAttr{Size: &size})
+	must(t, err)
+	if fs.then != nil {
+		t.Fatal("the backing file was not opened")
+	}
+	if in.frozen != nil || in.before != nil {
+		t.Error("it is still set aside")
+	}
+	write(pattern(40_000, 3))
+	cf := d.openCut(ino)
+	got := make([]byte, cf.Size)
+	if must(t, cf.ReadAt(ctx, got, 0)); !bytes.Equal(got, d.read(ino)) {
+		t.Error("the next commit takes another content")
 	}
 }
