@@ -69,6 +69,11 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 		return err
 	}
 	zeroes := isZeroing(mode)
+	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
+		if err := t.tellEnd(in, to); err != nil {
+			return err
+		}
+	}
 	if zeroes {
 		if err := t.preserve(in, from, min(to, in.row.size)); err != nil {
 			return err

@@ -291,6 +291,12 @@ func (f *CutFile) Passed() bool { return f.passed }
 // Partial reports whether some of the content is with holders alone.
 func (f *CutFile) Partial() bool { return f.partial && !f.valid.Contains(0, f.Size) }
 
+// IsTiny reports whether a commit has the content in the file's record alone: so little
+// does not take a block. There is nothing then to fetch it from. So it is none of a file
+// that the kernel may be writing, nor of one of which the rows say that a part is not here:
+// they may say so of more than is true, and a crash then makes it true.
+func (f *CutFile) IsTiny() bool { return f.Size <= dag.MaxInline && !f.passed && !f.partial }
+
 // Taken says that all was read: a file that is written from now on need not be
 // kept as it was. For a file that the kernel writes alone it is ErrMoving if that
 // was written more meanwhile than the reading allows.

@@ -144,3 +144,103 @@ func TestClosedWithoutRoomThenEndedInOrder(t *testing.T) {
 		t.Errorf("%d bytes of %d that a flush made safe", len(got), len(want))
 	}
 }
+
+// takeAsIs makes a commit of a file, in its record alone if it is tiny.
+func (c *committed) takeAsIs(t *testing.T, d *device, ino Ino) (content []byte) {
+	t.Helper()
+	d.rest()
+	cut, err := d.Cut()
+	must(t, err)
+	defer cut.Close()
+	in, _, err := cut.Inode(ino)
+	must(t, err)
+	f, err := cut.OpenFile(ctx, in, Whole)
+	must(t, err)
+	defer f.Close()
+	s := Settled{Ino: ino, Size: f.Size}
+	content = make([]byte, f.Size)
+	must(t, errors.Join(f.ReadAt(ctx, content, 0), f.Taken()))
+	if !f.IsTiny() {
+		s.Content = link.Link{Codec: link.DagPB, Hash: link.Hash{byte(ino), 1, 1}}
+		c.files[s.Content] = bytes.Clone(content)
+	}
+	must(t, errors.Join(cut.Settle(ctx, []Settled{s}), cut.ClearMarks(nil)))
+	return content
+}
+
+// A small file of which a block was let go of, and that was changed and then fetched, can be
+// read when a commit took it and the process was killed, whether the tables knew that all
+// of it is here or not.
+func TestLittleThatWasFetchedIsTaken(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		d, c := evictingDevice(t, Options{})
+		want := pattern(400, 1)
+		ino := d.write(Root, "f", want)
+		c.take(t, d, ino) // as a block, as of one that the kernel was writing
+		_, err := d.EvictSmall(ctx, ino)
+		must(t, err)
+		f, err := d.Open(ctx, ino, os.O_RDWR)
+		must(t, err)
+		writeAt(t, f, []byte("newer"), 0)
+		copy(want, "newer")
+		must(t, d.Sync())
+		if got := d.read(ino); !bytes.Equal(got, want) {
+			t.Fatal("something else is read")
+		}
+		if known {
+			d.recordFetched()
+		}
+		if got := c.takeAsIs(t, d, ino); !bytes.Equal(got, want) {
+			t.Error("a commit takes another content")
+		}
+		d.restart()
+		if got := d.read(ino); !bytes.Equal(got, want) {
+			t.Errorf("known %v: something else is read after a kill", known)
+		}
+	}
+}
+
+// Where a file that is partly here was cut, and does, the tables know safely before it grows.
+func TestEndIsToldBeforeItGrows(t *testing.T) {
+	for what, grow := range map[string]func(d *device, f *File) error{
+		"appended": func(_ *device, f *File) error {
+			_, err := f.WriteAt(ctx, pattern(100, 7), 200, false)
+			return err
+		},
+		"allocated": func(_ *device, f *File) error { return f.Allocate(ctx, 200, 100, 0) },
+		"set longer": func(d *device, f *File) error {
+			size := int64(300)
+			_, err := d.SetAttr(ctx, f.Ino(), SetAttr{Size: &size, File: f})
+			return err
+		},
+	} {
+		full := &fullJournal{FS: disk.Local}
+		d, c := deviceOn(t, full)
+		ino := c.gone(t, d, pattern(100_000, 1))
+		f, err := d.Open(ctx, ino, os.O_RDWR)
+		must(t, err)
+		writeAt(t, f, pattern(200, 9), 0)
+		cut := func(size int64) error {
+			_, err := d.SetAttr(ctx, ino, SetAttr{Size: &size, File: f})
+			return err
+		}
+		if must(t, cut(5000)); !d.st.Durable(d.st.Seq()) {
+			t.Error("that it was cut is not on the disk")
+		}
+		full.full = true
+		if err := cut(200); err == nil {
+			t.Fatal("the journal is not full")
+		}
+		if err := grow(d, f); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("%s: %v", what, err)
+		}
+		full.full = false
+		d.restart() // killed
+		if got := c.takeAsIs(t, d, ino); !bytes.Equal(got, pattern(200, 9)) {
+			t.Errorf("%s: a commit takes %d bytes, and not what is left", what, len(got))
+		}
+		if got := d.read(ino); !bytes.Equal(got, pattern(200, 9)) {
+			t.Errorf("%s: %d bytes, and not what is left", what, len(got))
+		}
+	}
+}

@@ -2,7 +2,6 @@ package tree
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"skep/chunker/dag"
@@ -21,17 +20,14 @@ func (t *Tree) truncate(ctx context.Context, in *inode, size int64) error {
 			return err
 		}
 	}
-	for {
-		if err := t.keepHead(ctx, in, size); err != nil {
-			return err
-		}
-		if err := t.preserveCut(ctx, in, size); err != nil {
-			return err
-		}
-		if done, err := t.tryTruncate(in, size); done || err != nil {
-			return err
-		}
+	if err := t.preserveCut(ctx, in, size); err != nil {
+		return err
 	}
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return t.truncateLocked(in, size)
 }
 
 // preserveCut is preserveAhead of what a truncation takes away; emptying a file takes
@@ -44,66 +40,6 @@ func (t *Tree) preserveCut(ctx context.Context, in *inode, size int64) error {
 		return nil
 	}
 	return t.preserveAhead(ctx, in, size, old)
-}
-
-// keepHead makes resident what a truncation leaves of a file, if that is so
-// little that the next commit has it in the file's record, and not in blocks that
-// can be fetched.
-func (t *Tree) keepHead(ctx context.Context, in *inode, size int64) error {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if !in.lacksHead(size) {
-		return nil
-	}
-	err := t.fetch(ctx, in, 0, size)
-	if errors.Is(err, errNotKept) {
-		return t.keepThrough(ctx, in, size)
-	}
-	return err
-}
-
-// keepThrough makes the beginning of a file resident alone, though there is no room
-// for the chunk that it is in; in.mu is held, but for the waits.
-func (t *Tree) keepThrough(ctx context.Context, in *inode, size int64) error {
-	f, head := in.row.committed(), make([]byte, size)
-	_, err := t.readThrough(ctx, in, head, 0)
-	if err == errBecameOther || !in.lacksHead(size) {
-		return nil // the caller looks again
-	}
-	if err != nil {
-		return err
-	}
-	in.mu.Unlock()
-	t.gate.RLock()
-	defer t.gate.RUnlock()
-	in.mu.Lock()
-	if in.movedFrom(f) || !in.lacksHead(size) {
-		return nil
-	}
-	return t.keepChunk(in, 0, head)
-}
-
-// lacksHead reports whether a truncation has to wait for keepHead, as far as is
-// known; in.mu is held.
-func (in *inode) lacksHead(size int64) bool {
-	r := &in.row
-	if !r.isFile() || size == 0 || size > dag.MaxInline || size >= r.size || r.has(flagInline) {
-		return false
-	}
-	return !r.has(flagBacking) || r.has(flagPartial) && (!in.ranged || len(in.valid.Missing(0, size)) > 0)
-}
-
-// tryTruncate truncates unless what is left was let go of meanwhile; then done is
-// false.
-func (t *Tree) tryTruncate(in *inode, size int64) (done bool, err error) {
-	t.gate.RLock()
-	defer t.gate.RUnlock()
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.lacksHead(size) {
-		return false, nil
-	}
-	return true, t.truncateLocked(in, size)
 }
 
 // truncateLocked is truncate with the gate and in.mu held.
@@ -210,7 +146,7 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 	if err := t.preserve(in, min(size, old), old); err != nil {
 		return err
 	}
-	if err := t.recordHead(in, size); err != nil {
+	if err := t.tellEnd(in, size); err != nil {
 		return err
 	}
 	t.changedContent(in)
@@ -234,28 +170,24 @@ func (t *Tree) truncateBacking(in *inode, size int64) error {
 		in.row.size, in.soft = size, true // so it is, and so the next start finds it
 		t.leaveUntold(in)
 	}
+	if err == nil && size < old && in.row.has(flagPartial) && !in.orphan {
+		err = t.syncTo(in.seq) // see tellEnd
+	}
 	return err
 }
 
-// recordHead has the tables say, safely, that what a truncation leaves is here, if that is as
-// little as in keepHead, before the backing file is cut: should the process end, or the
-// power go, in between, a commit would take it, and leave nothing to fetch it from. The
-// gate and in.mu are held.
-func (t *Tree) recordHead(in *inode, size int64) error {
-	if !in.row.has(flagPartial) || in.orphan || size == 0 || size > dag.MaxInline || size >= in.row.size {
+// tellEnd has the tables say, safely, where a partial file ends that is about to grow up
+// to some size, if they could not be told when it was cut: what it grows by would count
+// after a crash as what the commit has there, which was cut off. The gate and in.mu are
+// held.
+func (t *Tree) tellEnd(in *inode, size int64) error {
+	if !in.untold || in.orphan || size <= in.row.size {
 		return nil
 	}
-	if len(in.added.fetched.Within(0, size))+len(in.added.ranges.Within(0, size)) > 0 {
-		if err := t.syncBacking(in); err != nil {
-			return err
-		}
-		c, _ := t.lockedChange(in)
-		c.putRanges(in)
-		if err := c.applyLocked(); err != nil {
-			return err
-		}
+	if err := t.noteTruncated(in, in.row.size); err != nil {
+		return err
 	}
-	return t.syncTo(t.changedIn(in))
+	return t.syncTo(in.seq)
 }
 
 // leaveUntold takes note that the backing file was changed, and that the tables could not

@@ -131,6 +131,9 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 	if err := t.preserve(in, off, end); err != nil {
 		return 0, err
 	}
+	if err := t.tellEnd(in, end); err != nil {
+		return 0, err
+	}
 	t.changedContent(in)
 	in.refine(off, int64(len(p)))
 	n, err := writePieces(in.file, p, off)

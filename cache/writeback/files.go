@@ -146,13 +146,13 @@ func (w *work) storeFile(ctx context.Context, in tree.Inode, how tree.Reading) (
 	defer f.Close()
 	rec := f.Record
 	rec.Size, rec.Content, rec.Inline = f.Size, link.Link{}, nil
-	if f.Size <= dag.MaxInline && !f.Passed() { // see tree.isTinyInCommit
+	if f.IsTiny() {
 		rec.Inline = make([]byte, f.Size)
 		err = f.ReadAt(ctx, rec.Inline, 0)
 	} else {
 		rec.Content, err = w.storeContent(ctx, f)
 	}
-	if errors.Is(err, tree.ErrUnread) && !f.Partial() { // it is the old version's nodes
+	if errors.Is(err, tree.ErrUnread) && !f.IsTiny() && !f.Partial() { // it is the old version's nodes
 		f.Old = dag.File{}
 		rec.Content, err = w.storeContent(ctx, f)
 	}

@@ -98,7 +98,7 @@ func (w *work) before(ctx context.Context, m tree.Mark) (rec dag.Inode, there bo
 }
 
 // needsRoom reports whether a file has content of its own that is in no commit: however
-// little, where the kernel writes it alone.
+// little, where it is not tiny; see tree.CutFile.
 func (w *work) needsRoom(in tree.Inode) bool {
-	return in.Dirty && (in.Record.Size > dag.MaxInline || w.cut.IsPassed(tree.Ino(in.Record.ID)))
+	return in.Dirty && (in.Record.Size > dag.MaxInline || in.Partial() || w.cut.IsPassed(tree.Ino(in.Record.ID)))
 }

@@ -218,6 +218,39 @@ func TestLeanCommitTakesNoPassedFile(t *testing.T) {
 	}
 }
 
+// So does one of which a part is with holders alone, however little is left of it: that is
+// stored as a block, to be fetched from, when there is room.
+func TestLeanCommitTakesNoFilePartlyHere(t *testing.T) {
+	d, sink, published := fullDevice(t, 1<<30)
+	want := map[string]string{}
+	put := d.putting(want)
+	put("f", random(1, 1<<20))
+	put("old", random(2, 1<<20))
+	d.sync()
+	ino := must(d.tree.Find(ctx, "f")).Ino
+	must(d.tree.Evict(ctx, ino, false))
+	size := int64(300)
+	must(d.tree.SetAttr(ctx, ino, tree.SetAttr{Size: &size}))
+	d.fillUp(sink)
+	before := *published
+	d.syncFull()
+	if *published > before {
+		t.Errorf("%d commits though nothing is to be deleted", *published-before)
+	}
+	d.remove("old")
+	delete(want, "old")
+	d.syncFull()
+	check(t, d.committed(), want)
+	sink.room = 1 << 30
+	d.sync()
+	want["f"], want["waits"] = want["f"][:size], string(random(99, 1500<<10))
+	check(t, d.committed(), want)
+	if s := must(d.tree.ContentState(ctx, ino)); s.Dirty || s.Content.IsZero() {
+		t.Errorf("of what is left there is nothing to fetch: %+v", s)
+	}
+	d.audit()
+}
+
 func (d *device) remove(name string) {
 	d.t.Helper()
 	if err := d.tree.Unlink(ctx, tree.Root, name); err != nil {

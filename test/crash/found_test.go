@@ -41,6 +41,17 @@ var found = map[string]Case{
 		{Kind: model.Write, Path: "n", Len: 5000, Fill: 7, Flags: os.O_SYNC}}},
 	"took its own place": {Setup: setup, Ops: []model.Op{
 		{Kind: model.Write, Path: "A/g", Off: 100, Len: 1500, Fill: 5}, {Kind: model.Rename, Path: "A/g", To: "A/g"}, {Kind: model.Create, Path: "n"}}},
+	"cut, then appended to": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Truncate, Path: "A/g", Len: 5000}, {Kind: model.Append, Path: "A/g", Len: 100, Fill: 3}}},
+	"cut to little, then appended to": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Truncate, Path: "A/g", Len: 200}, {Kind: model.Append, Path: "A/g", Len: 100, Fill: 3}}},
+	"cut, then cut to little": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Truncate, Path: "A/g", Len: 2000}, {Kind: model.Truncate, Path: "A/g", Len: 300}}},
+	"written anew, cut to that, then grown": {Setup: evicted, Ops: []model.Op{{Kind: model.Write, Path: "A/g", Len: 200, Fill: 4},
+		{Kind: model.Truncate, Path: "A/g", Len: 200}, {Kind: model.Truncate, Path: "A/g", Len: 300}}},
+	"written anew by a handle, cut to that, then appended to": {Setup: evicted, Ops: []model.Op{
+		{Kind: model.Open, Path: "A/g", Handle: 1, Flags: os.O_RDWR}, {Kind: model.WriteTo, Handle: 1, Len: 200, Fill: 4},
+		{Kind: model.TruncateOpen, Handle: 1, Len: 200}, {Kind: model.WriteTo, Handle: 1, Off: 200, Len: 100, Fill: 3}}},
 	"fetched and not flushed": {Setup: evicted, Ops: []model.Op{
 		{Kind: model.Read, Path: "A/g", Len: 100}, {Kind: model.Sync}}},
 }
@@ -48,7 +59,7 @@ var found = map[string]Case{
 func TestFound(t *testing.T) {
 	for name, c := range found {
 		t.Run(name, func(t *testing.T) {
-			x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 2, Sample: sample}
+			x := &Tester{Rand: rand.New(rand.NewPCG(1, 1)), Random: 2, Sample: sample, Renew: true}
 			if err := x.Run(c); err != nil {
 				t.Errorf("%v\n%v", c, err)
 			}

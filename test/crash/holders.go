@@ -265,7 +265,7 @@ func (h *holders) take(cut *tree.Cut, m tree.Mark, how tree.Reading) (tree.Settl
 	}
 	h.step("taken")
 	s := tree.Settled{Ino: ino, Size: f.Size}
-	if f.Size > dag.MaxInline || f.Passed() {
+	if !f.IsTiny() {
 		s.Content, err = h.keep(b)
 	}
 	return s, err

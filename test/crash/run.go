@@ -261,7 +261,9 @@ func moment(d *memdisk.Disk, p, k int) string {
 	return fmt.Sprintf("after operation %d and %v", k, d.Log()[p-1])
 }
 
-// try opens the tree on a disk after a crash, twice, and judges what is there.
+// try opens the tree on a disk after a crash, twice, and judges what is there. If that is
+// to be renewed, it is so at once, too, on another such disk: who looks at it before has
+// fetched it.
 func (x *Tester) try(d *memdisk.Disk, run *drive, kind uint64, judge func(model.Listing) error) error {
 	if hash := d.Hash() ^ kind; x.seen[hash] {
 		return nil
@@ -269,6 +271,11 @@ func (x *Tester) try(d *memdisk.Disk, run *drive, kind uint64, judge func(model.
 		x.seen[hash] = true
 	}
 	x.States++
+	if x.Renew {
+		if err := look(d.Kill(d.Len()), run, true, judge); err != nil {
+			return fmt.Errorf("committed at once: %w", err)
+		}
+	}
 	for _, when := range []string{"", "opened again: "} {
 		if err := look(d, run, x.Renew && when != "", judge); err != nil {
 			return fmt.Errorf("%s%w", when, err)
@@ -277,8 +284,8 @@ func (x *Tester) try(d *memdisk.Disk, run *drive, kind uint64, judge func(model.
 	return nil
 }
 
-// look opens the tree on a disk and judges what is there, and has it committed and
-// fetched if that is to be so.
+// look opens the tree on a disk and judges what is there; if that is to be renewed, when
+// it was committed, before anybody read it, and when it was let go of and fetched.
 func look(d *memdisk.Disk, was *drive, renew bool, judge func(model.Listing) error) error {
 	h := was.holders
 	if renew {
@@ -291,6 +298,11 @@ func look(d *memdisk.Disk, was *drive, renew bool, judge func(model.Listing) err
 	defer run.close()
 	if err := run.Tree.Sweep(ctx); err != nil {
 		return err
+	}
+	if renew {
+		if r := run.Do(model.Op{Kind: model.Commit}); r.Errno != 0 {
+			return fmt.Errorf("commit: %v", r)
+		}
 	}
 	l, err := run.List()
 	if err != nil {
