@@ -9,7 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"skep/fs/mount"
 	"skep/test/model"
+	"skep/test/served"
 )
 
 // TestMappedBeyondTheServer: of a file that is passed through, what a program stores
@@ -18,6 +20,9 @@ import (
 // comes.
 func TestMappedBeyondTheServer(t *testing.T) {
 	needsFUSE(t)
+	if !mount.MayPassthrough() || !served.LinuxFrom(6, 9) {
+		t.Skip("no files are passed through here")
+	}
 	d, err := NewServed(t.TempDir(), true)
 	if err != nil {
 		t.Fatal(err)

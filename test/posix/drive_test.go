@@ -211,19 +211,6 @@ func needs(t *testing.T, programs ...string) {
 	}
 }
 
-// linuxFrom reports whether the kernel is of this version or a later one.
-func linuxFrom(t *testing.T, major, minor int) bool {
-	t.Helper()
-	var u unix.Utsname
-	must(t, unix.Uname(&u))
-	release := unix.ByteSliceToString(u.Release[:])
-	var ma, mi int
-	if _, err := fmt.Sscanf(release, "%d.%d", &ma, &mi); err != nil {
-		t.Fatalf("the kernel is a %q: %v", release, err)
-	}
-	return ma > major || ma == major && mi >= minor
-}
-
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
