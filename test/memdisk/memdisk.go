@@ -65,8 +65,11 @@ type Event struct {
 func (e Event) isFlush() bool { return e.Kind >= Flush }
 
 func (e Event) String() string {
-	if e.Kind == Read {
+	switch e.Kind {
+	case Read:
 		return "read " + e.Path
+	case Open:
+		return "open " + e.Path
 	}
 	names := [...]string{"write", "resize", "clear", "link", "unlink", "rename", "flush", "flush dir", "flush all"}
 	k := names[e.Kind%failed]
