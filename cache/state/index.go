@@ -7,6 +7,7 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/cache"
+	"github.com/syndtr/goleveldb/leveldb/iterator"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
@@ -18,6 +19,7 @@ type index struct {
 	files    *files
 	blocks   cache.Cacher // of tables, in memory
 	readOnly bool
+	asks     asks
 	// Guarded by who may write to it:
 	stuck    bool          // it keeps a lock for good
 	entering chan struct{} // closed when the last transaction has ended
@@ -67,6 +69,16 @@ func (s *Store) openDBWith(readOnly bool) (*index, error) {
 		return nil, err
 	}
 	return &index{DB: db, files: f, blocks: blocks, readOnly: readOnly}, nil
+}
+
+// Get is that of leveldb; see asked.
+func (x *index) Get(key []byte, ro *opt.ReadOptions) ([]byte, error) {
+	return asked{x.DB, &x.asks}.Get(key, ro)
+}
+
+// NewIterator is that of leveldb; see asked.
+func (x *index) NewIterator(r *util.Range, ro *opt.ReadOptions) iterator.Iterator {
+	return asked{x.DB, &x.asks}.NewIterator(r, ro)
 }
 
 // Write writes a batch, unless an earlier write failed: see files.
@@ -168,8 +180,12 @@ func (x *index) giveUp(err error) error {
 }
 
 // Close closes leveldb and its files. One that was given up may never end, and keeps two
-// goroutines and what waits in its memory, but neither files nor blocks of tables.
+// goroutines and what waits in its memory, but neither files nor blocks of tables. Who asks
+// it something is waited for, or waits.
 func (x *index) Close() error {
+	x.asks.mu.Lock()
+	defer x.asks.mu.Unlock()
+	x.asks.closed = true
 	if !x.stuck {
 		return errors.Join(x.DB.Close(), x.files.Close())
 	}

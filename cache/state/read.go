@@ -126,13 +126,15 @@ func (c *Cut) View() (*View, error) {
 	if err != nil {
 		return nil, s.indexError(err)
 	}
-	return &View{snap, s, c.Seq}, nil
+	return &View{snap, asked{snap, &s.db.asks}, s, c.Seq}, nil
 }
 
 // View is an unchanging view of the tables, safe for concurrent use.
-// Release it soon: it keeps what has been overwritten since on the disk.
+// Release it soon: it keeps what has been overwritten since on the disk. What is read
+// fails when the index was opened anew since, as after the disk was full.
 type View struct {
 	snap *leveldb.Snapshot
+	rows asked // of the snapshot
 	s    *Store
 	// Seq is the number of the last batch that the view contains.
 	Seq uint64
@@ -141,14 +143,14 @@ type View struct {
 // Get implements Reader.
 func (v *View) Get(key []byte) ([]byte, bool, error) {
 	v.s.reads.Add(1)
-	return v.s.getDB(v.snap, key)
+	return v.s.getDB(v.rows, key)
 }
 
 // Scan implements Reader.
 func (v *View) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 	var m merger
 	defer func() { v.s.reads.Add(m.passed) }()
-	m.add(v.snap.NewIterator(&util.Range{Start: start, Limit: end}, nil), false)
+	m.add(v.rows.NewIterator(&util.Range{Start: start, Limit: end}, nil), false)
 	return v.s.indexError(m.run(fn))
 }
 
