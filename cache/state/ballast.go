@@ -97,14 +97,8 @@ func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(er
 
 // reopen opens the index anew after the disk was full, or the machine had no memory or
 // files left, when it was written to: leveldb takes nothing more until then. It does so
-// when there is room again, giving up the ballast for it; s.flushMu is held.
+// when there is room again; s.flushMu is held.
 func (s *Store) reopen() error {
-	s.mu.RLock()
-	full := isFull(s.full)
-	s.mu.RUnlock()
-	if full {
-		s.ballast.yield()
-	}
 	if _, avail, err := s.opt.Disk.Room(s.dir); err != nil || avail < reopenRoom {
 		return unix.ENOSPC // until then it can at least be read
 	}

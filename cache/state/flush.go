@@ -125,13 +125,16 @@ func (s *Store) flushFrozen(n int) error {
 // before. s.flushMu is held, or nobody else is there.
 func (s *Store) moveOverlay(o overlay) error {
 	s.mu.RLock()
-	failed := isFull(s.full) || s.full != nil && s.db.files.err() != nil
+	why := s.full
 	s.mu.RUnlock()
-	if !failed {
-		err := s.writeOverlay(o)
-		if !isFull(err) {
-			return err
+	if !isFull(why) && (why == nil || s.db.files.err() == nil) {
+		why = s.writeOverlay(o)
+		if !isFull(why) {
+			return why
 		}
+	}
+	if isFull(why) {
+		s.ballast.yield()
 	}
 	if err := s.reopen(); err != nil {
 		return err

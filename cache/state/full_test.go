@@ -3,11 +3,14 @@ package state
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 	"golang.org/x/sys/unix"
+
+	"skep/cache/disk"
 )
 
 // fullDisk is where leveldb makes no new file while there is no room.
@@ -98,4 +101,74 @@ func cutInTheEnd(t *testing.T, s *Store) *View {
 	}
 	t.Fatal("no cut, though there is room again")
 	return nil
+}
+
+// heldDisk has no room until the ballast is given up.
+type heldDisk struct {
+	disk.FS
+	full *atomic.Bool
+}
+
+func (d heldDisk) Room(string) (total, avail int64, err error) {
+	if d.full.Load() {
+		return 1 << 30, 0, nil
+	}
+	return 1 << 30, 64 << 20, nil
+}
+
+func (d heldDisk) Remove(name string) error {
+	if filepath.Base(name) == "ballast" {
+		d.full.Store(false)
+	}
+	return d.FS.Remove(name)
+}
+
+// What takes an overlay into the index gives up the ballast at once when the disk is full,
+// and does not fail.
+func TestBallastIsGivenUpAtOnce(t *testing.T) {
+	for what, do := range map[string]func(s *Store) error{
+		"cut": func(s *Store) error {
+			view, err := s.BeginCut().View()
+			if err == nil {
+				view.Release()
+			}
+			return err
+		},
+		"forget": func(s *Store) error { return s.Forget(1) },
+		"close":  (*Store).Close,
+	} {
+		var full atomic.Bool
+		f, opt := faultyOptions()
+		opt.Disk = heldDisk{disk.Local, &full}
+		fail := func(op string, _ storage.FileType) error {
+			if full.Load() && (op == "create" || op == "write") {
+				return unix.ENOSPC
+			}
+			return nil
+		}
+		f.fail.Store(&fail)
+		dir := t.TempDir()
+		s, err := OpenWith(dir, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Stock(1 << 20); err != nil || s.Ballast() == 0 {
+			t.Fatalf("it holds %d bytes: %v", s.Ballast(), err)
+		}
+		put(t, s, "a", "1")
+		full.Store(true)
+		if err := do(s); err != nil || s.Ballast() > 0 {
+			t.Errorf("%s: %v; it holds %d bytes", what, err, s.Ballast())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		s = open(t, dir)
+		if got := dump(t, s); got != "a=1 " {
+			t.Errorf("%s: it has %q", what, got)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
