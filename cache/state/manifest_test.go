@@ -192,3 +192,24 @@ func TestDecayedEndOfTheManifest(t *testing.T) {
 		}
 	}
 }
+
+// A run keeps to one manifest, however much it writes there: leveldb begins another one with
+// numbers of before, and would give them again when the process is killed.
+func TestOneManifestARun(t *testing.T) {
+	s, _, dir := onFaulty(t)
+	manifests := func() string {
+		names, _ := filepath.Glob(filepath.Join(dir, "index", "MANIFEST*"))
+		return fmt.Sprint(names)
+	}
+	first := manifests()
+	for i := range 8 { // more than 64 MiB: it has the first key and the last one of each table
+		put(t, s, fmt.Sprint(i, strings.Repeat("x", 8<<20)), "")
+		cutInTheEnd(t, s).Release()
+	}
+	if got := manifests(); got != first {
+		t.Errorf("it has %s, after %s", got, first)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

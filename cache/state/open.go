@@ -77,6 +77,8 @@ func (s *Store) indexOptions(readOnly bool) *opt.Options {
 		BlockCacheCapacity:     16 << 20,
 		CompactionTableSize:    4 << 20,
 		OpenFilesCacheCapacity: 128,
+		// Another manifest in the same run would have the numbers of before.
+		MaxManifestFileSize: 1 << 40,
 		// Blocks in buffers of the pool count with all their memory, up to a
 		// whole table: the cache would hold four of them.
 		DisableBufferPool: true,
