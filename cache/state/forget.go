@@ -30,12 +30,9 @@ func (s *Store) Forget(seq uint64) error {
 		s.mu.Unlock()
 		return nil // a commit is being cut: another time
 	}
-	if s.active.Len() > 0 {
-		s.freeze()
-	}
-	n := len(s.frozen)
+	n, full := s.setAside()
 	s.mu.Unlock()
-	if err := s.flushFrozen(n); err != nil {
+	if err := errors.Join(s.flushFrozen(n), full); err != nil {
 		return err
 	}
 	err := s.db.writeFlushed(func(b *leveldb.Batch) {
@@ -93,10 +90,19 @@ func (s *Store) flushForCompact() error {
 		s.mu.Unlock()
 		return errCutting
 	}
-	if s.active.Len() > 0 {
+	n, full := s.setAside()
+	s.mu.Unlock()
+	return errors.Join(s.flushFrozen(n), full)
+}
+
+// setAside freezes the active overlay too, for n to move. After several that did not, it
+// says why instead: each attempt would leave one more behind. s.mu is held.
+func (s *Store) setAside() (n int, full error) {
+	switch {
+	case s.full != nil && len(s.frozen) >= overlayMax:
+		full = s.full
+	case s.active.Len() > 0:
 		s.freeze()
 	}
-	n := len(s.frozen)
-	s.mu.Unlock()
-	return s.flushFrozen(n)
+	return len(s.frozen), full
 }

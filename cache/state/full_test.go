@@ -172,3 +172,36 @@ func TestBallastIsGivenUpAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// However often the journal is to be cut or rows are to give their room back on a full
+// disk, no more overlays wait. With room again, it goes the second time at the latest.
+func TestAttemptsOnAFullDisk(t *testing.T) {
+	for what, do := range map[string]func(s *Store) error{
+		"forget":  func(s *Store) error { return s.Forget(1) },
+		"compact": func(s *Store) error { return compact(s, 'b') },
+	} {
+		s, f, _ := onFaulty(t)
+		f.failOn("write", storage.TypeJournal|storage.TypeTable, unix.ENOSPC)
+		for i := range 3 * overlayMax {
+			put(t, s, "b", fmt.Sprint(i))
+			if err := do(s); !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("%s on a full disk: %v", what, err)
+			}
+		}
+		if n := len(s.frozen); n > overlayMax {
+			t.Errorf("%s: %d overlays wait", what, n)
+		}
+		f.fail.Store(nil)
+		if err := do(s); err != nil {
+			if err = do(s); err != nil {
+				t.Errorf("%s with room again: %v", what, err)
+			}
+		}
+		if n := len(s.frozen) + s.active.Len(); n > 0 {
+			t.Errorf("%s: %d are left", what, n)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
