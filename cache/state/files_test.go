@@ -758,3 +758,37 @@ func TestCompactionUnderLoad(t *testing.T) {
 		t.Errorf("opened again, it has %d bytes of rows, not %d", len(got), len(want))
 	}
 }
+
+// An index that could not be opened anew, as there were no files, is there again for who
+// reads when there are some, also if no change has to move.
+func TestReadAfterNoFiles(t *testing.T) {
+	s, f, _ := onFaulty(t)
+	overlayed(t, s, "b")
+	put(t, s, "a", "1")
+	cutInTheEnd(t, s).Release()
+	fail := func(op string, kind storage.FileType) error {
+		if op == "create" && kind == storage.TypeJournal || op == "open" && kind == storage.TypeManifest {
+			return unix.EMFILE
+		}
+		return nil
+	}
+	f.fail.Store(&fail)
+	overlayed(t, s, "c")
+	for range 2 { // the first gives the index up
+		if _, err := s.BeginCut().View(); !errors.Is(err, unix.EMFILE) {
+			t.Fatalf("a cut: %v", err)
+		}
+	}
+	s.flushes.Wait()
+	f.fail.Store(nil)
+	if _, _, err := s.Get([]byte("b-00")); err == nil {
+		t.Fatal("the index is open")
+	}
+	s.flushes.Wait()
+	if _, there, err := s.Get([]byte("b-00")); !there || err != nil {
+		t.Errorf("it is there: %v, %v", there, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -73,6 +73,16 @@ func (s *Store) flushSoon() {
 	})
 }
 
+// tryAgain has an index that was closed, and could not be opened anew for want of memory
+// or files, opened in the background, if it can be by now.
+func (s *Store) tryAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.full != nil {
+		s.flushSoon()
+	}
+}
+
 func (s *Store) tried() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
