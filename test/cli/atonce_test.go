@@ -198,10 +198,10 @@ func TestHomeMadeTwice(t *testing.T) {
 		return len(begun) == 1, strings.Join(begun, " ")
 	})
 	for _, args := range [][]string{recovery, {"init", "--words-file", dir + ".new"}, {"peer"}} {
-		harness.Skep(t, append([]string{"--home", dir}, args...)...).Fails(t, 1, "another skep command is making this home", "--home")
+		harness.Skep(t, append([]string{"--home", dir}, args...)...).Fails(t, 1, "another skep command (init, recover or peer) is making this home", "--home")
 	}
 	absent(t, dir+".new")
-	harness.Skep(t, "--home", dir, "mount", t.TempDir()).Fails(t, 1, "no skep home here yet")
+	harness.Skep(t, "--home", dir, "mount", t.TempDir()).Fails(t, 1, "another skep command (init, recover or peer) is making this home")
 	must(t, first.Process.Signal(os.Interrupt))
 	if code, said := first.end(t); code != 1 || !strings.HasSuffix(said, "skep: interrupted\n") {
 		t.Errorf("recover, interrupted: %d, %s", code, said)

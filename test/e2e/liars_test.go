@@ -46,6 +46,15 @@ type liars struct {
 func (l *liars) store(t *testing.T) {
 	first := l.swarm.NewDevice(t)
 	first.Mount(t)
+	first.WaitStatus(t, 60*time.Second, "all peers are known, with their room", func(s control.Status) bool {
+		known := 0
+		for _, p := range s.Peers {
+			if p.Free > 0 {
+				known++
+			}
+		}
+		return known == len(l.swarm.Peers)
+	})
 	harness.Rsync(t, "-a", l.source+"/", first.Path("tree")+"/")
 	first.Sync(t)
 	first.WaitSafe(t, 60*time.Second)
