@@ -128,7 +128,8 @@ func (c *change) visit(b *Block) {
 }
 
 // RecountStep counts the children of up to n blocks; more is false when all is
-// counted. By then the whole index of the newest commit has to be learned.
+// counted. By then the whole index of the newest commit has to be learned. If blocks that
+// are needed were stored again meanwhile, a commit has to tell: see Moved.
 func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 	var todo []link.Link
 	var bad error
@@ -165,8 +166,29 @@ func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 	var b state.Batch
 	b.Freeing()
 	SetCounted(&b)
+	untold, err := t.hasUntold()
+	if err != nil {
+		return false, err
+	}
+	if untold {
+		t.putMoved(&b)
+	}
 	_, err = t.st.Apply(&b)
 	return false, err
+}
+
+// hasUntold reports whether a block that is needed and elsewhere, too, has a home that is
+// in no segment of the index yet. While references are counted, what was stored again is
+// not known to be such a one: it may be learned of, or found to be needed, only later.
+func (t *Table) hasUntold() (found bool, err error) {
+	var bad error
+	err = t.st.Scan([]byte{tableNew}, []byte{tableNew + 1}, func(k, _ []byte) bool {
+		var b Block
+		b, _, bad = t.Get(link.Hash(k[1:]))
+		found = b.Refs > 0 && len(b.Places) > 1
+		return !found && bad == nil
+	})
+	return found, errors.Join(err, bad)
 }
 
 // expand counts the children of a block, if they were read, unless that was done

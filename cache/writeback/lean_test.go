@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"skep/cache/writeback"
 	"skep/chunker/commit"
 	"skep/chunker/group"
+	"skep/chunker/link"
 	"skep/test/memswarm"
 )
 
@@ -422,4 +424,78 @@ func TestWhatIsDeletedIsGivenUpByTheNextRun(t *testing.T) {
 		t.Errorf("%d of %d bytes are left", left, have)
 	}
 	check(t, d.committed(), map[string]string{"kept": string(random(3, 1<<20))})
+}
+
+// A device that joined the drive stores again what it does not know yet to be there, finds
+// no room for the rest, and has counted all references then: the packs that the newest
+// commit names are not given up.
+func TestWhatWasStoredAgainWhileCountingIsNotGivenUp(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	first := newDevice(t, swarm)
+	want := map[string]string{"dir/": ""}
+	put := first.putting(want)
+	fill := func(n int) {
+		for i := range n {
+			put(fmt.Sprintf("dir/%d-%d", n, i), random(uint64(100*n+i), 1500))
+		}
+		first.sync()
+	}
+	put("dir/f", random(1, 2<<20))
+	first.sync()
+	var chunks []link.Hash
+	err := first.table.Packs(func(p blocks.Pack) bool {
+		for _, m := range must(first.table.Members(p.Group, p.Number)) {
+			if p.Kind == group.Content {
+				chunks = append(chunks, m.Link.Hash)
+			}
+		}
+		return true
+	})
+	if err != nil || len(chunks) != 2 {
+		t.Fatal(len(chunks), err)
+	}
+	fill(100)
+	tail := swarm.Head().Commit // its pack has the larger segment
+	fill(20)
+	source := &partly{Swarm: swarm}
+	refuse := func(p group.PackRef) bool { return p.Group == tail.Group && p.Number == tail.Number }
+	source.refuse.Store(&refuse)
+	sink := &offered{swarm, 1 << 30}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source, number: 1, sink: sink, publish: swarm.Publish,
+		timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: 50 * time.Millisecond}}
+	d.recover()
+	d.putting(want)("note", []byte("note"))
+	d.sync()
+	have, _ := swarm.Bytes()
+	sink.room = have + 10<<20
+	d.put("dir/f", random(1, 2<<20))
+	d.put("waits", random(99, 20<<20))
+	until := func(done func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !done(); d.syncFull() {
+			if time.Now().After(end) {
+				t.Fatal("not after a minute")
+			}
+		}
+	}
+	until(func() bool { // both chunks of the file are stored again
+		return !slices.ContainsFunc(chunks, func(h link.Hash) bool {
+			b, there, err := d.table.Get(h)
+			return err != nil || !there || len(b.Places) == 0
+		})
+	})
+	source.refuse.Store(nil)
+	until(func() bool {
+		counted, err := d.table.Counted()
+		return err == nil && counted
+	})
+	for range 2 {
+		d.syncFull()
+	}
+	check(t, d.committed(), want)
+	sink.room = 1 << 30
+	want["waits"] = string(random(99, 20<<20))
+	d.sync()
+	check(t, d.committed(), want)
+	d.audit()
 }
