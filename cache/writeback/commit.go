@@ -71,8 +71,11 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 
 // isNeeded reports whether there is something to commit.
 func (e *Engine) isNeeded(cut *tree.Cut) (bool, error) {
-	if old, _ := e.reader.Commit(); old == nil || e.isCommitLost() {
+	if old, _ := e.reader.Commit(); old == nil {
 		return true, nil
+	}
+	if lost, err := e.isCommitLost(); err != nil || lost {
+		return lost, err
 	}
 	if moved, err := e.table.Moved(); err != nil || moved != 0 {
 		return true, err
@@ -81,16 +84,21 @@ func (e *Engine) isNeeded(cut *tree.Cut) (bool, error) {
 }
 
 // isCommitLost reports whether the newest commit itself, its group table or its index is
-// in a lost pack: nobody can begin with it. The next one says all that anew.
-func (e *Engine) isCommitLost() bool {
+// in a lost pack: nobody can begin with it. The next one says all that anew, but for the
+// index as long as references are not counted: what of that is lost stands until then.
+func (e *Engine) isCommitLost() (bool, error) {
 	c, at := e.reader.Commit()
 	if c == nil {
-		return false
+		return false, nil
 	}
 	lost := func(l commit.Locator) bool { l = l.In(at); return e.isLost(packID{l.Group, l.Number}) }
-	return lost(at) || slices.ContainsFunc(c.Groups, lost) || slices.ContainsFunc(c.Segments, func(s commit.Segment) bool {
+	if lost(at) || slices.ContainsFunc(c.Groups, lost) {
+		return true, nil
+	}
+	counted, err := e.table.Counted()
+	return counted && slices.ContainsFunc(c.Segments, func(s commit.Segment) bool {
 		return slices.ContainsFunc(s.Pieces, func(p commit.Piece) bool { return lost(p.At) })
-	})
+	}), err
 }
 
 // make stores and publishes a new commit; when it returns, what the commit took

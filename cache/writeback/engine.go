@@ -124,6 +124,7 @@ type Engine struct {
 	unfolded map[packID]time.Time
 	// When weak packs are looked for again.
 	weakAfter time.Time
+	saying    striving // anew of a newest commit that is lost, where nothing else changed
 	// Packs that are dead, and since when the commit is out that let them die, until
 	// it is known that nobody else may need them.
 	waiting  map[packID]time.Time

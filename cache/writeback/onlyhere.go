@@ -71,13 +71,14 @@ func (e *Engine) salvage(ctx context.Context, packs []blocks.Pack) error {
 }
 
 // salvageFrom puts the live blocks whose home a pack is into others, but for those that
-// are damaged in the copy here, and reports whether some are. Where the disk does not
-// tell, it is not known.
+// are damaged in the copy here, and reports whether some are and the disk gives all of it.
+// What it does not give now, it may another time.
 func (e *Engine) salvageFrom(ctx context.Context, p *packer, pk blocks.Pack) (damaged bool, err error) {
 	members, err := e.table.Members(pk.Group, pk.Number)
 	if err != nil {
 		return false, err
 	}
+	unread := false
 	for _, m := range members {
 		home := m.Places[0]
 		if m.Refs == 0 || home.Group != pk.Group || home.Number != pk.Number {
@@ -85,7 +86,7 @@ func (e *Engine) salvageFrom(ctx context.Context, p *packer, pk blocks.Pack) (da
 		}
 		ct, err := e.packs.Read(pk.Group, pk.Number, int(home.Offset), int(home.Length))
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return false, nil
+			unread = true
 		}
 		if err != nil || block.HashOf(ct) != m.Link.Hash {
 			damaged = true
@@ -100,7 +101,7 @@ func (e *Engine) salvageFrom(ctx context.Context, p *packer, pk blocks.Pack) (da
 			return false, err
 		}
 	}
-	return damaged, nil
+	return damaged && !unread, nil
 }
 
 // onlyHere are the packs that are needed and only here, as many as one commit moves.

@@ -3,12 +3,15 @@ package writeback_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"skep/cache/blocks"
+	"skep/cache/disk"
 	"skep/cache/readerr"
 	"skep/cache/writeback"
 	"skep/chunker/commit"
@@ -178,6 +181,94 @@ func TestCommitThatIsLostIsSaidAnew(t *testing.T) {
 	})
 }
 
+// restingIn is a device that joined a drive whose index has two segments, the larger one in
+// this pack. In a bubble, it rests then.
+func restingIn(t *testing.T, lost func(place) bool) (d *device, want map[string]string, larger place) {
+	swarm := memswarm.New(9, 4, 7)
+	first := &device{t: t, dir: t.TempDir(), swarm: swarm}
+	first.open(newDrive)
+	want = map[string]string{"dir/": ""}
+	put := first.putting(want)
+	for _, n := range []int{100, 20} {
+		if n == 20 {
+			at := swarm.Head().Commit
+			larger = place{at.Group, at.Number}
+		}
+		for i := range n {
+			put(fmt.Sprintf("dir/%d-%d", n, i), random(uint64(100*n+i), 1500))
+		}
+		first.sync()
+	}
+	first.close()
+	t.Cleanup(func() { time.Sleep(time.Minute) }) // tables end a little later
+	d = &device{t: t, dir: t.TempDir(), swarm: swarm, number: 1, timing: writeback.DefaultTiming}
+	d.gone = func(id group.ID, n uint16) bool { return lost(place{id, n}) }
+	return d, want, larger
+}
+
+// stores is what a device that rests stores in so many hours, in commits and bytes.
+func (d *device) stores(hours int) (commits int, bytes int64) {
+	commits, bytes = d.swarm.Published(), d.swarm.Stored()
+	time.Sleep(time.Duration(hours) * time.Hour)
+	synctest.Wait()
+	return d.swarm.Published() - commits, d.swarm.Stored() - bytes
+}
+
+// A device that has counted all references writes the index anew of which holders have lost
+// a segment, and comes to rest.
+func TestIndexThatIsLostIsSaidAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lost, larger place
+		d, want, larger := restingIn(t, func(p place) bool { return p == lost })
+		d.recover()
+		d.stores(1)
+		if counted, err := d.table.Counted(); err != nil || !counted {
+			t.Fatal("not counted", err)
+		}
+		lost = larger
+		d.swarm.Lose(func(p group.PackRef) bool { return p.Group == lost.group && p.Number == lost.number })
+		if n, _ := d.stores(1); n == 0 || n > 3 {
+			t.Errorf("%d commits for it", n)
+		}
+		check(t, d.committed(), want)
+		if n, bytes := d.stores(24); n != 0 || bytes != 0 {
+			t.Errorf("%d commits, %d bytes of a drive that rests", n, bytes)
+		}
+		bare := recovered(t, d.swarm)
+		bare.counted()
+	})
+}
+
+// One that cannot count them, as it needs that segment, cannot, and makes no commit for it.
+func TestIndexThatIsLostBeforeItIsLearned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var larger place
+		d, _, larger := restingIn(t, func(p place) bool { return p == larger })
+		d.swarm.Lose(func(p group.PackRef) bool { return p.Group == larger.group && p.Number == larger.number })
+		d.recover()
+		if n, bytes := d.stores(24); n != 0 || bytes != 0 {
+			t.Errorf("%d commits, %d bytes", n, bytes)
+		}
+		d.sync()
+		if n, _ := d.stores(1); n != 0 || d.swarm.Head().Number != 2 {
+			t.Errorf("a sync makes commit %d, of the same", d.swarm.Head().Number)
+		}
+	})
+}
+
+// Where no commit is found, however often it is said anew, they come less and less often.
+func TestCommitsThatAreLostEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, want, _ := restingIn(t, func(place) bool { return true })
+		d.recover()
+		n, _ := d.stores(1)
+		if more, _ := d.stores(4 * 24); n < 3 || more > 30 {
+			t.Errorf("%d commits in the first hour, %d in four days", n, more)
+		}
+		check(t, d.committed(), want)
+	})
+}
+
 // Of a pack that is only here, and damaged, all goes out that can be read; the rest is
 // taken for lost, so that it is made again from files and folders.
 func TestDamagedPackThatIsOnlyHere(t *testing.T) {
@@ -214,6 +305,91 @@ func TestDamagedPackThatIsOnlyHere(t *testing.T) {
 		if m.Refs > 0 && (home == damaged) != (m.Link.Hash == victim.Link.Hash) {
 			t.Errorf("block %v is in %v", m.Link, home)
 		}
+	}
+}
+
+// badSector is a disk that does not give a part of one file.
+type badSector struct {
+	disk.FS
+	name     string // the end of its name; empty for none
+	from, to int64
+}
+
+type badFile struct {
+	disk.File
+	bad *badSector
+}
+
+func (b *badSector) Open(name string, flags int) (disk.File, error) {
+	f, err := b.FS.Open(name, flags)
+	if err == nil && b.name != "" && strings.HasSuffix(name, b.name) {
+		f = badFile{f, b}
+	}
+	return f, err
+}
+
+func (f badFile) ReadAt(p []byte, off int64) (int, error) {
+	if off < f.bad.to && off+int64(len(p)) > f.bad.from {
+		return 0, syscall.EIO
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// Of a pack that is only here, and of which the disk does not give a part, all else goes
+// out, and the copy stays: the disk may give it another time.
+func TestPackThatIsOnlyHereOnABadSector(t *testing.T) {
+	d := openAbandoned(t)
+	d.close()
+	bad := &badSector{FS: disk.Local}
+	d.packFS = bad
+	d.open(nil)
+	for i := range 300 {
+		d.put(fmt.Sprintf("wide/%d", i), random(uint64(i), 400))
+	}
+	d.sync()
+	at := d.swarm.Head().Commit // its own pack has none of the folders
+	var most blocks.Pack
+	err := d.table.Packs(func(p blocks.Pack) bool {
+		if p.Kind == group.Metadata && (p.Group != at.Group || p.Number != at.Number) && p.Live > most.Live {
+			most = p
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := func() (out []blocks.Block) {
+		for _, m := range must(d.table.Members(most.Group, most.Number)) {
+			if m.Refs > 0 && m.Places[0].Group == most.Group && m.Places[0].Number == most.Number {
+				out = append(out, m)
+			}
+		}
+		return out
+	}
+	needed := in()
+	if len(needed) < 10 {
+		t.Fatalf("%d blocks are needed of the pack", len(needed))
+	}
+	victim := needed[len(needed)/10]
+	bad.name = fmt.Sprintf("%s-%d", most.Group, most.Number)
+	bad.from = int64(victim.Places[0].Offset)
+	bad.to = bad.from + int64(victim.Places[0].Length)
+	d.abandon(nil)
+	for range 2 {
+		d.sync()
+		if left := in(); len(left) != 1 || left[0].Link != victim.Link {
+			t.Errorf("%d of %d blocks are left", len(left), len(needed))
+		}
+	}
+	before := d.swarm.Stored()
+	d.sync()
+	if n := d.swarm.Stored() - before; n != 0 {
+		t.Errorf("%d bytes were stored of a drive that rests", n)
+	}
+	bad.name = ""
+	d.sync()
+	if left := in(); len(left) > 0 {
+		t.Errorf("%d blocks are left, though the disk gives all", len(left))
 	}
 }
 

@@ -212,9 +212,21 @@ func (e *Engine) lookForWeak(s *schedule) {
 	if now := e.now(); !now.Before(s.review) {
 		s.review = now.Add(lookForWeak)
 		e.strengthenLater()
-		if e.isCommitLost() {
-			e.Changed()
-		}
+		e.sayAnewLater(now)
+	}
+}
+
+// sayAnewLater has a commit follow if the newest one is lost.
+func (e *Engine) sayAnewLater(now time.Time) {
+	lost, err := e.isCommitLost()
+	switch {
+	case err != nil:
+		e.cfg.Log.Warn("it is looked later whether the newest commit is lost", "err", err)
+	case !lost:
+		e.saying = striving{}
+	case e.saying.may(now):
+		e.saying.failed(now) // unless the next look finds that it helped
+		e.Changed()
 	}
 }
 

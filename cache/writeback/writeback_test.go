@@ -52,6 +52,7 @@ type device struct {
 	publish writeback.Publisher
 	source  readthrough.Source
 	fs      disk.FS                    // of the backing files
+	packFS  disk.FS                    // of the packs that are kept
 	now     func() time.Time           // nil: time.Now
 	lost    bool                       // the index was, before it was opened
 	pass    bool                       // the kernel may be given backing files
@@ -112,7 +113,10 @@ func (d *device) open(prepare func(*state.Store)) {
 	if prepare != nil {
 		prepare(d.st)
 	}
-	d.packs = must(packfiles.Open(filepath.Join(d.dir, "packs")))
+	if d.packFS == nil {
+		d.packFS = disk.Local
+	}
+	d.packs = must(packfiles.OpenOn(d.packFS, filepath.Join(d.dir, "packs")))
 	d.table = blocks.New(d.st)
 	d.reader = readthrough.New(d.table, d.packs, d.source, names)
 	if d.lost = d.st.Rebuilt(); d.lost {
