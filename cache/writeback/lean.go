@@ -73,7 +73,7 @@ func (w *work) isWorth(ctx context.Context) (bool, error) {
 }
 
 // frees reports whether the commit before has content under a name that is gone, or is
-// little now.
+// little now; or may have, as its folder cannot be read and is made anew by the next commit.
 func (w *work) frees(ctx context.Context, m tree.Mark) (bool, error) {
 	in, special, err := w.lookup(m.Dir, m.Name)
 	switch {
@@ -83,6 +83,10 @@ func (w *work) frees(ctx context.Context, m tree.Mark) (bool, error) {
 		return in.Dirty && !w.needsRoom(*in) && in.Committed() && in.CommittedSize() > dag.MaxInline, nil
 	case m.Dir == tree.Links:
 		return true, nil
+	}
+	dir, ok, err := w.cut.Inode(m.Dir)
+	if err != nil || ok && w.e.isAnew(dir.Record.Content) {
+		return err == nil, err
 	}
 	_, there, err := w.before(ctx, m)
 	return there, err

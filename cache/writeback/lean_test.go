@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -426,6 +427,19 @@ func TestWhatIsDeletedIsGivenUpByTheNextRun(t *testing.T) {
 	check(t, d.committed(), map[string]string{"kept": string(random(3, 1<<20))})
 }
 
+// noMetadata is a sink that has no room for metadata while it is full.
+type noMetadata struct {
+	*memswarm.Swarm
+	full atomic.Bool
+}
+
+func (n *noMetadata) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
+	if g.Kind == group.Metadata && n.full.Load() {
+		return group.SlotSet{}, writeback.ErrNoRoom
+	}
+	return n.Swarm.Store(ctx, g, lease, manifest, shards)
+}
+
 // A device that joined the drive stores again what it does not know yet to be there, finds
 // no room for the rest, and has counted all references then: the packs that the newest
 // commit names are not given up.
@@ -460,16 +474,14 @@ func TestWhatWasStoredAgainWhileCountingIsNotGivenUp(t *testing.T) {
 	source := &partly{Swarm: swarm}
 	refuse := func(p group.PackRef) bool { return p.Group == tail.Group && p.Number == tail.Number }
 	source.refuse.Store(&refuse)
-	sink := &offered{swarm, 1 << 30}
+	sink := &noMetadata{Swarm: swarm}
 	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source, number: 1, sink: sink, publish: swarm.Publish,
 		timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: 50 * time.Millisecond}}
 	d.recover()
 	d.putting(want)("note", []byte("note"))
 	d.sync()
-	have, _ := swarm.Bytes()
-	sink.room = have + 10<<20
+	sink.full.Store(true)
 	d.put("dir/f", random(1, 2<<20))
-	d.put("waits", random(99, 20<<20))
 	until := func(done func() bool) {
 		t.Helper()
 		for end := time.Now().Add(time.Minute); !done(); d.syncFull() {
@@ -493,9 +505,91 @@ func TestWhatWasStoredAgainWhileCountingIsNotGivenUp(t *testing.T) {
 		d.syncFull()
 	}
 	check(t, d.committed(), want)
-	sink.room = 1 << 30
-	want["waits"] = string(random(99, 20<<20))
+	sink.full.Store(false)
 	d.sync()
 	check(t, d.committed(), want)
 	d.audit()
+}
+
+// A file has names in other folders, as in a snapshot made by hard links, and is replaced
+// under one of them by a file for which there is no room: that name has what it had.
+func TestLeanCommitKeepsAReplacedName(t *testing.T) {
+	for _, others := range []int{1, 2} {
+		d, sink, _ := fullDevice(t, 1<<30)
+		want := map[string]string{"now/": ""}
+		d.putting(want)("now/a", random(1, 100_000))
+		d.put("gone", random(2, 8<<20))
+		a, now := must(d.tree.Find(ctx, "now/a")), must(d.tree.Find(ctx, "now"))
+		for i := range others {
+			folder := fmt.Sprint("day", i)
+			day, _ := d.parent(folder + "/a")
+			must(d.tree.Link(ctx, a.Ino, day, "a"))
+			want[folder+"/"], want[folder+"/a"] = "", want["now/a"]
+		}
+		d.sync()
+		d.fillUp(sink)
+		d.put("now/new", random(3, 2<<20))
+		if err := d.tree.Rename(ctx, now.Ino, "new", now.Ino, "a", 0); err != nil {
+			t.Fatal(err)
+		}
+		d.remove("gone")
+		d.syncFull()
+		check(t, d.committed(), want)
+		sink.room = 1 << 30
+		d.sync()
+		want["now/a"], want["waits"] = string(random(3, 2<<20)), string(random(99, 1500<<10))
+		check(t, d.committed(), want)
+		d.audit()
+	}
+}
+
+// What is deleted in a folder of which a node cannot be read makes room, too, with one
+// commit.
+func TestDeletingInAnUnreadFolderMakesRoom(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	first := newDevice(t, swarm)
+	want := map[string]string{"x/": ""}
+	first.put("x/f", random(1, 8<<20))
+	for i := range 300 {
+		first.putting(want)(fmt.Sprint("x/", i), random(uint64(i), 300))
+	}
+	first.sync()
+	first.putting(want)("y", random(3, 1000)) // its pack has the newest commit
+	first.sync()
+	first.close()
+	first.open(nil)
+	source := &partly{Swarm: swarm}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source, number: 1}
+	d.recover()
+	d.listTree()
+	d.counted()
+	metadata := map[group.ID]bool{}
+	for _, g := range must(d.table.Groups()) {
+		metadata[g.ID] = g.Kind == group.Metadata
+	}
+	d.tree.Close()
+	d.close() // what it has in memory is gone
+	refuse := func(p group.PackRef) bool { return metadata[p.Group] }
+	source.refuse.Store(&refuse)
+	sink := &offered{swarm, 1 << 30}
+	d.sink = sink
+	d.open(nil)
+	d.fillUp(sink)
+	x, _ := d.parent("x/f")
+	if err := d.tree.Unlink(ctx, x, "f"); err != nil {
+		t.Fatal(err)
+	}
+	before := swarm.Head().Number
+	d.syncFull()
+	if n := swarm.Head().Number; n != before+1 {
+		t.Fatalf("commit %d follows commit %d", n, before)
+	}
+	check(t, d.committed(), want)
+	d.remove("waits")
+	d.put("waits", random(98, 20<<20))
+	d.syncFull()
+	d.syncFull()
+	if n := swarm.Head().Number; n != before+1 {
+		t.Errorf("%d commits of the same", n-before-1)
+	}
 }

@@ -381,7 +381,7 @@ func (w *work) fileChange(ctx context.Context, at tree.Mark, in tree.Inode) (*da
 
 // leftAs is the change of a name that leads to an inode of which the commit has no
 // version: what the commit before has there stays, unless that has another name now, and
-// would have two, or had several, and the table of links may have it no more.
+// would have two, or had several, and is gone from the table of links.
 func (w *work) leftAs(ctx context.Context, at tree.Mark, ino uint64) (*dag.Change, error) {
 	if at.Dir == tree.Links {
 		return nil, nil
@@ -391,7 +391,7 @@ func (w *work) leftAs(ctx context.Context, at tree.Mark, ino uint64) (*dag.Chang
 		return nil, err
 	}
 	_, elsewhere, err := w.cut.Inode(tree.Ino(old.ID))
-	if err != nil || !elsewhere && !old.Linked {
+	if err != nil || elsewhere == old.Linked {
 		return nil, err
 	}
 	return &dag.Change{Name: at.Name}, nil
