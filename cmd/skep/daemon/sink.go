@@ -34,6 +34,8 @@ type sink struct {
 	made time.Time
 	seen uint64 // revision of the directory of peers that it was made from
 
+	crammed time.Time // when holders had no room for metadata last
+
 	free      int64 // what could be stored, with the peers that are silent now, too
 	freeSeen  uint64
 	freePeers int
@@ -144,23 +146,49 @@ func (s *sink) judge(class erasure.Class, coding erasure.Coding) (weak bool, los
 	return plan.Weak(coding, best, s.plan.Availability), plan.LossOf(coding, s.plan.Availability)
 }
 
-// Plan implements writeback.Sink. Where nobody tells of room, metadata goes to the last
-// part of what holders offer, of which they do not tell.
+// Plan implements writeback.Sink. Where few or none tell of room, so that it would be
+// clearly less safe, metadata goes to the last part of what holders offer, of which they do
+// not tell; but not for a while after that was full, too, if some do tell of room.
 func (s *sink) Plan(_ context.Context, class erasure.Class, kind group.Kind) (erasure.Coding, []group.PeerKey, error) {
 	from, rnd := s.n.takers(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	coding, holders, err := plan.Slots(class, from, rnd)
-	if kind == group.Metadata && errors.Is(err, place.ErrTooFew) {
-		for i := range from {
-			from[i].Free = max(from[i].Free, wire.SmallShard)
-		}
+	if kind != group.Metadata || err != nil && !errors.Is(err, place.ErrTooFew) {
+		return coding, holders, tooFew(err)
+	}
+	for i := range from {
+		from[i].Free = max(from[i].Free, wire.SmallShard)
+	}
+	best, _ := plan.Best(class, from)
+	if err != nil || plan.Weak(coding, best, plan.Of(from).Availability) && !s.isCrammed() {
 		coding, holders, err = plan.Slots(class, from, rnd)
 	}
 	return coding, holders, tooFew(err)
 }
 
+// crammedFor is for how long metadata goes to those alone that tell of room, after others
+// had none for it.
+const crammedFor = 10 * time.Minute
+
+func (s *sink) isCrammed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.crammed.IsZero() && time.Since(s.crammed) < crammedFor
+}
+
+// noteCrammed takes note of how a group of metadata was told or given something.
+func (s *sink) noteCrammed(g group.Group, err error) {
+	if g.Kind != group.Metadata || !errors.Is(err, client.ErrFull) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.crammed = time.Now()
+}
+
 // Lease implements writeback.Sink.
 func (s *sink) Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error) {
 	set, err := s.n.swarm.Lease(ctx, g, lease)
+	s.noteCrammed(g, err)
 	if s.n.survey != nil && g.Dead != (group.Bitmap{}) {
 		s.n.survey.Soon(g.Slots) // they have more room now than they said
 	}
@@ -171,6 +199,7 @@ func (s *sink) Lease(ctx context.Context, g group.Group, lease []byte) (group.Sl
 func (s *sink) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {
 	left, spared := s.sparing(g, len(shards[0]))
 	set, err := s.n.swarm.Store(ctx, left, lease, manifest, shards, plan.Enough(g.Coding))
+	s.noteCrammed(g, err)
 	if spared && errors.Is(err, swarm.ErrTooFew) {
 		return set, fmt.Errorf("%w: %w", writeback.ErrNoRoom, err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"skep/cache/writeback"
 	"skep/chunker/group"
+	"skep/net/client"
 	"skep/net/peers"
 	"skep/net/swarm"
 	"skep/net/wire"
@@ -28,6 +29,41 @@ func TestPlanInAFullSwarm(t *testing.T) {
 	}
 	if _, _, err := s.Plan(t.Context(), 26, group.Metadata); !errors.Is(err, writeback.ErrNoRoom) {
 		t.Errorf("large shards: %v", err)
+	}
+}
+
+// Where some tell of room, the others count for metadata as well, unless that would hardly be
+// safer; but not while they have no room for it either.
+func TestPlanWhereFewTellOfRoom(t *testing.T) {
+	for roomy := range 9 {
+		known := peers.New(peers.Options{})
+		for i := range 8 {
+			h := wire.Hello{Offered: 1 << 30}
+			if i < roomy {
+				h.Free = 1 << 30
+			}
+			known.Said(group.PeerKey{byte(i + 1)}, h)
+		}
+		s := &sink{n: &network{self: group.PeerKey{99}, peers: known, swarm: swarm.New(swarm.Config{})}}
+		survives := func() int {
+			coding, holders, err := s.Plan(t.Context(), 22, group.Metadata)
+			if err != nil || len(holders) != int(coding.N) {
+				t.Fatalf("%v, %d holders, %v", coding, len(holders), err)
+			}
+			return int(coding.N - coding.K)
+		}
+		if n := survives(); n < 2 {
+			t.Errorf("of 8 peers %d tell of room: metadata survives %d losses", roomy, n)
+		}
+		g := group.Group{Kind: group.Metadata}
+		s.noteCrammed(g, swarm.ErrTooFew) // not for want of room
+		if n := survives(); n < 2 {
+			t.Errorf("of 8 peers %d tell of room, and some do not answer: %d losses", roomy, n)
+		}
+		s.noteCrammed(g, client.ErrFull)
+		if n := survives(); roomy == 1 && n > 0 {
+			t.Errorf("metadata goes to peers that have no room for it either: %d losses", n)
+		}
 	}
 }
 
