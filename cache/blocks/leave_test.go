@@ -49,6 +49,14 @@ func TestBlocksLeaveALostPack(t *testing.T) {
 		more, err = tab.RecountStep(1, children)
 		ok(err)
 	}
+	die := func(dead group.Bitmap) {
+		ok(tab.UpdateGroup(g.ID, func(row *group.Group) error { row.Dead = dead; return nil }))
+	}
+	var dead group.Bitmap
+	dead.Add(2)
+	die(dead)
+	leave(false) // holders delete what is dead
+	die(group.Bitmap{})
 	leave(true)
 	leave(false)
 	for n, want := range []uint64{10, 20, 10, 0} {
