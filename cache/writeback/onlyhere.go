@@ -61,6 +61,12 @@ func (e *Engine) salvage(ctx context.Context, packs []blocks.Pack) error {
 	if err := p.flush(); err != nil {
 		return err
 	}
+	if len(damaged) == 0 {
+		return nil
+	}
+	if err := e.cfg.State.Sync(); err != nil { // else power loss may make the copies needed again
+		return err
+	}
 	for _, pk := range damaged {
 		e.cfg.Log.Warn("the only copy that is left of a pack of metadata is damaged: what cannot be read of it is made again from what is here", "group", pk.Group, "number", pk.Number)
 		if err := e.packs.Remove(pk.Group, pk.Number); err != nil {
