@@ -49,10 +49,11 @@ func (s *Swarm) each(ctx context.Context, slots []group.PeerKey, fn func(ctx con
 }
 
 // Store hands the shards of a pack to the holders of its group, as many at once as our own
-// line carries well, those of packs that came before first. It returns the slots whose holders have their shard on the disk. When enough
-// have, it waits for the others a little longer, at most as long again as it
-// took; with fewer it fails with ErrTooFew, when those that are left have not come on
-// as the others did. A holder that does not know the group is given the lease first.
+// line carries well, those of packs that came before first. It returns the slots whose
+// holders have their shard on the disk. When enough have, it waits for the others a little
+// longer, at most as long again as it took; with fewer it fails with ErrTooFew, when those
+// that are left have not come on as the others did. A holder that does not know the group
+// is given the lease first.
 func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte, enough int) (group.SlotSet, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -64,20 +65,25 @@ func (s *Swarm) Store(ctx context.Context, g group.Group, lease, manifest []byte
 	over.Stop()
 	defer over.Stop()
 	ends := make(chan stored, len(g.Slots))
-	hopeful := slices.ContainsFunc(g.Slots, func(p group.PeerKey) bool { return !p.IsZero() && s.gate(p) == s.push })
-	running := 0
+	gates := make([]*pushes, len(g.Slots)) // nil: nobody has the slot
 	for i, p := range g.Slots {
-		if p.IsZero() {
+		if !p.IsZero() {
+			gates[i] = s.gate(p)
+		}
+	}
+	hopeful := slices.Contains(gates, s.push)
+	running := 0
+	for i, gate := range gates {
+		if gate == nil {
 			continue
 		}
 		running++
-		gate := s.gate(p)
 		go func() {
 			ends <- stored{i, gate.do(ctx, size, s.c.Now, func() error {
 				if gate == s.push || !hopeful {
 					begins()
 				}
-				return s.storeShard(ctx, p, lease, manifest, uint8(i), shards[i])
+				return s.storeShard(ctx, g.Slots[i], lease, manifest, uint8(i), shards[i])
 			})}
 		}()
 	}
