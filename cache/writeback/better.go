@@ -59,7 +59,7 @@ type leaving struct {
 // isWeak reports whether packs could be clearly safer than in a group, with so many of
 // their shards.
 func (e *Engine) isWeak(g group.Group, shards int) bool {
-	return e.cfg.Weak != nil && e.cfg.Weak(g.Class, g.Coding.Left(shards))
+	return e.cfg.Weak != nil && e.cfg.Weak(g.Class, g.Kind, g.Coding.Left(shards))
 }
 
 // isWeakNow reports whether what is added to a group now could be clearly safer.

@@ -56,9 +56,9 @@ type Config struct {
 	// now: what is only presumed of the others does not count. It must not wait; nil
 	// stands for all.
 	Said func(p blocks.Pack) int
-	// Weak reports whether packs of a class in a coding are clearly less safe than
-	// they would be if they were stored now. It must not wait; nil says that none are.
-	Weak func(class erasure.Class, coding erasure.Coding) bool
+	// Weak reports whether packs of a class and kind in a coding are clearly less safe
+	// than they would be if they were stored now. It must not wait; nil says that none are.
+	Weak func(class erasure.Class, kind group.Kind, coding erasure.Coding) bool
 	// Live is how many shards of a pack are believed to be there, and There how many of
 	// a group's holders, as far as is known. They must not wait; nil stands for all.
 	Live  func(g group.Group, p blocks.Pack) int

@@ -262,6 +262,51 @@ func (l *lax) Plan(ctx context.Context, class erasure.Class, kind group.Kind) (e
 	return l.Swarm.Plan(ctx, class, kind)
 }
 
+// fullUp is a sink whose holders have room for metadata alone, but for the first one.
+type fullUp struct{ *memswarm.Swarm }
+
+func (f fullUp) Plan(ctx context.Context, class erasure.Class, kind group.Kind) (erasure.Coding, []group.PeerKey, error) {
+	coding, slots, err := f.Swarm.Plan(ctx, class, kind)
+	if err == nil && kind == group.Content {
+		coding, slots = erasure.NewCoding(1, 1), slots[:1]
+	}
+	return coding, slots, err
+}
+
+func (f fullUp) weak(class erasure.Class, kind group.Kind, c erasure.Coding) bool {
+	best, _, err := f.Plan(ctx, class, kind)
+	return err == nil && c.N-c.K < best.N-best.K
+}
+
+// Where holders have come that have room for metadata alone, that is stored again with them,
+// and content stays where it is; then the drive rests.
+func TestMetadataAloneIsStoredAgainWithMore(t *testing.T) {
+	swarm := memswarm.New(9, 1, 1)
+	sink := fullUp{swarm}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish, weak: sink.weak}
+	d.open(newDrive)
+	t.Cleanup(d.close)
+	want := grown(t, d)
+	for range 4 {
+		d.sync()
+	}
+	for _, g := range must(d.table.Groups()) {
+		for n := range g.Packs {
+			p, _, _ := d.table.Pack(g.ID, n)
+			if p.Live > 0 && (g.Coding.N == 1) != (g.Kind == group.Content) {
+				t.Errorf("a pack of %v is stored in %v", g.Kind, g.Coding)
+			}
+		}
+	}
+	stored, heads := swarm.Stored(), swarm.Published()
+	d.sync()
+	d.sync()
+	if n := swarm.Stored() - stored; n != 0 || swarm.Published() != heads {
+		t.Errorf("%d bytes were stored, and %d heads published, of a drive that rests", n, swarm.Published()-heads)
+	}
+	check(t, d.committed(), want)
+}
+
 // numbers is how many packs were begun.
 func (d *device) numbers() (n int) {
 	for _, g := range must(d.table.Groups()) {

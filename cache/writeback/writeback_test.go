@@ -63,8 +63,9 @@ type device struct {
 	said    func(p blocks.Pack) int
 	live    func(g group.Group, p blocks.Pack) int
 	there   func(g group.Group) int
-	number  uint32           // of the device among those of the drive; 0 is the first
-	timing  writeback.Timing // zero: no commit comes by itself
+	weak    func(erasure.Class, group.Kind, erasure.Coding) bool // nil: the swarm's
+	number  uint32                                               // of the device among those of the drive; 0 is the first
+	timing  writeback.Timing                                     // zero: no commit comes by itself
 }
 
 func newDevice(t testing.TB, swarm *memswarm.Swarm) *device {
@@ -134,6 +135,9 @@ func (d *device) open(prepare func(*state.Store)) {
 	if d.now != nil {
 		now = d.now
 	}
+	if d.weak == nil {
+		d.weak = d.swarm.Weak
+	}
 	timing := d.timing
 	if timing == (writeback.Timing{}) {
 		timing = writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: time.Hour}
@@ -141,7 +145,7 @@ func (d *device) open(prepare func(*state.Store)) {
 	d.engine = must(writeback.New(writeback.Config{
 		State: d.st, Tree: d.tree, Table: d.table, Reader: d.reader, Packs: d.packs, Sink: d.sink, Publish: d.publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: d.key(), Root: rootKey, Names: names, Read: read, Convergence: convergence,
-		ContentClass: class, Alone: d.alone, Lost: d.gone, OnlyHere: d.only, Said: d.said, Weak: d.swarm.Weak, Live: d.live, There: d.there, JournalMax: 40 << 20, Timing: timing,
+		ContentClass: class, Alone: d.alone, Lost: d.gone, OnlyHere: d.only, Said: d.said, Weak: d.weak, Live: d.live, There: d.there, JournalMax: 40 << 20, Timing: timing,
 		Now: now, Log: slog.New(slog.DiscardHandler),
 	}))
 	run, cancel := context.WithCancel(ctx)

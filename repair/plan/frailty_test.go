@@ -4,13 +4,14 @@ import (
 	"testing"
 
 	"skep/chunker/erasure"
+	"skep/chunker/group"
 )
 
 // A pack counts as what is left of it, if one missing shard is one too many.
 func TestFrailty(t *testing.T) {
 	weak := erasure.NewCoding(1, 1)
 	asked := map[erasure.Coding]int{}
-	judge := func(_ erasure.Class, c erasure.Coding) (bool, float64) {
+	judge := func(_ erasure.Class, _ group.Kind, c erasure.Coding) (bool, float64) {
 		asked[c]++
 		return c == weak, 1 / float64(c.N)
 	}
@@ -28,7 +29,7 @@ func TestFrailty(t *testing.T) {
 		{4, 7, 7, false, false},
 		{4, 7, 4, false, false},
 	} {
-		if weak, frail := f.Add(20, erasure.NewCoding(c.k, c.n), c.shards, judge); weak != c.weak || frail != c.frail {
+		if weak, frail := f.Add(group.Group{Class: 20, Coding: erasure.NewCoding(c.k, c.n)}, c.shards, judge); weak != c.weak || frail != c.frail {
 			t.Errorf("%d shards of %d of %d: weak %v, frail %v", c.shards, c.k, c.n, weak, frail)
 		}
 	}

@@ -206,8 +206,8 @@ func (s *Swarm) Recode(k, n int) {
 
 // Weak reports whether a coding survives fewer losses than those of new groups, as
 // long as there are holders for these. It is a writeback.Config's.
-func (s *Swarm) Weak(class erasure.Class, c erasure.Coding) bool {
-	best, _, err := s.Plan(context.Background(), class, group.Content)
+func (s *Swarm) Weak(class erasure.Class, kind group.Kind, c erasure.Coding) bool {
+	best, _, err := s.Plan(context.Background(), class, kind)
 	return err == nil && c.N-c.K < best.N-best.K
 }
 

@@ -135,7 +135,7 @@ func (d *Daemon) judgePacks(packs map[readthrough.PackName]bool, out *control.Pa
 		g, found, err := d.drive.table.Group(name.Group)
 		pack, known, perr := d.drive.table.Pack(name.Group, name.Number)
 		if err = errors.Join(err, perr); found && err == nil {
-			if weak, frail := f.Add(g.Class, g.Coding, d.drive.live(g, pack), d.drive.sink.judge); weak || frail {
+			if weak, frail := f.Add(g, d.drive.live(g, pack), d.drive.sink.judge); weak || frail {
 				groups[name.Group] = true
 			}
 		}

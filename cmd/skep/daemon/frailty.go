@@ -24,7 +24,7 @@ type frailty struct {
 
 // add counts a pack of a group.
 func (f *frailty) add(d *drive, g group.Group, p blocks.Pack) {
-	weak, frail := f.Add(g.Class, g.Coding, d.live(g, p), d.sink.judge)
+	weak, frail := f.Add(g, d.live(g, p), d.sink.judge)
 	h, _ := d.packHealth(p.Group, p.Number)
 	switch {
 	case h.OnlyHere:
@@ -80,7 +80,7 @@ func (d *drive) isBeyondReach(id group.ID, number uint16) bool {
 	if !ok || err != nil {
 		return false
 	}
-	weak, frail := new(plan.Frailty).Add(g.Class, g.Coding, h.Live, d.sink.judge)
+	weak, frail := new(plan.Frailty).Add(g, h.Live, d.sink.judge)
 	return weak && frail
 }
 

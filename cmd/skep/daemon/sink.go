@@ -27,18 +27,48 @@ import (
 type sink struct {
 	n *network
 
-	mu   sync.Mutex // guards all below
-	plan plan.Plan
-	from []place.Candidate             // what it was made from
-	best map[erasure.Class]plan.Choice // with these, as far as anybody asked
-	made time.Time
-	seen uint64 // revision of the directory of peers that it was made from
+	mu     sync.Mutex // guards all below
+	told   yardstick  // of what is stored with those that tell of room
+	inLast yardstick  // of metadata that goes to the last part of what is offered, too
+	made   time.Time
+	seen   uint64 // revision of the directory of peers that it was made from
 
 	crammed time.Time // when holders had no room for metadata last
 
 	free      int64 // what could be stored, with the peers that are silent now, too
 	freeSeen  uint64
 	freePeers int
+}
+
+// yardstick is what a coding is judged by: the best one with some peers.
+type yardstick struct {
+	from []place.Candidate
+	plan plan.Plan                     // of these
+	best map[erasure.Class]plan.Choice // with those of them that have room, as far as anybody asked
+}
+
+func newYardstick(from []place.Candidate) yardstick {
+	return yardstick{from, plan.Of(from), map[erasure.Class]plan.Choice{}}
+}
+
+// newInLast is that of metadata, for which the last part of what peers offer counts, too,
+// of which they do not tell.
+func newInLast(takers []place.Candidate) yardstick {
+	from := slices.Clone(takers)
+	for i := range from {
+		from[i].Free = max(from[i].Free, wire.SmallShard)
+	}
+	return newYardstick(from)
+}
+
+// judge says whether a coding is weak, and what its chance of loss is.
+func (y yardstick) judge(class erasure.Class, coding erasure.Coding) (weak bool, loss float64) {
+	best, known := y.best[class]
+	if !known {
+		best, _ = plan.Best(class, y.from)
+		y.best[class] = best
+	}
+	return plan.Weak(coding, best, y.plan.Availability), plan.LossOf(coding, y.plan.Availability)
 }
 
 // planFor is how long a plan serves while more becomes known of peers.
@@ -103,7 +133,7 @@ func (s *sink) current() plan.Plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refresh()
-	return s.plan
+	return s.told.plan
 }
 
 // renewed returns the plan for the swarm as it is at this moment.
@@ -112,7 +142,7 @@ func (s *sink) renewed() plan.Plan {
 	defer s.mu.Unlock()
 	s.made = time.Time{}
 	s.refresh()
-	return s.plan
+	return s.told.plan
 }
 
 // refresh makes the plan anew if it is not that of the swarm as it is now. s.mu is held.
@@ -121,29 +151,28 @@ func (s *sink) refresh() {
 	if revision == s.seen && !s.made.IsZero() && time.Since(s.made) < 10*planFor || time.Since(s.made) < planFor {
 		return
 	}
-	s.seen, s.best = revision, map[erasure.Class]plan.Choice{}
-	s.from = plan.WithRoom(s.n.takers(), erasure.MinShard)
-	s.plan, s.made = plan.Of(s.from), time.Now()
+	takers := s.n.takers()
+	s.told, s.inLast = newYardstick(plan.WithRoom(takers, erasure.MinShard)), newInLast(takers)
+	s.seen, s.made = revision, time.Now()
 }
 
-// weak reports whether packs of a class in a coding are clearly less safe than they
-// would be with the peers that are there now.
-func (s *sink) weak(class erasure.Class, coding erasure.Coding) bool {
-	weak, _ := s.judge(class, coding)
+// weak reports whether packs of a class and kind in a coding are clearly less safe than
+// they would be with the peers that are there now.
+func (s *sink) weak(class erasure.Class, kind group.Kind, coding erasure.Coding) bool {
+	weak, _ := s.judge(class, kind, coding)
 	return weak
 }
 
-// judge is the plan.Judge of the swarm as it is now.
-func (s *sink) judge(class erasure.Class, coding erasure.Coding) (weak bool, loss float64) {
+// judge is the plan.Judge of the swarm as it is now. Of metadata nothing is weak that Plan
+// would plan again, or it would be stored again and again.
+func (s *sink) judge(class erasure.Class, kind group.Kind, coding erasure.Coding) (weak bool, loss float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refresh()
-	best, known := s.best[class]
-	if !known {
-		best, _ = plan.Best(class, s.from)
-		s.best[class] = best
+	if kind == group.Metadata && !s.isCrammed() {
+		return s.inLast.judge(class, coding)
 	}
-	return plan.Weak(coding, best, s.plan.Availability), plan.LossOf(coding, s.plan.Availability)
+	return s.told.judge(class, coding)
 }
 
 // Plan implements writeback.Sink. Where few or none tell of room, so that it would be
@@ -155,12 +184,9 @@ func (s *sink) Plan(_ context.Context, class erasure.Class, kind group.Kind) (er
 	if kind != group.Metadata || err != nil && !errors.Is(err, place.ErrTooFew) {
 		return coding, holders, tooFew(err)
 	}
-	for i := range from {
-		from[i].Free = max(from[i].Free, wire.SmallShard)
-	}
-	best, _ := plan.Best(class, from)
-	if err != nil || plan.Weak(coding, best, plan.Of(from).Availability) && !s.isCrammed() {
-		coding, holders, err = plan.Slots(class, from, rnd)
+	inLast := newInLast(from)
+	if weak, _ := inLast.judge(class, coding); err != nil || weak && !s.avoidsLast() {
+		coding, holders, err = plan.Slots(class, inLast.from, rnd)
 	}
 	return coding, holders, tooFew(err)
 }
@@ -169,9 +195,15 @@ func (s *sink) Plan(_ context.Context, class erasure.Class, kind group.Kind) (er
 // had none for it.
 const crammedFor = 10 * time.Minute
 
-func (s *sink) isCrammed() bool {
+// avoidsLast reports whether that is so.
+func (s *sink) avoidsLast() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.isCrammed()
+}
+
+// isCrammed is avoidsLast, while s.mu is held.
+func (s *sink) isCrammed() bool {
 	return !s.crammed.IsZero() && time.Since(s.crammed) < crammedFor
 }
 

@@ -1,10 +1,14 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"skep/cache/writeback"
+	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/net/client"
 	"skep/net/peers"
@@ -12,14 +16,23 @@ import (
 	"skep/net/wire"
 )
 
+// sinkOf is the sink of somebody who knows some peers, of whom some tell of room.
+func sinkOf(count, roomy int) *sink {
+	known := peers.New(peers.Options{})
+	for i := range count {
+		h := wire.Hello{Offered: 1 << 30}
+		if i < roomy {
+			h.Free = 1 << 30
+		}
+		known.Said(group.PeerKey{byte(i + 1)}, h)
+	}
+	return &sink{n: &network{self: group.PeerKey{99}, peers: known, swarm: swarm.New(swarm.Config{})}}
+}
+
 // Where no peer tells of room, groups of metadata are founded all the same, of small
 // shards: the last part of what peers offer is for these. Groups of content are not.
 func TestPlanInAFullSwarm(t *testing.T) {
-	known := peers.New(peers.Options{})
-	for i := range 8 {
-		known.Said(group.PeerKey{byte(i + 1)}, wire.Hello{Offered: 1 << 30})
-	}
-	s := &sink{n: &network{self: group.PeerKey{99}, peers: known, swarm: swarm.New(swarm.Config{})}}
+	s := sinkOf(8, 0)
 	coding, holders, err := s.Plan(t.Context(), 22, group.Metadata)
 	if err != nil || len(holders) != int(coding.N) || coding.ShardSize(22) > wire.SmallShard {
 		t.Errorf("%v, %d holders, %v", coding, len(holders), err)
@@ -36,15 +49,7 @@ func TestPlanInAFullSwarm(t *testing.T) {
 // safer; but not while they have no room for it either.
 func TestPlanWhereFewTellOfRoom(t *testing.T) {
 	for roomy := range 9 {
-		known := peers.New(peers.Options{})
-		for i := range 8 {
-			h := wire.Hello{Offered: 1 << 30}
-			if i < roomy {
-				h.Free = 1 << 30
-			}
-			known.Said(group.PeerKey{byte(i + 1)}, h)
-		}
-		s := &sink{n: &network{self: group.PeerKey{99}, peers: known, swarm: swarm.New(swarm.Config{})}}
+		s := sinkOf(8, roomy)
 		survives := func() int {
 			coding, holders, err := s.Plan(t.Context(), 22, group.Metadata)
 			if err != nil || len(holders) != int(coding.N) {
@@ -65,6 +70,44 @@ func TestPlanWhereFewTellOfRoom(t *testing.T) {
 			t.Errorf("metadata goes to peers that have no room for it either: %d losses", n)
 		}
 	}
+}
+
+// In a full swarm metadata with one peer alone is weak, though that peer alone tells of room:
+// the others take it. Content is not, and nor is metadata while they do not take that either.
+func TestMetadataIsWeakInAFullSwarm(t *testing.T) {
+	for roomy := range 2 {
+		s := sinkOf(8, roomy)
+		alone := erasure.NewCoding(1, 1)
+		if !s.weak(22, group.Metadata, alone) {
+			t.Errorf("of 8 peers %d tell of room, and metadata with one alone is not weak", roomy)
+		}
+		if s.weak(22, group.Content, alone) {
+			t.Errorf("of 8 peers %d tell of room, and content with one alone is weak", roomy)
+		}
+		if s.noteCrammed(group.Group{Kind: group.Metadata}, client.ErrFull); s.weak(22, group.Metadata, alone) {
+			t.Errorf("of 8 peers %d tell of room, and others that have none for metadata count", roomy)
+		}
+	}
+}
+
+// What is planned now is not weak, or it would be stored again for ever.
+func TestWhatIsPlannedIsNotWeak(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		known := peers.New(peers.Options{})
+		for i := range rapid.IntRange(1, 40).Draw(t, "peers") {
+			free := rapid.SampledFrom([]int64{0, 1 << 16, 1 << 20, 3 << 20, 1 << 30}).Draw(t, "free")
+			known.Said(group.PeerKey{byte(i + 1)}, wire.Hello{Offered: 1 << 30, Free: free})
+		}
+		s := &sink{n: &network{self: group.PeerKey{99}, peers: known, swarm: swarm.New(swarm.Config{})}}
+		class := erasure.Class(rapid.ByteRange(byte(erasure.MinClass), byte(erasure.MaxClass)).Draw(t, "class"))
+		for _, kind := range []group.Kind{group.Content, group.Metadata, group.Metadata} {
+			coding, _, err := s.Plan(context.Background(), class, kind)
+			if err == nil && s.weak(class, kind, coding) {
+				t.Fatalf("%v of class %d is planned in %v, and weak", kind, class, coding)
+			}
+			s.noteCrammed(group.Group{Kind: kind}, client.ErrFull)
+		}
+	})
 }
 
 // Small shards of content go to no holder that has room for metadata alone; those of metadata
