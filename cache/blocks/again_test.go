@@ -65,5 +65,11 @@ func TestStoredAgainWhileCounting(t *testing.T) {
 		if moved, err := tab.Moved(); err != nil || (moved != 0) != c.moved {
 			t.Errorf("%s: moved %d, %v", c.name, moved, err)
 		}
+		for n, want := range []bool{1: c.moved, 2: false} { // of what was left in a pack
+			untold, err := tab.Untold(func(p blockindex.Place) bool { return int(p.Number) == n })
+			if ok(err); untold != want {
+				t.Errorf("%s: of pack %d a commit has to tell: %v", c.name, n, untold)
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package blocks
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"skep/cache/state"
 	"skep/chunker/blockindex"
@@ -166,7 +167,7 @@ func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 	var b state.Batch
 	b.Freeing()
 	SetCounted(&b)
-	untold, err := t.hasUntold()
+	untold, err := t.hasUntold(func(blockindex.Place) bool { return true })
 	if err != nil {
 		return false, err
 	}
@@ -177,15 +178,25 @@ func (t *Table) RecountStep(n int, children Children) (more bool, err error) {
 	return false, err
 }
 
-// hasUntold reports whether a block that is needed and elsewhere, too, has a home that is
-// in no segment of the index yet. While references are counted, what was stored again is
-// not known to be such a one: it may be learned of, or found to be needed, only later.
-func (t *Table) hasUntold() (found bool, err error) {
+// Untold reports whether a block that is needed has another home than the newest commit
+// says, and is, too, in a place of which left says that the commit is to tell for its sake.
+func (t *Table) Untold(left func(blockindex.Place) bool) (bool, error) {
+	if moved, err := t.Moved(); err != nil || moved == 0 {
+		return false, err
+	}
+	return t.hasUntold(left)
+}
+
+// hasUntold reports whether a block that is needed has a home that is in no segment of the
+// index yet, and another place of which left says so. While references are counted, what
+// was stored again is not known to be such a one: it may be learned of, or found to be
+// needed, only later.
+func (t *Table) hasUntold(left func(blockindex.Place) bool) (found bool, err error) {
 	var bad error
 	err = t.st.Scan([]byte{tableNew}, []byte{tableNew + 1}, func(k, _ []byte) bool {
 		var b Block
 		b, _, bad = t.Get(link.Hash(k[1:]))
-		found = b.Refs > 0 && len(b.Places) > 1
+		found = b.Refs > 0 && len(b.Places) > 1 && slices.ContainsFunc(b.Places[1:], left)
 		return !found && bad == nil
 	})
 	return found, errors.Join(err, bad)

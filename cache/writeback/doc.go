@@ -13,7 +13,8 @@
 // After it, what nothing needs is given up, as soon as no other device may need it.
 //
 // Where holders have no room for new content, another commit takes what needs none, or
-// nothing that is deleted would ever make room (lean.go).
+// nothing that is deleted would ever make room, and nobody else would find what was lost
+// and went out again (lean.go).
 //
 // A commit that fails halfway costs little when it is tried again: the packs
 // that were acknowledged are in the account of blocks, and their blocks are

@@ -125,6 +125,7 @@ type Engine struct {
 	// When weak packs are looked for again.
 	weakAfter time.Time
 	saying    striving // anew of a newest commit that is lost, where nothing else changed
+	telling   striving // what is untold, while content waits for room
 	// Packs that are dead, and since when the commit is out that let them die, until
 	// it is known that nobody else may need them.
 	waiting  map[packID]time.Time

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"skep/cache/tree"
+	"skep/chunker/blockindex"
 	"skep/chunker/dag"
 	"skep/chunker/group"
 )
@@ -15,8 +16,9 @@ var errNoRoom = errors.New("there is no room for content")
 
 // commitLean publishes what takes no room for content, after a commit that found none:
 // names that are gone above all, whose content holders can then let go of. Else what was
-// deleted would make no room as long as what was made meanwhile does not fit. Files with
-// new content stay as the commit before has them, and are taken by the next one.
+// deleted would make no room as long as what was made meanwhile does not fit, and what was
+// lost and went out again would be found by nobody else. Files with new content stay as
+// the commit before has them, and are taken by the next one.
 func (e *Engine) commitLean(ctx context.Context) error {
 	defer e.buffers.drain()
 	cut, err := e.cfg.Tree.Cut()
@@ -26,7 +28,17 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	defer cut.Close()
 	w := newWork(ctx, e, cut)
 	w.lean = true
-	worth, err := w.isWorth(ctx)
+	untold, err := e.isUntold()
+	if err != nil {
+		return err
+	}
+	if !untold {
+		e.telling = striving{}
+	}
+	worth := untold && e.telling.may(e.now())
+	if !worth {
+		worth, err = w.isWorth(ctx)
+	}
 	if err == nil && !worth && !e.isSettled {
 		var idle map[group.ID]group.Bitmap
 		idle, err = e.table.Idle()
@@ -41,7 +53,26 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	if err := e.make(ctx, w); err != nil {
 		return fmt.Errorf("publish what needs no room: %w", err)
 	}
+	if untold {
+		e.telling.failed(e.now()) // unless the next look finds that it helped
+	}
 	return e.afterwards(ctx, cut.Seq(), w.needs)
+}
+
+// isUntold reports whether nobody can begin with the newest commit, or it says of what is
+// needed that it is in packs that are lost, or only here, and that was stored again.
+func (e *Engine) isUntold() (bool, error) {
+	if lost, err := e.isCommitLost(); err != nil || lost {
+		return lost, err
+	}
+	var alone map[group.ID]group.Bitmap
+	if e.cfg.OnlyHere != nil {
+		alone = e.cfg.OnlyHere()
+	}
+	return e.table.Untold(func(p blockindex.Place) bool {
+		packs := alone[p.Group]
+		return packs.Has(p.Number) || e.isLost(packID{p.Group, p.Number})
+	})
 }
 
 // giveBackLate gives back what had to wait after the newest commit, until it was known
