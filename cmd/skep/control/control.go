@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ import (
 
 // ErrNotRunning says that no daemon answers, or that the one that does is ending.
 var ErrNotRunning = errors.New("no skep daemon is running for this home")
+
+// ErrSilent says that there is a daemon, and that it answers nobody.
+var ErrSilent = errors.New("the daemon of this home does not answer")
 
 // Mount asks to mount the drive.
 type Mount struct {
@@ -273,21 +277,76 @@ type Cache struct {
 }
 
 // Client calls a daemon.
-type Client struct{ http http.Client }
+type Client struct {
+	http http.Client
+	pid  atomic.Int32 // of who listens; 0: not known
+}
 
 // NewClient returns a client for the daemon at a socket.
 func NewClient(socket string) *Client {
-	return &Client{http.Client{Transport: &http.Transport{
+	c := &Client{}
+	c.http.Transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
+			conn, err := d.DialContext(ctx, "unix", socket)
+			if err == nil {
+				c.pid.Store(listenerOf(conn))
+			}
+			return conn, err
 		},
-	}}}
+	}
+	return c
 }
 
+// listenerOf is the process that listens at the other end; 0 if that is not known.
+func listenerOf(conn net.Conn) (pid int32) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = cred.Pid
+		}
+	})
+	return pid
+}
+
+// answerWithin is how long a daemon may take to show that it answers at all.
+const answerWithin = 10 * time.Second
+
 // Call sends a request and decodes the answer into out, if that is not nil. An
-// error that the daemon reports comes back as an *Error.
+// error that the daemon reports comes back as an *Error. The answer may take long: only
+// of a daemon that answers nothing it is said, before, that it is silent.
 func (c *Client) Call(ctx context.Context, path string, in, out any) error {
+	if err := c.answers(ctx); err != nil {
+		return err
+	}
+	return c.call(ctx, path, in, out)
+}
+
+// answers asks the daemon for nothing, and is content with whatever it says.
+func (c *Client) answers(ctx context.Context) error {
+	soon, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	req, err := http.NewRequestWithContext(soon, http.MethodHead, "http://skep/", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case err == nil:
+		return resp.Body.Close()
+	case soon.Err() == nil || ctx.Err() != nil:
+		return unanswered(ctx, err)
+	}
+	if pid := c.pid.Load(); pid > 0 {
+		return fmt.Errorf("%w: process %d is stopped, or hangs", ErrSilent, pid)
+	}
+	return ErrSilent
+}
+
+func (c *Client) call(ctx context.Context, path string, in, out any) error {
 	b, err := json.Marshal(in)
 	if err != nil {
 		return err
@@ -298,21 +357,7 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		var dial *net.OpError
-		if errors.As(err, &dial) && dial.Op == "dial" {
-			return ErrNotRunning
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
-			return fmt.Errorf("%w: it ended before it answered", ErrNotRunning)
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("the daemon did not answer: %w", ctx.Err())
-		}
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		return fmt.Errorf("the daemon did not answer: %w", err)
+		return unanswered(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusServiceUnavailable {
@@ -329,6 +374,25 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 		return nil
 	}
 	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// unanswered says why there is no answer to a request.
+func unanswered(ctx context.Context, err error) error {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return ErrNotRunning
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("%w: it ended before it answered", ErrNotRunning)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("the daemon did not answer: %w", ctx.Err())
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("the daemon did not answer: %w", err)
 }
 
 // Error is a failure that the daemon reports.
