@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -103,6 +104,15 @@ func (o *Options) parseOne(opt string) error {
 		return nil
 	}
 	return &OptionError{opt, ErrUnknownOption, "known are " + strings.Join(knownOptions(), ", ")}
+}
+
+// Known are those of some options that Parse knows, whatever their values; or Remount, if
+// they ask for that.
+func Known(options []string) []string {
+	remount := slices.Contains(options, "remount")
+	return slices.DeleteFunc(slices.Clone(options), func(o string) bool {
+		return errors.Is(new(Options).parseOne(strings.TrimSpace(o)), ErrUnknownOption) && !(remount && (o == "remount" || isKernelWord(o)))
+	})
 }
 
 // knownOptions lists all options that do something.

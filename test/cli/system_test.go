@@ -20,7 +20,7 @@ func TestMountHelper(t *testing.T) {
 	d := alone(t)
 	helper := filepath.Join(harness.Dir(t), "mount.fuse.skep")
 	must(t, os.Symlink(harness.Binary(), helper))
-	out, err := exec.Command(helper, d.Home, d.Mnt, "-o", "rw,nofail,_netdev,noatime").CombinedOutput()
+	out, err := exec.Command(helper, d.Home, d.Mnt, "-s", "-o", "rw,nofail,_netdev,noatime,frobnicate").CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Fatalf("%v: %s", err, out)
 	}

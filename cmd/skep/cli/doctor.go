@@ -72,7 +72,7 @@ func (a *app) examine(ctx context.Context, bootstrap []string) ([]doctor.Finding
 }
 
 // answerPatience is how long a daemon that is well may take to say how it is.
-const answerPatience = 10 * time.Second
+const answerPatience = 15 * time.Second
 
 func (a *app) printFindings(all []doctor.Finding) {
 	for _, f := range all {

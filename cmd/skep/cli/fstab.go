@@ -1,9 +1,15 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"github.com/spf13/cobra"
+
+	"skep/cmd/skep/say"
+	"skep/fs/mount"
 )
 
 // mount(8), and with it /etc/fstab, has filesystems of our type mounted by a
@@ -23,53 +29,58 @@ func command(argv []string) ([]string, error) {
 //	SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]
 //
 // SOURCE is the home of the drive, or the word skep for the one of the user who
-// mounts.
+// mounts. With -s, options that are not known are passed over; with -f, it is only looked
+// whether all that can be understood. -n, not to write to mtab, and -v, to say more, change
+// nothing. There is no mounting in another namespace than that of the daemon.
 func helperCommand(argv []string) ([]string, error) {
-	var points, options []string
-	for i := 0; i < len(argv); i++ {
-		switch arg := argv[i]; {
-		case arg == "-f" || arg == "--fake":
-			return nil, nil
-		case arg == "-o" || arg == "-t" || arg == "-N":
-			i++
-			if i == len(argv) {
-				return nil, usageError{fmt.Errorf("%s lacks its value", arg)}
-			}
-			if arg == "-o" {
-				options = append(options, strings.Split(argv[i], ",")...)
-			}
-		case strings.HasPrefix(arg, "-"): // sloppy, verbose, not in mtab: all the same to us
-		default:
-			points = append(points, arg)
-		}
+	cmd := new(cobra.Command)
+	f := cmd.Flags()
+	sloppy, fake := f.BoolP("sloppy", "s", false, ""), f.BoolP("fake", "f", false, "")
+	f.BoolP("no-mtab", "n", false, "")
+	f.BoolP("verbose", "v", false, "")
+	lists := f.StringArrayP("options", "o", nil, "")
+	f.StringP("types", "t", "", "")
+	f.StringP("namespace", "N", "", "")
+	if err := cmd.ParseFlags(argv); err != nil {
+		return nil, usageError{fmt.Errorf("mount.fuse.skep: %w", err)}
 	}
-	if len(points) != 2 {
-		return nil, usageError{fmt.Errorf("mount.fuse.skep takes the home of a drive and a directory, not %d arguments", len(points))}
+	if f.Changed("namespace") {
+		return nil, usageError{errors.New("-N: the daemon mounts in its own namespace; to mount in another one: nsenter --mount=NAMESPACE skep mount DIR")}
 	}
-	return mountCommandOf(points[0], points[1], options), nil
+	if f.NArg() != 2 {
+		return nil, usageError{fmt.Errorf("mount.fuse.skep takes the home of a drive and a directory, not %s", say.Count(f.NArg(), "argument"))}
+	}
+	flags, rest := splitOptions(strings.Split(strings.Join(*lists, ","), ","))
+	if *sloppy {
+		rest = mount.Known(rest)
+	}
+	if *fake {
+		return nil, checkOptions(strings.Join(rest, ","))
+	}
+	out := []string{"mount", f.Arg(1)}
+	if filepath.IsAbs(f.Arg(0)) {
+		out = append(out, "--home", f.Arg(0))
+	}
+	out = append(out, flags...)
+	if len(rest) > 0 {
+		out = append(out, "-o", strings.Join(rest, ","))
+	}
+	return out, nil
 }
 
-// mountCommandOf makes a mount command; of the options, those are flags of ours
-// that are no mount options.
-func mountCommandOf(source, dir string, options []string) []string {
-	out := []string{"mount", dir}
-	if filepath.IsAbs(source) {
-		out = append(out, "--home", source)
-	}
-	var rest []string
+// splitOptions divides the options of mount(8) into flags of ours and mount options.
+func splitOptions(options []string) (flags, rest []string) {
 	for _, o := range options {
 		name, value, _ := strings.Cut(o, "=")
 		switch name {
+		case "":
 		case "passphrase-file", "bootstrap":
-			out = append(out, "--"+name, value)
+			flags = append(flags, "--"+name, value)
 		case "allow_suid", "allow_dev": // mount(8) keeps suid and dev to itself, as its defaults
 			rest = append(rest, strings.TrimPrefix(name, "allow_"))
 		default:
 			rest = append(rest, o)
 		}
 	}
-	if len(rest) > 0 {
-		out = append(out, "-o", strings.Join(rest, ","))
-	}
-	return out
+	return flags, rest
 }

@@ -51,8 +51,8 @@ In /etc/fstab, with the home of the drive in front:
 			if _, err := skephost.ParseAddrs(bootstrap); err != nil {
 				return usageError{fmt.Errorf("--bootstrap: %w", err)}
 			}
-			if err := new(mount.Options).Parse(options); options != "" && err != nil {
-				return usageError{err}
+			if err := checkOptions(options); err != nil {
+				return err
 			}
 			m := control.Mount{Dir: dir, Options: options, Bootstrap: bootstrap}
 			if cmd.Flags().Changed("cache") {
@@ -70,6 +70,14 @@ In /etc/fstab, with the home of the drive in front:
 	f.Var(&cache, "cache", cacheUsage+" (kept for later mounts)")
 	f.StringVarP(&options, "options", "o", "", "mount options: ro, allow_other, noatime, noexec, suid, dev, nonempty, uid=N, gid=N")
 	return cmd
+}
+
+// checkOptions is what is wrong with mount options, as a wrong use of the command line.
+func checkOptions(list string) error {
+	if err := new(mount.Options).Parse(list); err != nil && !mount.IsRemount(list) {
+		return usageError{err}
+	}
+	return nil
 }
 
 // mountHere is the daemon until the mount is gone.
