@@ -13,20 +13,29 @@ import (
 )
 
 // Lease hands a lease to the holders of a group and returns the slots whose
-// holders took it. It fails with ErrTooFew if not even k did.
+// holders took it. It fails with ErrTooFew if not even k did. When k have, it waits for the
+// others a little longer, at most as long again as it took.
 func (s *Swarm) Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	begin := s.c.Now()
+	var mu sync.Mutex // guards all below
 	var out group.SlotSet
-	var mu sync.Mutex // guards out
 	var why error
 	s.each(ctx, g.Slots, func(ctx context.Context, slot int, p group.PeerKey) {
 		_, err := s.c.Holders.Admit(ctx, p, lease, uint8(slot))
-		s.note(p, err, 0)
+		if ctx.Err() == nil || err == nil {
+			s.note(p, err, 0)
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		if err == nil {
-			out.Add(slot)
-		} else {
+		if err != nil {
 			why = err
+			return
+		}
+		out.Add(slot)
+		if out.Count() == int(g.Coding.K) {
+			time.AfterFunc(max(s.c.Grace, s.c.Now().Sub(begin)), cancel)
 		}
 	})
 	if n := out.Count(); n < int(g.Coding.K) {

@@ -323,6 +323,25 @@ func TestLease(t *testing.T) {
 	}
 }
 
+// Who does not answer holds nobody up for long when enough have a lease.
+func TestLeaseGrace(t *testing.T) {
+	for away, want := range []time.Duration{0, testGrace, testGrace, time.Minute} {
+		inBubble(t, 3, 5, 0, func(b *bench) {
+			for i := range away {
+				b.f.set(slow, i)
+			}
+			took, err := b.Lease(b.Context(), b.pack.group(), b.pack.lease)
+			if took.Count() != 5-away || errors.Is(err, ErrTooFew) != (away > 2) {
+				t.Errorf("%d do not answer: %d took it, %v", away, took.Count(), err)
+			}
+			b.took(want)
+			if !b.Alive(peerKey(0)) {
+				t.Error("a straggler that was not waited for is shunned")
+			}
+		})
+	}
+}
+
 func TestLeaseOfAGroupWithoutHolders(t *testing.T) {
 	inBubble(t, 3, 5, 0, func(b *bench) {
 		g := b.pack.group()
