@@ -2,6 +2,7 @@ package evict_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -49,6 +50,7 @@ type device struct {
 	dir      string
 	swarm    *memswarm.Swarm
 	uplink   *uplink           // to the swarm
+	sink     writeback.Sink    // nil: the uplink
 	disk     *takenDisk        // nil: one that is never full
 	measured func() space.Disk // what the disk says; nil: how it is
 	rows     int64             // size of the journal's segments, which lie on disk, too; 0: they do not
@@ -111,7 +113,7 @@ func (d *device) open() {
 		}}))
 	log := slog.New(slog.DiscardHandler)
 	d.engine = must(writeback.New(writeback.Config{
-		State: d.st, Tree: d.tree, Table: table, Reader: reader, Packs: packs, Sink: d.uplink, Publish: d.uplink.Publish,
+		State: d.st, Tree: d.tree, Table: table, Reader: reader, Packs: packs, Sink: cmp.Or[writeback.Sink](d.sink, d.uplink), Publish: d.uplink.Publish,
 		Drive: [16]byte{9}, Epoch: 1, Device: ed25519.NewKeyFromSeed(make([]byte, 32)),
 		Root: secret.Key{1}, Names: names, Read: secret.Key{3}, Convergence: secret.Key{4},
 		ContentClass: 22, Timing: writeback.Timing{Quiet: time.Hour, Most: time.Hour, Retry: 100 * time.Millisecond}, Now: time.Now, Log: log,
@@ -122,7 +124,7 @@ func (d *device) open() {
 		Uplink: func() evict.Uplink {
 			p := d.engine.Progress()
 			sent, busy := d.engine.Uplink()
-			return evict.Uplink{Commit: p.Number, Sent: sent, Busy: busy, Failing: p.LastError != ""}
+			return evict.Uplink{Commit: p.Number, Sent: sent, Busy: busy, Failing: p.Failing()}
 		},
 	})
 	d.tree.SetRoom(d.keeper)

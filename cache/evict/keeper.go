@@ -40,7 +40,7 @@ type Uplink struct {
 	Commit  uint64        // number of the newest commit
 	Sent    int64         // bytes that were stored since the daemon started
 	Busy    time.Duration // the time in which something was on its way
-	Failing bool          // the last commit failed
+	Failing bool          // the last commit failed, and nothing was stored since
 }
 
 // Timing of a Keeper.
@@ -185,7 +185,7 @@ func (k *Keeper) watchUplink() {
 	up := k.cfg.Uplink()
 	k.learnSpeed(up)
 	u, l := k.use(), k.level.Load()
-	if up.Sent > k.seen.Sent && u.Unsynced > l.passed {
+	if k.isMoving(up) && u.Unsynced > l.passed {
 		k.wake(true) // what is being uploaded will be let go of
 	}
 	if up.Commit != k.seen.Commit {
@@ -195,6 +195,13 @@ func (k *Keeper) watchUplink() {
 		}
 	}
 	k.seen = up
+}
+
+// isMoving reports whether uploads went on since the last look: something arrived, or is
+// on its way. A pack may take minutes, and who sends it sees to it that it comes on. After
+// a commit failed only what arrives counts, or writers would wait for each try.
+func (k *Keeper) isMoving(up Uplink) bool {
+	return up.Sent > k.seen.Sent || up.Busy > k.seen.Busy && !up.Failing
 }
 
 // urge asks for a commit when writers are slowed, or wait.

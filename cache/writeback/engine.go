@@ -177,6 +177,10 @@ type Progress struct {
 	IndexUnread string
 }
 
+// Failing reports whether the last commit failed, and the one under way has stored
+// nothing yet.
+func (p Progress) Failing() bool { return p.LastError != "" && !(p.Running && p.Sent > 0) }
+
 // New returns an Engine; the tree's newest commit, if any, is taken from the
 // tables.
 func New(cfg Config) (*Engine, error) {

@@ -86,7 +86,7 @@ func (d *drive) compact(done func(error)) {
 func (d *drive) uplink() evict.Uplink {
 	p := d.engine.Progress()
 	sent, busy := d.engine.Uplink()
-	return evict.Uplink{Commit: p.Number, Sent: sent, Busy: busy, Failing: p.LastError != ""}
+	return evict.Uplink{Commit: p.Number, Sent: sent, Busy: busy, Failing: p.Failing()}
 }
 
 // capacity is what df tells.
