@@ -469,8 +469,16 @@ func TestMuchAtOnce(t *testing.T) {
 // uplink is the way to a swarm.
 type uplink struct {
 	*memswarm.Swarm
-	rate int           // bytes of packs a second; 0: no limit
-	held chan struct{} // no commit is published until it is closed; nil: at once
+	rate  int           // bytes of packs a second; 0: no limit
+	held  chan struct{} // no commit is published until it is closed; nil: at once
+	lease time.Duration // what holders take to be told of packs that are dead
+}
+
+func (u *uplink) Lease(ctx context.Context, g group.Group, lease []byte) (group.SlotSet, error) {
+	if g.Dead.Count() > 0 {
+		time.Sleep(u.lease)
+	}
+	return u.Swarm.Lease(ctx, g, lease)
 }
 
 func (u *uplink) Store(ctx context.Context, g group.Group, lease, manifest []byte, shards [][]byte) (group.SlotSet, error) {

@@ -106,3 +106,27 @@ func TestSilentHolders(t *testing.T) {
 		}
 	})
 }
+
+// What a commit has of a file that is open goes also while holders are told what they may
+// delete, which takes long where some of them do not answer.
+func TestOpenFilesGoWhileHoldersAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newImpatient(t)
+		f, _, err := d.tree.Create(ctx, tree.Root, "open", 0o644, os.O_RDWR, tree.Owner{})
+		must(0, err)
+		defer f.Release()
+		for i := range 14 { // with each commit, some of what those before said is deleted
+			must(f.WriteAt(ctx, make([]byte, 1<<20), int64(i)<<20, false))
+			if i < 13 {
+				must(0, d.engine.Sync(ctx))
+			}
+		}
+		d.uplink.lease = time.Minute
+		synctest.Wait()
+		d.engine.Urge()
+		time.Sleep(10 * time.Second)
+		if err := d.write(ctx, "b", 4); err != nil {
+			t.Errorf("while all of a file could go: %v; %+v", err, d.keeper.Report())
+		}
+	})
+}

@@ -47,8 +47,10 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 	if needed, err = e.foldFirst(ctx, cut, needed); err != nil {
 		return fmt.Errorf("move blocks out of mostly dead packs: %w", err)
 	}
+	seq := cut.Seq()
 	if !needed { // giving back may be unfinished
-		return e.afterwards(ctx, cut.Seq(), nil)
+		cut.Close()
+		return e.afterwards(ctx, seq, nil)
 	}
 	w := newWork(ctx, e, cut)
 	err = e.make(ctx, w)
@@ -60,7 +62,8 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.afterwards(ctx, cut.Seq(), w.needs); err != nil {
+	cut.Close() // it keeps content here, and what follows may wait for holders
+	if err := e.afterwards(ctx, seq, w.needs); err != nil {
 		e.cfg.Log.Warn("reclaiming space was put off", "err", err)
 	}
 	if more {

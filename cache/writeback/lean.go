@@ -56,7 +56,9 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	if untold {
 		e.telling.failed(e.now()) // unless the next look finds that it helped
 	}
-	return e.afterwards(ctx, cut.Seq(), w.needs)
+	seq := cut.Seq()
+	cut.Close()
+	return e.afterwards(ctx, seq, w.needs)
 }
 
 // isUntold reports whether nobody can begin with the newest commit, or it says of what is
