@@ -18,9 +18,14 @@ const (
 	firstShare = 4
 )
 
-// mostBackOff is the longest that nobody looks for content to let go of after
-// none was found. A commit ends it, and another limit.
-const mostBackOff = time.Minute
+const (
+	// mostBackOff is the longest that nobody looks for content to let go of after none
+	// was found. A commit ends it, and another limit.
+	mostBackOff = time.Minute
+	// askedBackOff is that while writers ask for room, who wait longer: files are closed
+	// meanwhile, and unpinned.
+	askedBackOff = 10 * time.Second
+)
 
 // makeRoom lets go of content until the use is below the mark, or nothing can
 // go.
@@ -31,6 +36,9 @@ func (k *Keeper) makeRoom(ctx context.Context) error {
 	}
 	if limit := k.limit.Load(); limit != k.looked {
 		k.looked, k.stuckUntil, k.backOff = limit, time.Time{}, 0
+	}
+	if over := k.backOff - askedBackOff; k.asked.Swap(false) && over > 0 {
+		k.stuckUntil, k.backOff = k.stuckUntil.Add(-over), askedBackOff
 	}
 	if k.cfg.Now().Before(k.stuckUntil) {
 		return nil

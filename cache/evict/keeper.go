@@ -66,6 +66,7 @@ type Keeper struct {
 	dead  atomic.Int64          // bytes of rows that were deleted, and still take room
 
 	compacting atomic.Bool // their room is being given back
+	asked      atomic.Bool // a writer asked for room
 
 	// Used by Run alone.
 	large      hand

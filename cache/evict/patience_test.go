@@ -130,3 +130,27 @@ func TestOpenFilesGoWhileHoldersAreTold(t *testing.T) {
 		}
 	})
 }
+
+// Who unpins makes room soon, however long nothing could go before.
+func TestUnpinnedMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newImpatient(t)
+		f, a, err := d.tree.Create(ctx, tree.Root, "pinned", 0o644, os.O_RDWR, tree.Owner{})
+		must(0, err)
+		must(0, d.tree.Pin(ctx, a.Ino, true))
+		must(0, f.Allocate(ctx, 0, 16<<20, 0))
+		f.Release()
+		must(0, d.engine.Sync(ctx))
+		if err := d.write(ctx, "b", 1); !errors.Is(err, tree.ErrNoSpace) {
+			t.Fatalf("all is pinned: %v", err)
+		}
+		time.Sleep(10*time.Minute + time.Second)
+		must(0, d.tree.Pin(ctx, a.Ino, false))
+		begin := time.Now()
+		_ = d.write(ctx, "c", 1)
+		time.Sleep(time.Second)
+		if err := d.write(ctx, "d", 1); err != nil {
+			t.Errorf("%v after it is not: %v; %+v", time.Since(begin), err, d.keeper.Report())
+		}
+	})
+}

@@ -131,6 +131,7 @@ func (k *Keeper) leave() {
 // awaitRoom waits until there may be room. When nothing moves for too long, the
 // writer is refused, and those after it at once, until there is room again.
 func (k *Keeper) awaitRoom(ctx context.Context) error {
+	k.asked.Store(true)
 	k.hurry()
 	moved, left := k.patience()
 	if left <= 0 {
