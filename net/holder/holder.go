@@ -155,6 +155,8 @@ type Holder struct {
 
 	over map[group.ID]bool // groups that had ended when collect looked last; for it alone
 
+	answers chan struct{} // closed when requests are answered
+
 	mu      sync.Mutex // guards closing
 	closing bool
 	serving sync.WaitGroup
@@ -172,9 +174,13 @@ func New(h host.Host, s Store, c Config) (*Holder, error) {
 	return &Holder{
 		host: h, self: group.PeerKey(c.Key.Public().(ed25519.PublicKey)), store: s, conf: c, gate: newGate(c.Requests, c.PeerRequests), heavy: newGate(heavyAll, heavyEach),
 		pace: newPace(c.Pace, c.PeerPace), accounts: newAccounts(), room: newRoom(),
-		keep: newKeeper(s, c), begin: c.Now(), over: map[group.ID]bool{},
+		keep: newKeeper(s, c), begin: c.Now(), over: map[group.ID]bool{}, answers: make(chan struct{}),
 	}, nil
 }
+
+// Answers returns a channel that is closed when requests are answered: Run first looks at
+// all that is held.
+func (h *Holder) Answers() <-chan struct{} { return h.answers }
 
 // Run serves until ctx ends, then ends what is under way and waits for it. It
 // can be called once.
@@ -193,6 +199,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	var scrubbing sync.WaitGroup
 	scrubbing.Go(func() { h.scrubUntil(ctx) })
 	h.host.SetStreamHandler(wire.Protocol, func(s network.Stream) { h.accept(ctx, s) })
+	close(h.answers)
 	h.collectUntil(ctx)
 
 	scrubbing.Wait()

@@ -43,10 +43,17 @@ those flags that are given.`,
 			if err != nil {
 				return err
 			}
+			ran := make(chan error, 1)
+			go func() { ran <- d.Run(cmd.Context()) }()
+			select {
+			case <-d.Answers():
+			case err := <-ran:
+				return err
+			}
 			for _, addr := range d.Addrs() {
 				fmt.Fprintln(a.out, addr)
 			}
-			return d.Run(cmd.Context())
+			return <-ran
 		},
 	}
 	flags.add(cmd)

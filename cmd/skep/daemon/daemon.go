@@ -138,6 +138,9 @@ func open(ctx context.Context, h home.Dir, keys keyring.Local, bootstrap []strin
 // Addrs are the full addresses under which other peers can reach this one.
 func (d *Daemon) Addrs() []string { return d.net.addrs() }
 
+// Answers returns a channel that is closed when a daemon that runs answers other peers.
+func (d *Daemon) Answers() <-chan struct{} { return d.net.holder.Answers() }
+
 // memoryLimit is what the runtime tries to keep a daemon's memory below, unless
 // GOMEMLIMIT says otherwise: a drive's daemon, and a peer without one.
 const (
