@@ -118,13 +118,16 @@ func isDamage(err error) bool {
 }
 
 // discard takes a damaged shard out of the index and removes its file, before
-// anybody can bring another. f is the file that is damaged, nil if there was none: a
+// anybody can bring another. If the file cannot be removed, as on a disk that the kernel
+// has made read-only, it is not said to be held all the same: what is damaged is no
+// shard. f is the file that is damaged, nil if there was none: a
 // shard that was brought since stays.
 func (s *Store) discard(id group.ID, number uint16, f *os.File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h, ok := s.groups[id]; ok && h.Held.Has(number) && !s.isReplaced(h.file(number), f) {
-		_ = s.delete(h, number)
+		_ = s.root.Remove(h.file(number))
+		s.drop(h, number)
 	}
 }
 
@@ -147,10 +150,16 @@ func (s *Store) delete(h *holding, number uint16) error {
 	if err := s.root.Remove(h.file(number)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	s.drop(h, number)
+	return nil
+}
+
+// drop takes a shard out of the index, also one that is being flushed. The caller holds
+// s.mu.
+func (s *Store) drop(h *holding, number uint16) {
 	if a, arriving := h.arriving[number]; arriving {
 		a.gone = true
 		h.arriving[number] = a
 	}
 	s.release(h, number)
-	return nil
 }

@@ -99,14 +99,15 @@ func Decode(b []byte, o Options) (*Directory, error) {
 		return nil, fmt.Errorf("%w: version %d", ErrInvalid, s.Version)
 	}
 	d := New(o)
+	now := d.opts.Clock()
 	for i := range s.Peers {
 		p := &s.Peers[i]
 		if _, twice := d.peers[p.Key]; twice || !p.valid() {
 			return nil, fmt.Errorf("%w: peer %v", ErrInvalid, p.Key)
 		}
-		d.peers[p.Key] = &entry{Peer: p.peer(), judged: p.Judged}
+		d.peers[p.Key] = &entry{Peer: p.peer(now), judged: p.Judged}
 	}
-	d.evict(nil, d.opts.Clock())
+	d.evict(nil, now)
 	return d, nil
 }
 
@@ -124,12 +125,15 @@ func (s *stored) valid() bool {
 		s.Strikes >= 0 && s.Strikes <= maxStrikes && (s.Strikes == 0) == (s.StruckAt == 0) && s.Judged <= Dead
 }
 
-func (s *stored) peer() Peer {
+// peer is the peer that was stored. What it says of a time that has not come yet was noted
+// by a clock that was ahead, and counts as noted now.
+func (s *stored) peer(now time.Time) Peer {
+	past := func(ms int64) time.Time { return fromMillis(min(ms, now.UnixMilli())) }
 	return Peer{
 		Key: s.Key, Addrs: joinAddrs(s.Addrs, nil),
 		Offered: s.Offered, Free: s.Free, Region: s.Region, Domain: s.Domain,
-		HelloAt: fromMillis(s.HelloAt), FirstSeen: fromMillis(s.FirstSeen), LastSeen: fromMillis(s.LastSeen), Silent: time.Duration(s.Silent),
+		HelloAt: past(s.HelloAt), FirstSeen: past(s.FirstSeen), LastSeen: past(s.LastSeen), Silent: time.Duration(s.Silent),
 		RoundTrip: time.Duration(s.RoundTrip), Availability: s.Availability, Windows: s.Windows,
-		Strikes: s.Strikes, StruckAt: fromMillis(s.StruckAt), Pinned: s.Pinned,
+		Strikes: s.Strikes, StruckAt: past(s.StruckAt), Pinned: s.Pinned,
 	}
 }

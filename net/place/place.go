@@ -41,6 +41,10 @@ func (d Domain) at() Domain {
 	return d
 }
 
+// Narrowest is the narrowest domain that is known: what the peer most likely fails
+// together with. It is empty if none is.
+func (d Domain) Narrowest() string { return d.at()[Household] }
+
 // Candidate is a peer that may become a holder.
 type Candidate struct {
 	Key          group.PeerKey

@@ -71,11 +71,14 @@ func Pick(seed secret.Key, peer group.PeerKey, counter uint64, holdings []Holdin
 			Slot:   h.Slot,
 			Number: nth(h.Packs, int(at)/erasure.Leaves(h.ShardSize)),
 			Nonce:  erasure.Nonce(secret.Derive(seed, "skep audit nonce v1", peer[:], n[:])),
-			Count:  min(Samples, erasure.Leaves(h.ShardSize)),
+			Count:  Count(h.ShardSize),
 		}, true
 	}
 	panic("BUG: audit: drawn beyond the last leaf")
 }
+
+// Count is how many leaves of a shard of this size an audit asks for.
+func Count(shardSize int) int { return min(Samples, erasure.Leaves(shardSize)) }
 
 // nth returns the i-th number in the set, from 0.
 func nth(set group.Bitmap, i int) uint16 {

@@ -104,7 +104,7 @@ func (s *State) counterOf(k Kind) *int {
 // Decide returns what is to be done now. It is to be called every Tick, and
 // again when actions have ended, as so many of each kind are under way at most.
 // candidates are the peers that may become holders, those that hold something
-// included; it draws from rnd where choices are equal. All repairs of one group
+// included, and, with no Free room, those that may not, so that it is known where they are; it draws from rnd where choices are equal. All repairs of one group
 // come one after the other, the most urgent group first.
 func (s *State) Decide(now time.Time, candidates []place.Candidate, rnd *rand.Rand) []Action {
 	s.watch.look(now, s.cfg.suspectAfter())
@@ -164,7 +164,7 @@ func (s *State) cancels() []Action {
 
 // mustMove reports whether a slot needs another holder.
 func (g *keptGroup) mustMove(slot int) bool {
-	return g.Slots[slot].Leave || g.holderState(slot) == peers.Dead
+	return g.Slots[slot].Leave || g.shirked(slot) || g.holderState(slot) == peers.Dead
 }
 
 // decideRepairs begins repairs, the groups with the fewest spare shards first.
@@ -253,7 +253,7 @@ func (s *State) move(g *keptGroup, a Action, now time.Time, from *pool) (Action,
 	slot := int(a.Slot)
 	a.Kind, a.Old, a.Packs = Move, a.Peer, g.buildable
 	if a.Packs == (group.Bitmap{}) {
-		return Action{}, false
+		return from.giveBack(g, a)
 	}
 	if g.holderState(slot) != peers.Dead && !a.Packs.Contains(g.believed(slot)) {
 		s.stays(g, slot, now, from)
@@ -340,7 +340,7 @@ func (p *pool) prepare() {
 	p.usable = make([]place.Candidate, 0, len(p.all))
 	for _, c := range p.all {
 		st := p.state.PeerState(c.Key)
-		if st == peers.Alive || st == peers.Unknown {
+		if c.Free > 0 && (st == peers.Alive || st == peers.Unknown) {
 			p.usable = append(p.usable, c)
 			p.byKey[c.Key] = &p.usable[len(p.usable)-1]
 			continue
@@ -452,13 +452,33 @@ func (s *State) prove(p *peer, now time.Time) []Action {
 		p.audited = p.audited.Add(every)
 		s.counter++
 		if c, ok := audit.Pick(s.cfg.Seed, p.key, s.counter, p.holdings); ok {
+			c = p.again(c)
 			out = append(out, s.begin(Action{Kind: Prove, Peer: p.key, Group: c.Group, Slot: c.Slot, Challenge: c}))
 		}
 	}
 	return out
 }
 
-// list lists what a peer is believed to hold, if that has changed.
+// again has half of a peer's audits ask for what it owes, as long as it owes anything: the
+// others go on, so that owing one proof does not save it the others. Which of them, the
+// nonce decides, which nobody can foresee.
+func (p *peer) again(c audit.Challenge) audit.Challenge {
+	if len(p.owed) > 0 && c.Nonce[0]&1 == 0 {
+		owed := p.owed[int(c.Nonce[1])%len(p.owed)]
+		c.Group, c.Slot, c.Number = owed.Group, owed.Slot, owed.Number
+		of := p.slots[slices.IndexFunc(p.slots, owed.isIn)].group
+		c.Count = audit.Count(of.Coding.ShardSize(of.Class))
+	}
+	return c
+}
+
+// isIn reports whether the shard is one that a slot is said to have and that is wanted.
+func (s shard) isIn(r slotRef) bool {
+	return r.group.ID == s.Group && r.slot == int(s.Slot) && r.group.Wanted.Has(s.Number) && r.group.Slots[r.slot].Held.Has(s.Number)
+}
+
+// list lists what a peer is believed to hold, if that has changed. It owes no proof of
+// what it does not say to have.
 func (s *State) list(p *peer) {
 	if p.holdings != nil {
 		return
@@ -471,4 +491,7 @@ func (s *State) list(p *peer) {
 		})
 	}
 	p.leaves = audit.Leaves(p.holdings)
+	s.settle(p, func(owed shard) bool {
+		return !slices.ContainsFunc(p.slots, owed.isIn)
+	})
 }

@@ -119,17 +119,20 @@ func (s *State) forgetLiars() {
 	}))
 }
 
-// Audited takes in what an audit found. a must be the action.
-func (s *State) Audited(a Action, o audit.Outcome, now time.Time) {
+// Audited takes in what an audit found. a must be the action. It reports whether the
+// peer is caught in a lie that its answer alone does not show: it has owed a proof for too
+// long, or has taken a shard, again, that it has not. Such a lie is noted here, as
+// one that the answer shows.
+func (s *State) Audited(a Action, o audit.Outcome, now time.Time) (caught bool) {
 	s.end(a.task())
 	if o.Answered() {
 		s.Seen(a.Peer, now)
 	}
 	p, ok := s.peers[a.Peer]
 	if !ok {
-		return
+		return false
 	}
-	s.evaded(p, o, now)
+	caught = s.owes(p, shard{Group: a.Group, Slot: a.Slot, Number: a.Challenge.Number}, o, now)
 	if o == audit.Proved {
 		p.proved = now
 	}
@@ -138,29 +141,83 @@ func (s *State) Audited(a Action, o audit.Outcome, now time.Time) {
 	}
 	g, ok := s.groups[a.Group]
 	if !ok || int(a.Slot) >= len(g.Slots) || g.Slots[a.Slot].Holder != a.Peer {
-		return
+		return caught
 	}
-	d := &g.kept[a.Slot].disproved
-	if was := d.Has(a.Challenge.Number); was != o.Missing() && (o.Missing() || o == audit.Proved) {
-		if was {
-			d.Remove(a.Challenge.Number)
-		} else {
-			d.Add(a.Challenge.Number)
+	return s.found(g, int(a.Slot), a.Challenge.Number, o, now) || caught
+}
+
+// found notes whether a slot's holder has a shard, and reports whether it is caught in a
+// lie. That a shard is gone is none; that one is gone is that was brought anew after an
+// audit had not found it: else who states all, takes all and keeps nothing would have its
+// slot for ever.
+func (s *State) found(g *keptGroup, slot int, number uint16, o audit.Outcome, now time.Time) (caught bool) {
+	k := &g.kept[slot]
+	switch was := k.disproved.Has(number); {
+	case o.Missing() && !was:
+		k.disproved.Add(number)
+		s.changed(g, slot)
+		if caught = o == audit.Absent && k.renewed.Has(number); caught {
+			s.Lied(g.Slots[slot].Holder, now)
 		}
-		s.changed(g, int(a.Slot))
+	case o == audit.Proved:
+		k.renewed.Remove(number)
+		if was {
+			k.disproved.Remove(number)
+			s.changed(g, slot)
+		}
+	}
+	return caught
+}
+
+// owes takes note of an audit that brought no proof that counts though the peer was there,
+// or of one that brought what it owed. It reports whether the peer is caught in a lie:
+// slow or busy anybody is for some hours; who gives no proof of a shard in all of a
+// dead-after does not have it. What it proves beside that counts, until it is elsewhere.
+func (s *State) owes(p *peer, of shard, o audit.Outcome, now time.Time) (caught bool) {
+	switch {
+	case o.Evasive():
+		if len(p.owed) == 0 {
+			p.owing = s.watch.total
+		}
+		if len(p.owed) < maxOwed && !slices.Contains(p.owed, of) {
+			p.owed = append(p.owed, of)
+		}
+		p.evasions++
+		if p.evasions < maxEvasions || s.watch.total-p.owing < s.cfg.DeadAfter {
+			return false
+		}
+		if caught = !p.shirks; caught {
+			p.shirks = true
+			s.Lied(p.key, now)
+		}
+		s.disown(p)
+	case o.Answered():
+		s.settle(p, func(owed shard) bool { return owed == of })
+	}
+	return caught
+}
+
+// disown takes what the peer owes for gone.
+func (s *State) disown(p *peer) {
+	for _, r := range p.slots {
+		for _, owed := range p.owed {
+			if owed.isIn(r) {
+				r.group.kept[r.slot].disproved.Add(owed.Number)
+			}
+		}
+		s.changed(r.group, r.slot)
 	}
 }
 
-// evaded counts audits that brought nothing though the peer was there.
-func (s *State) evaded(p *peer, o audit.Outcome, now time.Time) {
-	switch {
-	case o == audit.Proved:
-		p.evasions = 0
-	case o.Evasive():
-		if p.evasions++; p.evasions >= maxEvasions {
-			p.evasions = 0
-			s.Lied(p.key, now)
-		}
+// settle takes what the peer owes no more from what it owes.
+func (s *State) settle(p *peer, settled func(shard) bool) {
+	p.owed = slices.DeleteFunc(p.owed, settled)
+	if len(p.owed) > 0 || p.evasions == 0 {
+		return
+	}
+	p.evasions, p.shirks = 0, false
+	for _, r := range p.slots {
+		r.group.stale = true
 	}
 }
 

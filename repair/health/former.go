@@ -88,14 +88,14 @@ func (s *State) release(g *keptGroup, f *keptFormer, now time.Time) (Action, boo
 	return a, g.superseded(int(f.Slot)) && !s.movingTo(g.ID, f.Holder)
 }
 
-// superseded reports whether a slot's holder is there, with all that is wanted: so
-// that nobody else need have it.
+// superseded reports whether a slot's holder is there, with all that is wanted, and owes
+// no proof: so that nobody else need have it.
 func (g *keptGroup) superseded(slot int) bool {
 	if g.Wanted == (group.Bitmap{}) {
 		return true
 	}
 	p := g.kept[slot].holder
-	return p != nil && p.state == peers.Alive && g.believed(slot) == g.Wanted
+	return p != nil && p.state == peers.Alive && len(p.owed) == 0 && g.believed(slot) == g.Wanted
 }
 
 // movingTo reports whether a slot of a group is being built at a peer.
@@ -151,6 +151,15 @@ func (s *State) Unreleased(a Action, away bool, now time.Time) {
 
 func (g *keptGroup) formerOf(key group.PeerKey) int {
 	return slices.IndexFunc(g.former, func(f keptFormer) bool { return f.Holder == key })
+}
+
+// giveBack returns the Move of a slot that has nobody to a former holder of it, where
+// nothing can be built: what that one still has need not be, and with it others can.
+func (p *pool) giveBack(g *keptGroup, a Action) (Action, bool) {
+	p.prepare()
+	to, ok := p.comeBack(g, int(a.Slot))
+	a.Peer, a.Packs = to, g.Wanted
+	return a, ok && g.holderState(int(a.Slot)) == peers.Dead
 }
 
 // comeBack is a former holder of a slot that may have it back: it need not be

@@ -25,6 +25,7 @@ type keptGroup struct {
 type keptSlot struct {
 	holder    *peer        // of the slot; nil if nobody
 	disproved group.Bitmap // packs that an audit did not find
+	renewed   group.Bitmap // packs of these that were brought since, and not proved yet
 	presumed  group.Bitmap // packs that nobody has asked it for yet
 	dated     bool         // what it holds is what it said long ago, and presumed
 	stated    time.Time    // when it last said what it holds
@@ -152,9 +153,11 @@ func (s *State) Group(id group.ID) (Group, bool) {
 
 // gained notes shards that a slot has got.
 func (s *State) gained(g *keptGroup, slot int, packs group.Bitmap) {
+	k := &g.kept[slot]
 	g.Slots[slot].Held.Union(packs)
-	g.kept[slot].disproved = g.kept[slot].disproved.Without(packs)
-	g.kept[slot].presumed = g.kept[slot].presumed.Without(packs)
+	k.renewed.Union(k.disproved.Within(packs))
+	k.disproved = k.disproved.Without(packs)
+	k.presumed = k.presumed.Without(packs)
 	s.changed(g, slot)
 }
 
@@ -184,6 +187,9 @@ func (s *State) unlink(key group.PeerKey, g *keptGroup, slot int) {
 	if p, ok := s.peers[key]; ok {
 		p.slots = slices.DeleteFunc(p.slots, func(r slotRef) bool { return r == slotRef{g, slot} })
 		p.holdings = nil
+		if len(p.slots) == 0 {
+			s.settle(p, func(shard) bool { return true })
+		}
 		s.forgetIdle(p)
 	}
 }
@@ -214,6 +220,12 @@ func (g *keptGroup) holderState(slot int) peers.State {
 	return peers.Dead
 }
 
+// shirked reports whether a slot's holder owes proofs for so long that it shall leave.
+func (g *keptGroup) shirked(slot int) bool {
+	p := g.kept[slot].holder
+	return p != nil && p.shirks
+}
+
 // believed is what a slot's holder has of what is wanted, as far as we know.
 func (g *keptGroup) believed(slot int) group.Bitmap {
 	return g.Slots[slot].Held.Without(g.kept[slot].disproved).Within(g.Wanted)
@@ -237,7 +249,7 @@ func (s *State) recount(g *keptGroup, now time.Time) {
 	g.stale = false
 	g.count = count{leastLive: math.MaxInt}
 	for i, slot := range g.Slots {
-		g.leaving = g.leaving || slot.Leave
+		g.leaving = g.leaving || slot.Leave || g.shirked(i)
 		state := g.holderState(i)
 		if state == peers.Dead {
 			continue

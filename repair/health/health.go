@@ -20,9 +20,15 @@ const DefaultDeadAfter = 72 * time.Hour
 // MaxLies is how many lies make a peer count as dead.
 const MaxLies = 3
 
-// maxEvasions is how many audits in a row may bring no proof that counts,
-// from a peer that answers, before that is taken for a lie.
+// A peer that answers but gives no proof that counts owes a proof of the shard it was
+// asked for, and is asked for it again. After so many audits in vain, and a dead-after in
+// which it owed something all the time, that is taken for a lie, what it owes for gone,
+// and its slots go to others.
 const maxEvasions = 8
+
+// maxOwed is how many shards are remembered that a peer owes a proof of; what it does not
+// prove beside these is not lost sight of, as all are drawn again and again.
+const maxOwed = 32
 
 // Config of a State. The zero value of each field but Self and Seed stands for
 // a default.
@@ -173,11 +179,22 @@ type peer struct {
 	proved    time.Time // when it passed an audit last
 	audited   time.Time // when the next audit is due
 	lies      []time.Time
-	evasions  int
+	owed      []shard         // that it did not prove when asked
+	owing     time.Duration   // the watch since when it owes anything
+	evasions  int             // audits in vain since then
+	shirks    bool            // it has owed for so long that it shall hold nothing
 	slots     []slotRef       // that it holds
 	turn      int             // the slot to be asked about next
 	holdings  []audit.Holding // what is believed to be there; nil when it has to be listed anew
 	leaves    uint64          // of holdings
+}
+
+// shard names a shard that a holder has.
+type shard struct {
+	_      struct{} `cbor:",toarray"`
+	Group  group.ID
+	Slot   uint8
+	Number uint16
 }
 
 // slotRef names a slot of a group that is kept.

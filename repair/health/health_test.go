@@ -381,18 +381,65 @@ func TestWhatAnAuditDoesNotFindIsRefilled(t *testing.T) {
 			t.Errorf("%v: not believed after it was brought: %+v", o, p)
 		}
 	}
-	b := newBench(t, 4, 7, 3, nil)
-	b.run(day)
-	prove := Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Number: 2}}
-	for range maxEvasions*MaxLies - 1 {
-		b.Audited(prove, audit.Late, b.now)
+}
+
+func TestWhatIsOwedTooLong(t *testing.T) {
+	evade := func(b *bench, number uint16, o audit.Outcome) bool {
+		return b.Audited(Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Number: number}}, o, b.now)
 	}
-	if b.PeerState(key(2)) != peers.Alive {
-		t.Error("evasions count too soon")
-	}
-	b.Audited(prove, audit.Refused, b.now)
-	if b.PeerState(key(2)) != peers.Dead {
-		t.Error("evasions never count")
+	for name, c := range map[string]struct {
+		nights func(b *bench) (caught bool)
+		caught bool
+	}{
+		"one night": {func(b *bench) (caught bool) {
+			for range 100 {
+				caught = evade(b, 2, audit.Late) || caught
+			}
+			return caught
+		}, false},
+		"some nights": {func(b *bench) (caught bool) {
+			for range 10 {
+				caught = evade(b, 2, audit.Refused) || caught
+				b.run(12 * time.Hour)
+				caught = evade(b, 2, audit.Proved) || caught
+				b.run(12 * time.Hour)
+			}
+			return caught
+		}, false},
+		"too seldom": {func(b *bench) (caught bool) {
+			for range maxEvasions - 1 {
+				caught = evade(b, 2, audit.Late) || caught
+				b.run(day)
+			}
+			return caught
+		}, false},
+		"too long, with proofs of others": {func(b *bench) (caught bool) {
+			for range 2 * maxEvasions {
+				caught = evade(b, 2, audit.Refused) || caught
+				evade(b, 1, audit.Proved)
+				b.run(12 * time.Hour)
+			}
+			return caught
+		}, true},
+	} {
+		b := newBench(t, 4, 7, 3, nil)
+		b.run(day)
+		caught := c.nights(b)
+		b.run(time.Hour)
+		_, moved := b.begun[Action{Kind: Move, Group: testGroup, Slot: 1}.task()]
+		if caught != c.caught || moved != c.caught || b.PeerState(key(2)) != peers.Alive {
+			t.Errorf("%s: caught: %v; it is %v", name, caught, b.PeerState(key(2)))
+		}
+		missing := uint8(0)
+		if c.caught {
+			missing = 1
+		}
+		if p, _ := b.Pack(testGroup, 2, b.now); p.Live != 7-int(missing) {
+			t.Errorf("%s: %d shards of what it owes are there", name, p.Live)
+		}
+		if p, _ := b.Pack(testGroup, 1, b.now); p.Live != 7 {
+			t.Errorf("%s: what it proves does not count", name)
+		}
 	}
 }
 

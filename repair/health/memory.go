@@ -12,7 +12,7 @@ import (
 // MaxMemory is the largest encoding that Restore reads, in bytes.
 const MaxMemory = 16 << 20
 
-const memoryVersion = 2
+const memoryVersion = 3
 
 // ErrInvalid says that an encoded memory says what cannot be.
 var ErrInvalid = errors.New("invalid memory of peers")
@@ -24,6 +24,9 @@ type remembered struct {
 	Seen   int64 // Unix milliseconds
 	Silent int64 // ms that were watched since then
 	Lies   []int64
+	Owed   []shard // that it did not prove
+	Vain   int     // audits in vain since it owes anything
+	Owing  int64   // ms that were watched since then
 }
 
 type memory struct {
@@ -33,8 +36,8 @@ type memory struct {
 	Peers   []remembered
 }
 
-// Encode returns what Restore needs: for how long which peer has been silent,
-// and who lied. All else is found out again.
+// Encode returns what Restore needs: for how long which peer has been silent, who lied,
+// and who owes a proof. All else is found out again.
 func (s *State) Encode(now time.Time) []byte {
 	m := memory{Version: memoryVersion, At: now.UnixMilli()}
 	for _, key := range s.peerOrder {
@@ -43,6 +46,10 @@ func (s *State) Encode(now time.Time) []byte {
 		r.Silent = min(s.watch.total-p.seenWatch, s.cfg.DeadAfter).Milliseconds()
 		for _, t := range p.lies {
 			r.Lies = append(r.Lies, t.UnixMilli())
+		}
+		if len(p.owed) > 0 {
+			r.Owed, r.Vain = p.owed, min(p.evasions, maxEvasions)
+			r.Owing = min(s.watch.total-p.owing, s.cfg.DeadAfter).Milliseconds()
 		}
 		m.Peers = append(m.Peers, r)
 	}
@@ -65,7 +72,7 @@ func (s *State) Restore(b []byte, now time.Time) error {
 		return fmt.Errorf("%w: version %d", ErrInvalid, m.Version)
 	}
 	for _, r := range m.Peers {
-		if r.Key.IsZero() || r.Silent < 0 || len(r.Lies) > MaxLies {
+		if r.Key.IsZero() || r.Silent < 0 || len(r.Lies) > MaxLies || len(r.Owed) > maxOwed || r.Owing < 0 || (r.Vain > 0) != (len(r.Owed) > 0) {
 			return fmt.Errorf("%w: peer %v", ErrInvalid, r.Key)
 		}
 	}
@@ -74,14 +81,20 @@ func (s *State) Restore(b []byte, now time.Time) error {
 		p := s.peerOf(r.Key, now)
 		p.kept = true
 		p.seen = earlier(time.UnixMilli(r.Seen), now)
-		silent := time.Duration(min(r.Silent, s.cfg.DeadAfter.Milliseconds()+1)) * time.Millisecond
-		p.seenWatch = s.watch.total - silent
+		p.seenWatch = s.watch.total - s.watched(r.Silent)
+		p.owed, p.evasions, p.owing = r.Owed, r.Vain, s.watch.total-s.watched(r.Owing)
+		p.shirks = p.evasions >= maxEvasions && s.watch.total-p.owing >= s.cfg.DeadAfter
 		for _, t := range r.Lies {
 			p.lies = append(p.lies, earlier(time.UnixMilli(t), now))
 		}
 		s.judge(p, now)
 	}
 	return nil
+}
+
+// watched is a time of so many milliseconds, as far as it matters.
+func (s *State) watched(ms int64) time.Duration {
+	return time.Duration(min(ms, s.cfg.DeadAfter.Milliseconds()+1)) * time.Millisecond
 }
 
 // Doubt has what the account says to be with holders be presumed until they were asked: what

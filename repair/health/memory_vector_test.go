@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/repair/audit"
 	"skep/test/vectors"
 )
 
@@ -12,5 +13,6 @@ func TestMemoryVector(t *testing.T) {
 	s.Lied(key(1), now)
 	s.Lied(key(1), now.Add(time.Second))
 	s.Lied(key(2), now)
-	vectors.Check(t, "memory", "what is known of two holders that lied", s.Encode(now.Add(time.Minute)))
+	s.owes(s.peers[key(2)], shard{Group: testGroup, Slot: 1, Number: 2}, audit.Late, now)
+	vectors.Check(t, "memory", "what is known of two holders that lied, one of which owes a proof", s.Encode(now.Add(time.Minute)))
 }

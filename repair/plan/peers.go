@@ -11,11 +11,12 @@ import (
 	"skep/net/place"
 )
 
-// Of is the plan for some peers, all of whom are there to take something.
+// Of is the plan for some peers, all of whom are there to take something. Those that name
+// no household share one with all others in their network, as when slots are placed.
 func Of(of []place.Candidate) Plan {
 	ps := make([]Peer, len(of))
 	for i, c := range of {
-		ps[i] = Peer{Availability: c.Availability, Domain: c.Domain[place.Household]}
+		ps[i] = Peer{Availability: c.Availability, Domain: c.Domain.Narrowest()}
 	}
 	return New(Requirement{}, ps)
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,5 +153,20 @@ func TestEnough(t *testing.T) {
 				t.Errorf("%v is out with %d shards by its plan, with %d by itself", c.Coding, c.Enough, got)
 			}
 		}
+	}
+}
+
+// Peers on one machine that name no household fail together, and status says so.
+func TestOneMachineIsOnePlace(t *testing.T) {
+	all := swarmOf(slices.Repeat([]int64{1 << 40}, 8)...)
+	for i := range all {
+		all[i].Domain = place.Domain{place.AddressGroup: "loopback"}
+	}
+	p := Of(all)
+	if p.Domains != 1 || p.DomainSafe || p.For(erasure.MaxClass).Coding != erasure.NewCoding(4, 7) {
+		t.Errorf("%+v", p)
+	}
+	if words := strings.Join(p.Shortfall(0), " "); !strings.Contains(words, "in one place") {
+		t.Errorf("%q", words)
 	}
 }

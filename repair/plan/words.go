@@ -54,9 +54,9 @@ func (p Plan) distance(loss float64) string {
 
 func (p Plan) domainWords() string {
 	if p.Domains == 1 {
-		return "All peers are in one domain: what fails one may fail all."
+		return "All peers are in one place, such as one machine or network: what fails one may fail all."
 	}
-	return fmt.Sprintf("The peers are in %d domains: the loss of one of them may be too much.", p.Domains)
+	return fmt.Sprintf("The peers are in %d places, such as networks: the loss of one of them may be too much.", p.Domains)
 }
 
 // odds prints a probability as people say it: 1 in so many.

@@ -44,6 +44,23 @@ func (l *Loop) fit(all []place.Candidate) []place.Candidate {
 	return out
 }
 
+// withOthers adds the other holders to the candidates, as such that have no room: one that
+// gets no other slot now is still somewhere.
+func withOthers(out []place.Candidate, known []peers.Peer) []place.Candidate {
+	fit := make(map[group.PeerKey]bool, len(out))
+	for _, c := range out {
+		fit[c.Key] = true
+	}
+	for _, p := range known {
+		if p.Pinned && !fit[p.Key] {
+			c := p.Candidate(0)
+			c.Free = 0
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // avoidance says until when a peer that did not take a slot gets no other one.
 type avoidance struct {
 	until time.Time

@@ -82,7 +82,12 @@ func (l *Loop) statement(ctx context.Context, a health.Action) (group.Statement,
 // prove audits a shard, and tells the state what came of it.
 func (l *Loop) prove(ctx context.Context, a health.Action, g group.Group) audit.Outcome {
 	outcome := l.audit(ctx, a, g)
-	l.with(func(s *health.State, now time.Time) { s.Audited(a, outcome, now) })
+	var caught bool
+	l.with(func(s *health.State, now time.Time) { caught = s.Audited(a, outcome, now) })
+	if caught {
+		l.c.Log.Warn("a holder has not what it says to have", "outcome", outcome, "peer", a.Peer, "group", a.Group, "pack", a.Challenge.Number)
+		l.strike(a.Peer)
+	}
 	if outcome.Missing() {
 		l.c.Log.Warn("an audit did not find a shard", "outcome", outcome, "peer", a.Peer, "group", a.Group, "pack", a.Challenge.Number)
 		l.Refresh()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -130,7 +131,7 @@ func (l *Loop) bringAll(ctx context.Context, a health.Action, g group.Group) (st
 		return stored, err
 	}
 	failures := 0
-	for n := range uint16(group.MaxPacks) {
+	for n := range l.inTurn() {
 		if !a.Packs.Has(n) || stored.Has(n) || !l.wants(a.Group, n) {
 			continue
 		}
@@ -149,6 +150,21 @@ func (l *Loop) bringAll(ctx context.Context, a health.Action, g group.Group) (st
 		}
 	}
 	return stored, failed
+}
+
+// inTurn gives the numbers of all packs, each time from another one on: so those that
+// cannot be built keep no others from being tried, however often they are.
+func (l *Loop) inTurn() iter.Seq[uint16] {
+	l.mu.Lock()
+	first := l.c.Rand.IntN(group.MaxPacks)
+	l.mu.Unlock()
+	return func(yield func(uint16) bool) {
+		for i := range group.MaxPacks {
+			if !yield(uint16((first + i) % group.MaxPacks)) {
+				return
+			}
+		}
+	}
 }
 
 var errOldLease = errors.New("it had a slot of the group, and did not take its newest lease")
