@@ -1,89 +1,27 @@
 package crash
 
 import (
-	"encoding/json"
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"testing"
-	"time"
 
-	"skep/test/memdisk"
-	"skep/test/seed"
+	"skep/test/model"
 )
 
-// wovenEnv, set to a case that was printed, has that done.
-const wovenEnv = "SKEP_WOVEN"
-
-// printedWoven is a case as it is printed, to be done again.
-type printedWoven struct {
-	Setup int // number of what is there before
-	Rand  uint64
-	Case  Woven
+var woven = kind[Woven]{
+	env: "SKEP_WOVEN", least: 40, tries: 12, shrink: ShrinkWoven,
+	random: func(r *rand.Rand, setup []model.Op) Woven { return Weave(r, setup, 5+r.IntN(40)) },
+	run: func(x *Tester, from *Prepared, setup []model.Op, c Woven) error {
+		c.Setup = setup
+		return x.RunWoven(from, c)
+	},
 }
 
-func (p printedWoven) String() string {
-	b, err := json.Marshal(p)
-	if err != nil {
-		panic(fmt.Sprintf("BUG: crash: %v", err))
-	}
-	return string(b)
-}
-
-// woven does cases.
-type woven struct {
-	cases, moments, states int
-	prepared               []*Prepared
-	without                func(memdisk.Event) bool // see Tester
-}
-
-func newWoven(t *testing.T) *woven {
+func newWoven(t *testing.T) *driver[Woven] {
 	t.Helper()
 	before := runtime.GOMAXPROCS(1) // see beside
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
-	x := &woven{}
-	for _, s := range wovenSetups {
-		p, err := Prepare(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		x.prepared = append(x.prepared, p)
-	}
-	return x
-}
-
-func (x *woven) run(p printedWoven) error {
-	tester := &Tester{Rand: rand.New(rand.NewPCG(p.Rand, 2)), Random: 1, Renew: true, Without: x.without}
-	p.Case.Setup = wovenSetups[p.Setup]
-	err := tester.RunWoven(x.prepared[p.Setup], p.Case)
-	x.cases, x.moments, x.states = x.cases+1, x.moments+tester.Moments, x.states+tester.States
-	return err
-}
-
-// shrink makes a case simpler. How it crashes is a matter of chance: each is tried a
-// few times.
-func (x *woven) shrink(p printedWoven, err error) (printedWoven, error) {
-	end := time.Now().Add(shrinkTime)
-	p.Case = ShrinkWoven(p.Case, func(c Woven) bool {
-		for i := uint64(0); i < 12 && time.Now().Before(end); i++ {
-			q := printedWoven{p.Setup, p.Rand + i, c}
-			if qerr := x.run(q); qerr != nil {
-				p.Rand, err = q.Rand, qerr
-				return true
-			}
-		}
-		return false
-	})
-	return p, err
-}
-
-// wovenAt is a case at random.
-func wovenAt(seed, n uint64) printedWoven {
-	r := rand.New(rand.NewPCG(seed, n))
-	p := printedWoven{Setup: r.IntN(len(wovenSetups)), Rand: r.Uint64()}
-	p.Case = Weave(r, wovenSetups[p.Setup], 5+r.IntN(40))
-	return p
+	return newDriver(t, woven)
 }
 
 // TestWovenBroken leaves out flushes of one kind each: it has to be seen soon.
@@ -92,7 +30,7 @@ func TestWovenBroken(t *testing.T) {
 	for _, dir := range []string{"/state/journal", "/files"} {
 		x.without = flushOfFile(dir)
 		n := uint64(0)
-		for n < 200 && x.run(wovenAt(1, n)) == nil {
+		for n < 200 && x.run(woven.at(1, n)) == nil {
 			n++
 		}
 		if n == 200 {
@@ -135,50 +73,7 @@ var foundWoven = map[string]string{
 		{"Op":{"Kind":"sync"},"Within":[{"Moment":1,"Op":{"Kind":"write-to","Off":40000,"Len":6,"Fill":4,"Handle":2}}]}]}}`,
 }
 
-func TestFoundWoven(t *testing.T) {
-	x := newWoven(t)
-	for name, s := range foundWoven {
-		if err := x.again(s); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-// again does a case that was printed.
-func (x *woven) again(s string) error {
-	var p printedWoven
-	if err := json.Unmarshal([]byte(s), &p); err != nil {
-		return err
-	}
-	if err := x.run(p); err != nil {
-		return fmt.Errorf("%v\n%w", p.Case, err)
-	}
-	return nil
-}
+func TestFoundWoven(t *testing.T) { newWoven(t).allAgain(t, foundWoven) }
 
 // TestWoven does sequences of operations on few files, some within others.
-func TestWoven(t *testing.T) {
-	from := seed.For(t)
-	x := newWoven(t)
-	if s := os.Getenv(wovenEnv); s != "" {
-		if err := x.again(s); err != nil {
-			t.Error(err)
-		}
-		return
-	}
-	begin := time.Now()
-	end := begin.Add(long(t))
-	steps := 0
-	for n := uint64(0); n < 40/sample || time.Now().Before(end); n++ {
-		p := wovenAt(from, n)
-		steps += len(p.Case.Steps)
-		err := x.run(p)
-		if err == nil {
-			continue
-		}
-		cases := x.cases
-		small, smallErr := x.shrink(p, err)
-		t.Fatalf("case %d: %v\nsimpler: %s='%v'\n%v\n%v", cases, err, wovenEnv, small, small.Case, smallErr)
-	}
-	t.Logf("%d cases, %d steps, crashed at %d moments, %d states looked at, %v", x.cases, steps, x.moments, x.states, time.Since(begin))
-}
+func TestWoven(t *testing.T) { newWoven(t).search(t) }
