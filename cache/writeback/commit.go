@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"skep/cache/tree"
 	"skep/chunker/blockindex"
@@ -88,7 +89,8 @@ func (e *Engine) isNeeded(cut *tree.Cut) (bool, error) {
 
 // isCommitLost reports whether the newest commit itself, its group table or its index is
 // in a lost pack: nobody can begin with it. The next one says all that anew, but for the
-// index as long as references are not counted: what of that is lost stands until then.
+// index as long as references are not counted: what of that is lost stands until then. Of
+// pieces that only lists name, it knows what lookBelowLists found.
 func (e *Engine) isCommitLost() (bool, error) {
 	c, at := e.reader.Commit()
 	if c == nil {
@@ -99,9 +101,41 @@ func (e *Engine) isCommitLost() (bool, error) {
 		return true, nil
 	}
 	counted, err := e.table.Counted()
-	return counted && slices.ContainsFunc(c.Segments, func(s commit.Segment) bool {
+	return counted && (e.lostBelow == at.Link || slices.ContainsFunc(c.Segments, func(s commit.Segment) bool {
 		return slices.ContainsFunc(s.Pieces, func(p commit.Piece) bool { return lost(p.At) })
-	}), err
+	})), err
+}
+
+// listTime is how long lists of pieces are waited for that are neither in memory nor here.
+const listTime = 10 * time.Second
+
+// lookBelowLists looks whether the newest commit has an index of which a piece is in a
+// lost pack that only a list names. Where lists cannot be read it is not known, and they
+// are tried less and less often.
+func (e *Engine) lookBelowLists(ctx context.Context) error {
+	c, at := e.reader.Commit()
+	counted, err := e.table.Counted()
+	if err != nil || !counted || c == nil || !e.listing.may(e.now()) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	for _, s := range c.Segments {
+		if !s.Lists {
+			continue
+		}
+		pieces, err := e.reader.Pieces(ctx, s, at)
+		if err != nil {
+			e.listing.failed(e.now())
+			return err
+		}
+		if slices.ContainsFunc(pieces, func(p commit.Piece) bool { return e.isLost(packID{p.At.Group, p.At.Number}) }) {
+			e.lostBelow = at.Link
+			return nil
+		}
+	}
+	e.listing, e.lostBelow = striving{}, link.Link{}
+	return nil
 }
 
 // make stores and publishes a new commit; when it returns, what the commit took

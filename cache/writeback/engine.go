@@ -126,6 +126,10 @@ type Engine struct {
 	weakAfter time.Time
 	saying    striving // anew of a newest commit that is lost, where nothing else changed
 	telling   striving // what is untold, while content waits for room
+	// The commit of which it was seen last that its index is lost below lists of pieces,
+	// zero for none; and how often such lists are tried.
+	lostBelow link.Link
+	listing   striving
 	// Packs that are dead, and since when the commit is out that let them die, until
 	// it is known that nobody else may need them.
 	waiting  map[packID]time.Time

@@ -32,7 +32,7 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !untold {
+	if !untold && e.lostBelow.IsZero() {
 		e.telling = striving{}
 	}
 	worth := untold && e.telling.may(e.now())

@@ -184,9 +184,15 @@ func TestCommitThatIsLostIsSaidAnew(t *testing.T) {
 // restingIn is a device that joined a drive whose index has two segments, the larger one in
 // this pack. In a bubble, it rests then.
 func restingIn(t *testing.T, lost func(place) bool) (d *device, want map[string]string, larger place) {
+	return shapedIn(t, lost, func(*writeback.Engine) {})
+}
+
+// shapedIn is restingIn for an index that shape gave its shape.
+func shapedIn(t *testing.T, lost func(place) bool, shape func(*writeback.Engine)) (d *device, want map[string]string, larger place) {
 	swarm := memswarm.New(9, 4, 7)
 	first := &device{t: t, dir: t.TempDir(), swarm: swarm}
 	first.open(newDrive)
+	shape(first.engine)
 	want = map[string]string{"dir/": ""}
 	put := first.putting(want)
 	for _, n := range []int{100, 20} {
@@ -237,6 +243,67 @@ func TestIndexThatIsLostIsSaidAnew(t *testing.T) {
 		bare := recovered(t, d.swarm)
 		bare.counted()
 	})
+}
+
+// So does one whose newest commit names lists of pieces, and a pack of these is lost: also
+// where it has to read the lists again.
+func TestPieceOfTheIndexThatIsLostIsSaidAnew(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			shape := func(e *writeback.Engine) { e.SetIndexShape(8, 2, 4) }
+			var mu sync.Mutex // guards lost
+			var lost map[place]bool
+			isLost := func(p place) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return lost[p]
+			}
+			d, want, _ := shapedIn(t, isLost, shape)
+			d.recover()
+			shape(d.engine)
+			d.stores(1)
+			if counted, err := d.table.Counted(); err != nil || !counted {
+				t.Fatal("not counted", err)
+			}
+			if again {
+				d.close()
+				d.open(nil)
+				shape(d.engine)
+				synctest.Wait()
+			}
+			r, at := stranger(t, d.swarm), d.swarm.Head().Commit
+			pieces := map[place]bool{}
+			for _, s := range must(commit.Parse(must(r.At(ctx, at)))).Segments {
+				if !s.Lists {
+					continue
+				}
+				for _, p := range must(r.Pieces(ctx, s, at)) {
+					pieces[place{p.At.Group, p.At.Number}] = true
+				}
+				for _, l := range s.Pieces {
+					if l := l.At.In(at); pieces[place{l.Group, l.Number}] {
+						t.Fatal("a list is in a pack of pieces")
+					}
+				}
+			}
+			if len(pieces) == 0 || pieces[place{at.Group, at.Number}] {
+				t.Fatal("the index has no lists, or all in one pack")
+			}
+			mu.Lock()
+			lost = pieces
+			mu.Unlock()
+			d.swarm.Lose(func(p group.PackRef) bool { return isLost(place{p.Group, p.Number}) })
+			if n, _ := d.stores(1); n == 0 || n > 3 {
+				t.Errorf("%d commits for it", n)
+			}
+			check(t, d.committed(), want)
+			if n, bytes := d.stores(24); n != 0 || bytes != 0 {
+				t.Errorf("%d commits, %d bytes of a drive that rests", n, bytes)
+			}
+			bare := recovered(t, d.swarm)
+			bare.counted()
+		})
+	}
 }
 
 // One that cannot count them, as it needs that segment, cannot, and makes no commit for it.

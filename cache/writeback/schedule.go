@@ -181,7 +181,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			r.done <- e.commitNow(ctx, s)
 		case <-timer.C:
 			e.lookForChanges(s)
-			e.lookForWeak(s)
+			e.lookForWeak(ctx, s)
 			if at, ok := s.commitDue(); ok && !e.now().Before(at) {
 				_ = e.commitNow(ctx, s) // the failure is in the schedule
 			} else if s.counting && !e.now().Before(s.countAfter) {
@@ -208,22 +208,27 @@ func (e *Engine) lookForChanges(s *schedule) {
 
 // lookForWeak looks now and then whether peers have come with whom packs are safer, and
 // whether the newest commit is lost.
-func (e *Engine) lookForWeak(s *schedule) {
+func (e *Engine) lookForWeak(ctx context.Context, s *schedule) {
 	if now := e.now(); !now.Before(s.review) {
 		s.review = now.Add(lookForWeak)
 		e.strengthenLater()
-		e.sayAnewLater(now)
+		e.sayAnewLater(ctx, now)
 	}
 }
 
 // sayAnewLater has a commit follow if the newest one is lost.
-func (e *Engine) sayAnewLater(now time.Time) {
+func (e *Engine) sayAnewLater(ctx context.Context, now time.Time) {
+	if err := e.lookBelowLists(ctx); err != nil && ctx.Err() == nil {
+		e.cfg.Log.Info("it is looked later whether the whole block index is there", "err", err)
+	}
 	lost, err := e.isCommitLost()
 	switch {
 	case err != nil:
 		e.cfg.Log.Warn("it is looked later whether the newest commit is lost", "err", err)
 	case !lost:
-		e.saying = striving{}
+		if e.lostBelow.IsZero() { // else it may be, like the one before
+			e.saying = striving{}
+		}
 	case e.saying.may(now):
 		e.saying.failed(now) // unless the next look finds that it helped
 		e.Changed()

@@ -1,6 +1,7 @@
 package writeback_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -8,6 +9,7 @@ import (
 
 	"skep/cache/blocks"
 	"skep/cache/writeback"
+	"skep/chunker/commit"
 	"skep/chunker/group"
 	"skep/test/memswarm"
 )
@@ -124,4 +126,47 @@ func TestWaitingContentAndCommitsThatAreLostEachTime(t *testing.T) {
 		}
 		check(t, d.committed(), want)
 	})
+}
+
+// So they do where it is pieces of the index that are lost each time, which only lists name.
+func TestPiecesOfTheIndexThatAreLostEachTime(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			swarm := memswarm.New(9, 4, 7)
+			sink := &offered{swarm, 1 << 30}
+			lost := map[place]bool{}
+			d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink,
+				timing: writeback.Timing{Quiet: 25 * time.Second, Most: 25 * time.Second, Retry: 25 * time.Second}}
+			d.publish = func(ctx context.Context, h commit.Head) error {
+				r := stranger(t, swarm)
+				for _, s := range must(commit.Parse(must(r.At(ctx, h.Commit)))).Segments {
+					for _, p := range must(r.Pieces(ctx, s, h.Commit)) {
+						lost[place{p.At.Group, p.At.Number}] = s.Lists
+					}
+				}
+				return swarm.Publish(ctx, h)
+			}
+			d.gone = func(id group.ID, n uint16) bool { return lost[place{id, n}] }
+			d.open(newDrive)
+			d.engine.SetIndexShape(8, 2, 4)
+			t.Cleanup(func() {
+				d.close()
+				time.Sleep(time.Minute) // tables end a little later
+			})
+			for i := range 120 {
+				d.put(fmt.Sprint("dir/", i), random(uint64(i), 1500))
+			}
+			d.sync()
+			d.put("f", random(1000, 1500))
+			d.sync()
+			if full {
+				sink.room, _ = swarm.Bytes()
+				d.put("waits", random(99, 10_000))
+				d.syncFull()
+			}
+			if n, _ := d.stores(1); n < 2 || n > 8 {
+				t.Errorf("%d commits in an hour", n)
+			}
+		})
+	}
 }
