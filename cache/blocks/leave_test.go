@@ -17,12 +17,13 @@ func TestBlocksLeaveALostPack(t *testing.T) {
 	g := group.Group{ID: group.ID{1}, Class: 20, Kind: group.Content, Coding: erasure.NewCoding(1, 1), Slots: []group.PeerKey{{9}}, Packs: 4}
 	commit := link.Link{Codec: link.CBOR, Hash: link.Hash{1}}
 	twice, once, nowhere := link.Link{Codec: link.Raw, Hash: link.Hash{2}}, link.Link{Codec: link.Raw, Hash: link.Hash{3}}, link.Link{Codec: link.Raw, Hash: link.Hash{4}}
+	unknown := link.Link{Codec: link.Raw, Hash: link.Hash{5}} // is, too, in a pack that is in no account
 	at := func(l link.Link, number uint16, offset uint32) blockindex.Entry {
 		return blockindex.Entry{Link: l, Place: blockindex.Place{Group: g.ID, Number: number, Offset: offset, Length: 10}}
 	}
 	children := func(l link.Link) ([]link.Link, error) {
 		if l == commit {
-			return []link.Link{twice, once, nowhere}, nil
+			return []link.Link{twice, once, nowhere, unknown}, nil
 		}
 		return nil, nil
 	}
@@ -34,7 +35,7 @@ func TestBlocksLeaveALostPack(t *testing.T) {
 	}
 	ok(tab.PutGroup(g))
 	ok(tab.BeginRecount([]blockindex.Entry{at(commit, 0, 0)}))
-	ok(tab.Learn([]blockindex.Entry{at(twice, 1, 0), at(once, 1, 10), at(nowhere, 1, 20), at(twice, 2, 0), at(nowhere, 3, 0)}))
+	ok(tab.Learn([]blockindex.Entry{at(twice, 1, 0), at(once, 1, 10), at(nowhere, 1, 20), at(unknown, 1, 30), at(twice, 2, 0), at(nowhere, 3, 0), at(unknown, 9, 0)}))
 	lost := func(p blockindex.Place) bool { return p.Number == 1 || p.Number == 3 }
 	leave := func(want bool) {
 		t.Helper()
@@ -59,7 +60,7 @@ func TestBlocksLeaveALostPack(t *testing.T) {
 	die(group.Bitmap{})
 	leave(true)
 	leave(false)
-	for n, want := range []uint64{10, 20, 10, 0} {
+	for n, want := range []uint64{10, 30, 10, 0} {
 		if p, _, err := tab.Pack(g.ID, uint16(n)); err != nil || p.Live != want {
 			t.Errorf("%d bytes of pack %d are needed, not %d: %v", p.Live, n, want, err)
 		}

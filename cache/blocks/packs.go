@@ -101,10 +101,10 @@ func (c *change) store(p Pack, s Stored) error {
 }
 
 // Leave makes another pack that has them the home of the blocks of a pack that are needed,
-// where one that is not dead, and of which lost says nothing, has them, too: a device that
-// joined the drive finds what is stored twice, and does not know which place is the good
-// one. A commit has to tell then: see Moved. It reports whether there were any; none while
-// references are counted anew.
+// where one that is in the account and not dead, and of which lost says nothing, has them,
+// too: a device that joined the drive finds what is stored twice, and does not know which
+// place is the good one. A commit has to tell then: see Moved. It reports whether there
+// were any; none while references are counted anew.
 func (t *Table) Leave(id group.ID, n uint16, lost func(blockindex.Place) bool) (some bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -124,8 +124,9 @@ func (t *Table) Leave(id group.ID, n uint16, lost func(blockindex.Place) bool) (
 		var bad error
 		i := slices.IndexFunc(m.Places, func(p blockindex.Place) bool {
 			dead, err := c.isDead(p)
-			bad = errors.Join(bad, err)
-			return !dead && !lost(p)
+			row, rerr := c.pack(p)
+			bad = errors.Join(bad, err, rerr)
+			return !dead && row != nil && !lost(p)
 		})
 		if bad != nil {
 			return false, bad

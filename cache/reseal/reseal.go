@@ -74,8 +74,18 @@ type look struct {
 	gone map[link.Hash]bool // blocks that no pack has: were they met in a file or folder?
 }
 
-// needed lists the blocks that something refers to and that lie in lost packs alone.
+// needed lists the blocks that something refers to and that lie in lost packs alone, or
+// also in dead ones, which holders delete.
 func (l *look) needed(lost Lost) error {
+	groups, err := l.Table.Groups()
+	if err != nil {
+		return err
+	}
+	gone := make(Lost, len(groups))
+	for _, g := range groups {
+		g.Dead.Union(lost[g.ID])
+		gone[g.ID] = g.Dead
+	}
 	for id, packs := range lost {
 		for n := range uint16(group.MaxPacks) {
 			if !packs.Has(n) {
@@ -86,7 +96,7 @@ func (l *look) needed(lost Lost) error {
 				return err
 			}
 			for _, b := range members {
-				if b.Refs > 0 && isGone(b, lost) {
+				if b.Refs > 0 && isGone(b, gone) {
 					l.gone[b.Link.Hash] = false
 					l.nodes = l.nodes || b.Link.Codec != link.Raw
 				}
@@ -96,9 +106,9 @@ func (l *look) needed(lost Lost) error {
 	return nil
 }
 
-func isGone(b blocks.Block, lost Lost) bool {
+func isGone(b blocks.Block, gone Lost) bool {
 	for _, p := range b.Places {
-		if !lost.has(p) {
+		if !gone.has(p) {
 			return false
 		}
 	}

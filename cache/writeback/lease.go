@@ -98,17 +98,19 @@ func (e *Engine) RenewLeases(ctx context.Context) (n int, err error) {
 
 // renew gives a group a new lease.
 func (e *Engine) renew(ctx context.Context, id group.ID) (group.Group, error) {
-	return e.change(ctx, id, func(*group.Group) {})
+	return e.change(ctx, id, func(*group.Group) error { return nil })
 }
 
 // change changes a group's account, and makes a lease that says so.
-func (e *Engine) change(ctx context.Context, id group.ID, fn func(*group.Group)) (g group.Group, err error) {
+func (e *Engine) change(ctx context.Context, id group.ID, fn func(*group.Group) error) (g group.Group, err error) {
 	if err := e.groups.Acquire(ctx, 1); err != nil {
 		return g, err
 	}
 	defer e.groups.Release(1)
 	err = e.table.UpdateGroup(id, func(row *group.Group) error {
-		fn(row)
+		if err := fn(row); err != nil {
+			return err
+		}
 		lease(row, e.now())
 		g = *row
 		return nil

@@ -141,8 +141,8 @@ func (e *Engine) onlyHere() (out []blocks.Pack, err error) {
 
 func (e *Engine) isLost(id packID) bool { return e.cfg.Lost != nil && e.cfg.Lost(id.group, id.number) }
 
-// isSafe reports whether a pack is neither lost nor only here, and enough holders have said
-// so: on a device that was recovered it may be gone long since, and only presumed to be there.
+// isSafe reports whether a pack is neither lost, only here nor dead, and enough holders have
+// said so: on a device that was recovered it may be gone long since, and only presumed to be there.
 func (e *Engine) isSafe(id packID) (bool, error) {
 	if e.isLost(id) {
 		return false, nil
@@ -153,7 +153,7 @@ func (e *Engine) isSafe(id packID) (bool, error) {
 		}
 	}
 	g, known, err := e.table.Group(id.group)
-	if err != nil || !known {
+	if err != nil || !known || g.Dead.Has(id.number) {
 		return false, err
 	}
 	p, there, err := e.table.Pack(id.group, id.number)

@@ -347,11 +347,22 @@ const lately = 30 * time.Minute
 // computer may have slept.
 func (e *Engine) aloneLately() bool { return e.alone(e.now().Round(0).Add(-lately)) }
 
+// buryIn declares packs of a group dead, but for those that blocks left a lost pack for
+// since it was found that nothing is needed of them.
 func (e *Engine) buryIn(ctx context.Context, id group.ID, numbers []uint16) error {
-	g, err := e.change(ctx, id, func(row *group.Group) {
+	var dead []uint16
+	g, err := e.change(ctx, id, func(row *group.Group) error {
 		for _, n := range numbers {
-			row.Dead.Add(n)
+			p, _, err := e.table.Pack(id, n)
+			if err != nil {
+				return err
+			}
+			if p.Live == 0 {
+				row.Dead.Add(n)
+				dead = append(dead, n)
+			}
 		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -361,7 +372,7 @@ func (e *Engine) buryIn(ctx context.Context, id group.ID, numbers []uint16) erro
 		// name the lease that they know.
 		e.cfg.Log.Info("some holders do not know yet what was deleted", "err", err)
 	}
-	for _, n := range numbers {
+	for _, n := range dead {
 		if err := e.table.Bury(id, n); err != nil {
 			return err
 		}

@@ -2,16 +2,21 @@ package writeback_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
+	"skep/cache/blocks"
 	"skep/cache/reseal"
 	"skep/cache/tree"
 	"skep/chunker/block"
+	"skep/chunker/blockindex"
+	"skep/chunker/commit"
 	"skep/chunker/dag"
 	"skep/chunker/group"
 	"skep/test/memswarm"
@@ -280,4 +285,120 @@ func TestLostMetadataGoesOutAgain(t *testing.T) {
 	if len(lost) > 0 {
 		t.Errorf("%d blocks are in lost packs alone", len(lost))
 	}
+}
+
+// storedTwice is a drive whose file f is in two packs: it was stored again, as the first was
+// lost, which is back, and nothing is given up. home is the second one.
+func storedTwice(t *testing.T) (d *losing, home, first place, want map[string]string) {
+	t.Helper()
+	d = newLosing(t, false)
+	d.close()
+	d.alone = func(time.Time) bool { return false }
+	d.open(nil)
+	want = map[string]string{}
+	d.putting(want)("f", random(1, 300_000))
+	d.sync()
+	packs := func(i int) (out place) {
+		t.Helper()
+		err := d.table.Packs(func(p blocks.Pack) bool {
+			if p.Kind == group.Content && (p.Live > 0) == (i == 0) {
+				out = place{p.Group, p.Number}
+			}
+			return true
+		})
+		if err != nil || out == (place{}) {
+			t.Fatal("no such pack", err)
+		}
+		return out
+	}
+	first = packs(0)
+	d.lost = reseal.Lost{first.group: only(first.number)}
+	if found := d.look(); found.Again != 1 {
+		t.Fatalf("%+v", found)
+	}
+	d.sync()
+	d.lost = nil
+	if home = packs(0); home == first || packs(1) != first {
+		t.Fatal("the file is not stored twice")
+	}
+	return d, home, first, want
+}
+
+func only(number uint16) (b group.Bitmap) {
+	b.Add(number)
+	return b
+}
+
+// die has the account call a pack dead.
+func (d *losing) die(p place) {
+	d.t.Helper()
+	err := d.table.UpdateGroup(p.group, func(g *group.Group) error {
+		g.Dead.Add(p.number)
+		return nil
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// A pack that the account calls dead, and has not forgotten yet, has nothing: what is in a
+// lost pack otherwise goes out again.
+func TestDeadPackHasNothing(t *testing.T) {
+	d, home, first, want := storedTwice(t)
+	d.die(first)
+	d.lost = reseal.Lost{home.group: only(home.number)}
+	d.swarm.Lose(func(p group.PackRef) bool {
+		return place{p.Group, p.Number} == home || place{p.Group, p.Number} == first
+	})
+	if found := d.look(); found.Again != 1 || found.Gone != nil {
+		t.Errorf("%+v", found)
+	}
+	d.sync()
+	check(t, d.committed(), want)
+}
+
+// Nor is a pack given up as its blocks are in one that is dead.
+func TestPackIsKeptForADeadOne(t *testing.T) {
+	d, home, first, _ := storedTwice(t)
+	d.die(home)
+	d.close()
+	d.alone = nil
+	d.open(nil)
+	d.put("tick", nil)
+	d.sync()
+	if _, there, err := d.table.Pack(first.group, first.number); err != nil || !there {
+		t.Error("the last pack that has it is given up", err)
+	}
+}
+
+// Nor one that blocks leave a lost pack for while it is given up.
+func TestPackThatIsNeededAgainIsNotGivenUp(t *testing.T) {
+	d, home, first, want := storedTwice(t)
+	d.close()
+	d.alone = nil
+	out, left := false, false
+	d.publish = func(ctx context.Context, h commit.Head) error {
+		out = true
+		return d.swarm.Publish(ctx, h)
+	}
+	d.said = func(p blocks.Pack) int { // asked for the home, before what is left of the first is given up
+		if (place{p.Group, p.Number}) == home && out && !left {
+			left = must(d.table.Leave(home.group, home.number, func(p blockindex.Place) bool { return place{p.Group, p.Number} == home }))
+		}
+		return p.Acked.Count()
+	}
+	d.open(nil)
+	d.put("tick", nil)
+	want["tick"] = ""
+	d.sync()
+	if p, there, err := d.table.Pack(first.group, first.number); !left || err != nil || !there || p.Live == 0 {
+		t.Fatalf("left: %v, there: %v, %+v, %v", left, there, p, err)
+	}
+	d.lost = reseal.Lost{home.group: only(home.number)}
+	d.swarm.Lose(func(p group.PackRef) bool { return place{p.Group, p.Number} == home })
+	d.put("tock", nil)
+	want["tock"] = ""
+	d.sync()
+	check(t, d.committed(), want)
+	d.audit()
 }
