@@ -104,8 +104,23 @@ func memoryDir(t *testing.T) string {
 }
 
 // A process is killed when a shard has its name and its folder is not flushed. The next
-// one, which finds it there, acknowledges it to who brings it again: then the power goes.
+// one, which finds it there, acknowledges it to who brings it again, or says that it holds
+// it: then the power goes.
 func TestKilledBeforeTheFlush(t *testing.T) {
+	t.Run("brought again", func(t *testing.T) {
+		killedBeforeTheFlush(t, func(s *hosted.Store, o *storetest.Owner) { put(t, s, o.Pack(t, 0)) })
+	})
+	t.Run("said to be held", func(t *testing.T) {
+		killedBeforeTheFlush(t, func(s *hosted.Store, o *storetest.Owner) {
+			must(t, s.Settle(o.ID))
+			if g, _ := s.Holding(o.ID); g.Held.Count() != 1 {
+				t.Errorf("%d shards are held", g.Held.Count())
+			}
+		})
+	})
+}
+
+func killedBeforeTheFlush(t *testing.T, then func(*hosted.Store, *storetest.Owner)) {
 	other := t.TempDir()
 	a, o := filled(t, other, 1)
 	_ = a.Close()
@@ -129,7 +144,7 @@ func TestKilledBeforeTheFlush(t *testing.T) {
 	must(t, os.Rename(in, filepath.Join(dir, "groups", o.ID.String(), filepath.Base(file))))
 
 	s = open(t, dir, 64<<20)
-	put(t, s, o.Pack(t, 0))
+	then(s, o)
 	end := len(r.events(-1))
 	must(t, s.Close())
 	after := t.TempDir()

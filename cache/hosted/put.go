@@ -52,6 +52,16 @@ func (s *Store) PutShard(m *group.Manifest, word []byte, slot uint8, shard io.Re
 	return nil
 }
 
+// Settle makes sure that the shards of a group which Holding tells of are there after a
+// power cut. All but those that a process left which was killed are so anyway.
+func (s *Store) Settle(id group.ID) error {
+	h, ok := s.lookup(id)
+	if !ok {
+		return nil
+	}
+	return s.settle(h)
+}
+
 // settle flushes the folder of a group once since the store was opened: a process that
 // was killed may have put shards there and not come to that.
 func (s *Store) settle(h *holding) error {

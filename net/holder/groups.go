@@ -100,6 +100,9 @@ func (h *Holder) statement(x *exchange, id group.ID) error {
 
 // state answers with a statement on a group.
 func (h *Holder) state(x *exchange, g *group.Holding) error {
+	if err := h.store.Settle(g.ID); err != nil {
+		return h.refuseStored(x, err)
+	}
 	st := group.Statement{Group: g.ID, Slot: g.Slot, Held: g.Held, Lease: g.Lease.Number, Time: h.conf.Now().Unix()}
 	return x.done(st.Sign(h.conf.Key))
 }

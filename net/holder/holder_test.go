@@ -438,9 +438,16 @@ func TestStorageFails(t *testing.T) {
 	if err := put(t, ask, hold, o.Pack(t, 0), 1); !refusedFor(err, "storage failed") {
 		t.Errorf("broken disk: %v", err)
 	}
+	if _, err := ask.Client.Statement(t.Context(), hold.Key, o.ID); !refusedFor(err, "storage failed") {
+		t.Errorf("a statement of a disk that cannot be flushed: %v", err)
+	}
+	st.set(nil)
+	if _, err := ask.Client.Statement(t.Context(), hold.Key, o.ID); err != nil {
+		t.Error(err)
+	}
 }
 
-// failingStore is a store whose disk fails puts.
+// failingStore is a store whose disk fails puts and flushes.
 type failingStore struct {
 	*storetest.Memory
 	mu  sync.Mutex
@@ -451,6 +458,12 @@ func (s *failingStore) set(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err
+}
+
+func (s *failingStore) Settle(group.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 func (s *failingStore) PutShard(m *group.Manifest, word []byte, slot uint8, shard io.Reader) error {

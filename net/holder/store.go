@@ -34,6 +34,8 @@ type Leases interface {
 	Holdings() []group.ID
 	// Holding returns the account of a group, or false.
 	Holding(id group.ID) (group.Holding, bool)
+	// Settle makes sure that the shards which Holding tells of are there after a power cut.
+	Settle(id group.ID) error
 	// Admit merges a checked lease, given parsed and signed, into the account
 	// of its group, which it makes when it is new, with from as who brought it,
 	// and deletes the shards of packs that are dead now. A group that has shards

@@ -255,6 +255,9 @@ func (s *Memory) Verify(id group.ID, number uint16) error {
 // VerifyLease implements holder.Leases.
 func (s *Memory) VerifyLease(group.ID) error { return nil }
 
+// Settle implements holder.Leases.
+func (s *Memory) Settle(group.ID) error { return nil }
+
 // PutRecord implements holder.Records.
 func (s *Memory) PutRecord(key group.SlotKey, word []byte, from group.PeerKey) error {
 	s.mu.Lock()
