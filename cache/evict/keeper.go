@@ -159,7 +159,7 @@ func (k *Keeper) use() space.Use { return k.useWith(k.level.Load().tables) }
 // useWith is use, given what the tables take without the content of small files.
 func (k *Keeper) useWith(tables int64) space.Use {
 	content, unsynced := k.cfg.Tree.Local()
-	return space.Use{Content: content + k.cfg.Tree.Small(), Unsynced: unsynced, Tables: tables}
+	return space.Use{Content: content + k.cfg.Tree.Small(), Unsynced: unsynced, Waiting: k.cfg.Tree.Waiting(), Tables: tables}
 }
 
 // measure works the marks out anew. Content that comes or goes meanwhile is rather in
@@ -211,7 +211,7 @@ func (k *Keeper) urge() {
 	waiting := k.waiting > 0
 	k.mu.Unlock()
 	u := k.use()
-	if (waiting && u.Unsynced > 0 || u.Unsynced > k.level.Load().marks.Slow) && !k.seen.Failing {
+	if (waiting && u.Unsynced > 0 || u.Waiting > k.level.Load().marks.Slow) && !k.seen.Failing {
 		k.cfg.Urge()
 	}
 }

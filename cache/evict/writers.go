@@ -13,7 +13,7 @@ import (
 // as uploads go on or content can be let go of; else they are refused.
 func (k *Keeper) Write(ctx context.Context, n int64) error {
 	u, l := k.use(), k.level.Load()
-	if u.Unsynced <= l.marks.Slow && l.marks.Fits(u, n) {
+	if u.Waiting <= l.marks.Slow && l.marks.Fits(u, n) {
 		return nil // nearly always
 	}
 	if n > l.marks.Limit-l.tables {

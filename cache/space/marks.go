@@ -5,7 +5,8 @@ import "time"
 // Use is what a drive takes of the local disk, in bytes.
 type Use struct {
 	Content  int64 // backing files
-	Unsynced int64 // of these, what no commit has taken
+	Unsynced int64 // of these, the files of which no commit has taken all
+	Waiting  int64 // of these, what the next commits have to take
 	Pinned   int64 // of these, what is to stay, as counted last
 	Tables   int64 // journal, index, packs of metadata
 }
@@ -40,7 +41,7 @@ type Marks struct {
 	Limit, Reserve int64
 	// Content is let go of above High until it is below Low.
 	High, Low int64
-	// Slow is how much unsynced content slows writers; at Full they have to
+	// Slow is how much content that waits for a commit slows writers; at Full they have to
 	// wait until some of it is out.
 	Slow, Full int64
 }
@@ -87,7 +88,7 @@ func (m Marks) Fits(u Use, n int64) bool { return u.Total()+n <= m.Limit }
 // plenty of room, and no need to slow writers.
 func (m Marks) PassThrough(u Use, d Disk) bool {
 	room := m.Limit + m.Reserve - u.Total()
-	return u.Unsynced <= m.Slow && room >= passRoom && d.Free-d.Promised-keepFree(d) >= passRoom
+	return u.Waiting <= m.Slow && room >= passRoom && d.Free-d.Promised-keepFree(d) >= passRoom
 }
 
 // passRoom is how much room there has to be for files that the kernel writes
@@ -108,7 +109,7 @@ const (
 // what the uplink takes: nothing up to Slow, then more and more; half way to
 // Full they are as fast as the uplink. A rate of 0 is unknown.
 func (m Marks) Delay(u Use, n int64, rate float64) time.Duration {
-	over := u.Unsynced - m.Slow
+	over := u.Waiting - m.Slow
 	if over <= 0 {
 		return 0
 	}

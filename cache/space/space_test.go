@@ -85,7 +85,7 @@ func TestDelay(t *testing.T) {
 	const n, rate = 1 << 20, 10 << 20
 	last := time.Duration(-1)
 	for unsynced := int64(0); unsynced <= 220<<20; unsynced += 5 << 20 {
-		d := m.Delay(Use{Unsynced: unsynced}, n, rate)
+		d := m.Delay(Use{Waiting: unsynced}, n, rate)
 		if d < last {
 			t.Errorf("at %d it is %v, after %v", unsynced, d, last)
 		}
@@ -94,13 +94,13 @@ func TestDelay(t *testing.T) {
 		}
 		last = d
 	}
-	if d := m.Delay(Use{Unsynced: 150 << 20}, n, rate); d != 100*time.Millisecond {
+	if d := m.Delay(Use{Waiting: 150 << 20}, n, rate); d != 100*time.Millisecond {
 		t.Errorf("half way 1 MiB takes %v at 10 MiB/s", d)
 	}
-	if d := m.Delay(Use{Unsynced: 150 << 20}, n, 0); d != time.Second/16 {
+	if d := m.Delay(Use{Waiting: 150 << 20}, n, 0); d != time.Second/16 {
 		t.Errorf("without an uplink 1 MiB takes %v", d)
 	}
-	if d := m.Delay(Use{Unsynced: 199 << 20}, 10*n, 1); d != mostDelay {
+	if d := m.Delay(Use{Waiting: 199 << 20}, 10*n, 1); d != mostDelay {
 		t.Errorf("with a very slow one 10 MiB take %v", d)
 	}
 }
@@ -238,7 +238,7 @@ func TestPassThrough(t *testing.T) {
 	if m := MarksOf(40<<30, u, full); m.PassThrough(u, full) {
 		t.Error("the disk is nearly full")
 	}
-	busy := Use{Content: 20 << 30, Unsynced: 20 << 30}
+	busy := Use{Content: 20 << 30, Waiting: 20 << 30}
 	if m := MarksOf(30<<30, busy, d); m.PassThrough(busy, d) {
 		t.Error("writers have to be slowed")
 	}

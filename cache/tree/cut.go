@@ -19,6 +19,8 @@ type Cut struct {
 	view  *state.View
 	last  uint64 // the number of the newest backing file that the commit can want to read
 
+	written int64 // what had been written at the instant of the cut, as Tree.written64
+
 	cleared int // marks, by ClearMarks
 
 	mu     sync.Mutex // guards all below
@@ -73,7 +75,7 @@ func (c *Cut) begin() (*state.Cut, error) {
 	c.last = t.files.Last()
 	t.cutting = c
 	t.cutMu.Unlock()
-	c.epoch = t.epoch.Load()
+	c.epoch, c.written = t.epoch.Load(), t.written64.Load()
 	if err := c.flushSoft(); err != nil {
 		return nil, err
 	}

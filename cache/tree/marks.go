@@ -80,6 +80,7 @@ func (c *Cut) ClearMarks(keep map[Mark]bool) error {
 		}
 		start = next
 	}
+	c.t.took(c, keep)
 	return nil
 }
 

@@ -42,6 +42,9 @@ func (t *Tree) recharge(in *inode) {
 	t.here64.Add(now.here - in.charged.here)
 	t.addLocal(in.charged, now)
 	t.unsynced64.Add(now.unsynced - in.charged.unsynced)
+	if in.passthrough { // the kernel does not tell what it writes
+		t.written64.Add(max(0, now.unsynced-in.charged.unsynced))
+	}
 	t.small64.Add(now.small - in.charged.small)
 	if now.unsynced != in.charged.unsynced || now.small != in.charged.small {
 		t.recharges.Add(1)
@@ -155,6 +158,33 @@ func (t *Tree) Local() (all, unsynced int64) {
 	return max(0, t.local64.Load()) + t.copies64.Load(), max(0, t.unsynced64.Load())
 }
 
+// Waiting is about how many bytes the next commits have to take: what was written since the
+// newest one began, what that one left, and all of the files that the kernel writes alone
+// now. It is no more than is unsynced, and may be much less: a file is that as a whole
+// when one byte of it has changed.
+func (t *Tree) Waiting() int64 {
+	_, unsynced := t.Local()
+	return min(unsynced, t.passed64.Load()+max(0, t.written64.Load()-t.out64.Load()))
+}
+
+// mostCounted is how many entries that a commit left are looked at for Waiting.
+const mostCounted = 1024
+
+// took takes note that the commit of a cut took all that was written by then, but what
+// the entries hold that it left. Where these are many, Waiting stays what it was.
+func (t *Tree) took(c *Cut, left map[Mark]bool) {
+	if len(left) > mostCounted {
+		return
+	}
+	out := c.written
+	for m := range left {
+		if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
+			out -= r.local
+		}
+	}
+	t.out64.Store(out)
+}
+
 // RecountUnsynced counts anew what no commit has taken. The total is kept all
 // the time, but a crash can make it wrong.
 func (t *Tree) RecountUnsynced() error {
@@ -235,5 +265,6 @@ func (t *Tree) CountPassed() (local int64) {
 		in.mu.Unlock()
 		t.release(in)
 	}
+	t.passed64.Store(local)
 	return local
 }

@@ -131,6 +131,8 @@ type Tree struct {
 
 	files64, bytes64, here64 atomic.Int64 // how many files and bytes the tree holds, and how many of these are here
 	local64, unsynced64      atomic.Int64 // bytes of backing files, and of those that no commit has taken
+	written64, out64         atomic.Int64 // bytes that were written, and of these, those that commits took: see Waiting
+	passed64                 atomic.Int64 // bytes of files that the kernel writes alone, as counted last
 	copies64                 atomic.Int64 // bytes of copies that commits read: see countCopy
 	going64                  atomic.Int64 // bytes that were let go of, and may still be on the disk
 	small64                  atomic.Int64 // bytes of small files that may be let go of
@@ -281,6 +283,7 @@ func (t *Tree) readSingles() error {
 	if err := t.readUsage(); err != nil {
 		return err
 	}
+	t.written64.Store(t.unsynced64.Load())
 	return t.readCount()
 }
 

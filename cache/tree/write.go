@@ -166,6 +166,7 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 		in.row.size = to
 	}
 	t.occupied(in, to-from)
+	t.written64.Add(to - from)
 	if !in.row.has(flagPartial) {
 		return nil
 	}
