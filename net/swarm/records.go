@@ -272,27 +272,52 @@ func Linger(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, lingerKey{}, d)
 }
 
+// searchKey is where a context has that Get searches.
+type searchKey struct{}
+
+// Search is Linger for a caller who has just come, and knows few of a large swarm: none
+// of them may keep the record. While copies are found under half of the keys, or fewer,
+// Get waits for the directory as long as that may take, unless hardly anybody is known:
+// then nobody else is there.
+func Search(ctx context.Context, d time.Duration) context.Context {
+	return context.WithValue(Linger(ctx, d), searchKey{}, true)
+}
+
+// knowsAll is how many peers one at most knows in a swarm of which one knows everybody:
+// half of those that the directory names to whoever looks for his own neighbours.
+const knowsAll = 10
+
 // Get returns all copies that are found under these keys, by the directory and
 // by asking the peers that would keep them.
 func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
 	var mu sync.Mutex // guards f
 	f := Found{Heard: true}
+	enough, most := context.WithCancel(ctx) // ends when copies are found under most keys
+	defer most()
 	add := func(c Copy) {
 		mu.Lock()
 		defer mu.Unlock()
 		f.Copies = append(f.Copies, c)
+		if slots, _ := f.Spread(0); 2*slots > len(keys) {
+			most()
+		}
 	}
 	var wg sync.WaitGroup
 	for _, k := range keys {
 		order, likely := r.rankAll(k)
 		asked := order[:min(askedEach, len(order))]
+		whole := ctx
 		ctx, leave := lingering(ctx)
+		lookup := ctx
+		if ctx.Value(searchKey{}) != nil && len(order) > knowsAll {
+			lookup = untilBoth(whole, ctx, enough)
+		}
 		c := counting{of: len(asked), all: len(asked) == len(order), leave: leave}
 		for i, p := range asked {
 			c.expected += likely[i]
 			c.silent += rank(r.isSilent(p))
 		}
-		wg.Go(func() { r.askDirectory(ctx, k, c.all, add) })
+		wg.Go(func() { r.askDirectory(lookup, k, c.all, add) })
 		wg.Go(func() {
 			r.askKeepers(ctx, k, asked, add, c.count)
 			mu.Lock()
@@ -359,6 +384,13 @@ func lingering(ctx context.Context) (context.Context, leaving) {
 	var once sync.Once
 	begin := time.Now()
 	return ctx, leaving{func() { once.Do(func() { time.AfterFunc(max(d, time.Since(begin)), cancel) }) }, cancel}
+}
+
+// untilBoth returns a context that ends with ctx, or when both others have ended.
+func untilBoth(ctx, one, other context.Context) context.Context {
+	ctx, end := context.WithCancel(ctx)
+	context.AfterFunc(one, func() { context.AfterFunc(other, end) })
+	return ctx
 }
 
 // askDirectory asks for the copy that the directory leads to. In a swarm in which

@@ -410,6 +410,87 @@ func TestRecordsLinger(t *testing.T) {
 	})
 }
 
+// farShelf is a directory that takes its time.
+type farShelf struct {
+	*shelf
+	takes time.Duration
+}
+
+func (f farShelf) GetRecord(ctx context.Context, key group.SlotKey) ([]byte, error) {
+	select {
+	case <-time.After(f.takes):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return f.shelf.GetRecord(ctx, key)
+}
+
+// Who searches knows some peers of a large swarm: the directory is waited for while those
+// have few copies. It is not where these are all peers, nor by who lingers: he has been
+// here for a while, and looks again.
+func TestRecordsSearch(t *testing.T) {
+	const linger, takes = 300 * time.Millisecond, 7 * time.Second
+	for name, c := range map[string]struct {
+		known, kept, silent int // peers, copies that they have, peers that do not answer
+		ctx                 func(context.Context, time.Duration) context.Context
+		copies              int
+		took                time.Duration
+	}{
+		"nothing is with those who are known":      {12, 0, 0, Search, 5, takes},
+		"as many are known as are asked":           {askedEach, 0, 0, Search, 5, takes},
+		"more are":                                 {40, 0, 0, Search, 5, takes},
+		"one is silent":                            {40, 0, 1, Search, 5, takes},
+		"they have less than most copies":          {12, 2, 0, Search, 5, takes},
+		"they have most":                           {12, 3, 0, Search, 3, 0},
+		"they have most, one is silent":            {12, 3, 1, Search, 3, linger},
+		"more are known than are asked, have most": {40, 3, 0, Search, 3, linger},
+		"in a small swarm":                         {knowsAll, 0, 0, Search, 0, 0},
+		"in a small swarm, one is silent":          {knowsAll, 0, 1, Search, 0, linger},
+		"by who lingers":                           {12, 0, 0, Linger, 0, 0},
+		"by who lingers, and knows more":           {40, 0, 0, Linger, 0, linger},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLibrary(c.known)
+			words, keys := copies(5)
+			for i, w := range words {
+				if err := l.shelf.PutRecord(t.Context(), w); err != nil {
+					t.Fatal(err)
+				}
+				if i < c.kept {
+					if err := l.keepers.PutRecord(t.Context(), l.rank(keys[i])[0], w); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for _, p := range l.rank(keys[0]) {
+				if len(l.keepers.stuck) < c.silent && l.keepers.kept[p] == nil {
+					l.keepers.stuck[p] = true
+				}
+			}
+			l.Directory = farShelf{l.shelf, takes}
+			begin := time.Now()
+			f := l.Get(c.ctx(t.Context(), linger), keys)
+			if took := time.Since(begin); distinct(f.Words()) != c.copies || took != c.took {
+				t.Errorf("%s: %d copies after %v", name, distinct(f.Words()), took)
+			}
+		})
+	}
+}
+
+// A directory that comes to no end is not waited for for ever.
+func TestRecordsSearchEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLibrary(40)
+		_, keys := copies(5)
+		l.Directory = farShelf{l.shelf, time.Hour}
+		begin := time.Now()
+		f := l.Get(Search(t.Context(), time.Second), keys)
+		if took := time.Since(begin); took != l.timeout() || len(f.Copies) > 0 || !f.Heard {
+			t.Errorf("%d copies after %v, heard %v", len(f.Copies), took, f.Heard)
+		}
+	})
+}
+
 // A keeper that says nothing is not waited for: the next one is tried beside it.
 func TestRecordsPutBesideTheSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

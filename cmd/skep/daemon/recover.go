@@ -61,7 +61,7 @@ func Recover(ctx context.Context, h home.Dir, s home.Settings, entropy words.Ent
 
 // recover makes the network's home that of a drive, on a device with these keys.
 func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Local, entropy words.Entropy, passphrase []byte, tell func(string)) (out Recovered, err error) {
-	ctx = swarm.Linger(ctx, silentFor)
+	ctx = swarm.Search(ctx, silentFor)
 	tell("looking for the swarm")
 	if err := n.join(ctx); err != nil {
 		return out, err
