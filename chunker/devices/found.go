@@ -1,6 +1,8 @@
 package devices
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 
 	"skep/chunker/commit"
@@ -36,9 +38,11 @@ func (f Found) Few(number uint64) bool {
 	return !f.Heard || 2*slots <= keyring.Slots || peers < min(2, int(f.Head.Commit.Coding.N))
 }
 
-// Replaces reports whether whoever finds two heads takes the first one.
+// Replaces reports whether whoever finds two heads takes the first one: that with the
+// higher number, the later time, the greater key of its device. Of the heads of two
+// devices one always replaces the other, so that all agree which of them was overtaken.
 func Replaces(h, other commit.Head) bool {
-	return h.Number > other.Number || h.Number == other.Number && h.Time > other.Time
+	return cmp.Or(cmp.Compare(h.Number, other.Number), cmp.Compare(h.Time, other.Time), bytes.Compare(h.Device[:], other.Device[:])) > 0
 }
 
 // Follows reports whether a commit, or nil, is that of a head or came after it.

@@ -48,8 +48,8 @@ How packs are
              again by itself
 
 What status warns of
-  Overtaken  another device of the drive made more commits: the words bring back its
-             state, and not this one
+  Overtaken  another device of the drive made more commits, or as many and later: the
+             words bring back its state, and not this one
   Set back   this home is older than what it brought out itself, as from a backup
   Others     another device of the drive may still need what was deleted here, so
              the room at the peers does not come back yet

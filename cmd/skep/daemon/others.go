@@ -34,7 +34,7 @@ type overtakenError struct {
 }
 
 func (o *overtakenError) Error() string {
-	return fmt.Sprintf("what was synced here is out, but the words bring back another state, without it: that of %s, which made more commits (%d, %d here). "+
+	return fmt.Sprintf("what was synced here is out, but the words bring back another state, without it: that of %s, whose newest commit counts more (number %d, %d here). "+
 		"To go on, choose one computer: bring the drive back from its words in another home (skep recover --home DIR …), and copy there what is in this one alone",
 		devices.Describe(o.by), o.number, o.here)
 }

@@ -748,6 +748,33 @@ func TestOneKeeperOfAllCopies(t *testing.T) {
 	})
 }
 
+// Of two devices that make commits of one number in the same second, the words bring back
+// one, and the other is overtaken.
+func TestHeadsOfOneNumberAndTime(t *testing.T) {
+	for range 8 { // device keys are random
+		synctest.Test(t, func(t *testing.T) {
+			d, entropy := resting(t)
+			if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			other := d.joins(t)
+			d.knows(d.next(d.net.self, 8, 1))
+			if err := d.publishNewestHead(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			d.publishAs(t, d.next(other, 8, 2))
+			d.expect(t, "others", "another device made a commit")
+			f, err := d.findAll(t.Context(), entropy)
+			if err != nil || f.head.Number != 8 {
+				t.Fatalf("%v, head %d", err, f.head.Number)
+			}
+			if theirs := f.head.Device == other; theirs != (d.overtaken() != nil) {
+				t.Errorf("the words bring back the other one's state: %v; here it is said: %v", theirs, d.overtaken())
+			}
+		})
+	}
+}
+
 // A rival that is not heard of at one time is one all the same, until it is followed or
 // another has overtaken it.
 func TestRivalStays(t *testing.T) {
