@@ -10,12 +10,16 @@ import (
 type tally struct {
 	bytes int64 // of it all: see taken
 	here  int64 // of these, that are on this device
+	holes int64 // that bytes lacks of the sizes
 }
 
-func (r *row) tally() tally { return tally{r.taken(), r.here()} }
+func (r *row) tally() tally { return tally{r.taken(), r.here(), r.holes()} }
 
-func (a tally) plus(b tally) tally  { return tally{a.bytes + b.bytes, a.here + b.here} }
-func (a tally) minus(b tally) tally { return tally{a.bytes - b.bytes, a.here - b.here} }
+func (a tally) plus(b tally) tally {
+	return tally{a.bytes + b.bytes, a.here + b.here, a.holes + b.holes}
+}
+
+func (a tally) minus(b tally) tally { return a.plus(tally{-b.bytes, -b.here, -b.holes}) }
 
 // count is how many files and bytes the rows of the tables come to. It has a row
 // of its own, which is written in the very batch that changes them, so that no
@@ -28,7 +32,7 @@ type count struct {
 }
 
 func countRow(files int64, content tally) []byte {
-	return numbersRow(files, content.bytes, content.here)
+	return numbersRow(files, content.bytes, content.here, content.holes)
 }
 
 var countKey = singleKey("count")
@@ -36,13 +40,28 @@ var countKey = singleKey("count")
 // readCount takes the count from the tables.
 func (t *Tree) readCount() error {
 	n := &t.count
-	if err := t.readNumbers(countKey, &n.files, &n.content.bytes, &n.content.here); err != nil {
+	var err error
+	if n.files, n.content, _, err = countIn(t.st); err != nil {
 		return err
 	}
 	t.files64.Store(n.files)
 	t.bytes64.Store(n.content.bytes)
 	t.here64.Store(n.content.here)
 	return nil
+}
+
+// countIn is the count in some tables, and whether they have one.
+func countIn(r state.Reader) (files int64, content tally, there bool, err error) {
+	there, err = readNumbers(r, countKey, &files, &content.bytes, &content.here, &content.holes)
+	return files, content, there, err
+}
+
+// Usage is how many files the tree had at the cut, and how many bytes they come to by
+// their sizes: who begins with the commit knows of no holes, and counts with these until it
+// has seen a file.
+func (c *Cut) Usage() (files, size int64, err error) {
+	files, content, _, err := countIn(c.view)
+	return files, content.bytes + content.holes, err
 }
 
 // apply applies a batch whose rows have so many files, and so much content, more
@@ -71,14 +90,14 @@ func numbersRow(numbers ...int64) []byte {
 	return b
 }
 
-// readNumbers reads a row of a few numbers, which stay as they are if there is none.
-func (t *Tree) readNumbers(key []byte, numbers ...*int64) error {
-	b, ok, err := t.st.Get(key)
-	if err != nil || !ok || len(b) != 8*len(numbers) {
-		return err
+// readNumbers reads a row of a few numbers, and reports whether there is one. Those that it
+// lacks stay as they are.
+func readNumbers(r state.Reader, key []byte, numbers ...*int64) (there bool, err error) {
+	b, there, err := r.Get(key)
+	for _, n := range numbers {
+		if len(b) >= 8 {
+			*n, b = int64(valueUint64(b[:8])), b[8:]
+		}
 	}
-	for i, n := range numbers {
-		*n = int64(valueUint64(b[8*i : 8*i+8]))
-	}
-	return nil
+	return there, err
 }

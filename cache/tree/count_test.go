@@ -79,19 +79,23 @@ func TestUsageAfterCrash(t *testing.T) {
 		before, _ := d.Usage()
 		open = nil
 		d.restart()
-		var files, bytes, here int64
+		var files int64
+		var want tally
 		ok(d.st.Scan([]byte{tableInode}, []byte{tableInode + 1}, func(_, v []byte) bool {
 			r, err := decodeRow(v)
 			ok(err)
-			files, bytes, here = files+1, bytes+r.taken(), here+r.here()
+			files, want = files+1, want.plus(r.tally())
 			return true
 		}))
 		files-- // the root directory
-		if f, b := d.Usage(); f != files || b != bytes || f != before {
-			rt.Fatalf("%d files of %d bytes are there, %d before the crash; %d of %d are counted", files, bytes, before, f, b)
+		if f, b := d.Usage(); f != files || b != want.bytes || f != before {
+			rt.Fatalf("%d files of %d bytes are there, %d before the crash; %d of %d are counted", files, want.bytes, before, f, b)
 		}
-		if h := d.Here(); h != here {
-			rt.Fatalf("%d bytes are here, %d are counted", here, h)
+		if h := d.Here(); h != want.here {
+			rt.Fatalf("%d bytes are here, %d are counted", want.here, h)
+		}
+		if _, n, _, err := countIn(d.st); err != nil || n.holes != want.holes {
+			rt.Fatalf("%d bytes are holes, %d are counted; %v", want.holes, n.holes, err)
 		}
 	})
 }

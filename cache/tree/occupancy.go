@@ -141,6 +141,14 @@ func (r *row) taken() int64 {
 	return r.size
 }
 
+// holes is how many bytes of a file's size taken leaves out.
+func (r *row) holes() int64 {
+	if !r.isFile() {
+		return 0
+	}
+	return r.size - r.taken()
+}
+
 // here is how many of them are on this device.
 func (r *row) here() int64 {
 	switch {
@@ -208,7 +216,7 @@ func (t *Tree) saveUsage(b *state.Batch) {
 
 func (t *Tree) readUsage() error {
 	var local, unsynced, small int64
-	err := t.readNumbers(usageKey, &local, &unsynced, &small)
+	_, err := readNumbers(t.st, usageKey, &local, &unsynced, &small)
 	t.local64.Store(local)
 	t.unsynced64.Store(unsynced)
 	t.small64.Store(small)

@@ -176,35 +176,53 @@ func (t *Tree) enterRecovered(b *state.Batch, in *inode) error {
 
 // Adopt makes the root directory of a commit that of a tree to be opened, on
 // a device that has nothing else yet, or lost its index: rows that are there
-// are newer than the commit, and stay.
-func Adopt(st *state.Store, root dag.Inode, files, bytes int64) error {
-	if err := unloadAll(st); err != nil {
-		return fmt.Errorf("tree: %w", err)
-	}
-	_, ok, err := st.Get(key(tableInode, Root))
-	if err == nil && !ok {
-		var b state.Batch
-		r := rowOf(root)
-		b.Put(key(tableInode, Root), r.encode())
-		if len(root.Xattrs) > 0 {
-			b.Put(key(tableXattrs, Root), encodeXattrs(root.Xattrs))
-		}
-		b.Put(countKey, countRow(files, tally{bytes: bytes}))
-		_, err = st.Apply(&b)
-	}
-	if err != nil {
+// are newer than the commit, and stay. The commit says how many files it has, and of which
+// size: see Cut.Usage.
+func Adopt(st *state.Store, root dag.Inode, files, size int64) error {
+	if err := adopt(st, root, files, size); err != nil {
 		return fmt.Errorf("tree: %w", err)
 	}
 	return nil
 }
 
+func adopt(st *state.Store, root dag.Inode, files, size int64) error {
+	seen, err := unloadAll(st)
+	if err != nil {
+		return err
+	}
+	var b state.Batch
+	_, ok, err := st.Get(key(tableInode, Root))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		r := rowOf(root)
+		b.Put(key(tableInode, Root), r.encode())
+		if len(root.Xattrs) > 0 {
+			b.Put(key(tableXattrs, Root), encodeXattrs(root.Xattrs))
+		}
+	}
+	// What is not there counts with its size, whatever was known of it.
+	if f, content, counted, err := countIn(st); err != nil {
+		return err
+	} else if counted {
+		files, size = f, content.bytes+content.holes
+	}
+	b.Put(countKey, countRow(files, tally{size - seen.holes, seen.here, seen.holes}))
+	_, err = st.Apply(&b)
+	return err
+}
+
 // unloadAll has the entries of all directories that commits have come from them again,
-// beside those that are there.
-func unloadAll(st *state.Store) error {
+// beside those that are there, and returns what the content of the rows comes to.
+func unloadAll(st *state.Store) (seen tally, err error) {
 	var b state.Batch
 	var bad error
-	err := st.Scan([]byte{tableInode}, []byte{tableInode + 1}, func(k, v []byte) bool {
+	err = st.Scan([]byte{tableInode}, []byte{tableInode + 1}, func(k, v []byte) bool {
 		r, err := decodeRow(v)
+		if err == nil {
+			seen = seen.plus(r.tally())
+		}
 		if err == nil && r.isDir() && !r.content.IsZero() && r.has(flagLoaded) {
 			r.flags &^= flagLoaded
 			b.Put(k, r.encode())
@@ -219,5 +237,5 @@ func unloadAll(st *state.Store) error {
 	if err = errors.Join(err, bad); err == nil && b.Len() > 0 {
 		_, err = st.Apply(&b)
 	}
-	return err
+	return seen, err
 }

@@ -258,8 +258,8 @@ func (w *work) build(ctx context.Context, old *commit.Commit) (commit.Commit, er
 		return c, err
 	}
 	c.Links = links
-	c.Files, c.Bytes = w.e.cfg.Tree.Usage()
-	return c, nil
+	c.Files, c.Bytes, err = w.cut.Usage()
+	return c, err
 }
 
 // finish writes the block index's new segment, the group table and the commit

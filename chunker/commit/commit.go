@@ -133,7 +133,7 @@ type Commit struct {
 	Segments []Segment
 	// Groups are the pieces of the group table.
 	Groups       []Locator
-	Files, Bytes int64 // how many inodes, and bytes of content, the drive holds
+	Files, Bytes int64 // how many inodes the drive holds, and how many bytes by their sizes
 }
 
 // Sign encodes the commit, signed by its device.
