@@ -104,10 +104,11 @@ const (
 	Absent                     // the holder says that it does not have the shard
 	Corrupt                    // it sent what is not the shard
 	Refused                    // it would not answer, now or at all
+	Silent                     // no answer came, though others answer
 	Unreachable                // it could not be asked, or the answer broke off
 )
 
-var outcomeNames = [...]string{"proved", "late", "absent", "corrupt", "refused", "unreachable"}
+var outcomeNames = [...]string{"proved", "late", "absent", "corrupt", "refused", "silent", "unreachable"}
 
 // String is the outcome in one word.
 func (o Outcome) String() string {
@@ -118,7 +119,7 @@ func (o Outcome) String() string {
 }
 
 // Answered reports whether the peer is there: whatever it said, it spoke.
-func (o Outcome) Answered() bool { return o != Unreachable }
+func (o Outcome) Answered() bool { return o != Silent && o != Unreachable }
 
 // Missing reports whether the shard has to be counted as not there.
 func (o Outcome) Missing() bool { return o == Absent || o == Corrupt }
@@ -127,10 +128,10 @@ func (o Outcome) Missing() bool { return o == Absent || o == Corrupt }
 // sent something else. That it says itself that a shard is gone is no lie.
 func (o Outcome) Lie() bool { return o == Corrupt }
 
-// Evasive reports whether the holder gave no proof that counts, though it was
-// there. Once that is an accident; again and again it is a holder that does
-// not have what it states.
-func (o Outcome) Evasive() bool { return o == Late || o == Refused }
+// Evasive reports whether the holder gave no proof that counts, though it or at least our
+// own line was there. Once that is an accident; again and again, of one shard, it is a
+// holder that does not have what it states.
+func (o Outcome) Evasive() bool { return o == Late || o == Refused || o == Silent }
 
 // The time that an answer may take beside the round trip.
 const (

@@ -118,6 +118,7 @@ func TestOutcomes(t *testing.T) {
 		{Absent, "absent", true, true, false, false},
 		{Corrupt, "corrupt", true, true, true, false},
 		{Refused, "refused", true, false, false, true},
+		{Silent, "silent", false, false, false, true},
 		{Unreachable, "unreachable", false, false, false, false},
 		{Outcome(99), "outcome 99", true, false, false, false},
 	} {

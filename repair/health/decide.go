@@ -45,6 +45,7 @@ type Action struct {
 	Slot      uint8           //
 	Packs     group.Bitmap    // Refill, Move: whose shards are to be brought
 	Old       group.PeerKey   // Move, Cancel: the holder before, zero if there was none
+	Back      bool            // Move: to who held it before, and with what that one still has alone
 	Spare     int             // Refill, Move: how many more shards the worst pack of the group can lose
 	Challenge audit.Challenge // Prove
 }
@@ -73,11 +74,12 @@ func (a Action) task() task {
 // underWay is an action that was begun and did not end yet.
 type underWay struct {
 	Action
+	at        time.Time // of the look that began it
 	cancelled bool
 }
 
 func (s *State) begin(a Action) Action {
-	s.begun[a.task()] = underWay{Action: a}
+	s.begun[a.task()] = underWay{Action: a, at: s.watch.last}
 	*s.counterOf(a.Kind)++
 	return a
 }
@@ -104,7 +106,7 @@ func (s *State) counterOf(k Kind) *int {
 // Decide returns what is to be done now. It is to be called every Tick, and
 // again when actions have ended, as so many of each kind are under way at most.
 // candidates are the peers that may become holders, those that hold something
-// included, and, with no Free room, those that may not, so that it is known where they are; it draws from rnd where choices are equal. All repairs of one group
+// included; with Free room below zero, those that get nothing, so that it is known where they are; it draws from rnd where choices are equal. All repairs of one group
 // come one after the other, the most urgent group first.
 func (s *State) Decide(now time.Time, candidates []place.Candidate, rnd *rand.Rand) []Action {
 	s.watch.look(now, s.cfg.suspectAfter())
@@ -146,7 +148,7 @@ func (s *State) earn(now time.Time) {
 func (s *State) cancels() []Action {
 	var out []Action
 	for t, a := range s.begun {
-		if a.Kind != Move || a.cancelled {
+		if a.Kind != Move || a.Back || a.cancelled {
 			continue
 		}
 		g, ok := s.groups[a.Group]
@@ -243,7 +245,10 @@ func (s *State) repair(g *keptGroup, slot int, now time.Time, from *pool) (Actio
 	if g.mustMove(slot) {
 		return s.move(g, a, now, from)
 	}
-	a.Packs = g.Wanted.Without(g.believed(slot)).Without(g.presumed(slot)).Within(g.buildable)
+	missing := g.Wanted.Without(g.believed(slot)).Without(g.presumed(slot))
+	if a.Packs = missing.Within(g.buildable); a.Packs == (group.Bitmap{}) && missing != a.Packs {
+		return from.giveBack(g, a)
+	}
 	return a, g.holderState(slot) == peers.Alive && a.Packs != (group.Bitmap{})
 }
 
@@ -251,10 +256,10 @@ func (s *State) repair(g *keptGroup, slot int, now time.Time, from *pool) (Actio
 // all that it has can be moved, or shards would get lost.
 func (s *State) move(g *keptGroup, a Action, now time.Time, from *pool) (Action, bool) {
 	slot := int(a.Slot)
-	a.Kind, a.Old, a.Packs = Move, a.Peer, g.buildable
-	if a.Packs == (group.Bitmap{}) {
+	if g.buildable == (group.Bitmap{}) {
 		return from.giveBack(g, a)
 	}
+	a.Kind, a.Old, a.Packs = Move, a.Peer, g.buildable
 	if g.holderState(slot) != peers.Dead && !a.Packs.Contains(g.believed(slot)) {
 		s.stays(g, slot, now, from)
 		return Action{}, false
@@ -339,14 +344,19 @@ func (p *pool) prepare() {
 	p.byKey = make(map[group.PeerKey]*place.Candidate, len(p.all))
 	p.usable = make([]place.Candidate, 0, len(p.all))
 	for _, c := range p.all {
-		st := p.state.PeerState(c.Key)
-		if c.Free > 0 && (st == peers.Alive || st == peers.Unknown) {
+		if c.Free > 0 && p.isThere(c.Key) {
 			p.usable = append(p.usable, c)
 			p.byKey[c.Key] = &p.usable[len(p.usable)-1]
 			continue
 		}
 		p.byKey[c.Key] = &c
 	}
+}
+
+// isThere reports whether a peer answers, as far as we know.
+func (p *pool) isThere(key group.PeerKey) bool {
+	st := p.state.PeerState(key)
+	return st == peers.Alive || st == peers.Unknown
 }
 
 func (p *pool) beside(list []place.Candidate, key group.PeerKey) []place.Candidate {
@@ -463,18 +473,23 @@ func (s *State) prove(p *peer, now time.Time) []Action {
 // others go on, so that owing one proof does not save it the others. Which of them, the
 // nonce decides, which nobody can foresee.
 func (p *peer) again(c audit.Challenge) audit.Challenge {
-	if len(p.owed) > 0 && c.Nonce[0]&1 == 0 {
-		owed := p.owed[int(c.Nonce[1])%len(p.owed)]
-		c.Group, c.Slot, c.Number = owed.Group, owed.Slot, owed.Number
-		of := p.slots[slices.IndexFunc(p.slots, owed.isIn)].group
-		c.Count = audit.Count(of.Coding.ShardSize(of.Class))
+	if len(p.owed) == 0 || c.Nonce[0]&1 != 0 {
+		return c
 	}
+	owed := p.owed[int(c.Nonce[1])%len(p.owed)]
+	i := slices.IndexFunc(p.slots, owed.isIn)
+	if i < 0 {
+		return c // nothing is owed of what it does not say to have
+	}
+	of := p.slots[i].group
+	c.Group, c.Slot, c.Number = owed.group, owed.slot, owed.number
+	c.Count = audit.Count(of.Coding.ShardSize(of.Class))
 	return c
 }
 
 // isIn reports whether the shard is one that a slot is said to have and that is wanted.
 func (s shard) isIn(r slotRef) bool {
-	return r.group.ID == s.Group && r.slot == int(s.Slot) && r.group.Wanted.Has(s.Number) && r.group.Slots[r.slot].Held.Has(s.Number)
+	return r.group.ID == s.group && r.slot == int(s.slot) && r.group.Wanted.Has(s.number) && r.group.Slots[r.slot].Held.Has(s.number)
 }
 
 // list lists what a peer is believed to hold, if that has changed. It owes no proof of
@@ -491,7 +506,7 @@ func (s *State) list(p *peer) {
 		})
 	}
 	p.leaves = audit.Leaves(p.holdings)
-	s.settle(p, func(owed shard) bool {
+	s.settle(p, func(owed owed) bool {
 		return !slices.ContainsFunc(p.slots, owed.isIn)
 	})
 }

@@ -15,9 +15,9 @@
 // time in which anybody answered counts towards death, so that a laptop which
 // slept for a week does not wake to a dead swarm. A peer that lied MaxLies times
 // within 120 times dead-after, a year by default, counts as dead, however often
-// it answers. One that answers but gives no proof of a shard owes it; who owes any
-// proof for all of dead-after gives its slots up, but what it proves counts until
-// others have that.
+// it answers. One that is there but gives no proof of a shard owes it; who owes one for
+// all of dead-after gives its slots up, but what it proves counts until others
+// have that.
 //
 // Packs. A pack is live with so many of its n shards as are believed to lie
 // with holders that are not dead. It is healthy, or injured when so many are

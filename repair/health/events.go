@@ -62,23 +62,51 @@ func (s *State) Missed(key group.PeerKey, now time.Time) {
 }
 
 // Stated takes in a holder's statement, whose signature was checked. It ends
-// the question that was asked.
-func (s *State) Stated(st group.Statement, now time.Time) {
+// the question that was asked. It reports whether the peer is caught in a lie, as Audited
+// does.
+func (s *State) Stated(st group.Statement, now time.Time) (caught bool) {
 	s.end(task{kind: Ask, peer: st.Holder})
 	s.Seen(st.Holder, now)
 	g, ok := s.groups[st.Group]
 	if !ok || int(st.Slot) >= len(g.Slots) {
-		return
+		return false
 	}
 	slot, kept := &g.Slots[st.Slot], &g.kept[st.Slot]
 	if slot.Holder != st.Holder {
-		return
+		return false
 	}
 	kept.stated, kept.vain = now, 0
+	caught = s.lostAgain(g, int(st.Slot), st.Held, now)
 	if slot.Held != st.Held || kept.presumed != (group.Bitmap{}) || kept.dated {
 		slot.Held, kept.presumed, kept.dated = st.Held, group.Bitmap{}, false
 		s.changed(g, int(st.Slot))
 	}
+	return caught
+}
+
+// maxRelost is how often in a row, never a dead-after apart, a holder may have lost what it
+// was brought.
+const maxRelost = 5
+
+// lostAgain counts how often a holder that was brought what it lacked does not state it. One
+// that loses it again and again takes it for nothing: that is a lie in the end, and the
+// slot goes to another.
+func (s *State) lostAgain(g *keptGroup, slot int, held group.Bitmap, now time.Time) (caught bool) {
+	k := &g.kept[slot]
+	if gone := k.renewed.Within(g.Wanted).Without(held); gone == (group.Bitmap{}) {
+		return false
+	}
+	k.renewed = k.renewed.Within(held)
+	if now.Sub(k.relostAt) > s.cfg.DeadAfter {
+		k.relost = 0
+	}
+	k.relostAt = now
+	if k.relost++; k.relost < maxRelost {
+		return false
+	}
+	k.relost, g.Slots[slot].Leave, g.stale = 0, true, true
+	s.Lied(g.Slots[slot].Holder, now)
+	return true
 }
 
 // Lied notes that a peer sent what cannot be true. That a holder lied about a
@@ -124,6 +152,7 @@ func (s *State) forgetLiars() {
 // long, or has taken a shard, again, that it has not. Such a lie is noted here, as
 // one that the answer shows.
 func (s *State) Audited(a Action, o audit.Outcome, now time.Time) (caught bool) {
+	asked := s.begun[a.task()].at
 	s.end(a.task())
 	if o.Answered() {
 		s.Seen(a.Peer, now)
@@ -132,7 +161,7 @@ func (s *State) Audited(a Action, o audit.Outcome, now time.Time) (caught bool) 
 	if !ok {
 		return false
 	}
-	caught = s.owes(p, shard{Group: a.Group, Slot: a.Slot, Number: a.Challenge.Number}, o, now)
+	caught = s.owes(p, shard{a.Group, a.Slot, a.Challenge.Number}, o, now)
 	if o == audit.Proved {
 		p.proved = now
 	}
@@ -143,24 +172,24 @@ func (s *State) Audited(a Action, o audit.Outcome, now time.Time) (caught bool) 
 	if !ok || int(a.Slot) >= len(g.Slots) || g.Slots[a.Slot].Holder != a.Peer {
 		return caught
 	}
-	return s.found(g, int(a.Slot), a.Challenge.Number, o, now) || caught
+	return s.found(g, int(a.Slot), a.Challenge.Number, o, asked, now) || caught
 }
 
 // found notes whether a slot's holder has a shard, and reports whether it is caught in a
 // lie. That a shard is gone is none; that one is gone is that was brought anew after an
 // audit had not found it: else who states all, takes all and keeps nothing would have its
 // slot for ever.
-func (s *State) found(g *keptGroup, slot int, number uint16, o audit.Outcome, now time.Time) (caught bool) {
+func (s *State) found(g *keptGroup, slot int, number uint16, o audit.Outcome, asked, now time.Time) (caught bool) {
 	k := &g.kept[slot]
 	switch was := k.disproved.Has(number); {
 	case o.Missing() && !was:
 		k.disproved.Add(number)
 		s.changed(g, slot)
-		if caught = o == audit.Absent && k.renewed.Has(number); caught {
+		if caught = o == audit.Absent && k.again.Has(number) && asked.After(k.brought); caught {
 			s.Lied(g.Slots[slot].Holder, now)
 		}
 	case o == audit.Proved:
-		k.renewed.Remove(number)
+		k.again.Remove(number)
 		if was {
 			k.disproved.Remove(number)
 			s.changed(g, slot)
@@ -171,51 +200,53 @@ func (s *State) found(g *keptGroup, slot int, number uint16, o audit.Outcome, no
 
 // owes takes note of an audit that brought no proof that counts though the peer was there,
 // or of one that brought what it owed. It reports whether the peer is caught in a lie:
-// slow or busy anybody is for some hours; who gives no proof of a shard in all of a
+// slow, busy or away anybody is for some hours; who gives no proof of a shard in all of a
 // dead-after does not have it. What it proves beside that counts, until it is elsewhere.
 func (s *State) owes(p *peer, of shard, o audit.Outcome, now time.Time) (caught bool) {
+	if !o.Evasive() {
+		if o.Answered() {
+			s.settle(p, func(owed owed) bool { return owed.shard == of })
+		}
+		return false
+	}
+	i := slices.IndexFunc(p.owed, func(owed owed) bool { return owed.shard == of })
 	switch {
-	case o.Evasive():
-		if len(p.owed) == 0 {
-			p.owing = s.watch.total
+	case i >= 0:
+		p.owed[i].vain++
+	case len(p.owed) < maxOwed && slices.ContainsFunc(p.slots, of.isIn):
+		p.owed = append(p.owed, owed{shard: of, since: s.watch.total, vain: 1})
+		return false
+	default:
+		return false
+	}
+	if !s.isGone(p.owed[i]) {
+		return false
+	}
+	if caught = !p.shirks; caught {
+		p.shirks = true
+		s.Lied(p.key, now)
+	}
+	for _, r := range p.slots {
+		if of.isIn(r) {
+			r.group.kept[r.slot].disproved.Add(of.number)
 		}
-		if len(p.owed) < maxOwed && !slices.Contains(p.owed, of) {
-			p.owed = append(p.owed, of)
-		}
-		p.evasions++
-		if p.evasions < maxEvasions || s.watch.total-p.owing < s.cfg.DeadAfter {
-			return false
-		}
-		if caught = !p.shirks; caught {
-			p.shirks = true
-			s.Lied(p.key, now)
-		}
-		s.disown(p)
-	case o.Answered():
-		s.settle(p, func(owed shard) bool { return owed == of })
+		s.changed(r.group, r.slot) // it is to leave all of them
 	}
 	return caught
 }
 
-// disown takes what the peer owes for gone.
-func (s *State) disown(p *peer) {
-	for _, r := range p.slots {
-		for _, owed := range p.owed {
-			if owed.isIn(r) {
-				r.group.kept[r.slot].disproved.Add(owed.Number)
-			}
-		}
-		s.changed(r.group, r.slot)
-	}
+// isGone reports whether what is owed is taken for gone.
+func (s *State) isGone(o owed) bool {
+	return o.vain >= maxEvasions && s.watch.total-o.since >= s.cfg.DeadAfter
 }
 
 // settle takes what the peer owes no more from what it owes.
-func (s *State) settle(p *peer, settled func(shard) bool) {
+func (s *State) settle(p *peer, settled func(owed) bool) {
 	p.owed = slices.DeleteFunc(p.owed, settled)
-	if len(p.owed) > 0 || p.evasions == 0 {
+	if !p.shirks || slices.ContainsFunc(p.owed, s.isGone) {
 		return
 	}
-	p.evasions, p.shirks = 0, false
+	p.shirks = false
 	for _, r := range p.slots {
 		r.group.stale = true
 	}
@@ -230,7 +261,7 @@ func (s *State) Refilled(a Action, stored group.Bitmap, now time.Time) {
 	if !ok || int(a.Slot) >= len(g.Slots) || g.Slots[a.Slot].Holder != a.Peer {
 		return
 	}
-	s.gained(g, int(a.Slot), stored)
+	s.gained(g, int(a.Slot), stored, now)
 	s.succeeded(g, a, stored, now)
 }
 
@@ -247,7 +278,8 @@ func (s *State) Moved(a Action, stored group.Bitmap, now time.Time) {
 	has := g.believed(i)
 	gone := g.holderState(i) == peers.Dead
 	other := slices.ContainsFunc(g.Slots, func(slot Slot) bool { return slot.Holder == a.Peer })
-	if stored == (group.Bitmap{}) || other || !gone && !stored.Contains(has) {
+	less := !stored.Contains(has) || a.Back && stored == has
+	if stored == (group.Bitmap{}) || other || !gone && less {
 		s.later(g, i, now)
 		return
 	}

@@ -6,7 +6,6 @@ import (
 
 	"skep/chunker/group"
 	"skep/net/peers"
-	"skep/net/place"
 )
 
 // releasesAtOnce bounds the releases under way.
@@ -153,13 +152,14 @@ func (g *keptGroup) formerOf(key group.PeerKey) int {
 	return slices.IndexFunc(g.former, func(f keptFormer) bool { return f.Holder == key })
 }
 
-// giveBack returns the Move of a slot that has nobody to a former holder of it, where
-// nothing can be built: what that one still has need not be, and with it others can.
+// giveBack returns the Move of a slot of which nothing that is missing can be built to a
+// former holder of it: what that one still has need not be, and with it others can. From
+// a holder that is there it is taken only for one that has more.
 func (p *pool) giveBack(g *keptGroup, a Action) (Action, bool) {
 	p.prepare()
 	to, ok := p.comeBack(g, int(a.Slot))
-	a.Peer, a.Packs = to, g.Wanted
-	return a, ok && g.holderState(int(a.Slot)) == peers.Dead
+	a.Kind, a.Old, a.Peer, a.Back, a.Packs = Move, a.Peer, to, true, g.Wanted
+	return a, ok
 }
 
 // comeBack is a former holder of a slot that may have it back: it need not be
@@ -168,8 +168,9 @@ func (p *pool) comeBack(g *keptGroup, slot int) (group.PeerKey, bool) {
 	for i := len(g.former) - 1; i >= 0; i-- {
 		f := g.former[i]
 		_, freed := p.state.begun[Action{Kind: Release, Peer: f.Holder, Group: g.ID}.task()]
-		usable := func(c place.Candidate) bool { return c.Key == f.Holder }
-		if int(f.Slot) == slot && !freed && !p.state.movingTo(g.ID, f.Holder) && slices.ContainsFunc(p.usable, usable) {
+		c, known := p.byKey[f.Holder]
+		willing := known && c.Free >= 0 && p.isThere(f.Holder) // it need not have room for what it has
+		if int(f.Slot) == slot && !freed && !p.state.movingTo(g.ID, f.Holder) && willing {
 			return f.Holder, true
 		}
 	}

@@ -25,7 +25,11 @@ type keptGroup struct {
 type keptSlot struct {
 	holder    *peer        // of the slot; nil if nobody
 	disproved group.Bitmap // packs that an audit did not find
-	renewed   group.Bitmap // packs of these that were brought since, and not proved yet
+	renewed   group.Bitmap // packs that were brought as they were missing
+	again     group.Bitmap // packs of these that an audit had not found, and none has since
+	brought   time.Time    // when any was brought last
+	relost    int          // how often in a row it lost what was brought so
+	relostAt  time.Time    // when it did last
 	presumed  group.Bitmap // packs that nobody has asked it for yet
 	dated     bool         // what it holds is what it said long ago, and presumed
 	stated    time.Time    // when it last said what it holds
@@ -152,10 +156,12 @@ func (s *State) Group(id group.ID) (Group, bool) {
 }
 
 // gained notes shards that a slot has got.
-func (s *State) gained(g *keptGroup, slot int, packs group.Bitmap) {
+func (s *State) gained(g *keptGroup, slot int, packs group.Bitmap, now time.Time) {
 	k := &g.kept[slot]
+	k.brought = now
 	g.Slots[slot].Held.Union(packs)
-	k.renewed.Union(k.disproved.Within(packs))
+	k.renewed.Union(packs)
+	k.again.Union(k.disproved.Within(packs))
 	k.disproved = k.disproved.Without(packs)
 	k.presumed = k.presumed.Without(packs)
 	s.changed(g, slot)
@@ -188,7 +194,7 @@ func (s *State) unlink(key group.PeerKey, g *keptGroup, slot int) {
 		p.slots = slices.DeleteFunc(p.slots, func(r slotRef) bool { return r == slotRef{g, slot} })
 		p.holdings = nil
 		if len(p.slots) == 0 {
-			s.settle(p, func(shard) bool { return true })
+			s.settle(p, func(owed) bool { return true })
 		}
 		s.forgetIdle(p)
 	}

@@ -20,10 +20,9 @@ const DefaultDeadAfter = 72 * time.Hour
 // MaxLies is how many lies make a peer count as dead.
 const MaxLies = 3
 
-// A peer that answers but gives no proof that counts owes a proof of the shard it was
-// asked for, and is asked for it again. After so many audits in vain, and a dead-after in
-// which it owed something all the time, that is taken for a lie, what it owes for gone,
-// and its slots go to others.
+// A peer that is there but gives no proof that counts owes a proof of the shard it was
+// asked for, and is asked for it again. One that it has owed for dead-after, and was asked
+// for so often in vain, is taken for gone, and that it was stated for a lie.
 const maxEvasions = 8
 
 // maxOwed is how many shards are remembered that a peer owes a proof of; what it does not
@@ -179,10 +178,8 @@ type peer struct {
 	proved    time.Time // when it passed an audit last
 	audited   time.Time // when the next audit is due
 	lies      []time.Time
-	owed      []shard         // that it did not prove when asked
-	owing     time.Duration   // the watch since when it owes anything
-	evasions  int             // audits in vain since then
-	shirks    bool            // it has owed for so long that it shall hold nothing
+	owed      []owed          // what it did not prove when asked
+	shirks    bool            // it owes something for so long that it shall hold nothing
 	slots     []slotRef       // that it holds
 	turn      int             // the slot to be asked about next
 	holdings  []audit.Holding // what is believed to be there; nil when it has to be listed anew
@@ -191,10 +188,16 @@ type peer struct {
 
 // shard names a shard that a holder has.
 type shard struct {
-	_      struct{} `cbor:",toarray"`
-	Group  group.ID
-	Slot   uint8
-	Number uint16
+	group  group.ID
+	slot   uint8
+	number uint16
+}
+
+// owed is a shard that a peer owes a proof of.
+type owed struct {
+	shard
+	since time.Duration // the watch then
+	vain  int           // how often it was asked for it in vain
 }
 
 // slotRef names a slot of a group that is kept.

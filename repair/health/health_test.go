@@ -1081,3 +1081,48 @@ func TestProven(t *testing.T) {
 		t.Errorf("proven since %v, want when two were there last, before %v", p.Proven, stopped)
 	}
 }
+
+// An audit that ends when the shard that it was about is not wanted any more, or not said to
+// be there, leaves nothing that is owed.
+func TestNothingIsOwedOfWhatIsGone(t *testing.T) {
+	late := Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Group: testGroup, Slot: 1, Number: 2}}
+	for name, gone := range map[string]func(b *bench){
+		"dead": func(b *bench) {
+			g, _ := b.Group(testGroup)
+			g.Wanted.Remove(2)
+			b.SetGroup(g, b.now)
+		},
+		"not stated": func(b *bench) {
+			b.Stated(group.Statement{Holder: key(2), Group: testGroup, Slot: 1}, b.now)
+			b.truth[key(2)] = group.Bitmap{}
+		},
+	} {
+		b := newBench(t, 4, 7, 3, func(c *Config, _ *Group) { c.Leaves = 0 })
+		b.run(day)
+		gone(b)
+		b.run(time.Hour)
+		b.Audited(late, audit.Refused, b.now)
+		b.run(day)
+		if n := len(b.State.peers[key(2)].owed); n != 0 {
+			t.Errorf("%s: %d shards are owed", name, n)
+		}
+	}
+}
+
+// Of two audits of one shard that is gone, one ends after the shard was brought again: that
+// is no lie.
+func TestAuditsOfOneShardBesideItsRepair(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.run(day)
+	prove := Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Group: testGroup, Slot: 1, Number: 2}}
+	again := prove
+	again.Challenge.Nonce[0] = 1
+	b.begin(prove)
+	b.begin(again)
+	b.Audited(prove, audit.Absent, b.now)
+	refill := b.one(b.run(time.Hour), Refill, 1)
+	b.Refilled(refill, refill.Packs, b.now)
+	if b.Audited(again, audit.Absent, b.now) {
+		t.Error("an honest holder is caught")
+	}
+}

@@ -3,6 +3,7 @@ package health
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"skep/chunker/group"
@@ -24,10 +25,20 @@ type remembered struct {
 	Seen   int64 // Unix milliseconds
 	Silent int64 // ms that were watched since then
 	Lies   []int64
-	Owed   []shard // that it did not prove
-	Vain   int     // audits in vain since it owes anything
-	Owing  int64   // ms that were watched since then
+	Owed   []rememberedOwed
 }
+
+// rememberedOwed is a shard that a peer owes a proof of.
+type rememberedOwed struct {
+	_      struct{} `cbor:",toarray"`
+	Group  group.ID
+	Slot   uint8
+	Number uint16
+	Since  int64 // ms that were watched since then
+	Vain   int
+}
+
+func (o rememberedOwed) isWrong() bool { return o.Since < 0 || o.Vain < 1 || o.Vain > maxEvasions }
 
 type memory struct {
 	_       struct{} `cbor:",toarray"`
@@ -47,9 +58,9 @@ func (s *State) Encode(now time.Time) []byte {
 		for _, t := range p.lies {
 			r.Lies = append(r.Lies, t.UnixMilli())
 		}
-		if len(p.owed) > 0 {
-			r.Owed, r.Vain = p.owed, min(p.evasions, maxEvasions)
-			r.Owing = min(s.watch.total-p.owing, s.cfg.DeadAfter).Milliseconds()
+		for _, o := range p.owed {
+			since := min(s.watch.total-o.since, s.cfg.DeadAfter).Milliseconds()
+			r.Owed = append(r.Owed, rememberedOwed{Group: o.group, Slot: o.slot, Number: o.number, Since: since, Vain: min(o.vain, maxEvasions)})
 		}
 		m.Peers = append(m.Peers, r)
 	}
@@ -72,7 +83,7 @@ func (s *State) Restore(b []byte, now time.Time) error {
 		return fmt.Errorf("%w: version %d", ErrInvalid, m.Version)
 	}
 	for _, r := range m.Peers {
-		if r.Key.IsZero() || r.Silent < 0 || len(r.Lies) > MaxLies || len(r.Owed) > maxOwed || r.Owing < 0 || (r.Vain > 0) != (len(r.Owed) > 0) {
+		if r.Key.IsZero() || r.Silent < 0 || len(r.Lies) > MaxLies || len(r.Owed) > maxOwed || slices.ContainsFunc(r.Owed, rememberedOwed.isWrong) {
 			return fmt.Errorf("%w: peer %v", ErrInvalid, r.Key)
 		}
 	}
@@ -82,8 +93,10 @@ func (s *State) Restore(b []byte, now time.Time) error {
 		p.kept = true
 		p.seen = earlier(time.UnixMilli(r.Seen), now)
 		p.seenWatch = s.watch.total - s.watched(r.Silent)
-		p.owed, p.evasions, p.owing = r.Owed, r.Vain, s.watch.total-s.watched(r.Owing)
-		p.shirks = p.evasions >= maxEvasions && s.watch.total-p.owing >= s.cfg.DeadAfter
+		for _, o := range r.Owed {
+			p.owed = append(p.owed, owed{shard{o.Group, o.Slot, o.Number}, s.watch.total - s.watched(o.Since), o.Vain})
+		}
+		p.shirks = slices.ContainsFunc(p.owed, s.isGone)
 		for _, t := range r.Lies {
 			p.lies = append(p.lies, earlier(time.UnixMilli(t), now))
 		}

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"skep/repair/audit"
 	"skep/test/vectors"
 )
 
@@ -13,6 +12,7 @@ func TestMemoryVector(t *testing.T) {
 	s.Lied(key(1), now)
 	s.Lied(key(1), now.Add(time.Second))
 	s.Lied(key(2), now)
-	s.owes(s.peers[key(2)], shard{Group: testGroup, Slot: 1, Number: 2}, audit.Late, now)
+	p := s.peers[key(2)]
+	p.owed = append(p.owed, owed{shard{testGroup, 1, 2}, 0, 3})
 	vectors.Check(t, "memory", "what is known of two holders that lied, one of which owes a proof", s.Encode(now.Add(time.Minute)))
 }

@@ -283,7 +283,7 @@ func TestWords(t *testing.T) {
 			"There is no spare peer: a shard that is lost cannot be rebuilt elsewhere."}},
 		{inDomains(8, 1), "4 of 7, 1.75 bytes stored for each byte, survives the loss of any 3 holders", []string{
 			"At any moment the drive is out of the swarm's reach with a chance of 1 in 83; the target is 1 in 1,000,000. About 15 more peers (there 85 % of the time) would meet it.",
-			"All peers are in one place, such as one machine or network: what fails one may fail all."}},
+			"As far as is known, all peers are in one place, such as one machine or network: what fails one may fail all."}},
 		{peersOf(100, 0.85), "32 of 55, 1.72 bytes stored for each byte, survives the loss of any 23 holders", nil},
 	} {
 		p := New(Requirement{}, c.peers)

@@ -54,7 +54,7 @@ func (p Plan) distance(loss float64) string {
 
 func (p Plan) domainWords() string {
 	if p.Domains == 1 {
-		return "All peers are in one place, such as one machine or network: what fails one may fail all."
+		return "As far as is known, all peers are in one place, such as one machine or network: what fails one may fail all."
 	}
 	return fmt.Sprintf("The peers are in %d places, such as networks: the loss of one of them may be too much.", p.Domains)
 }

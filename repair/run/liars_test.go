@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,36 +17,47 @@ import (
 	"skep/net/wire"
 	"skep/repair/run"
 	"skep/test/holders"
+	"skep/test/storetest"
 )
 
-// liar is a holder that states all it was brought, and answers with err who asks for some of it.
+// liar is a holder some of whose answers are not those of an honest one. nil is honest.
 type liar struct {
 	*holders.Set
-	who  group.PeerKey
-	no   func(number uint16) bool
-	err  error
-	puts int
+	who   group.PeerKey
+	prove func(ctx context.Context, number uint16) error
+	get   func(number uint16) error
+	state func(*group.Statement)
+	puts  int
 }
 
-func (l *liar) refusal(op wire.Kind, p group.PeerKey, number uint16) error {
-	if p == l.who && l.no(number) {
-		return &client.Error{Op: op, Peer: p, Err: l.err}
-	}
-	return nil
+func (l *liar) refusal(op wire.Kind, err error) error {
+	return &client.Error{Op: op, Peer: l.who, Err: err}
 }
 
 func (l *liar) Prove(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, nonce erasure.Nonce, count int) error {
-	if err := l.refusal(wire.KindProve, p, m.Number); err != nil {
-		return err
+	if p == l.who && l.prove != nil {
+		if err := l.prove(ctx, m.Number); err != nil {
+			return l.refusal(wire.KindProve, err)
+		}
 	}
 	return l.Set.Prove(ctx, p, m, slot, nonce, count)
 }
 
 func (l *liar) Get(ctx context.Context, p group.PeerKey, m *group.Manifest, slot uint8, off, n int) ([]byte, error) {
-	if err := l.refusal(wire.KindGet, p, m.Number); err != nil {
-		return nil, err
+	if p == l.who && l.get != nil {
+		if err := l.get(m.Number); err != nil {
+			return nil, l.refusal(wire.KindGet, err)
+		}
 	}
 	return l.Set.Get(ctx, p, m, slot, off, n)
+}
+
+func (l *liar) Statement(ctx context.Context, p group.PeerKey, id group.ID) (group.Statement, error) {
+	st, err := l.Set.Statement(ctx, p, id)
+	if p == l.who && err == nil && l.state != nil {
+		l.state(&st)
+	}
+	return st, err
 }
 
 func (l *liar) Put(ctx context.Context, p group.PeerKey, manifest []byte, slot uint8, shard []byte) error {
@@ -55,58 +67,134 @@ func (l *liar) Put(ctx context.Context, p group.PeerKey, manifest []byte, slot u
 	return l.Set.Put(ctx, p, manifest, slot, shard)
 }
 
-// lie has the holder of slot 1 be a liar, before the first step.
-func (w *world) lie(err error, no func(uint16) bool) *liar {
-	l := &liar{Set: w.set, who: w.holder(1).Key, no: no, err: err}
+// lie has the holder of slot 1 be l, before the first step.
+func (w *world) lie(l *liar) *liar {
+	l.Set, l.who = w.set, w.holder(1).Key
 	w.swarm = swarm.New(swarm.Config{Holders: l, Finder: w.set, Peers: w.peers})
 	w.config.Holders, w.config.Shards = l, w.swarm
 	w.loop = run.New(w.config)
 	return l
 }
 
+// refuses answers with err to who asks for some packs.
+func refuses(err error, no func(number uint16) bool) *liar {
+	refuse := func(number uint16) error {
+		if no(number) {
+			return err
+		}
+		return nil
+	}
+	return &liar{prove: func(_ context.Context, n uint16) error { return refuse(n) }, get: refuse}
+}
+
+// caught fails unless the liar was caught, and has no slot any more.
+func (w *world) caught(l *liar) {
+	w.t.Helper()
+	w.whole()
+	if p, _ := w.peers.Get(l.who); p.Strikes == 0 || w.holder(1).Key == l.who {
+		w.t.Errorf("%d strikes; it has its slot: %v; it was brought %d shards", p.Strikes, w.holder(1).Key == l.who, l.puts)
+	}
+}
+
 // Who takes all that is brought, states all, and says of each shard that it has not got it
-// when that is asked for, does not get it brought for ever.
+// when that is asked for, does not get it brought for ever. Nor does who states nothing, and
+// takes what is brought again and again, whatever it answers to audits.
 func TestTakesAllAndKeepsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 1, k: 2, n: 4, spares: 2, packs: 6, local: true})
-		l := w.lie(client.ErrAbsent, func(uint16) bool { return true })
-		w.pass(4 * 24 * time.Hour)
-		w.whole()
-		if p, _ := w.peers.Get(l.who); p.Strikes == 0 || w.holder(1).Key == l.who {
-			t.Errorf("%d strikes; it has its slot: %v; it was brought %d shards", p.Strikes, w.holder(1).Key == l.who, l.puts)
-		}
-	})
+	for name, l := range map[string]*liar{
+		"states all":           refuses(client.ErrAbsent, func(uint16) bool { return true }),
+		"states nothing":       {state: func(st *group.Statement) { st.Held = group.Bitmap{} }},
+		"states nothing, busy": {state: func(st *group.Statement) { st.Held = group.Bitmap{} }, prove: func(context.Context, uint16) error { return client.ErrBusy }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shape{seed: 1, k: 2, n: 4, spares: 2, packs: 6, local: true})
+				w.lie(l)
+				w.pass(4 * 24 * time.Hour)
+				w.caught(l)
+			})
+		})
+	}
 }
 
-// An audit of what a holder has lost is not evaded by refusing just that.
-func TestRefusesSomeAudits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 1, k: 2, n: 4, spares: 2, packs: 10, local: true})
-		l := w.lie(client.ErrBusy, func(n uint16) bool { return n == 3 })
-		w.pass(2 * deadAfter)
-		w.whole()
-		if p, _ := w.peers.Get(l.who); p.Strikes != 1 || w.holder(1).Key == l.who {
-			t.Errorf("%d strikes; it has its slot: %v", p.Strikes, w.holder(1).Key == l.who)
+// An audit of what a holder has lost is evaded neither by refusing just that, nor by silence
+// to whoever asks until that is forgotten.
+func TestEvadesSomeAudits(t *testing.T) {
+	lost := func(n uint16) bool { return n == 3 }
+	mute := &liar{prove: func(ctx context.Context, n uint16) error {
+		if !lost(n) {
+			return nil
 		}
-	})
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	for name, l := range map[string]*liar{"refuses": refuses(client.ErrBusy, lost), "silent": mute} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shape{seed: 1, k: 2, n: 4, spares: 2, packs: 10, local: true})
+				w.lie(l)
+				if l == mute {
+					w.config.Holders = muteAfter{l, lost, new(atomic.Pointer[time.Time])}
+					w.loop = run.New(w.config)
+				}
+				w.pass(2 * deadAfter)
+				w.caught(l)
+				if p, _ := w.peers.Get(l.who); p.Strikes != 1 {
+					t.Errorf("%d strikes", p.Strikes)
+				}
+			})
+		})
+	}
 }
 
-// What a holder proves counts while it owes other proofs: three of seven end for good when
-// one of the four that are left does not give three packs of twelve. The nine others are
-// whole again, however often the three cannot be built.
+// muteAfter has a liar answer no plain question for a while after an audit of what it lost.
+type muteAfter struct {
+	*liar
+	lost  func(number uint16) bool
+	until *atomic.Pointer[time.Time]
+}
+
+func (m muteAfter) Prove(ctx context.Context, p group.PeerKey, man *group.Manifest, slot uint8, nonce erasure.Nonce, count int) error {
+	if p == m.who && m.lost(man.Number) {
+		until := time.Now().Add(time.Minute)
+		m.until.Store(&until)
+	}
+	return m.liar.Prove(ctx, p, man, slot, nonce, count)
+}
+
+func (m muteAfter) Statement(ctx context.Context, p group.PeerKey, id group.ID) (group.Statement, error) {
+	if until := m.until.Load(); until != nil && p == m.who && time.Now().Before(*until) {
+		return group.Statement{}, &client.Error{Op: wire.KindStatement, Peer: p, Err: client.ErrUnreachable}
+	}
+	return m.liar.Statement(ctx, p, id)
+}
+
+// Packs that cannot be built keep no others of their group from being brought: three of
+// seven holders end for good when one of the four that are left does not give three packs
+// of twelve, whether it proves them or not.
 func TestUnbuildablePacksHoldUpNoOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, shape{seed: 1, k: 4, n: 7, spares: 6, packs: 12})
-		w.lie(client.ErrBusy, func(n uint16) bool { return n < 3 })
-		w.pass(time.Hour)
-		for _, i := range []int{4, 5, 6} {
-			w.holder(i).Be(holders.Behaviour{Away: true})
-		}
-		w.pass(3 * deadAfter)
-		if r := w.loop.Report(); r.Healthy != 9 {
-			t.Errorf("%+v", r)
-		}
-	})
+	first := func(n uint16) bool { return n < 3 }
+	for name, c := range map[string]struct {
+		l    *liar
+		lost int
+	}{
+		"proved":  {&liar{get: refuses(client.ErrBusy, first).get}, 0},
+		"refused": {refuses(client.ErrBusy, first), 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shape{seed: 1, k: 4, n: 7, spares: 6, packs: 12})
+				w.lie(c.l)
+				w.pass(time.Hour)
+				for _, i := range []int{4, 5, 6} {
+					w.holder(i).Be(holders.Behaviour{Away: true})
+				}
+				w.pass(3 * deadAfter)
+				if r := w.loop.Report(); r.Healthy != 9 || r.Lost != c.lost {
+					t.Errorf("%+v", r)
+				}
+			})
+		})
+	}
 }
 
 // Holders that are slow or busy for some hours, night after night, and else prove what they
@@ -137,28 +225,16 @@ func TestSlowNights(t *testing.T) {
 }
 
 // Two of three holders lose their slots while they are away; those who have them then end
-// for good. When the two are back, with all that they had, the packs are whole again.
+// for good. When the two are back, with all that they had and without room for more, the
+// packs are whole again.
 func TestFormerHoldersHealALostPack(t *testing.T) {
 	for _, back := range []int{1, 2} {
 		t.Run(fmt.Sprint(back), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, shape{seed: 1, k: 2, n: 3, spares: 4, packs: 3})
-				w.pass(time.Hour)
-				away := holders.Behaviour{Away: true}
-				former := []*holders.Holder{w.holder(0), w.holder(1)}
-				for _, h := range former {
-					h.Be(away)
-					w.pass(deadAfter + 24*time.Hour)
-				}
-				w.holder(0).Be(away)
-				w.holder(1).Be(away)
-				w.pass(deadAfter + 48*time.Hour)
-				if r := w.loop.Report(); r.Lost != 3 {
-					t.Fatalf("%+v", r)
-				}
+				w, former := formers(t, 2, 3)
 				for _, h := range former[:back] {
 					h.Be(holders.Behaviour{})
-					w.greet(h)
+					w.peers.Said(h.Key, wire.Hello{Offered: 1 << 30})
 				}
 				w.pass(2 * deadAfter)
 				w.whole()
@@ -168,6 +244,71 @@ func TestFormerHoldersHealALostPack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// formers is a swarm of n-1 of n in which some holders lost their slots while they were
+// away, and those who had them then ended for good.
+func formers(t *testing.T, gone, n int) (w *world, former []*holders.Holder) {
+	w = newWorld(t, shape{seed: 1, k: n - 1, n: n, spares: 2 * gone, packs: 3})
+	w.pass(time.Hour)
+	away := holders.Behaviour{Away: true}
+	for i := range gone {
+		former = append(former, w.holder(i))
+		w.holder(i).Be(away)
+		w.pass(deadAfter + 24*time.Hour)
+	}
+	for i := range gone {
+		w.holder(i).Be(away)
+	}
+	w.pass(deadAfter + 48*time.Hour)
+	if r := w.loop.Report(); r.Lost != 3 {
+		t.Fatalf("%+v", r)
+	}
+	return w, former
+}
+
+// Former holders that come back with nothing are asked, and nothing is fetched for them.
+func TestFormerHoldersWithNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, former := formers(t, 2, 3)
+		for _, h := range former {
+			h.Store = storetest.NewMemory(1 << 40)
+			h.Be(holders.Behaviour{})
+			w.greet(h)
+		}
+		before := w.gets()
+		w.pass(2 * deadAfter)
+		if n := w.gets() - before; n != 0 {
+			t.Errorf("%d shards were fetched", n)
+		}
+	})
+}
+
+// Slots are moved with the packs that can be built. When the holders come back that had
+// all of them, they get them again, and with these the rest is built.
+func TestFormerHoldersHealWhatWasMovedInPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 1, k: 4, n: 7, spares: 6, packs: 6})
+		w.lie(refuses(client.ErrAbsent, func(n uint16) bool { return n < 2 }))
+		w.pass(time.Hour)
+		former := []*holders.Holder{w.holder(4), w.holder(5), w.holder(6)}
+		for _, h := range former {
+			h.Be(holders.Behaviour{Away: true})
+		}
+		w.pass(3 * deadAfter)
+		if r := w.loop.Report(); r.Lost != 2 {
+			t.Fatalf("%+v", r)
+		}
+		for _, h := range former {
+			h.Be(holders.Behaviour{})
+			w.greet(h)
+		}
+		w.pass(3 * deadAfter)
+		w.whole()
+		if r := w.loop.Report(); r.Healthy != 6 {
+			t.Errorf("%+v", r)
+		}
+	})
 }
 
 // A slot goes to no household of another holder that is away for some hours, while a peer

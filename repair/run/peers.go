@@ -44,19 +44,30 @@ func (l *Loop) fit(all []place.Candidate) []place.Candidate {
 	return out
 }
 
-// withOthers adds the other holders to the candidates, as such that have no room: one that
-// gets no other slot now is still somewhere.
-func withOthers(out []place.Candidate, known []peers.Peer) []place.Candidate {
+// withOthers adds the holders and the former ones that are no candidates: with no room who
+// may have back what it had, with less than none who gets nothing now. They are somewhere
+// all the same. Caller holds mu.
+func (l *Loop) withOthers(out []place.Candidate, known []peers.Peer) []place.Candidate {
 	fit := make(map[group.PeerKey]bool, len(out))
 	for _, c := range out {
 		fit[c.Key] = true
 	}
-	for _, p := range known {
-		if p.Pinned && !fit[p.Key] {
-			c := p.Candidate(0)
-			c.Free = 0
-			out = append(out, c)
+	former := map[group.PeerKey]bool{}
+	for _, g := range l.groups {
+		for _, f := range g.Former {
+			former[f.Holder] = true
 		}
+	}
+	now := l.c.Now()
+	for _, p := range known {
+		if fit[p.Key] || !p.Pinned && !former[p.Key] {
+			continue
+		}
+		c := p.Candidate(0)
+		if c.Free = 0; !p.IsThere() || now.Before(l.avoided[p.Key].until) {
+			c.Free = -1
+		}
+		out = append(out, c)
 	}
 	return out
 }

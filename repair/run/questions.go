@@ -17,7 +17,7 @@ import (
 func (l *Loop) ask(ctx context.Context, a health.Action) {
 	before := l.believed(a.Group, a.Slot)
 	st, err := l.statement(ctx, a)
-	changed := false
+	changed, caught := false, false
 	l.with(func(s *health.State, now time.Time) {
 		if err != nil {
 			switch {
@@ -32,10 +32,14 @@ func (l *Loop) ask(ctx context.Context, a health.Action) {
 		// What was brought while it was being asked, it may not have named.
 		since := believed(s, a.Group, a.Slot).Without(before)
 		st.Held.Union(since)
-		s.Stated(st, now)
+		caught = s.Stated(st, now)
 		changed = believed(s, a.Group, a.Slot) != before
 	})
 	l.met(ctx, a.Peer, err)
+	if caught {
+		l.c.Log.Warn("a holder loses again and again what it is brought", "peer", a.Peer, "group", a.Group)
+		l.strike(a.Peer)
+	}
 	if changed {
 		l.Refresh()
 	}
@@ -143,6 +147,8 @@ func (l *Loop) weigh(ctx context.Context, a health.Action, g group.Group, o audi
 		return o
 	case o == audit.Unreachable && l.prompt(ctx, a.Peer, g.ID):
 		return audit.Refused
+	case o == audit.Unreachable && l.prompt(ctx, l.anotherHolder(g, a.Peer), g.ID):
+		return audit.Silent
 	case o == audit.Late && !l.prompt(ctx, l.anotherHolder(g, a.Peer), g.ID):
 		return audit.Unreachable
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"time"
 
@@ -130,9 +129,12 @@ func (l *Loop) bringAll(ctx context.Context, a health.Action, g group.Group) (st
 	if stored, err = l.stillThere(ctx, a, g, lease.Number); err != nil {
 		return stored, err
 	}
+	if a.Back {
+		return stored, nil
+	}
 	failures := 0
-	for n := range l.inTurn() {
-		if !a.Packs.Has(n) || stored.Has(n) || !l.wants(a.Group, n) {
+	for _, n := range l.inTurn(a.Packs.Without(stored)) {
+		if !l.wants(a.Group, n) {
 			continue
 		}
 		err := l.bring(ctx, a, g, word, n)
@@ -152,19 +154,18 @@ func (l *Loop) bringAll(ctx context.Context, a health.Action, g group.Group) (st
 	return stored, failed
 }
 
-// inTurn gives the numbers of all packs, each time from another one on: so those that
-// cannot be built keep no others from being tried, however often they are.
-func (l *Loop) inTurn() iter.Seq[uint16] {
-	l.mu.Lock()
-	first := l.c.Rand.IntN(group.MaxPacks)
-	l.mu.Unlock()
-	return func(yield func(uint16) bool) {
-		for i := range group.MaxPacks {
-			if !yield(uint16((first + i) % group.MaxPacks)) {
-				return
-			}
+// inTurn lists the numbers of some packs, each time in another order: so those that cannot
+// be built keep no others from being tried, however often they are.
+func (l *Loop) inTurn(packs group.Bitmap) (numbers []uint16) {
+	for n := range uint16(group.MaxPacks) {
+		if packs.Has(n) {
+			numbers = append(numbers, n)
 		}
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.c.Rand.Shuffle(len(numbers), func(i, j int) { numbers[i], numbers[j] = numbers[j], numbers[i] })
+	return numbers
 }
 
 var errOldLease = errors.New("it had a slot of the group, and did not take its newest lease")

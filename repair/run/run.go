@@ -193,7 +193,7 @@ func (l *Loop) Step(ctx context.Context) {
 	known := l.hear()
 	candidates := l.c.Candidates()
 	l.mu.Lock()
-	actions := l.state.Decide(l.c.Now(), withOthers(l.fit(candidates), known), l.c.Rand)
+	actions := l.state.Decide(l.c.Now(), l.withOthers(l.fit(candidates), known), l.c.Rand)
 	for _, a := range actions {
 		l.start(ctx, a)
 	}
