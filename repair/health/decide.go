@@ -298,7 +298,7 @@ type pool struct {
 // has to be released first.
 func (p *pool) pick(g *keptGroup, slot int) (group.PeerKey, bool) {
 	p.prepare()
-	if back, ok := p.comeBack(g, slot); ok {
+	if back, ok := p.comeBack(g, slot, false); ok {
 		return back, true
 	}
 	need := int64(g.Wanted.Count()) * int64(g.Coding.ShardSize(g.Class))
@@ -476,10 +476,11 @@ func (p *peer) again(c audit.Challenge) audit.Challenge {
 	if len(p.owed) == 0 || c.Nonce[0]&1 != 0 {
 		return c
 	}
-	owed := p.owed[int(c.Nonce[1])%len(p.owed)]
+	owed := p.owed[0]
+	p.owed = append(p.owed[1:], owed) // all in turn
 	i := slices.IndexFunc(p.slots, owed.isIn)
 	if i < 0 {
-		return c // nothing is owed of what it does not say to have
+		return c // nobody wants it any more
 	}
 	of := p.slots[i].group
 	c.Group, c.Slot, c.Number = owed.group, owed.slot, owed.number
@@ -487,26 +488,42 @@ func (p *peer) again(c audit.Challenge) audit.Challenge {
 	return c
 }
 
-// isIn reports whether the shard is one that a slot is said to have and that is wanted.
+// isIn reports whether the shard is one of a slot, and wanted.
 func (s shard) isIn(r slotRef) bool {
-	return r.group.ID == s.group && r.slot == int(s.slot) && r.group.Wanted.Has(s.number) && r.group.Slots[r.slot].Held.Has(s.number)
+	return r.group.ID == s.group && r.slot == int(s.slot) && r.group.Wanted.Has(s.number)
 }
 
-// list lists what a peer is believed to hold, if that has changed. It owes no proof of
-// what it does not say to have.
+// list lists what a peer is believed to hold, and what it owes, if that has changed. It owes
+// no proof of what nobody wants any more, nor of a slot that it has not.
 func (s *State) list(p *peer) {
 	if p.holdings != nil {
 		return
 	}
+	s.settle(p, func(owed owed) bool {
+		return !slices.ContainsFunc(p.slots, owed.isIn)
+	})
 	p.holdings = make([]audit.Holding, 0, len(p.slots))
 	for _, r := range p.slots {
 		p.holdings = append(p.holdings, audit.Holding{
-			Group: r.group.ID, Slot: uint8(r.slot), Packs: r.group.believed(r.slot),
+			Group: r.group.ID, Slot: uint8(r.slot), Packs: union(r.group.believed(r.slot), s.owedOf(p, r)),
 			ShardSize: r.group.Coding.ShardSize(r.group.Class),
 		})
 	}
 	p.leaves = audit.Leaves(p.holdings)
-	s.settle(p, func(owed owed) bool {
-		return !slices.ContainsFunc(p.slots, owed.isIn)
-	})
+}
+
+// owedOf is what a peer owes of a slot. What counts as gone of that is disproved, whatever
+// a statement has said since.
+func (s *State) owedOf(p *peer, r slotRef) (packs group.Bitmap) {
+	for _, owed := range p.owed {
+		if !owed.isIn(r) {
+			continue
+		}
+		packs.Add(owed.number)
+		if s.isGone(owed) {
+			r.group.kept[r.slot].disproved.Add(owed.number)
+			r.group.stale = true
+		}
+	}
+	return packs
 }

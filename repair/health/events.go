@@ -180,6 +180,9 @@ func (s *State) Audited(a Action, o audit.Outcome, now time.Time) (caught bool) 
 // audit had not found it: else who states all, takes all and keeps nothing would have its
 // slot for ever.
 func (s *State) found(g *keptGroup, slot int, number uint16, o audit.Outcome, asked, now time.Time) (caught bool) {
+	if !g.Wanted.Has(number) {
+		return false // it may be deleted
+	}
 	k := &g.kept[slot]
 	switch was := k.disproved.Has(number); {
 	case o.Missing() && !was:
@@ -215,6 +218,7 @@ func (s *State) owes(p *peer, of shard, o audit.Outcome, now time.Time) (caught 
 		p.owed[i].vain++
 	case len(p.owed) < maxOwed && slices.ContainsFunc(p.slots, of.isIn):
 		p.owed = append(p.owed, owed{shard: of, since: s.watch.total, vain: 1})
+		p.holdings = nil
 		return false
 	default:
 		return false
@@ -227,9 +231,7 @@ func (s *State) owes(p *peer, of shard, o audit.Outcome, now time.Time) (caught 
 		s.Lied(p.key, now)
 	}
 	for _, r := range p.slots {
-		if of.isIn(r) {
-			r.group.kept[r.slot].disproved.Add(of.number)
-		}
+		s.owedOf(p, r)
 		s.changed(r.group, r.slot) // it is to leave all of them
 	}
 	return caught

@@ -157,19 +157,21 @@ func (g *keptGroup) formerOf(key group.PeerKey) int {
 // a holder that is there it is taken only for one that has more.
 func (p *pool) giveBack(g *keptGroup, a Action) (Action, bool) {
 	p.prepare()
-	to, ok := p.comeBack(g, int(a.Slot))
+	lost := g.buildable == (group.Bitmap{}) && g.holderState(int(a.Slot)) == peers.Dead
+	to, ok := p.comeBack(g, int(a.Slot), lost)
 	a.Kind, a.Old, a.Peer, a.Back, a.Packs = Move, a.Peer, to, true, g.Wanted
 	return a, ok
 }
 
 // comeBack is a former holder of a slot that may have it back: it need not be
 // brought what it still has. The one that left last has most of that.
-func (p *pool) comeBack(g *keptGroup, slot int) (group.PeerKey, bool) {
+// Where all would be lost without it, who lied is asked as well.
+func (p *pool) comeBack(g *keptGroup, slot int, lost bool) (group.PeerKey, bool) {
 	for i := len(g.former) - 1; i >= 0; i-- {
 		f := g.former[i]
 		_, freed := p.state.begun[Action{Kind: Release, Peer: f.Holder, Group: g.ID}.task()]
 		c, known := p.byKey[f.Holder]
-		willing := known && c.Free >= 0 && p.isThere(f.Holder) // it need not have room for what it has
+		willing := known && (c.Free >= 0 || lost) && p.isThere(f.Holder) // it need not have room for what it has
 		if int(f.Slot) == slot && !freed && !p.state.movingTo(g.ID, f.Holder) && willing {
 			return f.Holder, true
 		}

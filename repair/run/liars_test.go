@@ -380,3 +380,25 @@ func TestClockThatWasAhead(t *testing.T) {
 		}
 	})
 }
+
+// Holders that are busy for longer than dead-after, all that they have with it, are asked
+// again, and what they prove counts again.
+func TestBusyForDays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 1, k: 4, n: 7, packs: 6})
+		w.pass(12 * time.Hour)
+		busy := []*holders.Holder{w.holder(0), w.holder(1), w.holder(2), w.holder(3)}
+		for _, h := range busy {
+			h.Be(holders.Behaviour{Busy: true})
+		}
+		w.pass(2 * deadAfter)
+		if r := w.loop.Report(); r.Healthy != 0 {
+			t.Fatalf("%+v", r)
+		}
+		for _, h := range busy {
+			h.Be(holders.Behaviour{})
+		}
+		w.pass(2 * deadAfter)
+		w.whole()
+	})
+}
