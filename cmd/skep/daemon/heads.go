@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,14 +22,15 @@ const (
 )
 
 // findHead takes the newest head of all devices that the keyring knows.
-func (n *network) findHead(ctx context.Context, f *foundDrive) error {
+func (n *network) findHead(ctx context.Context, f *foundDrive) (err error) {
 	for try := 1; ; try++ {
-		err := n.findHeadOnce(ctx, f)
-		if err != nil || !f.few || try == headTries || ctx.Err() != nil {
-			return err
+		if err = n.findHeadOnce(ctx, f); err != nil || !f.few || try == headTries || ctx.Err() != nil {
+			break
 		}
 		n.lookAgain(ctx)
 	}
+	f.few = f.few || f.fewRings
+	return err
 }
 
 // lookAgain looks around for peers that did not answer at once.
@@ -67,9 +69,9 @@ func (n *network) findHeadOnce(ctx context.Context, f *foundDrive) error {
 // there is waited for.
 const headsAtOnce = 16
 
-// readHeads reads the heads of all devices.
+// readHeads reads the heads of all devices but the new one.
 func (n *network) readHeads(ctx context.Context, f *foundDrive) []devices.Found {
-	known := f.ring.Known(f.root)
+	known := slices.DeleteFunc(f.ring.Known(f.root), func(d keyring.Device) bool { return d.Key == f.own })
 	found := make([]devices.Found, len(known))
 	var g errgroup.Group
 	g.SetLimit(headsAtOnce)

@@ -136,7 +136,7 @@ func TestAnnouncedPatiently(t *testing.T) {
 			ring := withOwn(*d.shared.Load(), keys, 5)
 			k, begin := d.keepers(), time.Now()
 			k.refuses = func() bool { return time.Since(begin) < c.after }
-			rec, err := d.net.announce(t.Context(), d.keys.Root, ring)
+			_, rec, err := d.net.announce(t.Context(), d.keys.Root, ring)
 			if err != nil || (rec.Keyring != nil) != c.told {
 				t.Errorf("keepers answer %s: %v, a keyring of %d bytes", name, err, len(rec.Keyring))
 			}
@@ -155,7 +155,7 @@ func TestAnnounceTooLarge(t *testing.T) {
 		for range 200 {
 			ring = ring.WithDrive(keyring.NewDrive("one of too many"))
 		}
-		if _, err := d.net.announce(t.Context(), d.keys.Root, ring); !errors.Is(err, keyring.ErrTooLarge) {
+		if _, _, err := d.net.announce(t.Context(), d.keys.Root, ring); !errors.Is(err, keyring.ErrTooLarge) {
 			t.Errorf("%v", err)
 		}
 	})

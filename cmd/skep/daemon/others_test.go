@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -722,6 +723,99 @@ func TestHeadOfAnotherDeviceUnheard(t *testing.T) {
 			}
 		})
 	}
+}
+
+// olderRing has one keeper of many peers away while another device joins, so that it keeps
+// the keyring before that, and makes head 8. It returns the keepers of the newer one.
+func (d *drive) olderRing(t *testing.T) (newer []group.PeerKey) {
+	t.Helper()
+	for i := 8; i < 64; i++ {
+		d.net.peers.Said(group.PeerKey{byte(i + 1)}, wire.Hello{Offered: 1 << 30, Free: 1 << 30})
+	}
+	if err := errors.Join(d.publishRecovery(t.Context()), d.publishNewestHead(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	k, slots := d.keepers(), slotKeys(keyring.KeyringSlots(d.keys.Root))
+	var older group.PeerKey
+	for p, kept := range k.kept {
+		if _, ok := kept[slots[0]]; ok {
+			older = p
+		}
+	}
+	k.away[older] = true
+	d.publishAs(t, d.next(d.joins(t), 8, 1))
+	delete(k.away, older)
+	for p, kept := range k.kept {
+		if slices.ContainsFunc(slots, func(s group.SlotKey) bool {
+			r, ok := kept[s]
+			return ok && r.rec.Number > d.shared.Load().Number
+		}) {
+			newer = append(newer, p)
+		}
+	}
+	return newer
+}
+
+// Who recovers and finds few copies of a keyring looks around for more keepers, and learns
+// that a newer head may be out of reach if they do not come: that of a device which the
+// newer keyring names.
+func TestFewCopiesOfTheKeyring(t *testing.T) {
+	for name, c := range map[string]struct {
+		after time.Duration
+		head  uint64
+		few   bool
+	}{"they do not come": {time.Hour, 7, true}, "they come soon": {headPause, 8, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			d, entropy := resting(t)
+			k := d.keepers()
+			for _, p := range d.olderRing(t) {
+				k.away[p] = true
+			}
+			timer := time.AfterFunc(c.after, func() {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				clear(k.away)
+			})
+			defer timer.Stop()
+			f, err := d.recoveredAgain(t, entropy)
+			if err != nil || f.head.Number != c.head || f.few != c.few {
+				t.Errorf("%s: %v, head %d, few %v", name, err, f.head.Number, f.few)
+			}
+		})
+	}
+}
+
+// Heads are looked for of the devices, too, that a newer keyring names, which is found
+// first when a new device is put in.
+func TestKeyringThatIsFoundLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, entropy := resting(t)
+		k := d.keepers()
+		for _, p := range d.olderRing(t) {
+			k.away[p] = true
+		}
+		f, err := d.net.findDrive(t.Context(), entropy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(k.away)
+		keys := keyring.Local{Device: secret.New(), Root: f.root}
+		asked := map[group.SlotKey]bool{}
+		d.net.records.Keepers = &deaf{Keepers: k, keys: asked}
+		for _, s := range slotKeys(d.headOf(deviceKey(keys))) {
+			asked[s] = true
+		}
+		ring, _, err := d.net.begin(t.Context(), &f, keys, f.ring.FreePrefix())
+		if err != nil || f.head.Number != 8 {
+			t.Errorf("%v, head %d", err, f.head.Number)
+		}
+		if f.unheard {
+			t.Error("the new device's own head is waited for")
+		}
+		if len(ring.Known(f.root)) != 3 {
+			t.Errorf("it began with %d devices: one that joined at the same time may need what this one gives up", len(ring.Known(f.root)))
+		}
+	})
 }
 
 // One peer that has all five copies is one witness, where the drive has been with

@@ -16,6 +16,7 @@ import (
 	"skep/cache/writeback"
 	"skep/chunker/commit"
 	"skep/chunker/devices"
+	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/chunker/secret"
 	"skep/chunker/words"
@@ -29,8 +30,9 @@ import (
 type Recovered struct {
 	// Empty says that no state of it was found: it begins with nothing in it.
 	Empty bool
-	// Few says that few copies of its newest head were found, or that too few keepers
-	// of some device's head answered: there may be a newer one, whose keepers are away.
+	// Few says that few copies of its newest head or of the keyring were found, or that
+	// too few keepers of the keyring or of some device's head answered: there may be a
+	// newer one, whose keepers are away.
 	Few bool
 	// Unknown says that the keyring with the new device is not with keepers yet.
 	Unknown bool
@@ -122,11 +124,21 @@ func (n *network) begin(ctx context.Context, f *foundDrive, keys keyring.Local, 
 		return f.ring, recoveryRecords{}, err
 	}
 	ring := withOwn(f.ring, keys, prefix)
-	rec, err := n.announce(ctx, f.root, ring)
+	shared, rec, err := n.announce(ctx, f.root, ring)
 	if err != nil {
 		return ring, rec, err
 	}
+	f.learn(shared, deviceKey(keys))
 	return ring, rec, n.findHead(ctx, f)
+}
+
+// learn takes in what a keyring says that was read later, with a new device in it, which
+// has no head.
+func (f *foundDrive) learn(ring keyring.Keyring, own group.PeerKey) {
+	f.ring, f.own = keyring.Join(f.ring, ring), own
+	if drive, ok := f.ring.Drive(f.drive.ID); ok {
+		f.drive = drive
+	}
 }
 
 // keepNewest has the device of the newest head stay in the keyring, if another one has to
@@ -150,21 +162,22 @@ func (n *network) keepNewest(ctx context.Context, f *foundDrive) error {
 // announce makes a new device known, before it looks for the commit that it begins
 // with: whoever finds it there keeps what that needs, and whoever has not found it yet
 // had published what he gives up something for before. What keepers do not take, after
-// some tries, the daemon brings them: then no keyring is returned.
-func (n *network) announce(ctx context.Context, root secret.Key, ring keyring.Keyring) (recoveryRecords, error) {
-	shared, err := n.shareRing(ctx, root, ring)
+// some tries, the daemon brings them: then there is no keyring in the records that are
+// returned. shared is all that is known of it.
+func (n *network) announce(ctx context.Context, root secret.Key, ring keyring.Keyring) (shared keyring.Keyring, rec recoveryRecords, err error) {
+	shared, err = n.shareRing(ctx, root, ring)
 	for try := 1; err != nil && try < headTries && !errors.Is(err, keyring.ErrTooLarge) && ctx.Err() == nil; try++ {
 		n.lookAgain(ctx)
 		shared, err = n.shareRing(ctx, root, shared)
 	}
 	switch {
 	case errors.Is(err, keyring.ErrTooLarge):
-		return recoveryRecords{}, err
+		return shared, rec, err
 	case err != nil:
-		return recoveryRecords{}, ctx.Err()
+		return shared, rec, ctx.Err()
 	}
-	sealed, err := sealRing(root, shared)
-	return recoveryRecords{Keyring: sealed}, err
+	rec.Keyring, err = sealRing(root, shared)
+	return shared, rec, err
 }
 
 // foundDrive is what the words led to.
@@ -172,10 +185,12 @@ type foundDrive struct {
 	root     secret.Key
 	recovery [][]byte // the record's copies, to be kept findable
 	ring     keyring.Keyring
+	fewRings bool          // few copies of it were found: there may be a newer one, which names more devices
+	own      group.PeerKey // the new device, when the keyring names it
 	drive    keyring.Drive
 	head     commit.Head
 	empty    bool // nothing was ever published
-	few      bool // few copies of the head were found, or another device may have a newer one
+	few      bool // few copies of the head or the keyring were found, or another device may have a newer head
 	unheard  bool // there are devices of which it is not known whether they have a head, or a newer one
 }
 
@@ -192,7 +207,7 @@ func (n *network) findDrive(ctx context.Context, entropy words.Entropy) (foundDr
 	if f.recovery, err = keyring.SealRecovery(entropy.Key(), rec, number, time.Now().Add(recoveryTime).Unix()); err != nil {
 		return f, err
 	}
-	if f.ring, _, err = n.readRing(ctx, f.root, 0); err != nil {
+	if f.ring, f.fewRings, err = n.findRing(ctx, f.root); err != nil {
 		return f, err
 	}
 	if len(f.ring.Drives) == 0 {
@@ -200,6 +215,28 @@ func (n *network) findDrive(ctx context.Context, entropy words.Entropy) (foundDr
 	}
 	f.drive = f.ring.Drives[0]
 	return f, nil
+}
+
+// findRing reads the keyring, and looks around for more of its keepers while few have it,
+// as it does for heads: only devices that it names are asked for theirs.
+func (n *network) findRing(ctx context.Context, root secret.Key) (ring keyring.Keyring, few bool, err error) {
+	for try := 1; ; try++ {
+		var read keyring.Keyring
+		var found swarm.Found
+		if read, found, err = n.readRing(ctx, root, 0); err == nil {
+			ring = keyring.Join(ring, read)
+		}
+		slots, peers := found.Spread(ring.Number)
+		few = !found.Heard || 2*slots <= keyring.Slots || peers < min(2, n.usables())
+		if !few || try == headTries || ctx.Err() != nil {
+			break
+		}
+		n.lookAgain(ctx)
+	}
+	if ring.Number > 0 {
+		err = nil // it was read before
+	}
+	return ring, few, err
 }
 
 // adopt writes the tables of a device that begins with the commit of the head.
