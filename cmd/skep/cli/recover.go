@@ -89,7 +89,7 @@ func (a *app) runRecover(ctx context.Context, cmd *cobra.Command, flags peerFlag
 func (a *app) tellRecovered(found daemon.Recovered) {
 	switch {
 	case found.Empty:
-		fmt.Fprintln(a.errOut, "skep: no state of the drive was found: nothing of it was ever brought out, or its keepers are away. It begins empty.")
+		fmt.Fprintln(a.errOut, "skep: no state of the drive was found: nothing of it was ever brought out, as far as most of those say who would keep it. It begins empty.")
 	case found.Few:
 		fmt.Fprintln(a.errOut, "skep: too few of those answered who keep where the drive's newest state is: there may be a newer one, and what was saved last may be missing. When more peers are there, recover again, in another home (--home), to look for it.")
 	}

@@ -785,6 +785,27 @@ func TestFewCopiesOfTheKeyring(t *testing.T) {
 	}
 }
 
+// While those who keep the heads are silent, no empty drive is made; when they answer, and
+// have none, one is.
+func TestNoEmptyDriveWhileKeepersAreSilent(t *testing.T) {
+	for _, silent := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			d, entropy := resting(t)
+			if err := d.publishRecovery(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c, _ := d.commits()
+			if silent {
+				d.hearsOne(append(d.headOf(c.head.Device), d.headOf(d.net.self)...))
+			}
+			f, err := d.recoveredAgain(t, entropy)
+			if errors.Is(err, devices.ErrUnheard) != silent || err == nil && !f.empty {
+				t.Errorf("silent %v: %v, empty %v", silent, err, f.empty)
+			}
+		})
+	}
+}
+
 // Heads are looked for of the devices, too, that a newer keyring names, which is found
 // first when a new device is put in.
 func TestKeyringThatIsFoundLater(t *testing.T) {

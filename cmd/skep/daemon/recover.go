@@ -28,7 +28,8 @@ import (
 
 // Recovered is what was found of a drive.
 type Recovered struct {
-	// Empty says that no state of it was found: it begins with nothing in it.
+	// Empty says that no state of it was found, though most of those answer who would keep
+	// one: it begins with nothing in it.
 	Empty bool
 	// Few says that few copies of its newest head or of the keyring were found, or that
 	// too few keepers of the keyring or of some device's head answered: there may be a
@@ -129,7 +130,19 @@ func (n *network) begin(ctx context.Context, f *foundDrive, keys keyring.Local, 
 		return ring, rec, err
 	}
 	f.learn(shared, deviceKey(keys))
-	return ring, rec, n.findHead(ctx, f)
+	if err := n.findHead(ctx, f); err != nil {
+		return ring, rec, err
+	}
+	return ring, rec, f.isThere()
+}
+
+// isThere returns an error if no head was found, and it is not known either that there is
+// none: who went on would have an empty drive in place of his own.
+func (f *foundDrive) isThere() error {
+	if f.empty && f.unheard {
+		return fmt.Errorf("the words are right, but no state of the drive was found, and too few of the peers answer that would keep it: nothing is made here, as the drive would begin empty; when more of its peers are there, try again (%w)", devices.ErrUnheard)
+	}
+	return nil
 }
 
 // learn takes in what a keyring says that was read later, with a new device in it, which
@@ -150,8 +163,8 @@ func (n *network) keepNewest(ctx context.Context, f *foundDrive) error {
 	if err := n.findHead(ctx, f); err != nil {
 		return err
 	}
-	if f.empty && f.unheard {
-		return fmt.Errorf("the drive has as many devices as there is room for, and nothing is found of any of them: when more peers are there, try again (%w)", devices.ErrUnheard)
+	if err := f.isThere(); err != nil {
+		return err
 	}
 	if !f.empty {
 		f.ring = f.ring.Certified(f.root, f.head.Device, f.ring.NextCreated(f.head.Device, time.Now().Unix()))
