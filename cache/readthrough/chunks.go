@@ -216,10 +216,31 @@ func (ch *chunk) end(b []byte, err error) {
 	close(ch.done)
 }
 
+// failed reports whether the fetch of a chunk has ended, and has failed.
+func (ch *chunk) failed() bool {
+	select {
+	case <-ch.done:
+		return ch.err != nil
+	default:
+		return false
+	}
+}
+
+// known returns the chunk that is here or on its way, or nil. One that could not be
+// fetched when nobody wanted it is forgotten: that may be long ago; c.mu is held.
+func (c *chunkCache) known(k chunkKey) *chunk {
+	ch := c.chunks[k]
+	if ch != nil && ch.wanted == 0 && ch.failed() {
+		c.forget(k, ch)
+		return nil
+	}
+	return ch
+}
+
 // start returns the chunk, beginning to fetch it if nobody has; c.mu is held.
 func (c *chunkCache) start(f dag.File, i int64) *chunk {
 	k := chunkKey{f.Root.Hash, i}
-	if ch, ok := c.chunks[k]; ok {
+	if ch := c.known(k); ch != nil {
 		return ch
 	}
 	ch := c.enter(k)
@@ -236,7 +257,7 @@ func (c *chunkCache) start(f dag.File, i int64) *chunk {
 
 // enter makes a new chunk, unless it is there; c.mu is held.
 func (c *chunkCache) enter(k chunkKey) *chunk {
-	if c.chunks[k] != nil {
+	if c.known(k) != nil {
 		return nil
 	}
 	for len(c.order) >= chunkMemory && c.evict() {
