@@ -161,8 +161,11 @@ func quote(w string) string {
 	return fmt.Sprintf("%q", w)
 }
 
-// isBetween reports whether a character stands between words.
-func isBetween(r rune) bool { return unicode.IsSpace(r) || r == ',' }
+// isBetween reports whether a character stands between words: white space, also what has
+// no width, as editors put it at the beginning of a file, and marks of a sentence.
+func isBetween(r rune) bool {
+	return unicode.IsSpace(r) || r == '\ufeff' || r == '\u200b' || strings.ContainsRune(",.\"“”„", r)
+}
 
 // isNumber reports whether a field is no word but the number of the next one.
 func isNumber(field string) bool {
@@ -170,9 +173,10 @@ func isNumber(field string) bool {
 	return digits != "" && strings.Trim(digits, "0123456789") == ""
 }
 
-// Parse reads recovery words, in any case, with any white space or commas around and
-// between them, and with numbers before them, as they are shown. It fails with a *WordError for the first word that is not in
-// the list, a *CountError, or ErrChecksum.
+// Parse reads recovery words, in any case, with any white space, commas, points or
+// quotes around and between them, and with numbers before them, as they are shown. It
+// fails with a *WordError for the first word that is not in the list, a *CountError, or
+// ErrChecksum.
 func Parse(phrase string) (Entropy, error) {
 	given := slices.DeleteFunc(strings.FieldsFunc(strings.ToLower(phrase), isBetween), isNumber)
 	if len(given) == 0 || len(given) > MaxCount {

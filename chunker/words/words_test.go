@@ -76,6 +76,10 @@ func TestParseTolerates(t *testing.T) {
 		strings.ReplaceAll(apple, " ", ", "),
 		numbered("  %2d  %s\n", apple), // as they are shown
 		numbered("%d. %s ", apple),
+		"\ufeff" + apple + "\r\n", // as some editors write a file
+		"\u200b" + apple,
+		`"` + apple + `".`,
+		"„" + apple + "“",
 	} {
 		if got, err := Parse(s); err != nil || got != want {
 			t.Errorf("Parse(%q): %v", s, err)
