@@ -37,7 +37,7 @@ func attachDirect(dir string, opt Options) (int, error) {
 	words := append(opt.kernelWords(),
 		fmt.Sprintf("fd=%d", fd), fmt.Sprintf("rootmode=%o", unix.S_IFDIR),
 		fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()))
-	if err := unix.Mount(Name, dir, "fuse."+Name, opt.kernelFlags(), strings.Join(words, ",")); err != nil {
+	if err := unix.Mount(opt.source(), dir, "fuse."+Name, opt.kernelFlags(), strings.Join(words, ",")); err != nil {
 		_ = unix.Close(fd)
 		return -1, directProblem(dir, err)
 	}
@@ -137,7 +137,8 @@ func callHelper(socket *os.File, args ...string) (said string, err error) {
 
 // helperWords are the options as fusermount3 takes them.
 func (o *Options) helperWords() []string {
-	words := append(o.kernelWords(), "fsname="+Name, "subtype="+Name, "nosuid", "nodev")
+	source := strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(o.source())
+	words := append(o.kernelWords(), "fsname="+source, "subtype="+Name, "nosuid", "nodev")
 	for _, w := range []struct {
 		word string
 		on   bool

@@ -8,8 +8,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// Name is the source and the subtype of our mounts: "skep" in the first column
-// of df and "fuse.skep" in its second.
+// Name is the subtype of our mounts, "fuse.skep" in the table of mounts, by which they
+// are known, and their source unless Options has another one.
 const Name = "skep"
 
 // maxIO is the largest read or write request, in bytes. It is what the kernel

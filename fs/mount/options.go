@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"slices"
@@ -17,6 +18,9 @@ type Options struct {
 	// Home is the daemon's state directory. Neither may the mount hide it nor
 	// may it lie in there. Empty: not checked.
 	Home string
+	// Source is what the table of mounts, and the first column of df, call the drive: what
+	// /etc/fstab does, or mount(8) takes it for one that is not mounted. Empty: Name.
+	Source string
 	// AllowOther lets other users than the one who mounts look into the drive,
 	// as far as the permissions of the files allow.
 	AllowOther bool
@@ -43,6 +47,9 @@ type Options struct {
 	// compared with.
 	Stock bool
 }
+
+// source is what the mount is called.
+func (o *Options) source() string { return cmp.Or(o.Source, Name) }
 
 // flagOptions are the options without a value.
 var flagOptions = map[string]func(*Options){

@@ -71,6 +71,34 @@ func remountHelper(t *testing.T, d *harness.Device, helper string) {
 	}
 }
 
+// mount(8) sees that the drive of a line of fstab is mounted, by what the line begins with,
+// whatever that has in it, and passes it over.
+func TestMountIsKnownToMount8(t *testing.T) {
+	asUser(t)
+	d := harness.NewSwarm(t, harness.Options{}).NewDeviceAt(t, filepath.Join(harness.Dir(t), `my drive's, \home`))
+	helper, fstab := filepath.Join(harness.Dir(t), "mount.fuse.skep"), filepath.Join(harness.Dir(t), "fstab")
+	must(t, os.Symlink(harness.Binary(), helper))
+	line := strings.NewReplacer(`\`, `\134`, " ", `\040`).Replace(d.Home) + " " + d.Mnt + " fuse.skep nofail 0 0\n"
+	must(t, os.WriteFile(fstab, []byte(line), 0o644))
+	if out, err := exec.Command(helper, d.Home, d.Mnt, "-o", "rw,nofail").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	write(t, d.Path("file"), "content")
+	if out, err := exec.Command("findmnt", "-n", "-o", "SOURCE", d.Mnt).Output(); err != nil || strings.TrimSpace(string(out)) != d.Home {
+		t.Errorf("the source is %q, %v", out, err)
+	}
+	if s := d.Status(t); len(s.Mounts) != 1 || s.Mounts[0] != d.Mnt {
+		t.Errorf("mounted at %q", s.Mounts)
+	}
+	if os.Geteuid() == 0 { // as it reads another fstab
+		if out, err := exec.Command("mount", "-a", "-T", fstab).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("mount -a: %v: %s", err, out)
+		}
+	}
+	d.Skep(t, "umount", d.Mnt).OK(t)
+	absent(t, d.Path("file"))
+}
+
 // A service manager that waits for it is told when the drive is there.
 func TestForegroundSaysWhenReady(t *testing.T) {
 	d := alone(t)

@@ -57,7 +57,7 @@ func helperCommand(argv []string) ([]string, error) {
 	if *fake {
 		return nil, checkOptions(strings.Join(rest, ","))
 	}
-	out := []string{"mount", f.Arg(1)}
+	out := []string{"mount", f.Arg(1), "--" + sourceFlag, f.Arg(0)}
 	if filepath.IsAbs(f.Arg(0)) {
 		out = append(out, "--home", f.Arg(0))
 	}

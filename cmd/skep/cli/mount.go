@@ -21,7 +21,7 @@ import (
 func (a *app) mountCommand() *cobra.Command {
 	var foreground bool
 	var bootstrap []string
-	var options string
+	var options, source string
 	var cache cacheFlag
 	cmd := &cobra.Command{
 		Use:   "mount DIR",
@@ -54,7 +54,7 @@ In /etc/fstab, with the home of the drive in front:
 			if err := checkOptions(options); err != nil {
 				return err
 			}
-			m := control.Mount{Dir: dir, Options: options, Bootstrap: bootstrap}
+			m := control.Mount{Dir: dir, Options: options, Source: source, Bootstrap: bootstrap}
 			if cmd.Flags().Changed("cache") {
 				m.Cache = &cache.limit
 			}
@@ -69,8 +69,13 @@ In /etc/fstab, with the home of the drive in front:
 	f.StringArrayVar(&bootstrap, "bootstrap", nil, "full address of one more peer to join the swarm by; can be repeated")
 	f.Var(&cache, "cache", cacheUsage+" (kept for later mounts)")
 	f.StringVarP(&options, "options", "o", "", "mount options: ro, allow_other, noatime, noexec, suid, dev, nonempty, uid=N, gid=N")
+	f.StringVar(&source, sourceFlag, "", "what the table of mounts calls the drive")
+	_ = f.MarkHidden(sourceFlag)
 	return cmd
 }
+
+// sourceFlag is for mount(8), which gives the first word of a line of /etc/fstab.
+const sourceFlag = "source"
 
 // checkOptions is what is wrong with mount options, as a wrong use of the command line.
 func checkOptions(list string) error {

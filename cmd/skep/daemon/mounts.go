@@ -39,7 +39,7 @@ func (d *Daemon) MountAs(m control.Mount) (<-chan struct{}, error) {
 			return nil, err
 		}
 	}
-	return d.Mount(m.Dir, m.Options)
+	return d.show(m)
 }
 
 // isAgain reports whether a command asks for a mount that is there already, to change
@@ -67,19 +67,19 @@ func (d *Daemon) isAt(place string) *mounted {
 // ErrPeerOnly says that there is nothing to mount.
 var ErrPeerOnly = errors.New("this home has no drive: it is that of a storage peer (skep peer); make a drive in another one: skep init --home OTHER")
 
-// Mount shows the drive at dir. The returned channel is closed when the mount
+// show mounts the drive. The returned channel is closed when the mount
 // is gone. A daemon that is ending returns control.ErrNotRunning.
-func (d *Daemon) Mount(dir, options string) (<-chan struct{}, error) {
+func (d *Daemon) show(as control.Mount) (<-chan struct{}, error) {
 	if d.drive == nil {
 		return nil, ErrPeerOnly
 	}
-	dir, err := mount.Locate("mount", dir)
+	dir, err := mount.Locate("mount", as.Dir)
 	if err != nil {
 		return nil, err
 	}
-	opt := mount.Options{Home: string(d.home), Log: d.log}
-	if options != "" {
-		if err := opt.Parse(options); err != nil {
+	opt := mount.Options{Home: string(d.home), Source: as.Source, Log: d.log}
+	if as.Options != "" {
+		if err := opt.Parse(as.Options); err != nil {
 			return nil, err
 		}
 	}
