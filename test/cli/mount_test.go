@@ -290,6 +290,36 @@ func TestPathsOfAMount(t *testing.T) {
 	}
 }
 
+// Symbolic links into the drive, within it, and out of it and back, lead to what status
+// and pin are asked about. Of one in the drive, status tells itself.
+func TestLinksInPaths(t *testing.T) {
+	asUser(t)
+	d := alone(t)
+	base := harness.Dir(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	write(t, d.Path("a", "b", "file"), "content")
+	into := filepath.Join(base, "into")
+	must(t, os.Symlink(d.Path("a"), into))
+	must(t, os.Symlink("a/b/../b", d.Path("within")))
+	must(t, os.Symlink(into+"/b/", d.Path("back")))
+	must(t, os.Symlink("round", d.Path("round")))
+	must(t, os.Symlink(base, d.Path("out")))
+	for _, dir := range []string{into + "/b", d.Path("within"), d.Path("back")} {
+		out := d.Skep(t, "status", dir+"/file").OK(t)
+		says(t, out, "File", dir+"/file: local", "7 B of it")
+		says(t, d.Skep(t, "pin", dir).OK(t), d.Path("a", "b")+": pinned; 1 file, 7 B")
+		d.Skep(t, "pin", "--remove", dir).OK(t)
+	}
+	says(t, d.Skep(t, "status", into).OK(t), "Folder", "into: local")
+	for _, link := range []string{"within", "round", "out"} {
+		says(t, d.Skep(t, "status", d.Path(link)).OK(t), "File", link+": local")
+	}
+	d.Skep(t, "status", d.Path("round", "file")).Fails(t, 1, "symbolic links")
+	d.Skep(t, "pin", d.Path("out")).Fails(t, 1, "not in a mount")
+	d.Skep(t, "status", d.Path("within", "none")).Fails(t, 1, "no")
+	d.Skep(t, "umount", d.Mnt).OK(t)
+}
+
 // kill ends the daemon in the background of a device with SIGKILL.
 func kill(t *testing.T, d *harness.Device) {
 	t.Helper()

@@ -28,7 +28,7 @@ type Mount struct {
 	Dir     string `json:"dir"`
 	Options string `json:"options,omitempty"`
 	Source  string `json:"source,omitempty"` // as in mount.Options
-	Cache   *int64 `json:"cache,omitempty"` // the cache's new limit; 0 is a share of the disk
+	Cache   *int64 `json:"cache,omitempty"`  // the cache's new limit; 0 is a share of the disk
 	// Bootstrap are full addresses of more peers to join the swarm by.
 	Bootstrap []string `json:"bootstrap,omitempty"`
 }

@@ -54,7 +54,7 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	if d.drive == nil {
 		return errNoDrive
 	}
-	rel, err := d.relative(path)
+	rel, err := d.relative(ctx, path, false)
 	if err != nil {
 		return err
 	}

@@ -3,15 +3,18 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"skep/cache/tree"
 )
 
-// find returns the inode at a path, in a mount or below the drive's root.
+// find returns the inode that a path leads to, by way of symbolic links.
 func (d *Daemon) find(ctx context.Context, path string) (tree.Ino, error) {
-	rel, err := d.relative(path)
+	rel, err := d.relative(ctx, path, true)
 	if err != nil {
 		return 0, err
 	}
@@ -19,30 +22,63 @@ func (d *Daemon) find(ctx context.Context, path string) (tree.Ino, error) {
 	return a.Ino, err
 }
 
+// mostLinks is how many symbolic links a path may lead through, as for the kernel.
+const mostLinks = 40
+
 // relative turns a path into one below the drive's root: a path in a mount, also by
-// way of symbolic links, or one that is below the root already.
-func (d *Daemon) relative(path string) (string, error) {
+// way of symbolic links, or one that is below the root already. A link that is itself in
+// the drive, and the last of the path, is followed only if follow says so. In the mount
+// nothing is looked up but by the tree: ctx ends what waits for holders.
+func (d *Daemon) relative(ctx context.Context, path string, follow bool) (string, error) {
 	if !filepath.IsAbs(path) {
 		return path, nil
 	}
 	at := d.mountpoint()
+	done, rest := "/", path
 	if rel, in := below(at, path); in {
-		return rel, nil
+		done, rest = at, rel
 	}
-	// From the top, so that nothing is looked up in the mount itself, which may have
-	// to wait for holders.
-	for i := range path {
-		if i == 0 || path[i] != '/' {
+	for links := 0; rest != ""; {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		done = filepath.Join(done, name)
+		to, err := d.linkAt(ctx, at, done, follow || rest != "")
+		if err != nil {
+			return "", err
+		}
+		if to == "" {
 			continue
 		}
-		if real, err := filepath.EvalSymlinks(path[:i]); err == nil && real == at {
-			return path[i+1:], nil
+		if links++; links > mostLinks {
+			return "", unix.ELOOP
 		}
+		if done = filepath.Dir(done); filepath.IsAbs(to) {
+			done = "/"
+		}
+		rest = strings.TrimSuffix(to+"/"+rest, "/")
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil && real == at {
-		return "", nil
+	if rel, in := below(at, done); in {
+		return rel, nil
 	}
 	return "", errors.New("it is not in a mount of the drive")
+}
+
+// linkAt is where the symbolic link at a path leads to, of which all but the end leads
+// through none; "" if it is none, or is not to be followed in the drive.
+func (d *Daemon) linkAt(ctx context.Context, at, path string, follow bool) (string, error) {
+	rel, in := below(at, path)
+	if !in {
+		to, _ := os.Readlink(path) // what is not there leads to no mount
+		return to, nil
+	}
+	if !follow {
+		return "", nil
+	}
+	a, err := d.drive.tree.Find(ctx, rel)
+	if err != nil || a.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return "", err
+	}
+	return d.drive.tree.Readlink(ctx, a.Ino)
 }
 
 // mountpoint is where the drive is mounted; "" if it is not.
