@@ -762,6 +762,27 @@ func TestCompactionUnderLoad(t *testing.T) {
 // An index that could not be opened anew, as there were no files, is there again for who
 // reads when there are some, also if no change has to move.
 func TestReadAfterNoFiles(t *testing.T) {
+	for what, read := range map[string]func(s *Store) (there bool, err error){
+		"get": func(s *Store) (there bool, err error) {
+			_, there, err = s.Get([]byte("b-00"))
+			return there, err
+		},
+		"scan": func(s *Store) (there bool, err error) {
+			err = s.Scan([]byte("b-00"), []byte("b-01"), func(_, _ []byte) bool { there = true; return true })
+			return there, err
+		},
+		"patch": func(s *Store) (there bool, err error) {
+			var b Batch
+			b.Patch([]byte("b-00"), 0, []byte("y"))
+			_, err = s.Apply(&b)
+			return err == nil, err
+		},
+	} {
+		t.Run(what, func(t *testing.T) { readAfterNoFiles(t, read) })
+	}
+}
+
+func readAfterNoFiles(t *testing.T, read func(s *Store) (there bool, err error)) {
 	s, f, _ := onFaulty(t)
 	overlayed(t, s, "b")
 	put(t, s, "a", "1")
@@ -781,11 +802,11 @@ func TestReadAfterNoFiles(t *testing.T) {
 	}
 	s.flushes.Wait()
 	f.fail.Store(nil)
-	if _, _, err := s.Get([]byte("b-00")); err == nil {
+	if _, err := read(s); err == nil {
 		t.Fatal("the index is open")
 	}
 	s.flushes.Wait()
-	if _, there, err := s.Get([]byte("b-00")); !there || err != nil {
+	if there, err := read(s); !there || err != nil {
 		t.Errorf("it is there: %v, %v", there, err)
 	}
 	if err := s.Close(); err != nil {

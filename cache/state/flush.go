@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/comparer"
 	"github.com/syndtr/goleveldb/leveldb/memdb"
 )
@@ -73,9 +74,12 @@ func (s *Store) flushSoon() {
 	})
 }
 
-// tryAgain has an index that was closed, and could not be opened anew for want of memory
-// or files, opened in the background, if it can be by now.
-func (s *Store) tryAgain() {
+// tryAgain has an index that is closed, as who reads was told by err, and could not be
+// opened anew for want of memory or files, opened in the background, if it can be by now.
+func (s *Store) tryAgain(err error) {
+	if !errors.Is(err, leveldb.ErrClosed) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full != nil {

@@ -25,11 +25,7 @@ func PrefixEnd(prefix []byte) []byte { return util.BytesPrefix(prefix).Limit }
 // Get returns the value of key as of now.
 func (s *Store) Get(key []byte) (value []byte, there bool, err error) {
 	s.reads.Add(1)
-	defer func() {
-		if errors.Is(err, leveldb.ErrClosed) {
-			s.tryAgain()
-		}
-	}()
+	defer func() { s.tryAgain(err) }()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.get(key)

@@ -21,7 +21,9 @@ func (s *Store) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 	m.add(s.db.NewIterator(r, nil), false)
 	s.mu.RUnlock()
 	defer func() { s.reads.Add(m.passed) }()
-	return s.indexError(m.run(fn))
+	err := s.indexError(m.run(fn))
+	s.tryAgain(err)
+	return err
 }
 
 // merger walks several sorted sources as one. Of equal keys the one in the

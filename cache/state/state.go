@@ -104,6 +104,7 @@ func (s *Store) applyNext(b *Batch) (uint64, error) {
 		return 0, err
 	}
 	if err := s.prepare(b); err != nil {
+		s.tryAgain(err)
 		return 0, err
 	}
 	seq, err := s.journal.Append(b.buf, b.freeing)
