@@ -43,6 +43,11 @@ func TestPins(t *testing.T) {
 	if err := d.Fetch(ctx, after); err != nil || onDisk(t, d) < 200_000 {
 		t.Errorf("fetched: %v, the disk has %d", err, onDisk(t, d))
 	}
+	for _, v := range []string{"7", "yes", "inherited"} {
+		if err := d.SetXattr(ctx, other, PinXattr, []byte(v), 0); !errors.Is(err, ErrInvalid) || d.Pinned(other) {
+			t.Errorf("%q: %v, pinned %v", v, err, d.Pinned(other))
+		}
+	}
 	if err := d.RemoveXattr(ctx, dir.Ino, PinXattr); err != nil {
 		t.Fatal(err)
 	}

@@ -118,7 +118,11 @@ func (t *Tree) SetXattr(ctx context.Context, ino Ino, name string, value []byte,
 	case len(value) > xattrValueMax:
 		return ErrTooBig
 	case name == PinXattr:
-		return t.Pin(ctx, ino, len(value) > 0 && string(value) != "0")
+		on := string(value) == "1"
+		if !on && string(value) != "0" && len(value) > 0 {
+			return ErrInvalid
+		}
+		return t.Pin(ctx, ino, on)
 	}
 	return t.changeXattrs(ctx, ino, func(_ *row, m map[string][]byte) error {
 		_, there := m[name]
