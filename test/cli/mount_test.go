@@ -178,7 +178,7 @@ func TestTwoDaemons(t *testing.T) {
 	write(t, d.Path("file"), "content")
 	other := filepath.Join(harness.Dir(t), "other")
 	must(t, os.Mkdir(other, 0o755))
-	d.Skep(t, "mount", "--foreground", other).Fails(t, 1, "another skep daemon serves this home", d.Home)
+	d.Skep(t, "mount", "--foreground", other).Fails(t, 1, "another skep daemon serves this home", d.Home, "skep down")
 	d.Skep(t, "fsck").Fails(t, 1, "skep down")
 	has(t, d.Path("file"), "content")
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 1})

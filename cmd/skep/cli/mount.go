@@ -97,7 +97,7 @@ func (a *app) mountHere(ctx context.Context, m control.Mount) error {
 	}
 	served, err := a.awaitHome(ctx, h)
 	if err == nil && served {
-		err = fmt.Errorf("%w: %s", home.ErrInUse, h)
+		err = fmt.Errorf("%w: %s; end it first with skep down", home.ErrInUse, h)
 	}
 	if err != nil {
 		return err

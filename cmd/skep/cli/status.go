@@ -292,7 +292,7 @@ func printSafety(line func(string, string, ...any), s control.Status) {
 		prose(line, "", onlyHereWords(s.PacksOnlyHere))
 	}
 	if s.PacksAtRisk > 0 {
-		line("", "%d of them would not, if the holders that are silent now stayed away", s.PacksAtRisk)
+		line("", "%s would lack shards, if the holders that are silent now stayed away", say.Count(s.PacksAtRisk, "pack"))
 	}
 	if s.PacksFrail > 0 {
 		prose(line, "", frailWords(s.PacksFrail))
