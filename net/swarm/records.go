@@ -223,7 +223,8 @@ type Found struct {
 	Copies []Copy
 	// Heard says that of the peers that would keep such a record more than half as many
 	// answered, for each key, as their measured availability promises: what none of
-	// them has may be taken not to be there.
+	// them has may be taken not to be there; and for who searches, that the directory came
+	// to its end, too.
 	Heard bool
 }
 
@@ -276,9 +277,9 @@ func Linger(ctx context.Context, d time.Duration) context.Context {
 type searchKey struct{}
 
 // Search is Linger for a caller who has just come, and knows few of a large swarm: none
-// of them may keep the record. While copies are found under half of the keys, or fewer,
-// Get waits for the directory as long as that may take, unless hardly anybody is known:
-// then nobody else is there.
+// of them may keep the record. While copies of the newest number that is found lie
+// under half of the keys, or fewer, Get waits for the directory as long as that may take,
+// unless hardly anybody is known: then nobody else is there.
 func Search(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(Linger(ctx, d), searchKey{}, true)
 }
@@ -292,13 +293,15 @@ const knowsAll = 10
 func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
 	var mu sync.Mutex // guards f
 	f := Found{Heard: true}
-	enough, most := context.WithCancel(ctx) // ends when copies are found under most keys
+	var newest uint64                       // guarded by mu
+	enough, most := context.WithCancel(ctx) // ends when copies of the newest number are found under most keys
 	defer most()
 	add := func(c Copy) {
 		mu.Lock()
 		defer mu.Unlock()
 		f.Copies = append(f.Copies, c)
-		if slots, _ := f.Spread(0); 2*slots > len(keys) {
+		newest = max(newest, c.Number)
+		if slots, _ := f.Spread(newest); 2*slots > len(keys) {
 			most()
 		}
 	}
@@ -309,7 +312,8 @@ func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
 		whole := ctx
 		ctx, leave := lingering(ctx)
 		lookup := ctx
-		if ctx.Value(searchKey{}) != nil && len(order) > knowsAll {
+		search := ctx.Value(searchKey{}) != nil && len(order) > knowsAll
+		if search {
 			lookup = untilBoth(whole, ctx, enough)
 		}
 		c := counting{of: len(asked), all: len(asked) == len(order), leave: leave}
@@ -317,7 +321,13 @@ func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
 			c.expected += likely[i]
 			c.silent += rank(r.isSilent(p))
 		}
-		wg.Go(func() { r.askDirectory(lookup, k, c.all, add) })
+		wg.Go(func() {
+			if ended := r.askDirectory(lookup, k, c.all && !search, add); search && !ended {
+				mu.Lock()
+				defer mu.Unlock()
+				f.Heard = false
+			}
+		})
 		wg.Go(func() {
 			r.askKeepers(ctx, k, asked, add, c.count)
 			mu.Lock()
@@ -394,20 +404,22 @@ func untilBoth(ctx, one, other context.Context) context.Context {
 }
 
 // askDirectory asks for the copy that the directory leads to. In a swarm in which
-// everybody is asked anyway, that is no other one than some peer has.
-func (r *Records) askDirectory(ctx context.Context, k group.SlotKey, all bool, add func(Copy)) {
+// everybody is asked anyway, that is no other one than some peer has. It returns false if
+// the time ended before it was known whether there is one.
+func (r *Records) askDirectory(ctx context.Context, k group.SlotKey, all bool, add func(Copy)) (ended bool) {
 	if r.Directory == nil {
-		return
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
 	word, err := r.Directory.GetRecord(ctx, k)
 	if err != nil {
-		return
+		return !errors.Is(ctx.Err(), context.DeadlineExceeded)
 	}
 	if rec, err := group.ParseSlotRecord(word); err == nil {
 		add(Copy{From: group.PeerKey(k), Number: rec.Number, Word: word, key: k, alike: all})
 	}
+	return true
 }
 
 // askKeepers asks peers for the copy that each of them keeps, and tells of each whether it
