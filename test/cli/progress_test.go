@@ -26,8 +26,8 @@ func TestProgress(t *testing.T) {
 		return harness.Run(t, exec.Command("script", "-qec", line, "/dev/null")).OK(t)
 	}
 	shown := onTerminal("sync")
-	for what, form := range map[string]string{"for how long still": `uploading +\d+% .*/168 MB.*\) \[[\dms]+:[\dms]+\]`,
-		"at which rate": `uploading +100% .*168/168 MB, [\d.]+ [kMG]?B/s\)`} {
+	for what, form := range map[string]string{"for how long still": `uploading +\d+% .*/160 MiB.*\) \[[\dms]+:[\dms]+\]`,
+		"at which rate": `uploading +100% .*160/160 MiB, [\d.]+ ([KMG]i)?B/s\)`} {
 		if !regexp.MustCompile(form).MatchString(shown) {
 			t.Errorf("%s is not shown:\n%q", what, shown)
 		}

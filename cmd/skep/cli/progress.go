@@ -43,7 +43,7 @@ func (g *gauge) show(m meter) {
 	}
 	if g.bar == nil || m.what != g.last.what || m.of < g.last.of {
 		g.end()
-		g.bar = progressbar.NewOptions64(m.of, progressbar.OptionSetDescription(m.what), progressbar.OptionShowBytes(m.bytes),
+		g.bar = progressbar.NewOptions64(m.of, progressbar.OptionSetDescription(m.what), progressbar.OptionShowBytes(m.bytes), progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetWriter(g.a.errOut), progressbar.OptionSetPredictTime(true), progressbar.OptionShowCount(),
 			progressbar.OptionSetWidth(24), progressbar.OptionThrottle(lookEvery))
 	}
