@@ -216,6 +216,7 @@ func gone(t *testing.T, d *harness.Device) {
 	if !strings.Contains(text, "cannot be read now: too few holders answer") {
 		t.Errorf("status says:\n%s", text)
 	}
+	says(t, d.Skep(t, "repair", "status").OK(t), "cannot be read now: too few holders answer")
 	harness.Until(t, 60*time.Second, "status of the file says so, or that where it lies cannot be read either", func() (bool, string) {
 		r := d.Skep(t, "status", d.Path("file"))
 		return r.Code == 1 && strings.Contains(r.Stderr, "what leads to it cannot be read now") || strings.Contains(r.Stdout, d.Path("file")+": lost"), r.Stdout + r.Stderr

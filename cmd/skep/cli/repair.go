@@ -49,6 +49,9 @@ how many of these are being rebuilt.`, Example: `  skep repair status
 		fmt.Fprintf(a.out, "Repair %s; %d of %s %s fewer shards than there should be, %s %s missing, %s under way.\n",
 			state, s.PacksBelowTarget, say.Count(s.Packs, "pack"), say.If(s.PacksBelowTarget, "has", "have"),
 			say.Count(s.ShardsMissing, "shard"), say.If(s.ShardsMissing, "is", "are"), say.Count(s.Repairing, "repair"))
+		if away := s.PacksLost + s.PacksAway; away > 0 {
+			fmt.Fprintf(a.out, "%d of %s cannot be read now: too few holders answer.\n", away, say.Count(s.Packs, "pack"))
+		}
 		return nil
 	}}
 	status.Flags().BoolVar(&asJSON, "json", false, "for scripts")
