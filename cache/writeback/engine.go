@@ -126,6 +126,7 @@ type Engine struct {
 	weakAfter time.Time
 	saying    striving // anew of a newest commit that is lost, where nothing else changed
 	telling   striving // what is untold, while content waits for room
+	unlinking striving // what the table of links may not let go of, as it cannot be read
 	// The commit of which it was seen last that its index is lost below lists of pieces,
 	// zero for none; and how often such lists are tried.
 	lostBelow link.Link

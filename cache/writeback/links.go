@@ -89,6 +89,43 @@ func (w *work) leaveLink(name string, why error) error {
 	return err // of one that was deleted, nobody needs the entry
 }
 
+// keptAtOnce is how many records of the table are changed at once for names that stay.
+const keptAtOnce = 256
+
+// countKept has the table of linked inodes count the names that stay though they lead
+// elsewhere now: who takes over the drive removes the inode with the last name that it
+// counts. The next commit says anew how many there are.
+func (w *work) countKept(ctx context.Context, table link.Link) (link.Link, error) {
+	var names []string
+	for ino := range w.kept {
+		if !w.isLeftOut(ino) { // else all stands as it was
+			names = append(names, dag.InodeName(uint64(ino)))
+		}
+	}
+	slices.Sort(names)
+	dag.Arrange(w.e.cfg.Names, names)
+	for some := range slices.Chunk(names, keptAtOnce) {
+		var changes []dag.Change
+		for _, name := range some {
+			rec, there, err := dag.LookupDir(ctx, w.p, w.e.cfg.Names, table, name)
+			if err != nil {
+				return table, err
+			}
+			if !there {
+				continue // nor was it before
+			}
+			rec.Nlink += uint32(w.kept[inodeOf(name)])
+			changes = append(changes, dag.Change{Name: name, Record: &rec})
+			w.keepMark(tree.Mark{Dir: tree.Links, Name: name})
+		}
+		var err error
+		if table, err = dag.EditDir(ctx, w.p, w.e.cfg.Names, table, changes); err != nil {
+			return table, err
+		}
+	}
+	return table, nil
+}
+
 // inodeOf is the inode of a name in the table of linked inodes.
 func inodeOf(name string) (ino tree.Ino) {
 	_, _ = fmt.Sscanf(name, "%016x", (*uint64)(&ino))

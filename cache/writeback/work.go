@@ -46,6 +46,7 @@ type work struct {
 	cause    error             // why the first of them is that was tried
 	failures int               // how many were
 	leftOut  map[tree.Ino]bool // files of which the commit can say no version
+	kept     map[tree.Ino]int  // names that lead elsewhere now, and stay: see leftAs
 	needs    []link.Link       // content of those left out that an older commit has
 	again    error             // why directories have to be made anew: see errAgain
 }
@@ -60,7 +61,7 @@ type dirty struct {
 
 func newWork(ctx context.Context, e *Engine, cut *tree.Cut) *work {
 	return &work{e: e, cut: cut, p: newPacker(ctx, e), dirs: map[tree.Ino]*dirty{},
-		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, due: e.unread.due(), tried: map[tree.Ino]bool{}, restless: map[tree.Ino]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}}
+		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, due: e.unread.due(), tried: map[tree.Ino]bool{}, restless: map[tree.Ino]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}, kept: map[tree.Ino]int{}}
 }
 
 func (w *work) settled(s tree.Settled) {
@@ -118,6 +119,12 @@ func (w *work) keepMark(m tree.Mark) {
 	w.keep[m] = true
 }
 
+func (w *work) keepName(ino tree.Ino) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kept[ino]++
+}
+
 // run stores everything that changed, and returns the record of the root
 // directory and the table of linked inodes.
 func (w *work) run(ctx context.Context, oldLinks link.Link) (root dag.Inode, links link.Link, err error) {
@@ -153,6 +160,9 @@ func (w *work) run(ctx context.Context, oldLinks link.Link) (root dag.Inode, lin
 	}
 	if w.again != nil {
 		return root, links, w.again
+	}
+	if links, err = w.countKept(ctx, links); err != nil {
+		return root, links, err
 	}
 	in, ok, err := w.cut.Inode(tree.Root)
 	if err != nil || !ok {
@@ -381,7 +391,8 @@ func (w *work) fileChange(ctx context.Context, at tree.Mark, in tree.Inode) (*da
 
 // leftAs is the change of a name that leads to an inode of which the commit has no
 // version: what the commit before has there stays, unless that has another name now, and
-// would have two, or had several, and is gone from the table of links.
+// would have two, or had several, and is gone from the table of links, or is a directory,
+// and what is left of it was moved out.
 func (w *work) leftAs(ctx context.Context, at tree.Mark, ino uint64) (*dag.Change, error) {
 	if at.Dir == tree.Links {
 		return nil, nil
@@ -391,10 +402,16 @@ func (w *work) leftAs(ctx context.Context, at tree.Mark, ino uint64) (*dag.Chang
 		return nil, err
 	}
 	_, elsewhere, err := w.cut.Inode(tree.Ino(old.ID))
-	if err != nil || elsewhere == old.Linked {
+	if err != nil {
 		return nil, err
 	}
-	return &dag.Change{Name: at.Name}, nil
+	if elsewhere != old.Linked || old.Mode&dag.ModeType == dag.ModeDirectory {
+		return &dag.Change{Name: at.Name}, nil
+	}
+	if old.Linked {
+		w.keepName(tree.Ino(old.ID))
+	}
+	return nil, nil
 }
 
 // withLink gives a rebuilt directory's record its new root.
