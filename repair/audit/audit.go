@@ -104,7 +104,7 @@ const (
 	Absent                     // the holder says that it does not have the shard
 	Corrupt                    // it sent what is not the shard
 	Refused                    // it would not answer, now or at all
-	Silent                     // no answer came, though others answer
+	Silent                     // no answer came, though others answer: it may be away
 	Unreachable                // it could not be asked, or the answer broke off
 )
 

@@ -29,7 +29,24 @@ func (s *State) Seen(key group.PeerKey, now time.Time) {
 	}
 	p.seen, p.seenWatch, p.heard = now, s.watch.total, true
 	s.Answers(key, true)
+	p.speaks(now, s.cfg.firstRetry())
 	s.judge(p, now)
+}
+
+// speaks notes that a peer is heard again. What it gave no answer to a moment ago, it was
+// asked for in vain; who was away for longer was just away.
+func (p *peer) speaks(now time.Time, moment time.Duration) {
+	if !p.muted {
+		return
+	}
+	p.muted = false
+	for i := range p.owed {
+		o := &p.owed[i]
+		if !o.mute.IsZero() && now.Sub(o.mute) <= moment {
+			o.vain++
+		}
+		o.mute = time.Time{}
+	}
 }
 
 // Answers notes whether a peer answered the last question that anybody put to it. One
@@ -213,15 +230,18 @@ func (s *State) owes(p *peer, of shard, o audit.Outcome, now time.Time) (caught 
 		return false
 	}
 	i := slices.IndexFunc(p.owed, func(owed owed) bool { return owed.shard == of })
-	switch {
-	case i >= 0:
-		p.owed[i].vain++
-	case len(p.owed) < maxOwed && slices.ContainsFunc(p.slots, of.isIn):
-		p.owed = append(p.owed, owed{shard: of, since: s.watch.total, vain: 1})
+	if i < 0 {
+		if len(p.owed) == maxOwed || !slices.ContainsFunc(p.slots, of.isIn) {
+			return false
+		}
+		i = len(p.owed)
+		p.owed = append(p.owed, owed{shard: of, since: s.watch.total})
 		p.holdings = nil
-		return false
-	default:
-		return false
+	}
+	if o == audit.Silent { // it may be away
+		p.owed[i].mute, p.muted = now, true
+	} else {
+		p.owed[i].vain++
 	}
 	if !s.isGone(p.owed[i]) {
 		return false

@@ -179,6 +179,7 @@ type peer struct {
 	audited   time.Time // when the next audit is due
 	lies      []time.Time
 	owed      []owed          // what it did not prove when asked
+	muted     bool            // of some of these no answer came, and it was not heard since
 	shirks    bool            // it owes something for so long that it shall hold nothing
 	slots     []slotRef       // that it holds
 	turn      int             // the slot to be asked about next
@@ -198,6 +199,7 @@ type owed struct {
 	shard
 	since time.Duration // the watch then
 	vain  int           // how often it was asked for it in vain
+	mute  time.Time     // when no answer came last; zero if it was heard since
 }
 
 // slotRef names a slot of a group that is kept.

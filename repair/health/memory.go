@@ -38,7 +38,7 @@ type rememberedOwed struct {
 	Vain   int
 }
 
-func (o rememberedOwed) isWrong() bool { return o.Since < 0 || o.Vain < 1 || o.Vain > maxEvasions }
+func (o rememberedOwed) isWrong() bool { return o.Since < 0 || o.Vain < 0 || o.Vain > maxEvasions }
 
 type memory struct {
 	_       struct{} `cbor:",toarray"`
@@ -94,7 +94,7 @@ func (s *State) Restore(b []byte, now time.Time) error {
 		p.seen = earlier(time.UnixMilli(r.Seen), now)
 		p.seenWatch = s.watch.total - s.watched(r.Silent)
 		for _, o := range r.Owed {
-			p.owed = append(p.owed, owed{shard{o.Group, o.Slot, o.Number}, s.watch.total - s.watched(o.Since), o.Vain})
+			p.owed = append(p.owed, owed{shard: shard{o.Group, o.Slot, o.Number}, since: s.watch.total - s.watched(o.Since), vain: o.Vain})
 		}
 		p.shirks = slices.ContainsFunc(p.owed, s.isGone)
 		for _, t := range r.Lies {

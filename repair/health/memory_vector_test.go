@@ -13,6 +13,6 @@ func TestMemoryVector(t *testing.T) {
 	s.Lied(key(1), now.Add(time.Second))
 	s.Lied(key(2), now)
 	p := s.peers[key(2)]
-	p.owed = append(p.owed, owed{shard{testGroup, 1, 2}, 0, 3})
+	p.owed = append(p.owed, owed{shard: shard{testGroup, 1, 2}, vain: 3})
 	vectors.Check(t, "memory", "what is known of two holders that lied, one of which owes a proof", s.Encode(now.Add(time.Minute)))
 }

@@ -402,3 +402,21 @@ func TestBusyForDays(t *testing.T) {
 		w.whole()
 	})
 }
+
+// Who is there for some hours of each day keeps its slot, and is called no liar.
+func TestThereInTheEvening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 1, k: 2, n: 4, spares: 2, packs: 20})
+		h := w.holder(1)
+		for range 10 {
+			h.Be(holders.Behaviour{})
+			w.greet(h)
+			w.pass(3 * time.Hour)
+			h.Be(holders.Behaviour{Away: true})
+			w.pass(21 * time.Hour)
+		}
+		if p, _ := w.peers.Get(h.Key); p.Strikes != 0 || w.account.moved() != 0 {
+			t.Errorf("%d strikes, %d slots were moved", p.Strikes, w.account.moved())
+		}
+	})
+}
