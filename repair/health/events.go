@@ -302,6 +302,9 @@ func (s *State) Moved(a Action, stored group.Bitmap, now time.Time) {
 	other := slices.ContainsFunc(g.Slots, func(slot Slot) bool { return slot.Holder == a.Peer })
 	less := !stored.Contains(has) || a.Back && stored == has
 	if stored == (group.Bitmap{}) || other || !gone && less {
+		if a.Back {
+			s.laterFormer(g, a.Peer, now)
+		}
 		s.later(g, i, now)
 		return
 	}
@@ -339,6 +342,9 @@ func (s *State) Failed(a Action, why Blame, now time.Time) {
 		g.Slots[a.Slot].Leave, g.kept[a.Slot].gaveUp = true, true
 		g.stale = true
 		return
+	}
+	if a.Back { // there may be another one that has more
+		s.laterFormer(g, a.Peer, now)
 	}
 	s.later(g, int(a.Slot), now)
 }

@@ -20,7 +20,7 @@ type formerPeer struct {
 // keptFormer is a former holder of one group.
 type keptFormer struct {
 	group.Former
-	fails int // releases that failed
+	fails int // releases that failed, and slots that it had too little for
 	retry time.Time
 }
 
@@ -137,11 +137,14 @@ func (s *State) Unreleased(a Action, away bool, now time.Time) {
 		p.there = false
 		return
 	}
-	g, ok := s.groups[a.Group]
-	if !ok {
-		return
+	if g, ok := s.groups[a.Group]; ok {
+		s.laterFormer(g, a.Peer, now)
 	}
-	if i := g.formerOf(a.Peer); i >= 0 {
+}
+
+// laterFormer puts off what is next asked of a former holder of a group, longer each time.
+func (s *State) laterFormer(g *keptGroup, key group.PeerKey, now time.Time) {
+	if i := g.formerOf(key); i >= 0 {
 		f := &g.former[i]
 		f.retry = now.Add(s.cfg.backoff(f.fails))
 		f.fails++
@@ -163,18 +166,18 @@ func (p *pool) giveBack(g *keptGroup, a Action) (Action, bool) {
 	return a, ok
 }
 
-// comeBack is a former holder of a slot that may have it back: it need not be
-// brought what it still has. The one that left last has most of that.
-// Where all would be lost without it, who lied is asked as well.
-func (p *pool) comeBack(g *keptGroup, slot int, lost bool) (group.PeerKey, bool) {
-	for i := len(g.former) - 1; i >= 0; i-- {
-		f := g.former[i]
+// comeBack is a former holder of a slot that may have it back: it need not be brought what
+// it still has. The one that left last has most of that, unless it has had too little more
+// often than another. Where all would be lost without it, who lied is asked as well.
+func (p *pool) comeBack(g *keptGroup, slot int, lost bool) (back group.PeerKey, ok bool) {
+	least := 0
+	for _, f := range slices.Backward(g.former) {
 		_, freed := p.state.begun[Action{Kind: Release, Peer: f.Holder, Group: g.ID}.task()]
 		c, known := p.byKey[f.Holder]
 		willing := known && (c.Free >= 0 || lost) && p.isThere(f.Holder) // it need not have room for what it has
-		if int(f.Slot) == slot && !freed && !p.state.movingTo(g.ID, f.Holder) && willing {
-			return f.Holder, true
+		if int(f.Slot) == slot && !freed && !p.state.movingTo(g.ID, f.Holder) && willing && (!ok || f.fails < least) {
+			back, ok, least = f.Holder, true, f.fails
 		}
 	}
-	return group.PeerKey{}, false
+	return back, ok
 }

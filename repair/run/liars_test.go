@@ -420,3 +420,31 @@ func TestThereInTheEvening(t *testing.T) {
 		}
 	})
 }
+
+// The newest former holder of a slot came back with nothing: the one before gets the slot.
+func TestNewestFormerHolderHasNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 1, k: 2, n: 3, spares: 5, packs: 3})
+		w.pass(time.Hour)
+		away := holders.Behaviour{Away: true}
+		first, other := w.holder(0), w.holder(1)
+		first.Be(away)
+		w.pass(deadAfter + 24*time.Hour)
+		second := w.holder(0)
+		second.Be(away)
+		w.pass(deadAfter + 24*time.Hour)
+		w.holder(0).Be(away)
+		other.Be(away)
+		w.pass(deadAfter + 48*time.Hour)
+		if r := w.loop.Report(); r.Lost != 3 {
+			t.Fatalf("%+v", r)
+		}
+		second.Store = storetest.NewMemory(1 << 40)
+		for _, h := range []*holders.Holder{first, second} {
+			h.Be(holders.Behaviour{})
+			w.greet(h)
+		}
+		w.pass(3 * deadAfter)
+		w.whole()
+	})
+}
