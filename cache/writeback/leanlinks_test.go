@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"skep/cache/blocks"
 	"skep/cache/tree"
 	"skep/cache/writeback"
 	"skep/chunker/dag"
@@ -196,7 +198,7 @@ func TestRandomLeanCommits(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed.For(t), 2))
 	swarm := memswarm.New(9, 4, 7)
 	sink := &offered{swarm, 1 << 40}
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish, class: 20}
+	d := askingDevice(t, swarm, sink, 0)
 	d.open(newDrive)
 	t.Cleanup(func() { d.close() })
 	d.put("waits", nil)
@@ -232,7 +234,7 @@ func TestRandomLeanCommits(t *testing.T) {
 			}
 			d.tree.Close()
 			d.close()
-			next := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish, class: 20, number: d.number + 1}
+			next := askingDevice(t, swarm, sink, d.number+1)
 			next.recover()
 			d = next
 			check(t, d.auditNames(), d.committed())
@@ -248,6 +250,22 @@ func TestRandomLeanCommits(t *testing.T) {
 	want := d.committed()
 	check(t, d.auditNames(), want)
 	t.Log(lean, "commits without content,", d.number, "recoveries")
+}
+
+// askingDevice is a device that knows of each pack whether its holders have it, as from
+// their statements.
+func askingDevice(t *testing.T, swarm *memswarm.Swarm, sink writeback.Sink, number uint32) *device {
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish, class: 20, number: number}
+	d.gone = func(id group.ID, n uint16) bool {
+		return !slices.ContainsFunc(swarm.Packs(), func(p group.PackRef) bool { return p.Group == id && p.Number == n })
+	}
+	d.said = func(p blocks.Pack) int {
+		if d.gone(p.Group, p.Number) {
+			return 0
+		}
+		return 7
+	}
+	return d
 }
 
 // change does something at random with names and files, unless it cannot be done.
