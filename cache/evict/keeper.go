@@ -159,7 +159,8 @@ func (k *Keeper) use() space.Use { return k.useWith(k.level.Load().tables) }
 // useWith is use, given what the tables take without the content of small files.
 func (k *Keeper) useWith(tables int64) space.Use {
 	content, unsynced := k.cfg.Tree.Local()
-	return space.Use{Content: content + k.cfg.Tree.Small(), Unsynced: unsynced, Waiting: k.cfg.Tree.Waiting(), Tables: tables}
+	fresh, left := k.cfg.Tree.Waiting()
+	return space.Use{Content: content + k.cfg.Tree.Small(), Unsynced: unsynced, Waiting: fresh + left, Tables: tables}
 }
 
 // measure works the marks out anew. Content that comes or goes meanwhile is rather in
@@ -205,13 +206,14 @@ func (k *Keeper) isMoving(up Uplink) bool {
 	return up.Sent > k.seen.Sent || up.Busy > k.seen.Busy && !up.Failing
 }
 
-// urge asks for a commit when writers are slowed, or wait.
+// urge asks for a commit when writers are slowed, or wait. What the last one had to leave
+// the next would leave, too: it is tried again in its own time.
 func (k *Keeper) urge() {
 	k.mu.Lock()
 	waiting := k.waiting > 0
 	k.mu.Unlock()
-	u := k.use()
-	if (waiting && u.Unsynced > 0 || u.Waiting > k.level.Load().marks.Slow) && !k.seen.Failing {
+	fresh, _ := k.cfg.Tree.Waiting()
+	if (waiting && fresh > 0 || fresh > k.level.Load().marks.Slow) && !k.seen.Failing {
 		k.cfg.Urge()
 	}
 }

@@ -42,8 +42,8 @@ func (t *Tree) recharge(in *inode) {
 	t.here64.Add(now.here - in.charged.here)
 	t.addLocal(in.charged, now)
 	t.unsynced64.Add(now.unsynced - in.charged.unsynced)
-	if in.passthrough { // the kernel does not tell what it writes
-		t.written64.Add(max(0, now.unsynced-in.charged.unsynced))
+	if in.passthrough && now.unsynced > 0 { // the kernel does not tell what it writes
+		t.written64.Add(max(0, now.local-in.charged.local))
 	}
 	t.small64.Add(now.small - in.charged.small)
 	if now.unsynced != in.charged.unsynced || now.small != in.charged.small {
@@ -166,13 +166,14 @@ func (t *Tree) Local() (all, unsynced int64) {
 	return max(0, t.local64.Load()) + t.copies64.Load(), max(0, t.unsynced64.Load())
 }
 
-// Waiting is about how many bytes the next commits have to take: what was written since the
-// newest one began, what that one left, and all of the files that the kernel writes alone
-// now. It is no more than is unsynced, and may be much less: a file is that as a whole
-// when one byte of it has changed.
-func (t *Tree) Waiting() int64 {
+// Waiting is about how many bytes the next commits have to take, in whole chunks: fresh,
+// which came since the newest one began, with all of the files that the kernel writes alone
+// now, and left, all of the files that it had to leave. It is no more than is unsynced, and
+// may be much less: a file is that as a whole when one byte of it has changed.
+func (t *Tree) Waiting() (fresh, left int64) {
 	_, unsynced := t.Local()
-	return min(unsynced, t.passed64.Load()+max(0, t.written64.Load()-t.out64.Load()))
+	fresh = min(unsynced, t.passed64.Load()+max(0, t.written64.Load()-t.tried64.Load()))
+	return fresh, min(unsynced-fresh, t.left64.Load())
 }
 
 // mostCounted is how many entries that a commit left are looked at for Waiting.
@@ -184,13 +185,14 @@ func (t *Tree) took(c *Cut, left map[Mark]bool) {
 	if len(left) > mostCounted {
 		return
 	}
-	out := c.written
+	sum := int64(0)
 	for m := range left {
 		if r, ok := t.markedFile(m); ok && r.has(flagDirty) {
-			out -= r.local
+			sum += r.local
 		}
 	}
-	t.out64.Store(out)
+	t.tried64.Store(c.written)
+	t.left64.Store(sum)
 }
 
 // RecountUnsynced counts anew what no commit has taken. The total is kept all

@@ -39,6 +39,26 @@ func (in *inode) noteDirty(from, to int64) {
 	}
 }
 
+// newlyDirty is how many bytes of a file, in whole chunks, a write of [from, to) has a commit
+// take that it would not take without; in.mu is held.
+func (in *inode) newlyDirty(from, to int64) (n int64) {
+	size := max(in.row.size, to)
+	first, last := from/dag.ChunkSize*dag.ChunkSize, min(size, (to+dag.ChunkSize-1)/dag.ChunkSize*dag.ChunkSize)
+	switch {
+	case in.whole:
+		return to - from
+	case in.dirty.Contains(first, last):
+		return size - in.row.size
+	}
+	for _, r := range in.dirty.Missing(first, last) {
+		n += r.To - r.From
+	}
+	for _, r := range in.dirty.Within(in.row.size, size) { // the file grows there
+		n += r.To - r.From
+	}
+	return n
+}
+
 // encodeRanges is the ranges row: valid, then dirty, then whether dirty is
 // known at all. What a commit under way takes is still dirty: it may fail.
 func (in *inode) encodeRanges(valid backing.Ranges) []byte {

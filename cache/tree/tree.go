@@ -131,7 +131,8 @@ type Tree struct {
 
 	files64, bytes64, here64 atomic.Int64 // how many files and bytes the tree holds, and how many of these are here
 	local64, unsynced64      atomic.Int64 // bytes of backing files, and of those that no commit has taken
-	written64, out64         atomic.Int64 // bytes that were written, and of these, those that commits took: see Waiting
+	written64, tried64       atomic.Int64 // bytes that came to be dirty, and of these, those that a commit has tried: see Waiting
+	left64                   atomic.Int64 // bytes of files that the newest commit left
 	passed64                 atomic.Int64 // bytes of files that the kernel writes alone, as counted last
 	copies64                 atomic.Int64 // bytes of copies that commits read: see countCopy
 	going64                  atomic.Int64 // bytes that were let go of, and may still be on the disk

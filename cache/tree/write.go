@@ -154,6 +154,7 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 	// A write past the end changes the hole before it too: what was the last
 	// chunk grows.
+	t.written64.Add(in.newlyDirty(min(from, in.row.size), to))
 	in.noteDirty(min(from, in.row.size), to)
 	now := t.now()
 	in.row.mtime, in.row.ctime = now, now
@@ -166,7 +167,6 @@ func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
 		in.row.size = to
 	}
 	t.occupied(in, to-from)
-	t.written64.Add(to - from)
 	if !in.row.has(flagPartial) {
 		return nil
 	}

@@ -56,7 +56,7 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	if untold {
 		e.telling.failed(e.now()) // unless the next look finds that it helped
 	}
-	if e.areLinksUnread() {
+	if w.linksLeft {
 		e.unlinking.failed(e.now())
 	} else {
 		e.unlinking = striving{}
@@ -80,13 +80,6 @@ func (e *Engine) isUntold() (bool, error) {
 		packs := alone[p.Group]
 		return packs.Has(p.Number) || e.isLost(packID{p.Group, p.Number})
 	})
-}
-
-// areLinksUnread reports whether nodes of the newest commit's table of linked inodes
-// could not be read: what it has there stays in it.
-func (e *Engine) areLinksUnread() bool {
-	c, _ := e.reader.Commit()
-	return c != nil && e.isAnew(c.Links)
 }
 
 // giveBackLate gives back what had to wait after the newest commit, until it was known
@@ -120,7 +113,7 @@ func (w *work) isWorth(ctx context.Context) (bool, error) {
 // frees reports whether the commit before has content under a name that is gone, or is
 // little now; or may have, as its folder cannot be read and is made anew by the next commit.
 func (w *work) frees(ctx context.Context, m tree.Mark) (bool, error) {
-	if m.Dir == tree.Links && w.e.areLinksUnread() && !w.e.unlinking.may(w.e.now()) {
+	if m.Dir == tree.Links && !w.e.unlinking.may(w.e.now()) {
 		return false, nil // it was tried, and kept perhaps
 	}
 	in, special, err := w.lookup(m.Dir, m.Name)

@@ -77,6 +77,7 @@ func (w *work) mayFail() bool {
 // of its own, perhaps, which this commit has no more: what it has is kept all the same.
 func (w *work) leaveLink(name string, why error) error {
 	ino := inodeOf(name)
+	w.linksLeft = true
 	w.keepMark(tree.Mark{Dir: tree.Links, Name: name})
 	in, there, err := w.cut.Inode(ino)
 	if there {

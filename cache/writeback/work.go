@@ -35,20 +35,21 @@ type work struct {
 	zero     link.Link
 	zeroErr  error
 
-	mu       sync.Mutex // guards all below
-	done     settled
-	keep     map[tree.Mark]bool
-	moving   []tree.Ino
-	restless map[tree.Ino]bool // files that were written whenever they were read
-	inMotion []tree.Ino        // files that were taken all the same
-	unread   []tree.Ino
-	tried    map[tree.Ino]bool // of those unread
-	cause    error             // why the first of them is that was tried
-	failures int               // how many were
-	leftOut  map[tree.Ino]bool // files of which the commit can say no version
-	kept     map[tree.Ino]int  // names that lead elsewhere now, and stay: see leftAs
-	needs    []link.Link       // content of those left out that an older commit has
-	again    error             // why directories have to be made anew: see errAgain
+	mu        sync.Mutex // guards all below
+	done      settled
+	keep      map[tree.Mark]bool
+	moving    []tree.Ino
+	restless  map[tree.Ino]bool // files that were written whenever they were read
+	inMotion  []tree.Ino        // files that were taken all the same
+	unread    []tree.Ino
+	tried     map[tree.Ino]bool // of those unread
+	cause     error             // why the first of them is that was tried
+	failures  int               // how many were
+	leftOut   map[tree.Ino]bool // files of which the commit can say no version
+	kept      map[tree.Ino]int  // names that lead elsewhere now, and stay: see leftAs
+	linksLeft bool              // of the table of links something stays, as it cannot be read
+	needs     []link.Link       // content of those left out that an older commit has
+	again     error             // why directories have to be made anew: see errAgain
 }
 
 // dirty is a directory to be rebuilt because of entries below it.
