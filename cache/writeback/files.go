@@ -58,9 +58,19 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 }
 
 // tinyBefore returns the content that the commit before has of a file in its record
-// alone, if that can be read under the name that it has now, or had: only the commit
-// knows it.
+// alone, if that can be read in the table of links, or under the name that it has now, or
+// had: only the commit knows it.
 func (w *work) tinyBefore(ctx context.Context, in tree.Inode) (content []byte, there bool, err error) {
+	if old, _ := w.e.reader.Commit(); in.Multi && old != nil && !old.Links.IsZero() {
+		rec, there, err := dag.LookupDir(ctx, w.p, w.e.cfg.Names, old.Links, dag.InodeName(in.Record.ID))
+		if err != nil && !errors.Is(err, tree.ErrUnread) {
+			return nil, false, err
+		}
+		// The table may be newer than what was settled of the file.
+		if err == nil && there && rec.Content.IsZero() && int64(len(rec.Inline)) == in.CommittedSize() {
+			return rec.Inline, true, nil
+		}
+	}
 	rec, there, err := w.before(ctx, tree.Mark{Dir: in.Parent, Name: in.Name})
 	if err == nil && there && rec.ID == in.Record.ID && !rec.Linked {
 		return rec.Inline, true, nil

@@ -364,6 +364,28 @@ func TestLeanCommitOfATinyFileThatGrewAndWasLinked(t *testing.T) {
 	d.audit()
 }
 
+// So has one that had several before.
+func TestLeanCommitOfATinyLinkedFileThatGrewAndMoved(t *testing.T) {
+	d, sink, _ := fullDevice(t, 1<<30)
+	d.put("a", []byte("tiny"))
+	d.link("a", "b")
+	d.put("old", random(2, 1<<20))
+	d.sync()
+	d.fillUp(sink)
+	d.put("a", random(3, 100_000))
+	d.rename("a", "c")
+	d.remove("old")
+	for range 2 {
+		d.syncFull()
+		check(t, d.committed(), map[string]string{"b": "tiny", "c": "tiny"})
+		sink.room, _ = d.swarm.Bytes()
+	}
+	sink.room = 1 << 30
+	d.sync()
+	check(t, d.committed(), map[string]string{"b": string(random(3, 100_000)), "c": string(random(3, 100_000)), "waits": string(random(99, 1500<<10))})
+	d.audit()
+}
+
 // Packs whose content was stored again, as they could not be read then, are given up only
 // when a commit tells where it is now.
 func TestWhatWasStoredAgainInVainIsNotGivenUp(t *testing.T) {

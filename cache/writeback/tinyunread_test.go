@@ -2,6 +2,7 @@ package writeback_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"skep/cache/disk"
 	"skep/cache/writeback"
+	"skep/chunker/commit"
 	"skep/test/memswarm"
 )
 
@@ -60,4 +62,39 @@ func TestTinyFileThatGrewUnreadable(t *testing.T) {
 	d.sync()
 	check(t, d.committed(), map[string]string{"f": string(grown), "else": "else"})
 	d.audit()
+}
+
+// A file of several names that was tiny, and cannot be read now, holds up nothing else where
+// the newest commit, whose head could not be published at once, has it as it is since.
+func TestTinyLinkedFileOfAHeadThatWasNotPublished(t *testing.T) {
+	fs := &unreadable{FS: disk.Local}
+	d := &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), fs: fs}
+	away := false
+	d.sink = d.swarm
+	d.publish = func(ctx context.Context, h commit.Head) error {
+		if away {
+			away = false
+			return errors.New("the keepers are away for a moment")
+		}
+		return d.swarm.Publish(ctx, h)
+	}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	d.put("f", []byte("tiny"))
+	d.link("f", "g")
+	d.sync()
+	d.put("f", bytes.Repeat([]byte("grown"), 50_000))
+	away = true
+	if err := d.engine.Sync(ctx); err == nil {
+		t.Fatal("published to nobody")
+	}
+	fs.fails.Store(true)
+	d.put("f", bytes.Repeat([]byte("other"), 50_000))
+	d.put("else", []byte("else"))
+	for range 2 {
+		_ = d.engine.Sync(ctx)
+	}
+	if got := d.committed(); got["else"] != "else" {
+		t.Errorf("%d files are in the newest commit, and not the one that can be read", len(got))
+	}
 }

@@ -121,7 +121,7 @@ func (s *State) lostAgain(g *keptGroup, slot int, held group.Bitmap, now time.Ti
 	if k.relost++; k.relost < maxRelost {
 		return false
 	}
-	k.relost, g.Slots[slot].Leave, g.stale = 0, true, true
+	k.relost, k.gaveUp, g.Slots[slot].Leave, g.stale = 0, true, true, true
 	s.Lied(g.Slots[slot].Holder, now)
 	return true
 }
