@@ -45,7 +45,13 @@ func (s *Store) PutShard(m *group.Manifest, word []byte, slot uint8, shard io.Re
 	if err != nil {
 		_ = s.root.Remove(tmp)
 		if errors.Is(err, errHeld) {
-			return s.sameManifest(m, word)
+			err = s.sameManifest(m, word)
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if _, _, dead := s.place(m, slot); dead != nil { // it died since
+				err = dead
+			}
 		}
 		return fmt.Errorf("pack %d of group %v: %w", m.Number, m.Group, err)
 	}
