@@ -12,19 +12,26 @@ import (
 	"skep/chunker/group"
 )
 
-// Writes into a large file, most of which is out, are slowed by what they write, not by
+// image is a file of 48 MiB that is open, and out.
+func (d *device) image() *tree.File {
+	w := &worker{r: rand.New(rand.NewPCG(1, 2))}
+	f, _, err := d.tree.Create(ctx, tree.Root, "image", 0o644, os.O_RDWR, tree.Owner{})
+	must(0, err)
+	for i := range int64(48) {
+		must(f.WriteAt(ctx, w.noise(1<<20), i<<20, false))
+	}
+	must(0, d.engine.Sync(ctx))
+	return f
+}
+
+// Writers into a large file, most of which is out, are slowed by what they write, not by
 // how large it is: it takes much more than half of the cache.
 func TestWritesIntoALargeFile(t *testing.T) {
 	for _, keep := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newDevice(t, 64<<20)
-			w := &worker{r: rand.New(rand.NewPCG(1, 2))}
-			f, _, err := d.tree.Create(ctx, tree.Root, "image", 0o644, os.O_RDWR, tree.Owner{})
-			must(0, err)
-			for i := range int64(48) {
-				must(f.WriteAt(ctx, w.noise(1<<20), i<<20, false))
-			}
-			must(0, d.engine.Sync(ctx))
+			w := &worker{r: rand.New(rand.NewPCG(3, 4))}
+			f := d.image()
 			if !keep {
 				f.Release()
 				f = must(d.tree.Open(ctx, must(d.tree.Lookup(ctx, tree.Root, "image")).Ino, os.O_RDWR))
@@ -82,14 +89,8 @@ func TestWhatWasNotTakenWaits(t *testing.T) {
 func TestNobodyHurriesForWhatWasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDevice(t, 56<<20)
-		w := &worker{r: rand.New(rand.NewPCG(1, 2))}
-		f, _, err := d.tree.Create(ctx, tree.Root, "image", 0o644, os.O_RDWR, tree.Owner{})
-		must(0, err)
-		for i := range int64(48) {
-			must(f.WriteAt(ctx, w.noise(1<<20), i<<20, false))
-		}
+		f := d.image()
 		f.Release()
-		must(0, d.engine.Sync(ctx))
 		ino := must(d.tree.Lookup(ctx, tree.Root, "image")).Ino
 		must(d.tree.Evict(ctx, ino, false))
 		must(0, d.tree.FinishEvictions(ctx))

@@ -162,6 +162,19 @@ func TestWhatWasMovedInVainIsNotGivenUp(t *testing.T) {
 	check(t, d.committed(), want)
 }
 
+// forgetMetadata closes the device, which forgets what it has in memory, and has no
+// metadata that is out read from now on.
+func (d *device) forgetMetadata(source *partly) {
+	metadata := map[group.ID]bool{}
+	for _, g := range must(d.table.Groups()) {
+		metadata[g.ID] = g.Kind == group.Metadata
+	}
+	d.tree.Close()
+	d.close()
+	refuse := func(p group.PackRef) bool { return metadata[p.Group] }
+	source.refuse.Store(&refuse)
+}
+
 // fullDevice is a device in a swarm that takes content up to room bytes in all, and counts
 // the commits that are published.
 func fullDevice(t *testing.T, room int64) (d *device, sink *offered, published *int) {
@@ -585,14 +598,7 @@ func TestDeletingInAnUnreadFolderMakesRoom(t *testing.T) {
 	d.recover()
 	d.listTree()
 	d.counted()
-	metadata := map[group.ID]bool{}
-	for _, g := range must(d.table.Groups()) {
-		metadata[g.ID] = g.Kind == group.Metadata
-	}
-	d.tree.Close()
-	d.close() // what it has in memory is gone
-	refuse := func(p group.PackRef) bool { return metadata[p.Group] }
-	source.refuse.Store(&refuse)
+	d.forgetMetadata(source)
 	sink := &offered{swarm, 1 << 30}
 	d.sink = sink
 	d.open(nil)

@@ -159,14 +159,7 @@ func TestUnreadLinksAreTriedLessOften(t *testing.T) {
 		d.recover()
 		d.listTree()
 		d.stores(1)
-		metadata := map[group.ID]bool{}
-		for _, g := range must(d.table.Groups()) {
-			metadata[g.ID] = g.Kind == group.Metadata
-		}
-		d.tree.Close()
-		d.close() // what it has in memory is gone
-		refuse := func(p group.PackRef) bool { return metadata[p.Group] }
-		source.refuse.Store(&refuse)
+		d.forgetMetadata(source)
 		sink := &offered{swarm, 1 << 30}
 		d.sink = sink
 		d.open(nil)

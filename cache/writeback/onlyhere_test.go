@@ -233,16 +233,22 @@ func TestIndexThatIsLostIsSaidAnew(t *testing.T) {
 		}
 		lost = larger
 		d.swarm.Lose(func(p group.PackRef) bool { return p.Group == lost.group && p.Number == lost.number })
-		if n, _ := d.stores(1); n == 0 || n > 3 {
-			t.Errorf("%d commits for it", n)
-		}
-		check(t, d.committed(), want)
-		if n, bytes := d.stores(24); n != 0 || bytes != 0 {
-			t.Errorf("%d commits, %d bytes of a drive that rests", n, bytes)
-		}
-		bare := recovered(t, d.swarm)
-		bare.counted()
+		d.mends(want)
 	})
+}
+
+// mends has a device at rest say anew, within an hour and three commits, what was lost of its
+// newest commit, and rest again; who recovers then finds all.
+func (d *device) mends(want map[string]string) {
+	d.t.Helper()
+	if n, _ := d.stores(1); n == 0 || n > 3 {
+		d.t.Errorf("%d commits for it", n)
+	}
+	check(d.t, d.committed(), want)
+	if n, bytes := d.stores(24); n != 0 || bytes != 0 {
+		d.t.Errorf("%d commits, %d bytes of a drive that rests", n, bytes)
+	}
+	recovered(d.t, d.swarm).counted()
 }
 
 // So does one whose newest commit names lists of pieces, and a pack of these is lost: also
@@ -293,15 +299,7 @@ func TestPieceOfTheIndexThatIsLostIsSaidAnew(t *testing.T) {
 			lost = pieces
 			mu.Unlock()
 			d.swarm.Lose(func(p group.PackRef) bool { return isLost(place{p.Group, p.Number}) })
-			if n, _ := d.stores(1); n == 0 || n > 3 {
-				t.Errorf("%d commits for it", n)
-			}
-			check(t, d.committed(), want)
-			if n, bytes := d.stores(24); n != 0 || bytes != 0 {
-				t.Errorf("%d commits, %d bytes of a drive that rests", n, bytes)
-			}
-			bare := recovered(t, d.swarm)
-			bare.counted()
+			d.mends(want)
 		})
 	}
 }

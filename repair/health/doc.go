@@ -27,7 +27,8 @@
 // has the pack at hand, nothing waits.
 //
 // Who repairs. The owner's device; and when it has not done so for a third of
-// dead-after, the live holder whose key is nearest to the group's id.
+// dead-after, the live holder whose key is nearest to the group's id. So far only
+// owners keep a State.
 //
 // What may go. Evidence is what is known of a pack when its content may have to leave
 // this device: Held says whether it is with holders enough.

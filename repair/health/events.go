@@ -33,22 +33,6 @@ func (s *State) Seen(key group.PeerKey, now time.Time) {
 	s.judge(p, now)
 }
 
-// speaks notes that a peer is heard again. What it gave no answer to a moment ago, it was
-// asked for in vain; who was away for longer was just away.
-func (p *peer) speaks(now time.Time, moment time.Duration) {
-	if !p.muted {
-		return
-	}
-	p.muted = false
-	for i := range p.owed {
-		o := &p.owed[i]
-		if !o.mute.IsZero() && now.Sub(o.mute) <= moment {
-			o.vain++
-		}
-		o.mute = time.Time{}
-	}
-}
-
 // Answers notes whether a peer answered the last question that anybody put to it. One
 // that did not is not judged for that: it may be there again in a moment. But what it
 // holds counts as silent in Report and Pack until it answers.
@@ -216,62 +200,6 @@ func (s *State) found(g *keptGroup, slot int, number uint16, o audit.Outcome, as
 		}
 	}
 	return caught
-}
-
-// owes takes note of an audit that brought no proof that counts though the peer was there,
-// or of one that brought what it owed. It reports whether the peer is caught in a lie:
-// slow, busy or away anybody is for some hours; who gives no proof of a shard in all of a
-// dead-after does not have it. What it proves beside that counts, until it is elsewhere.
-func (s *State) owes(p *peer, of shard, o audit.Outcome, now time.Time) (caught bool) {
-	if !o.Evasive() {
-		if o.Answered() {
-			s.settle(p, func(owed owed) bool { return owed.shard == of })
-		}
-		return false
-	}
-	i := slices.IndexFunc(p.owed, func(owed owed) bool { return owed.shard == of })
-	if i < 0 {
-		if len(p.owed) == maxOwed || !slices.ContainsFunc(p.slots, of.isIn) {
-			return false
-		}
-		i = len(p.owed)
-		p.owed = append(p.owed, owed{shard: of, since: s.watch.total})
-		p.holdings = nil
-	}
-	if o == audit.Silent { // it may be away
-		p.owed[i].mute, p.muted = now, true
-	} else {
-		p.owed[i].vain++
-	}
-	if !s.isGone(p.owed[i]) {
-		return false
-	}
-	if caught = !p.shirks; caught {
-		p.shirks = true
-		s.Lied(p.key, now)
-	}
-	for _, r := range p.slots {
-		s.owedOf(p, r)
-		s.changed(r.group, r.slot) // it is to leave all of them
-	}
-	return caught
-}
-
-// isGone reports whether what is owed is taken for gone.
-func (s *State) isGone(o owed) bool {
-	return o.vain >= maxEvasions && s.watch.total-o.since >= s.cfg.DeadAfter
-}
-
-// settle takes what the peer owes no more from what it owes.
-func (s *State) settle(p *peer, settled func(owed) bool) {
-	p.owed = slices.DeleteFunc(p.owed, settled)
-	if !p.shirks || slices.ContainsFunc(p.owed, s.isGone) {
-		return
-	}
-	p.shirks = false
-	for _, r := range p.slots {
-		r.group.stale = true
-	}
 }
 
 // Refilled ends a Refill: these packs were stored. If some were not, the rest

@@ -20,15 +20,6 @@ const DefaultDeadAfter = 72 * time.Hour
 // MaxLies is how many lies make a peer count as dead.
 const MaxLies = 3
 
-// A peer that is there but gives no proof that counts owes a proof of the shard it was
-// asked for, and is asked for it again. One that it has owed for dead-after, and was asked
-// for so often in vain, is taken for gone, and that it was stated for a lie.
-const maxEvasions = 8
-
-// maxOwed is how many shards are remembered that a peer owes a proof of; what it does not
-// prove beside these is not lost sight of, as all are drawn again and again.
-const maxOwed = 32
-
 // Config of a State. The zero value of each field but Self and Seed stands for
 // a default.
 type Config struct {
@@ -185,21 +176,6 @@ type peer struct {
 	turn      int             // the slot to be asked about next
 	holdings  []audit.Holding // what is believed to be there; nil when it has to be listed anew
 	leaves    uint64          // of holdings
-}
-
-// shard names a shard that a holder has.
-type shard struct {
-	group  group.ID
-	slot   uint8
-	number uint16
-}
-
-// owed is a shard that a peer owes a proof of.
-type owed struct {
-	shard
-	since time.Duration // the watch then
-	vain  int           // how often it was asked for it in vain
-	mute  time.Time     // when no answer came last; zero if it was heard since
 }
 
 // slotRef names a slot of a group that is kept.

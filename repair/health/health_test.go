@@ -1082,6 +1082,24 @@ func TestProven(t *testing.T) {
 	}
 }
 
+// Who was heard before it gave no answer, and of whom that is told later, was not heard again.
+func TestSilenceIsInVainOnlyIfHeardAfterIt(t *testing.T) {
+	b := newBench(t, 4, 7, 3, nil)
+	b.run(day)
+	silent := Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Number: 2}}
+	for _, c := range []struct {
+		after time.Duration
+		vain  int
+	}{{-time.Second, 0}, {time.Hour, 0}, {time.Minute, 1}} {
+		b.Audited(silent, audit.Silent, b.now)
+		b.Seen(key(2), b.now.Add(c.after))
+		b.Seen(key(2), b.now.Add(2*time.Hour))
+		if o := b.State.peers[key(2)].owed; len(o) != 1 || o[0].vain != c.vain {
+			t.Errorf("heard after %v: %+v", c.after, o)
+		}
+	}
+}
+
 // An audit that ends when the shard that it was about is not wanted any more, or not said to
 // be there, leaves nothing that is owed.
 func TestNothingIsOwedOfWhatIsGone(t *testing.T) {

@@ -163,9 +163,12 @@ func (x *Power) prepare(c Case) (prepared, error) {
 		p.holders, err = openHolders(d.holders())
 		return err
 	})
+	if err != nil {
+		return p, err
+	}
 	p.image = x.dev.Image()
 	x.prepared[name] = p
-	return p, err
+	return p, nil
 }
 
 // record does a case and tells how many events there were before it and after
