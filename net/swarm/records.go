@@ -291,30 +291,39 @@ const knowsAll = 10
 // Get returns all copies that are found under these keys, by the directory and
 // by asking the peers that would keep them.
 func (r *Records) Get(ctx context.Context, keys []group.SlotKey) Found {
-	var mu sync.Mutex // guards f
+	var mu sync.Mutex // guards f and what follows
 	f := Found{Heard: true}
-	var newest uint64                       // guarded by mu
-	enough, most := context.WithCancel(ctx) // ends when copies of the newest number are found under most keys
-	defer most()
+	var newest uint64
+	lingers := len(keys)                        // keys whose peers are still waited for
+	searching, found := context.WithCancel(ctx) // ends when no more are, and copies of the newest number lie under most keys
+	defer found()
+	settle := func() {
+		if slots, _ := f.Spread(newest); lingers == 0 && 2*slots > len(keys) {
+			found()
+		}
+	}
 	add := func(c Copy) {
 		mu.Lock()
 		defer mu.Unlock()
 		f.Copies = append(f.Copies, c)
 		newest = max(newest, c.Number)
-		if slots, _ := f.Spread(newest); 2*slots > len(keys) {
-			most()
-		}
+		settle()
 	}
 	var wg sync.WaitGroup
 	for _, k := range keys {
 		order, likely := r.rankAll(k)
 		asked := order[:min(askedEach, len(order))]
-		whole := ctx
 		ctx, leave := lingering(ctx)
 		lookup := ctx
 		search := ctx.Value(searchKey{}) != nil && len(order) > knowsAll
 		if search {
-			lookup = untilBoth(whole, ctx, enough)
+			lookup = searching
+			context.AfterFunc(ctx, func() {
+				mu.Lock()
+				defer mu.Unlock()
+				lingers--
+				settle()
+			})
 		}
 		c := counting{of: len(asked), all: len(asked) == len(order), leave: leave}
 		for i, p := range asked {
@@ -394,13 +403,6 @@ func lingering(ctx context.Context) (context.Context, leaving) {
 	var once sync.Once
 	begin := time.Now()
 	return ctx, leaving{func() { once.Do(func() { time.AfterFunc(max(d, time.Since(begin)), cancel) }) }, cancel}
-}
-
-// untilBoth returns a context that ends with ctx, or when both others have ended.
-func untilBoth(ctx, one, other context.Context) context.Context {
-	ctx, end := context.WithCancel(ctx)
-	context.AfterFunc(one, func() { context.AfterFunc(other, end) })
-	return ctx
 }
 
 // askDirectory asks for the copy that the directory leads to. In a swarm in which

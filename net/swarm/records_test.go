@@ -480,7 +480,22 @@ func TestRecordsSearch(t *testing.T) {
 	}
 }
 
-// Copies under most keys are not enough if one of them has a higher number than the others.
+// lateKeepers take their time for one key.
+type lateKeepers struct {
+	*keepers
+	key   group.SlotKey
+	takes time.Duration
+}
+
+func (l lateKeepers) GetRecord(ctx context.Context, p group.PeerKey, key group.SlotKey) (group.SlotRecord, []byte, error) {
+	if key == l.key {
+		time.Sleep(l.takes)
+	}
+	return l.keepers.GetRecord(ctx, p, key)
+}
+
+// Copies under most keys are not enough if one of them has a higher number than the others,
+// be it the last that is heard of.
 func TestRecordsSearchForTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLibrary(12)
@@ -495,7 +510,7 @@ func TestRecordsSearchForTheNewest(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l.Directory = farShelf{l.shelf, time.Second}
+		l.Directory, l.Keepers = farShelf{l.shelf, time.Second}, lateKeepers{l.keepers, keys[0], time.Millisecond}
 		if slots, _ := l.Get(Search(t.Context(), time.Millisecond), keys).Spread(2); 2*slots <= 5 {
 			t.Errorf("the newest is found under %d of 5", slots)
 		}
