@@ -29,7 +29,7 @@ func (s *State) Seen(key group.PeerKey, now time.Time) {
 	}
 	p.seen, p.seenWatch, p.heard = now, s.watch.total, true
 	s.Answers(key, true)
-	p.speaks(now, s.cfg.firstRetry()/6)
+	p.speaks(now, s.cfg.moment())
 	s.judge(p, now)
 }
 

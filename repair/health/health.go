@@ -53,6 +53,7 @@ func (c Config) suspectAfter() time.Duration { return c.DeadAfter / 12 }
 func (c Config) ownersTime() time.Duration   { return c.DeadAfter / 3 }
 func (c Config) patience() time.Duration     { return 10 * c.DeadAfter } // with shards that are missing
 func (c Config) firstRetry() time.Duration   { return c.DeadAfter / 144 }
+func (c Config) moment() time.Duration       { return c.DeadAfter / 864 }
 func (c Config) lastRetry() time.Duration    { return c.DeadAfter / 3 }
 func (c Config) auditsIn() time.Duration     { return c.DeadAfter / 3 }
 func (c Config) askedIn() time.Duration      { return c.DeadAfter / 3 } // about each slot

@@ -1082,20 +1082,27 @@ func TestProven(t *testing.T) {
 	}
 }
 
-// Who was heard before it gave no answer, and of whom that is told later, was not heard again.
-func TestSilenceIsInVainOnlyIfHeardAfterIt(t *testing.T) {
+// Who gave no answer a moment before it was heard, or after, was asked in vain, in whatever
+// order that is told; who was heard long before or after was away.
+func TestSilenceIsInVainOnlyIfHeardBesideIt(t *testing.T) {
 	b := newBench(t, 4, 7, 3, nil)
 	b.run(day)
 	silent := Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Number: 2}}
+	want := 0
 	for _, c := range []struct {
-		after time.Duration
-		vain  int
-	}{{-time.Second, 0}, {time.Hour, 0}, {time.Minute, 1}} {
+		before, after time.Duration // when it was heard; 0 if not
+		vain          int
+	}{{0, time.Hour, 0}, {time.Minute, time.Hour, 1}, {0, time.Minute, 1}, {0, -time.Minute, 1}, {0, -time.Hour, 0}} {
+		b.now = b.now.Add(day)
+		if c.before > 0 {
+			b.Seen(key(2), b.now.Add(-c.before))
+		}
 		b.Audited(silent, audit.Silent, b.now)
 		b.Seen(key(2), b.now.Add(c.after))
 		b.Seen(key(2), b.now.Add(2*time.Hour))
-		if o := b.State.peers[key(2)].owed; len(o) != 1 || o[0].vain != c.vain {
-			t.Errorf("heard after %v: %+v", c.after, o)
+		want += c.vain
+		if o := b.State.peers[key(2)].owed; len(o) != 1 || o[0].vain != want {
+			t.Errorf("heard %v before and %v after: %+v", c.before, c.after, o)
 		}
 	}
 }

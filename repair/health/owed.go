@@ -52,7 +52,7 @@ func (s *State) owes(p *peer, of shard, o audit.Outcome, now time.Time) (caught 
 		p.owed = append(p.owed, owed{shard: of, since: s.watch.total})
 		p.holdings = nil
 	}
-	if o == audit.Silent { // it may be away
+	if o == audit.Silent && now.Sub(p.seen) > s.cfg.moment() { // it may be away
 		p.owed[i].mute, p.muted = now, true
 	} else {
 		p.owed[i].vain++
@@ -88,8 +88,8 @@ func (s *State) settle(p *peer, settled func(owed) bool) {
 	}
 }
 
-// speaks notes that a peer was heard at a time. What it gave no answer to a moment before,
-// it was asked for in vain; who was away for longer was just away.
+// speaks notes that a peer was heard at a time. What it gave no answer to a moment before
+// or after, it was asked for in vain; who was away for longer was just away.
 func (p *peer) speaks(at time.Time, moment time.Duration) {
 	if !p.muted {
 		return
@@ -100,11 +100,11 @@ func (p *peer) speaks(at time.Time, moment time.Duration) {
 		switch {
 		case o.mute.IsZero():
 			continue
-		case at.Before(o.mute): // it was heard before that
+		case at.Sub(o.mute).Abs() <= moment:
+			o.vain++
+		case at.Before(o.mute): // it was heard long before that
 			p.muted = true
 			continue
-		case at.Sub(o.mute) <= moment:
-			o.vain++
 		}
 		o.mute = time.Time{}
 	}
