@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,12 +58,11 @@ func (e *Engine) commitOnce(ctx context.Context) error {
 	err = e.make(ctx, w)
 	more := e.noteTried(w, err == nil)
 	e.restless = w.restless
-	if err == nil {
-		e.noteInMotion(w)
-	}
 	if err != nil {
 		return err
 	}
+	e.noteInMotion(w)
+	e.tookNothing = w.same
 	cut.Close() // it keeps content here, and what follows may wait for holders
 	if err := e.afterwards(ctx, seq, w.needs); err != nil {
 		e.cfg.Log.Warn("reclaiming space was put off", "err", err)
@@ -138,8 +138,8 @@ func (e *Engine) lookBelowLists(ctx context.Context) error {
 	return nil
 }
 
-// make stores and publishes a new commit; when it returns, what the commit took
-// is clean.
+// make stores and publishes a new commit, unless the newest one says the same; when it
+// returns, what the commit took is clean.
 func (e *Engine) make(ctx context.Context, w *work) error {
 	old, oldAt := e.reader.Commit()
 	next, err := w.build(ctx, old)
@@ -150,14 +150,17 @@ func (e *Engine) make(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	own, err := e.finish(ctx, next, old, oldAt)
+	w.same = old != nil && isSame(next, *old)
+	said, err := e.isSaid(w, moved)
 	if err != nil {
 		return err
 	}
-	if err := e.publishIntended(ctx, moved); err != nil {
-		return err
+	if !said {
+		if err := e.say(ctx, next, old, oldAt, moved); err != nil {
+			return err
+		}
 	}
-	if err := e.settle(ctx, w, own); err != nil {
+	if err := w.settle(ctx); err != nil {
 		return err
 	}
 	e.isSettled = true
@@ -165,6 +168,37 @@ func (e *Engine) make(ctx context.Context, w *work) error {
 		e.isNew(root)
 	}
 	return nil
+}
+
+// isSame reports whether two commits have the same files.
+func isSame(a, b commit.Commit) bool {
+	return bytes.Equal(a.Root, b.Root) && a.Links == b.Links && a.Files == b.Files && a.Bytes == b.Bytes
+}
+
+// isSaid reports whether there is nothing in a commit that the newest one does not say,
+// which can be found. One that takes no content is worth it for another reason. Before
+// references are counted, what is stored again may not count as moved.
+func (e *Engine) isSaid(w *work, moved uint64) (bool, error) {
+	if !w.same || w.lean || moved != 0 {
+		return false, nil
+	}
+	if counted, err := e.table.Counted(); err != nil || !counted {
+		return false, err
+	}
+	lost, err := e.isCommitLost()
+	return !lost, err
+}
+
+// say completes a commit and publishes it; moved are the moves of slots that it says.
+func (e *Engine) say(ctx context.Context, next commit.Commit, old *commit.Commit, oldAt commit.Locator, moved uint64) error {
+	own, err := e.finish(ctx, next, old, oldAt)
+	if err != nil {
+		return err
+	}
+	if err := e.publishIntended(ctx, moved); err != nil {
+		return err
+	}
+	return e.table.Indexed(func(p blockindex.Place) bool { return slices.Contains(own, packID{p.Group, p.Number}) })
 }
 
 func (e *Engine) begin() {
@@ -325,15 +359,10 @@ func (e *Engine) idle() (map[group.ID]group.Bitmap, error) {
 	return idle, err
 }
 
-// settle tells the tree and the account what the newest commit took. A crash
-// before its end costs another commit of the same: marks are cleared last, and
-// until there is a commit that was settled, or nothing is marked, nothing is given
-// up that rows of the tree may still name.
-func (e *Engine) settle(ctx context.Context, w *work, own []packID) error {
-	later := func(p blockindex.Place) bool { return slices.Contains(own, packID{p.Group, p.Number}) }
-	if err := e.table.Indexed(later); err != nil {
-		return err
-	}
+// settle tells the tree what the newest commit took. A crash before its end costs another
+// commit of the same: marks are cleared last, and until there is a commit that was settled,
+// or nothing is marked, nothing is given up that rows of the tree may still name.
+func (w *work) settle(ctx context.Context) error {
 	if err := w.done.pieces(func(some []tree.Settled) error { return w.cut.Settle(ctx, some) }); err != nil {
 		return err
 	}

@@ -5,7 +5,8 @@
 // every full pack, erasure-coded, to the Sink while the next one fills. When all
 // packs are acknowledged, the block index's new segment, the group table and the
 // signed commit follow in a last pack, and the head that points to it is
-// published. Only then is what was taken clean.
+// published. Only then is what was taken clean. One that would say what the newest one
+// says is not published: files that cannot be read are tried again and again.
 //
 // Before it takes anything new, a commit moves the live blocks of packs that are mostly
 // dead, or clearly less safe than they would be with the peers that are there now, into

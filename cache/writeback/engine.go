@@ -137,7 +137,10 @@ type Engine struct {
 	reviewed uint64 // commits published when these were looked at last
 	unread   unreadFiles
 	restless map[tree.Ino]bool // files that were written whenever the last commit read them
-	before   superseded        // by the newest commit
+	// The last commit took nothing of what has changed: the next one is tried again, perhaps
+	// in vain, and packs are not folded for it that are folded along with others.
+	tookNothing bool
+	before      superseded // by the newest commit
 
 	uplink  uplink
 	pending pending
@@ -194,7 +197,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg:   cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
-		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, shunned: map[group.ID]time.Time{}, left: map[groupKind]leaving{}, anew: map[link.Link]bool{}, unread: unreadFiles{tried: map[tree.Ino]time.Time{}}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
+		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, shunned: map[group.ID]time.Time{}, left: map[groupKind]leaving{}, anew: map[link.Link]bool{}, unread: unreadFiles{tried: map[tree.Ino]time.Time{}, chunks: map[tree.Ino]int64{}}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
 	}
 	if e.cfg.JournalMax == 0 {
 		e.cfg.JournalMax = 256 << 20

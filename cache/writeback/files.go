@@ -181,6 +181,9 @@ func (w *work) storeFile(ctx context.Context, in tree.Inode, how tree.Reading) (
 
 func (w *work) storeContent(ctx context.Context, f *tree.CutFile) (link.Link, error) {
 	runs, err := w.runs(ctx, f)
+	if err == nil {
+		err = w.tryAgain(ctx, f, runs)
+	}
 	if err != nil {
 		return link.Link{}, err
 	}
@@ -309,6 +312,9 @@ func (w *work) sealChunk(ctx context.Context, f *tree.CutFile, i int64) (link.Li
 	off := i * dag.ChunkSize
 	end := block.Headroom + min(dag.ChunkSize, f.Size-off)
 	if err := f.ReadAt(ctx, buf[block.Headroom:end], off); err != nil {
+		if errors.Is(err, tree.ErrUnread) {
+			w.noteChunk(tree.Ino(f.Record.ID), i)
+		}
 		return link.Link{}, err
 	}
 	return w.p.putFramed(ctx, link.Raw, buf[:end], nil)

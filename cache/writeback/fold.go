@@ -26,7 +26,7 @@ func (e *Engine) foldFirst(ctx context.Context, cut *tree.Cut, needed bool) (boo
 	if err := e.strengthen(ctx, needed && e.pace.isHurried()); err != nil {
 		return needed, err
 	}
-	if needed {
+	if needed && !e.tookNothing {
 		return true, e.foldSome(ctx, group.Content, group.Metadata)
 	}
 	if e.pace.isHurried() { // all is out that somebody waits for

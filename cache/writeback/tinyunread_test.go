@@ -15,10 +15,11 @@ import (
 	"skep/test/memswarm"
 )
 
-// unreadable is a filesystem whose files cannot be read while it fails.
+// unreadable is a filesystem whose files cannot be read from an offset on while it fails.
 type unreadable struct {
 	disk.FS
 	fails atomic.Bool
+	from  int64
 }
 
 type unreadableFile struct {
@@ -32,7 +33,7 @@ func (u *unreadable) Open(name string, flags int) (disk.File, error) {
 }
 
 func (f unreadableFile) ReadAt(p []byte, off int64) (int, error) {
-	if f.fs.fails.Load() {
+	if f.fs.fails.Load() && off >= f.fs.from {
 		return 0, unix.EIO
 	}
 	return f.File.ReadAt(p, off)

@@ -2,12 +2,14 @@ package writeback
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"skep/cache/tree"
+	"skep/chunker/dag"
 )
 
 // unreadFiles are those that commits left as they were, as a part of them could not
@@ -15,8 +17,9 @@ import (
 // nobody answers; so a commit tries few of them, those first that were not tried for
 // the longest time, and all as soon as one of these could be read.
 type unreadFiles struct {
-	tried map[tree.Ino]time.Time
-	all   bool
+	tried  map[tree.Ino]time.Time
+	chunks map[tree.Ino]int64 // that could not be read: of each file one, if it is known
+	all    bool
 }
 
 // errRests says that a file was not tried.
@@ -52,14 +55,27 @@ func (w *work) mayTry(in tree.Inode) bool {
 	return w.failures < mostUnread && (!known || w.due[ino])
 }
 
+// tryAgain reads the chunk of a file that could not be read before, if it is to be stored.
+// What is before it would be stored in vain otherwise, again and again.
+func (w *work) tryAgain(ctx context.Context, f *tree.CutFile, runs []dag.Run) error {
+	i, known := w.e.unread.chunks[tree.Ino(f.Record.ID)]
+	if !known || !slices.ContainsFunc(runs, func(r dag.Run) bool { return r.Leaf.IsZero() && r.From <= i && i < r.To }) {
+		return nil
+	}
+	buf := plainBuffers.get()
+	defer plainBuffers.put(buf)
+	off := i * dag.ChunkSize
+	return f.ReadAt(ctx, buf[:min(dag.ChunkSize, f.Size-off)], off)
+}
+
 // noteTried takes note of which files a commit could not read, all of them if it was
 // published. It reports whether another commit would take more.
 func (e *Engine) noteTried(w *work, published bool) (more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	next, rested := map[tree.Ino]time.Time{}, false
+	next, chunks, rested := map[tree.Ino]time.Time{}, map[tree.Ino]int64{}, false
 	if !published {
-		next = e.unread.tried
+		next, chunks = e.unread.tried, e.unread.chunks
 	}
 	for _, ino := range w.unread {
 		next[ino] = e.unread.tried[ino]
@@ -68,12 +84,17 @@ func (e *Engine) noteTried(w *work, published bool) (more bool) {
 		} else {
 			rested = true
 		}
+		if i, known := w.chunks[ino]; known {
+			chunks[ino] = i
+		} else if i, known := e.unread.chunks[ino]; known {
+			chunks[ino] = i
+		}
 	}
 	read := false
 	for ino := range w.due {
 		_, still := next[ino]
 		read = read || !still
 	}
-	e.unread = unreadFiles{next, read}
+	e.unread = unreadFiles{next, chunks, read}
 	return read && rested
 }

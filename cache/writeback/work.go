@@ -21,6 +21,7 @@ type work struct {
 	p   *packer
 
 	lean bool // it takes no content: see commitLean
+	same bool // it has the same files as the newest commit
 
 	dirs  map[tree.Ino]*dirty // directories to be rebuilt
 	links map[tree.Ino]link.Link
@@ -42,14 +43,15 @@ type work struct {
 	restless  map[tree.Ino]bool // files that were written whenever they were read
 	inMotion  []tree.Ino        // files that were taken all the same
 	unread    []tree.Ino
-	tried     map[tree.Ino]bool // of those unread
-	cause     error             // why the first of them is that was tried
-	failures  int               // how many were
-	leftOut   map[tree.Ino]bool // files of which the commit can say no version
-	kept      map[tree.Ino]int  // names that lead elsewhere now, and stay: see leftAs
-	linksLeft bool              // of the table of links something stays, as it cannot be read
-	needs     []link.Link       // content of those left out that an older commit has
-	again     error             // why directories have to be made anew: see errAgain
+	tried     map[tree.Ino]bool  // of those unread
+	chunks    map[tree.Ino]int64 // see unreadFiles
+	cause     error              // why the first of them is that was tried
+	failures  int                // how many were
+	leftOut   map[tree.Ino]bool  // files of which the commit can say no version
+	kept      map[tree.Ino]int   // names that lead elsewhere now, and stay: see leftAs
+	linksLeft bool               // of the table of links something stays, as it cannot be read
+	needs     []link.Link        // content of those left out that an older commit has
+	again     error              // why directories have to be made anew: see errAgain
 }
 
 // dirty is a directory to be rebuilt because of entries below it.
@@ -62,7 +64,7 @@ type dirty struct {
 
 func newWork(ctx context.Context, e *Engine, cut *tree.Cut) *work {
 	return &work{e: e, cut: cut, p: newPacker(ctx, e), dirs: map[tree.Ino]*dirty{},
-		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, due: e.unread.due(), tried: map[tree.Ino]bool{}, restless: map[tree.Ino]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}, kept: map[tree.Ino]int{}}
+		links: map[tree.Ino]link.Link{}, anew: map[link.Link]bool{}, due: e.unread.due(), tried: map[tree.Ino]bool{}, chunks: map[tree.Ino]int64{}, restless: map[tree.Ino]bool{}, keep: map[tree.Mark]bool{}, leftOut: map[tree.Ino]bool{}, kept: map[tree.Ino]int{}}
 }
 
 func (w *work) settled(s tree.Settled) {
@@ -100,6 +102,12 @@ func (w *work) noteUnread(ino tree.Ino, err error) {
 		w.cause = err
 	}
 	w.unread = append(w.unread, ino)
+}
+
+func (w *work) noteChunk(ino tree.Ino, i int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.chunks[ino] = i
 }
 
 func (w *work) leaveOut(ino tree.Ino) {
