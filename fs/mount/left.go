@@ -37,6 +37,20 @@ func (m Mark) EndKilled() (bool, error) {
 	return true, detachAborted(m.Dir, m.Dev)
 }
 
+// IsDead reports whether the mount is in its place still, and nobody serves it any more.
+func (m Mark) IsDead() (bool, error) {
+	p, mounted, err := topAt(m.Dir)
+	return err == nil && mounted && p.dev == m.Dev && p.ours() && isDead(m.Dir), err
+}
+
+// Clear takes the mount away if it is dead. It reports whether it is.
+func (m Mark) Clear() (dead bool, err error) {
+	if dead, err = m.IsDead(); dead {
+		err = detach(m.Dir)
+	}
+	return dead, err
+}
+
 // isKilled reports whether the process is there, and was killed.
 func (m Mark) isKilled() bool {
 	if boot, err := bootID(); err != nil || boot != m.Boot {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -223,17 +224,30 @@ func TestMountAfterACrash(t *testing.T) {
 	}
 }
 
-// The dead mount of a crash can be taken away while the drive is mounted elsewhere.
-func TestUmountOfADeadMountElsewhere(t *testing.T) {
+// The dead mount of a crash, which doctor tells of, is gone when the drive is mounted
+// elsewhere. That of another drive is not; it can be taken away from there all the same.
+func TestMountElsewhereAfterACrash(t *testing.T) {
 	asUser(t)
-	d := alone(t)
-	d.Skep(t, "mount", d.Mnt).OK(t)
-	kill(t, d)
+	d, another := alone(t), alone(t)
+	for _, d := range []*harness.Device{d, another} {
+		d.Skep(t, "mount", d.Mnt).OK(t)
+		kill(t, d)
+		r := d.Skep(t, "doctor")
+		r.Fails(t, 1, "one thing will not work")
+		says(t, r.Stdout, "the mount at "+d.Mnt+" is dead", "skep mount "+d.Mnt, "skep umount "+d.Mnt)
+	}
 	other := harness.Dir(t)
 	d.Skep(t, "mount", other).OK(t)
 	write(t, filepath.Join(other, "file"), "content")
-	d.Skep(t, "umount", d.Mnt).OK(t)
 	if _, err := os.Stat(d.Mnt); err != nil {
+		t.Errorf("mounted elsewhere: %v", err)
+	}
+	if _, err := os.Stat(another.Mnt); !errors.Is(err, syscall.ENOTCONN) {
+		t.Errorf("the dead mount of another drive: %v", err)
+	}
+	d.Skep(t, "doctor").OK(t)
+	d.Skep(t, "umount", another.Mnt).OK(t)
+	if _, err := os.Stat(another.Mnt); err != nil {
 		t.Errorf("after umount: %v", err)
 	}
 	has(t, filepath.Join(other, "file"), "content")

@@ -21,10 +21,10 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "What is wrong here, and what to do about it",
 		Long: `Looks at what skep needs of this computer: that it can mount, that the home is in
-order, that the disk has room, that the clock is right, and that the peers by
-which the swarm is joined answer; and how the drive is, if its daemon runs. It says
-what is wrong and what to do, changes nothing, and exits with 1 if something will
-not work.`,
+order, that no dead mount is left, that the disk has room, that the clock is right,
+and that the peers by which the swarm is joined answer; and how the drive is, if its
+daemon runs. It says what is wrong and what to do, changes nothing, and exits with 1
+if something will not work.`,
 		Example: `  skep doctor
   skep doctor --bootstrap /ip4/203.0.113.5/tcp/4001/p2p/12D3KooW…`,
 		Args: args(cobra.NoArgs),
@@ -68,7 +68,8 @@ func (a *app) examine(ctx context.Context, bootstrap []string) ([]doctor.Finding
 	}
 	all := []doctor.Finding{doctor.Mounting(), doctor.Home(h), doctor.Daemon(h, running),
 		doctor.Room(h, s.Offer, status.Hosting), doctor.Clock(time.Now(), reached)}
-	return slices.Concat(all, doctor.Peers(reached), doctor.Drive(status)), nil
+	left, _ := daemon.LastMount(h) // what cannot be read is of none
+	return slices.Concat(all, doctor.Left(left), doctor.Peers(reached), doctor.Drive(status)), nil
 }
 
 // answerPatience is how long a daemon that is well may take to say how it is.

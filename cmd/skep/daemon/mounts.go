@@ -94,6 +94,7 @@ func (d *Daemon) show(as control.Mount) (<-chan struct{}, error) {
 	}
 	d.drive.tree.SetNoAtime(opt.NoAtime)
 	fsys := adapter.New(d.drive.tree, adapter.Options{UID: opt.UID, GID: opt.GID, Log: d.log})
+	d.clearElsewhere(dir)
 	srv, err := mount.Mount(dir, fsys, opt)
 	if err != nil {
 		return nil, err
@@ -133,18 +134,42 @@ func (d *Daemon) markMount(srv mount.Server) {
 	}
 }
 
+// LastMount is the mark of the newest mount of a home's drive; of none if it never was
+// mounted.
+func LastMount(h home.Dir) (m mount.Mark, err error) {
+	b, err := h.ReadFile(mountFile)
+	if err != nil || b == nil {
+		return m, err
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return mount.Mark{}, fmt.Errorf("%s: %w", h.Path(mountFile), err)
+	}
+	return m, nil
+}
+
 // EndKilled lets the daemon of a home end that was killed and cannot, as the kernel waits
 // for an answer from it. It reports whether there was one.
 func EndKilled(h home.Dir) (bool, error) {
-	b, err := h.ReadFile(mountFile)
-	if err != nil || b == nil {
+	m, err := LastMount(h)
+	if err != nil {
 		return false, err
 	}
-	var m mount.Mark
-	if err := json.Unmarshal(b, &m); err != nil {
-		return false, fmt.Errorf("%s: %w", h.Path(mountFile), err)
-	}
 	return m.EndKilled()
+}
+
+// clearElsewhere takes away what a daemon that was killed has left of its mount, unless it
+// was at dir, where mounting does so.
+func (d *Daemon) clearElsewhere(dir string) {
+	m, err := LastMount(d.home)
+	if err != nil || m.Dir == dir {
+		return
+	}
+	switch dead, err := m.Clear(); {
+	case err != nil:
+		d.log.Warn("a mount that a crash had left is still there", "dir", m.Dir, "err", err)
+	case dead:
+		d.log.Info("cleaned up a mount that a crash had left", "dir", m.Dir)
+	}
 }
 
 // inTheWay is why nothing can be mounted beside this mount.

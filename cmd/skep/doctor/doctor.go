@@ -145,6 +145,16 @@ func Daemon(h home.Dir, ask func() error) Finding {
 	return f
 }
 
+// Left tells of a mount that the daemon before has left behind dead; nothing if it has not.
+func Left(m mount.Mark) []Finding {
+	if dead, err := m.IsDead(); err != nil || !dead {
+		return nil
+	}
+	at := mount.Quote(m.Dir)
+	return []Finding{{What: "mount", Verdict: Broken, Says: "the mount at " + at + " is dead: its daemon was killed",
+		Do: "mount the drive again: skep mount " + at + "; or take the dead mount away: skep umount " + at}}
+}
+
 // isPeer reports whether a home is that of a storage peer, without a drive.
 func isPeer(h home.Dir) bool {
 	s, err := h.Settings()
