@@ -25,8 +25,17 @@ func TestMountHelper(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	write(t, d.Path("file"), "content")
-	if out, err := exec.Command(helper, d.Home, d.Mnt, "-o", "frobnicate").CombinedOutput(); err == nil {
-		t.Errorf("an unknown option: %s", out)
+	for _, x := range []struct {
+		options, says string
+		status        int // as mount(8) has it
+	}{
+		{"frobnicate", "frobnicate", 1},
+		{"rw", "mounted already", 32},
+	} {
+		cmd := exec.Command(helper, d.Home, d.Mnt, "-o", x.options)
+		if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != x.status || !strings.Contains(string(out), x.says) {
+			t.Errorf("-o %s: exit status %d, %s", x.options, cmd.ProcessState.ExitCode(), out)
+		}
 	}
 	remountHelper(t, d, helper)
 	d.Skep(t, "umount", d.Mnt).OK(t)

@@ -89,6 +89,14 @@ func Main(argv []string) int {
 		err = errors.New("interrupted")
 	}
 	fmt.Fprintln(a.errOut, "skep:", sentence(err))
+	if isHelper(argv) {
+		return helperStatus(err)
+	}
+	return exitStatus(err)
+}
+
+// exitStatus is that of a command that failed.
+func exitStatus(err error) int {
 	var usage usageError
 	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown ") {
 		return exitUsage

@@ -15,10 +15,22 @@ import (
 // mount(8), and with it /etc/fstab, has filesystems of our type mounted by a
 // program mount.fuse.skep. That is this one, under another name.
 
+// isHelper reports whether the program was called as mount(8) calls its helpers.
+func isHelper(argv []string) bool { return strings.HasPrefix(filepath.Base(argv[0]), "mount.") }
+
+// helperStatus is the exit status of a helper that failed: mount(8) hands it on as its own,
+// and has others than skep.
+func helperStatus(err error) int {
+	if exitStatus(err) == exitUsage {
+		return 1 // incorrect invocation
+	}
+	return 32 // mount failure
+}
+
 // command returns the arguments of the command line that stand for how the
 // program was called: by mount(8), or as skep. None: there is nothing to do.
 func command(argv []string) ([]string, error) {
-	if !strings.HasPrefix(filepath.Base(argv[0]), "mount.") {
+	if !isHelper(argv) {
 		return argv[1:], nil
 	}
 	return helperCommand(argv[1:])
