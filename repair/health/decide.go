@@ -247,7 +247,12 @@ func (s *State) repair(g *keptGroup, slot int, now time.Time, from *pool) (Actio
 	}
 	missing := g.Wanted.Without(g.believed(slot)).Without(g.presumed(slot))
 	if a.Packs = missing.Within(g.buildable); a.Packs == (group.Bitmap{}) && missing != a.Packs {
-		return from.giveBack(g, a)
+		if back, ok := from.giveBack(g, a); ok {
+			return back, true
+		}
+		if s.isFormerThere(g) { // they may have what is lacking, though no slot to give back
+			a.Packs = missing
+		}
 	}
 	return a, g.holderState(slot) == peers.Alive && a.Packs != (group.Bitmap{})
 }

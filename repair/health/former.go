@@ -57,6 +57,11 @@ func (s *State) lessFormer(key group.PeerKey) {
 	}
 }
 
+// isFormerThere reports whether any former holder of a group is there, as far as is known.
+func (s *State) isFormerThere(g *keptGroup) bool {
+	return slices.ContainsFunc(g.former, func(f keptFormer) bool { return s.formers[f.Holder].there })
+}
+
 // releases begins to have former holders delete what is not wanted of them: those
 // that are there, once what they had lies with the holder of the slot.
 func (s *State) releases(now time.Time) []Action {

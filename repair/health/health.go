@@ -172,6 +172,7 @@ type peer struct {
 	lies      []time.Time
 	owed      []owed          // what it did not prove when asked
 	muted     bool            // of some of these no answer came, and it was not heard since
+	due       int             // audits of what it owes that are due at once
 	shirks    bool            // it owes something for so long that it shall hold nothing
 	slots     []slotRef       // that it holds
 	turn      int             // the slot to be asked about next

@@ -1107,6 +1107,29 @@ func TestSilenceIsInVainOnlyIfHeardBesideIt(t *testing.T) {
 	}
 }
 
+// Who gave no answer when it was asked for a shard is asked for it as soon as it is heard.
+func TestOwedIsAskedForAtOnce(t *testing.T) {
+	b := newBench(t, 4, 7, 3, func(c *Config, _ *Group) { c.Leaves = 1 }) // an audit a month
+	b.run(day)
+	b.Audited(Action{Kind: Prove, Peer: key(2), Group: testGroup, Slot: 1, Challenge: audit.Challenge{Number: 2}}, audit.Silent, b.now.Add(time.Hour))
+	for want := range 2 {
+		if b.now = b.now.Add(2 * time.Hour); want > 0 {
+			b.Seen(key(2), b.now)
+		}
+		asked := 0
+		for range 2 {
+			for _, a := range b.Decide(b.now, b.spare, b.rnd) {
+				if a.Kind == Prove && a.Peer == key(2) && a.Challenge.Number == 2 {
+					asked++
+				}
+			}
+		}
+		if asked != want {
+			t.Errorf("asked %d times, want %d", asked, want)
+		}
+	}
+}
+
 // An audit that ends when the shard that it was about is not wanted any more, or not said to
 // be there, leaves nothing that is owed.
 func TestNothingIsOwedOfWhatIsGone(t *testing.T) {

@@ -89,7 +89,8 @@ func (s *State) settle(p *peer, settled func(owed) bool) {
 }
 
 // speaks notes that a peer was heard at a time. What it gave no answer to a moment before
-// or after, it was asked for in vain; who was away for longer was just away.
+// or after, it was asked for in vain; who was away for longer was just away. It is asked for
+// all that it owes at once: who is there proves it, or is silent a moment after it was heard.
 func (p *peer) speaks(at time.Time, moment time.Duration) {
 	if !p.muted {
 		return
@@ -107,14 +108,15 @@ func (p *peer) speaks(at time.Time, moment time.Duration) {
 			continue
 		}
 		o.mute = time.Time{}
+		p.due = len(p.owed)
 	}
 }
 
 // again has half of a peer's audits ask for what it owes, as long as it owes anything: the
 // others go on, so that owing one proof does not save it the others. Which of them, the
-// nonce decides, which nobody can foresee.
-func (p *peer) again(c audit.Challenge) audit.Challenge {
-	if len(p.owed) == 0 || c.Nonce[0]&1 != 0 {
+// nonce decides, which nobody can foresee. Those that are due now all ask for that.
+func (p *peer) again(c audit.Challenge, due bool) audit.Challenge {
+	if len(p.owed) == 0 || !due && c.Nonce[0]&1 != 0 {
 		return c
 	}
 	owed := p.owed[0]

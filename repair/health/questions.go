@@ -83,7 +83,7 @@ const minAuditInterval = time.Second
 
 // prove begins the audits of a peer that are due.
 func (s *State) prove(p *peer, now time.Time) []Action {
-	if now.Before(p.audited) || s.proofs >= s.cfg.Proofs {
+	if p.due == 0 && now.Before(p.audited) || s.proofs >= s.cfg.Proofs {
 		return nil
 	}
 	s.list(p)
@@ -97,11 +97,16 @@ func (s *State) prove(p *peer, now time.Time) []Action {
 		p.audited = now // what was not done while we were away is not made up for
 	}
 	var out []Action
-	for !now.Before(p.audited) && s.proofs < s.cfg.Proofs && len(out) < maxAuditsAtOnce {
-		p.audited = p.audited.Add(every)
+	for (p.due > 0 || !now.Before(p.audited)) && s.proofs < s.cfg.Proofs && len(out) < maxAuditsAtOnce {
+		due := p.due > 0
+		if due {
+			p.due--
+		} else {
+			p.audited = p.audited.Add(every)
+		}
 		s.counter++
 		if c, ok := audit.Pick(s.cfg.Seed, p.key, s.counter, p.holdings); ok {
-			c = p.again(c)
+			c = p.again(c, due)
 			out = append(out, s.begin(Action{Kind: Prove, Peer: p.key, Group: c.Group, Slot: c.Slot, Challenge: c}))
 		}
 	}

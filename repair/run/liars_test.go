@@ -146,7 +146,8 @@ func TestEvadesSomeAudits(t *testing.T) {
 	}
 }
 
-// muteAfter has a liar answer no plain question for a while after an audit of what it lost.
+// muteAfter has a liar answer no plain question after an audit of what it lost, for longer
+// than silence is held against who is heard again.
 type muteAfter struct {
 	*liar
 	lost  func(number uint16) bool
@@ -155,7 +156,7 @@ type muteAfter struct {
 
 func (m muteAfter) Prove(ctx context.Context, p group.PeerKey, man *group.Manifest, slot uint8, nonce erasure.Nonce, count int) error {
 	if p == m.who && m.lost(man.Number) {
-		until := time.Now().Add(time.Minute)
+		until := time.Now().Add(6 * time.Minute)
 		m.until.Store(&until)
 	}
 	return m.liar.Prove(ctx, p, man, slot, nonce, count)
@@ -166,6 +167,54 @@ func (m muteAfter) Statement(ctx context.Context, p group.PeerKey, id group.ID) 
 		return group.Statement{}, &client.Error{Op: wire.KindStatement, Peer: p, Err: client.ErrUnreachable}
 	}
 	return m.liar.Statement(ctx, p, id)
+}
+
+// What former holders have is brought to those who have their slots, also where these have
+// other packs, so that no slot is given back: two were away for days, with what two others
+// had missed, and new packs came meanwhile.
+func TestFormerHoldersHaveOtherPacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 1, k: 4, n: 7, spares: 6, packs: 6})
+		for i := range 2 { // they missed the last three packs
+			h := w.holder(i)
+			h.Store = storetest.NewMemory(1 << 30)
+			for n := range uint16(3) {
+				h.Fill(w.account.lease, w.account.packs[n], uint8(i))
+			}
+			w.account.with(func(a *account) {
+				for n := uint16(3); n < 6; n++ {
+					a.held[i].Remove(n)
+				}
+			})
+			h.Be(holders.Behaviour{Away: true})
+		}
+		w.pass(2 * time.Hour)
+		away := []*holders.Holder{w.holder(5), w.holder(6)}
+		for _, h := range away {
+			h.Be(holders.Behaviour{Away: true})
+		}
+		w.pass(time.Hour)
+		for i := range 2 {
+			w.holder(i).Be(holders.Behaviour{})
+			w.greet(w.holder(i))
+		}
+		w.pass(deadAfter + 24*time.Hour)
+		if r := w.loop.Report(); r.Lost != 3 || w.holder(5) == away[0] || w.holder(6) == away[1] {
+			t.Fatalf("it is not so that three packs are out of reach, and two slots with others: %+v", r)
+		}
+		for n := uint16(6); n < 9; n++ {
+			w.append(n, false)
+		}
+		w.pass(2 * time.Hour)
+		for _, h := range away {
+			h.Be(holders.Behaviour{})
+			w.greet(h)
+		}
+		w.pass(deadAfter)
+		if r := w.loop.Report(); r.Healthy != 9 {
+			t.Errorf("%+v", r)
+		}
+	})
 }
 
 // Packs that cannot be built keep no others of their group from being brought: three of
