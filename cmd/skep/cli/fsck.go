@@ -36,7 +36,9 @@ what is damaged here. What they have whole is mended: of content, the damaged pi
 of 1 MiB are let go of, and come again when they are needed; packs of metadata are
 replaced. What they do not have stays as it is.
 
-Exits with 0 if all is well, else with 1.`,
+Exits with 0 if all is well, else with 1. A pack that lacks shards and can be read
+is no problem: the daemon's repair sees to it. One that holders have too little of to
+be read now is one.`,
 		Example: `  skep down && skep fsck
   skep fsck --repair
   skep fsck --remote --json`,

@@ -102,7 +102,16 @@ func TestJudge(t *testing.T) {
 	if r := c.r; r.Packs != 5 || r.PacksBelowTarget != 4 || r.PacksLost != 2 || r.ShardsUnreal != 2 {
 		t.Errorf("%+v", r)
 	}
-	if p := c.r.Problems; len(p) != 1 || !strings.Contains(p[0].Problem, "does not have 2 of the shards") {
+	if p := c.r.Problems; len(p) != 2 || !strings.Contains(p[0].Problem, "2 of 5 packs cannot be rebuilt") || !strings.Contains(p[1].Problem, "does not have 2 of the shards") {
 		t.Errorf("%+v", p)
+	}
+	for _, n := range []uint16{3, 4} {
+		delete(s.packs, name(n))
+	}
+	clear(s.unreal)
+	c = checker{r: &Report{}}
+	c.judge(s)
+	if r := c.r; r.PacksBelowTarget != 2 || len(r.Problems) > 0 {
+		t.Errorf("of packs that can all be read: %+v", r)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"skep/chunker/erasure"
 	"skep/chunker/group"
 	"skep/chunker/secret"
+	"skep/cmd/skep/say"
 	"skep/net/client"
 	skephost "skep/net/host"
 	"skep/repair/audit"
@@ -163,7 +164,8 @@ func (s *survey) shown(name readthrough.PackName, holder group.PeerKey, err erro
 }
 
 // judge counts the packs with too few shards, and names the holders that could not
-// show what they say to have.
+// show what they say to have. What lacks shards and can be read is left to repair; what
+// cannot is a problem, also if it is here: the words alone would not bring it back now.
 func (c *checker) judge(s *survey) {
 	for name := range s.packs {
 		coding := s.of[name.Group].Coding
@@ -174,6 +176,9 @@ func (c *checker) judge(s *survey) {
 		if s.live[name] < int(coding.K) {
 			c.r.PacksLost++
 		}
+	}
+	if c.r.PacksLost > 0 {
+		c.problem("what holders have", fmt.Errorf("%d of %s cannot be rebuilt from it now", c.r.PacksLost, say.Count(c.r.Packs, "pack")))
 	}
 	for _, holder := range slices.SortedFunc(maps.Keys(s.unreal), func(a, b group.PeerKey) int { return bytes.Compare(a[:], b[:]) }) {
 		u := s.unreal[holder]
