@@ -21,7 +21,9 @@ func (a *app) syncCommand() *cobra.Command {
 comes back even if this device is lost. Content that holders have lost since goes
 out again, if it is here, and so do names that too few holders have left, and what
 would be gone with one holder though there are more by now. Else it says what is
-missing, and exits with 1.`,
+missing, and exits with 1. A holder that is silent counts as having what it took,
+until it counts as dead (--dead-after of skep init, three days): of what was out before
+and cannot be read while its holders are away, sync says so, and exits with 0.`,
 		Example: `  skep sync
   skep sync --timeout 10m && poweroff`,
 		Args: args(cobra.NoArgs),
