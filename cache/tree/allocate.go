@@ -80,20 +80,27 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 		}
 	}
 	t.changedContent(in)
-	if err := in.file.Allocate(mode, from, to-from); err != nil {
-		if err == unix.EOPNOTSUPP {
-			return ErrUnsupported
-		}
-		return noSpace(fmt.Errorf("%s: allocate: %w", t.Path(in.ino), err))
+	failed := in.file.Allocate(mode, from, to-from)
+	if failed == unix.EOPNOTSUPP {
+		return ErrUnsupported
 	}
-	t.countLocal(in)
-	in.soft = true
 	end := in.row.size
-	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
+	switch {
+	case failed == nil && mode&unix.FALLOC_FL_KEEP_SIZE == 0:
 		end = max(end, to)
+	case failed != nil && to > end: // what it took behind the end is no use to anybody
+		failed = errors.Join(failed, in.file.Truncate(end))
 	}
-	if zeroes && from < min(to, end) {
-		return t.noteWrite(in, nil, from, min(to, end))
+	in.soft = true
+	defer t.countLocal(in) // noteWrite estimates that it takes as much more
+	var err error
+	if zeroes && from < min(to, end) { // of one that failed, too: a part may be done
+		err = t.noteWrite(in, nil, from, min(to, end))
+	} else if failed == nil {
+		err = t.noteWrite(in, nil, in.row.size, end)
 	}
-	return t.noteWrite(in, nil, in.row.size, end)
+	if failed != nil {
+		return noSpace(fmt.Errorf("%s: allocate: %w", t.Path(in.ino), failed))
+	}
+	return err
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skep/cache/disk"
+	"skep/chunker/dag"
 	"skep/chunker/link"
 )
 
@@ -18,10 +19,10 @@ import (
 // open a third, and frees nothing of a fourth.
 type spoiltDisk struct {
 	disk.FS
-	unflushed, unread, unopened, unfreed atomic.Uint64 // their numbers; 0: none
-	nothingFreed                         unix.Errno    // why; 0: it has no room for that
-	told                                 atomic.Bool   // of the first, by SyncAll, which tells once if once is set
-	once                                 bool
+	unflushed, unread, unopened, unfreed, halved atomic.Uint64 // their numbers; 0: none
+	nothingFreed                                 unix.Errno    // why; 0: it has no room for that
+	told                                         atomic.Bool   // of the first, by SyncAll, which tells once if once is set
+	once                                         bool
 }
 
 func (s *spoiltDisk) Open(name string, flags int) (disk.File, error) {
@@ -67,6 +68,9 @@ func (f spoiltFile) Allocate(mode uint32, off, n int64) error {
 			return f.s.nothingFreed
 		}
 		return unix.ENOSPC
+	}
+	if f.is(f.s.halved.Load()) {
+		return errors.Join(f.File.Allocate(mode, off, n/2), unix.ENOSPC)
 	}
 	return f.File.Allocate(mode, off, n)
 }
@@ -222,5 +226,44 @@ func TestMoreAreFlushedTwice(t *testing.T) {
 		if _, more := w.take(); more != want {
 			t.Errorf("round %d: more %v", round, more)
 		}
+	}
+}
+
+// What a full disk let an allocation do in part is taken by the next commit, and counts.
+func TestAllocatedInPart(t *testing.T) {
+	const size = 3 * dag.ChunkSize
+	for name, c := range map[string]struct {
+		mode  uint32
+		dirty bool
+	}{
+		"punched":              {unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, true},
+		"zeroed":               {unix.FALLOC_FL_ZERO_RANGE, true},
+		"reserved":             {0, false},
+		"reserved, size stays": {unix.FALLOC_FL_KEEP_SIZE, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, content, s := newSpoilt(t, Options{})
+			ino := d.write(Root, "f", pattern(size, 1))
+			content.take(t, d, ino)
+			before := onDisk(t, d)
+			f, err := d.Open(ctx, ino, os.O_RDWR)
+			must(t, err)
+			defer f.Release()
+			s.halved.Store(d.numberOf(ino))
+			if err := f.Allocate(ctx, 0, 8*size, c.mode); !errors.Is(err, ErrNoSpace) {
+				t.Fatal(err)
+			}
+			if a, err := d.Attr(ctx, ino); err != nil || a.Size != size {
+				t.Errorf("size %d, %v", a.Size, err)
+			}
+			if all, _ := d.Local(); all != onDisk(t, d) || all > before {
+				t.Errorf("%d bytes count, the disk has %d, before it had %d", all, onDisk(t, d), before)
+			}
+			f.in.mu.Lock()
+			defer f.in.mu.Unlock()
+			if dirty := f.in.whole || f.in.dirty.Contains(0, size); dirty != c.dirty {
+				t.Errorf("the next commit takes all of it: %v", dirty)
+			}
+		})
 	}
 }
