@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lookTime is how long it is looked for who uses a mount. Linux shows nothing of a
@@ -74,6 +76,23 @@ collect:
 	}
 	slices.SortFunc(uses, func(a, b Use) int { return cmp.Compare(a.PID, b.PID) })
 	return uses, hidden
+}
+
+// LetGo closes what this process was started with that lies in the mount at dir, which it
+// would keep busy; its standard streams stay. What stays open, Unmount names.
+func LetGo(dir string) {
+	dir, err := Locate("unmount", dir)
+	if err != nil {
+		return
+	}
+	const fds = "/proc/self/fd"
+	entries, _ := os.ReadDir(fds)
+	for _, e := range entries {
+		fd, _ := strconv.Atoi(e.Name())
+		if target, err := os.Readlink(filepath.Join(fds, e.Name())); err == nil && fd > 2 && within(target, dir) {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // process is a process as /proc shows it, seen from one mount.

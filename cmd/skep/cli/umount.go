@@ -41,7 +41,7 @@ and exits with 1. With --force, programs that use the folder lose it at once.`,
 					return lost
 				}
 			}
-			if err := a.stepOut(); err != nil {
+			if err := a.stepOut(dir); err != nil {
 				return err
 			}
 			if err := a.umount(cmd.Context(), dir, force); err != nil {
@@ -55,9 +55,9 @@ and exits with 1. With --force, programs that use the folder lose it at once.`,
 	return cmd
 }
 
-// stepOut leaves the folder in which the command was given: it may be in the drive, which
-// this process is not to keep busy.
-func (a *app) stepOut() error {
+// stepOut leaves the folder in which the command was given, and what it was given open: it
+// may be in the drive at dir, which this process is not to keep busy.
+func (a *app) stepOut(dir string) error {
 	h, err := a.homeDirectory()
 	if err != nil {
 		return err
@@ -65,6 +65,7 @@ func (a *app) stepOut() error {
 	if a.homeDir, err = filepath.Abs(string(h)); err != nil {
 		return err
 	}
+	mount.LetGo(dir)
 	return os.Chdir("/")
 }
 
