@@ -33,6 +33,9 @@
 // # Interrupts
 //
 // A worker handles one request at a time and offers it a channel, which is
-// closed when the caller was killed or interrupted, or when the connection has
-// ended.
+// closed when the caller is to end, or when the connection has ended. The kernel
+// tells of the first signal that a caller has while it waits, whichever it is. One
+// that ends nobody must not end the call: programs know no such answer from a
+// disk. So it is looked what signals the caller's thread has waiting (endsBy), and
+// again every so often while its request is handled.
 package loop

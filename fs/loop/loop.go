@@ -208,17 +208,35 @@ func (l *Loop) Waits(cancel <-chan struct{}) {
 	}
 }
 
-// interrupt closes the channel of the request with this number; false says that
-// nobody handles it.
+// interrupt says that the caller of the request with this number has a signal; false
+// says that nobody handles the request.
 func (l *Loop) interrupt(unique uint64) bool {
+	thread, handled := l.caller(unique)
+	if handled {
+		l.workers.Go(func() { l.endFor(unique, thread) })
+	}
+	return handled
+}
+
+// caller is the thread whose request has this number; false says that nobody handles it.
+func (l *Loop) caller(unique uint64) (thread uint32, handled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for w := range l.all {
-		if w.interrupt(unique) {
-			return true
+		if w.busy.Load()&^interrupted == unique {
+			return w.caller.Load(), true
 		}
 	}
-	return false
+	return 0, false
+}
+
+// cancel closes the channel of the request with this number, if it is handled.
+func (l *Loop) cancel(unique uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for w := range l.all {
+		w.interrupt(unique)
+	}
 }
 
 const (

@@ -172,8 +172,8 @@ func batchForget(w *worker, rest []byte) (int, fuse.Status) {
 	return 0, silent
 }
 
-// interrupt ends the wait for another request. If that is not being handled the
-// kernel asks again, as long as it is not answered.
+// interrupt ends the wait for another request, if the signal is one that does. If that
+// request is not being handled the kernel asks again, as long as it is not answered.
 func interrupt(w *worker, _ []byte) (int, fuse.Status) {
 	if !w.l.interrupt(at[fuse.InterruptIn](w.request).Unique) {
 		return 0, fuse.EAGAIN

@@ -25,7 +25,7 @@ func (w *worker) handle(n int) {
 		w.traceRequest(in, op, n)
 	}
 	w.came()
-	w.begin(unique)
+	w.begin(unique, in.Pid)
 	w.follow(in, n)
 	if op.waits {
 		w.leave()

@@ -24,10 +24,11 @@ type worker struct {
 	alone   bool   // … and nobody else was waiting then
 	place   place
 
-	reads atomic.Bool   // w is one of the readers
-	busy  atomic.Uint64 // the number of the request in work, or 0; odd: it was interrupted
-	began atomic.Uint64 // how many requests were begun
-	since atomic.Int64  // when the request began to wait, in nanoseconds, or 0
+	reads  atomic.Bool   // w is one of the readers
+	busy   atomic.Uint64 // the number of the request in work, or 0; odd: it was interrupted
+	caller atomic.Uint32 // the thread that made the request in work, or 0
+	began  atomic.Uint64 // how many requests were begun
+	since  atomic.Int64  // when the request began to wait, in nanoseconds, or 0
 
 	cancel chan struct{} // closed when the request is interrupted; l.mu guards replacing it
 	seen   uint64        // began, as of the last look; l.mu guards it
@@ -208,11 +209,12 @@ func (l *Loop) join() {
 
 // begin says that the worker handles a request. One to interrupt another bears
 // the other's number, and cannot be interrupted itself.
-func (w *worker) begin(unique uint64) {
+func (w *worker) begin(unique uint64, thread uint32) {
 	if unique&interrupted != 0 {
 		return
 	}
 	w.began.Add(1)
+	w.caller.Store(thread)
 	w.busy.Store(unique)
 	w.l.watched()
 	if w.l.over.Load() {
@@ -237,13 +239,8 @@ const interrupted = 1
 
 // interrupt closes the request's channel if the worker handles it; l.mu is held
 // or the worker itself calls it.
-func (w *worker) interrupt(unique uint64) bool {
-	if unique == 0 {
-		return false
-	}
-	if w.busy.CompareAndSwap(unique, unique|interrupted) {
+func (w *worker) interrupt(unique uint64) {
+	if unique != 0 && w.busy.CompareAndSwap(unique, unique|interrupted) {
 		close(w.cancel)
-		return true
 	}
-	return w.busy.Load() == unique|interrupted
 }

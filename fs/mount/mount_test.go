@@ -24,6 +24,9 @@ import (
 const childDir = "SKEP_MOUNT_TEST_DIR"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(threadsDir); dir != "" {
+		waitInThreads(dir)
+	}
 	if dir := os.Getenv(childDir); dir != "" {
 		if os.Getenv(childNotices) != "" {
 			serveNoticing(dir)
@@ -45,16 +48,17 @@ func serveChild(dir string) {
 	_ = s.Run(context.Background())
 }
 
-// bare is a filesystem with an empty root and one name, "slow", whose lookup
-// waits until the caller gives up.
+// bare is a filesystem with an empty root and names that begin with "slow", whose
+// lookup waits until the caller gives up, or they are found.
 type bare struct {
 	fuse.RawFileSystem
-	asked  chan struct{} // receives for each lookup of "slow"
+	asked  chan struct{} // receives for each lookup of a slow name
+	found  chan struct{} // ends one that waits
 	kernel Kernel
 }
 
 func newBare() *bare {
-	return &bare{RawFileSystem: fuse.NewDefaultRawFileSystem(), asked: make(chan struct{}, 8)}
+	return &bare{RawFileSystem: fuse.NewDefaultRawFileSystem(), asked: make(chan struct{}, 8), found: make(chan struct{})}
 }
 
 func (s *bare) Attach(k Kernel) { s.kernel = k }
@@ -65,13 +69,20 @@ func (s *bare) GetAttr(_ <-chan struct{}, _ *fuse.GetAttrIn, out *fuse.AttrOut) 
 	return fuse.OK
 }
 
-func (s *bare) Lookup(cancel <-chan struct{}, _ *fuse.InHeader, name string, _ *fuse.EntryOut) fuse.Status {
-	switch name {
-	case "slow":
+func (s *bare) Lookup(cancel <-chan struct{}, _ *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	switch {
+	case strings.HasPrefix(name, "slow"):
 		s.asked <- struct{}{}
-		<-cancel
-		return fuse.EINTR
-	case "panic":
+		select {
+		case <-cancel:
+			return fuse.EINTR
+		case <-s.found:
+			out.NodeId = 2
+			out.Attr = fuse.Attr{Ino: 2, Mode: unix.S_IFREG | 0o644, Nlink: 1, Owner: *fuse.CurrentOwner()}
+			out.SetAttrTimeout(time.Hour)
+			return fuse.OK
+		}
+	case name == "panic":
 		panic("on purpose")
 	}
 	return fuse.ENOENT
