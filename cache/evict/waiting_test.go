@@ -117,3 +117,24 @@ func TestNobodyHurriesForWhatWasLeft(t *testing.T) {
 		}
 	})
 }
+
+// What changes again and again while commits fail waits once; nor does the hole wait that a
+// write far behind the end makes.
+func TestWhatWaitsIsCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, 128<<20)
+		f := d.image()
+		defer f.Release()
+		change := func() { must(f.WriteAt(ctx, []byte("x"), 5<<20+7, false)) }
+		for range 100 {
+			change()
+			cut := must(d.tree.Cut())
+			change()
+			cut.Close() // it failed
+		}
+		must(f.WriteAt(ctx, []byte("x"), 50<<30, false))
+		if fresh, left := d.tree.Waiting(); fresh > 3<<20 || fresh < 1<<20 || left != 0 {
+			t.Errorf("%d bytes are fresh, %d were left", fresh, left)
+		}
+	})
+}

@@ -200,6 +200,13 @@ func (c *Cut) froze(in *inode) bool {
 // file, whether it had read it or not: what changed before the cut counts as
 // changed since; in.mu is held.
 func (c *Cut) unfreeze(in *inode) {
+	if in.before != nil && !in.whole {
+		for _, r := range in.before.dirty.Within(0, MaxSize) {
+			for _, again := range in.dirty.Within(r.From, r.To) { // that it changed was counted twice
+				c.t.written64.Add(again.From - again.To)
+			}
+		}
+	}
 	in.dirty, in.whole = in.unpublished()
 	in.before = nil
 	c.t.thaw(in)

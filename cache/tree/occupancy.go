@@ -176,15 +176,9 @@ func (t *Tree) Waiting() (fresh, left int64) {
 	return fresh, min(unsynced-fresh, t.left64.Load())
 }
 
-// mostCounted is how many entries that a commit left are looked at for Waiting.
-const mostCounted = 1024
-
 // took takes note that the commit of a cut took all that was written by then, but what
-// the entries hold that it left. Where these are many, Waiting stays what it was.
+// the entries hold that it left.
 func (t *Tree) took(c *Cut, left map[Mark]bool) {
-	if len(left) > mostCounted {
-		return
-	}
 	sum := int64(0)
 	for m := range left {
 		if r, ok := t.markedFile(m); ok && r.has(flagDirty) {

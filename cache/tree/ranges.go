@@ -40,7 +40,7 @@ func (in *inode) noteDirty(from, to int64) {
 }
 
 // newlyDirty is how many bytes of a file, in whole chunks, a write of [from, to) has a commit
-// take that it would not take without; in.mu is held.
+// take that it would not take without, but for holes before it; in.mu is held.
 func (in *inode) newlyDirty(from, to int64) (n int64) {
 	size := max(in.row.size, to)
 	first, last := from/dag.ChunkSize*dag.ChunkSize, min(size, (to+dag.ChunkSize-1)/dag.ChunkSize*dag.ChunkSize)
@@ -48,7 +48,7 @@ func (in *inode) newlyDirty(from, to int64) (n int64) {
 	case in.whole:
 		return to - from
 	case in.dirty.Contains(first, last):
-		return size - in.row.size
+		return min(size-in.row.size, last-first)
 	}
 	for _, r := range in.dirty.Missing(first, last) {
 		n += r.To - r.From

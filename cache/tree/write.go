@@ -152,9 +152,9 @@ func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
 // made a hole where p is nil. The row follows when the file is closed, unless what
 // is here has to be known after a crash.
 func (t *Tree) noteWrite(in *inode, p []byte, from, to int64) error {
+	t.written64.Add(in.newlyDirty(from, to))
 	// A write past the end changes the hole before it too: what was the last
 	// chunk grows.
-	t.written64.Add(in.newlyDirty(min(from, in.row.size), to))
 	in.noteDirty(min(from, in.row.size), to)
 	now := t.now()
 	in.row.mtime, in.row.ctime = now, now
