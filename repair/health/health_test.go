@@ -838,6 +838,7 @@ func TestMemoryOutlastsARestart(t *testing.T) {
 		"version":  record.Encode(memory{Version: 9}),
 		"no peer":  record.Encode(memory{Version: memoryVersion, Peers: []remembered{{}}}),
 		"past":     record.Encode(memory{Version: memoryVersion, Peers: []remembered{{Key: key(1), Silent: -1}}}),
+		"twice":    record.Encode(memory{Version: memoryVersion, Peers: []remembered{{Key: key(1)}, {Key: key(1)}}}),
 	} {
 		if err := New(Config{}).Restore(bad, b.now); !errors.Is(err, ErrInvalid) && !errors.Is(err, record.ErrFormat) {
 			t.Errorf("%s: %v", name, err)

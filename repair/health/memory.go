@@ -43,8 +43,8 @@ func (o rememberedOwed) isWrong() bool { return o.Since < 0 || o.Vain < 0 || o.V
 type memory struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint8
-	At      int64 // when it was encoded, Unix milliseconds
-	Peers   []remembered
+	At      int64        // when it was encoded, Unix milliseconds
+	Peers   []remembered // by key, each once
 }
 
 // Encode returns what Restore needs: for how long which peer has been silent, who lied,
@@ -82,10 +82,12 @@ func (s *State) Restore(b []byte, now time.Time) error {
 	if m.Version != memoryVersion {
 		return fmt.Errorf("%w: version %d", ErrInvalid, m.Version)
 	}
+	var before group.PeerKey
 	for _, r := range m.Peers {
-		if r.Key.IsZero() || r.Silent < 0 || len(r.Lies) > MaxLies || len(r.Owed) > maxOwed || slices.ContainsFunc(r.Owed, rememberedOwed.isWrong) {
+		if comparePeers(before, r.Key) >= 0 || r.Silent < 0 || len(r.Lies) > MaxLies || len(r.Owed) > maxOwed || slices.ContainsFunc(r.Owed, rememberedOwed.isWrong) {
 			return fmt.Errorf("%w: peer %v", ErrInvalid, r.Key)
 		}
+		before = r.Key
 	}
 	s.dated = now.Sub(time.UnixMilli(m.At)).Abs() > s.cfg.askedIn()
 	for _, r := range m.Peers {
