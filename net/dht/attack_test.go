@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-msgio/pbio"
 
 	"skep/chunker/group"
 	"skep/net/dht"
@@ -55,6 +57,36 @@ func TestLongAnswer(t *testing.T) {
 			t.Errorf("the record was found after %v, %v", time.Since(begin), err)
 		}
 	})
+}
+
+// A peer that answers each message, also those that ask nothing, with what is no answer,
+// harms nobody: others answer.
+func TestAnswersThatAreNone(t *testing.T) {
+	for name, answers := range map[string]int{"one each": 1, "two each": 2} {
+		t.Run(name, func(t *testing.T) {
+			simnet.Simulate(t, 4, simnet.Config{DHT: dht.Config{Refresh: -1}}, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+				ctx := t.Context()
+				s.Peers[2].Host.SetStreamHandler(protocol, func(st network.Stream) {
+					in, out := pbio.NewDelimitedReader(st, 1<<20), pbio.NewDelimitedWriter(st)
+					var m pb.Message
+					for in.ReadMsg(&m) == nil {
+						for range answers {
+							_ = out.WriteMsg(pb.NewMessage(m.GetType(), m.GetKey(), 0))
+						}
+					}
+				})
+				r, word := storetest.Record(1, 1, time.Now().Add(24*time.Hour).Unix(), 500)
+				if err := s.Peers[1].DHT.PutRecord(ctx, word); err != nil {
+					t.Fatal(err)
+				}
+				s.Peers[1].DHT.Provide(group.ID{1})
+				time.Sleep(time.Minute)
+				if got, err := s.Peers[0].DHT.GetRecord(ctx, r.Key()); err != nil || string(got) != string(word) {
+					t.Errorf("the record: %v", err)
+				}
+			})
+		})
+	}
 }
 
 // Records under a key that is not theirs, unsigned, or older, change nothing.

@@ -110,6 +110,7 @@ func (d *DHT) start() error {
 		kad.ProviderManagerOpts(records.ProvideValidity(c.ProviderAge), records.CleanupInterval(c.ProviderAge/24),
 			records.ProviderAddrTTL(c.ProviderAge/2), records.Cache(uncached{})),
 		kad.BootstrapPeersFunc(d.bootstrapPeers),
+		kad.WithCustomMessageSender(newSender),
 	}
 	if c.Refresh < 0 {
 		opts = append(opts, kad.DisableAutoRefresh())

@@ -1,7 +1,6 @@
 package dht
 
 import (
-	"context"
 	"errors"
 	"io"
 	"maps"
@@ -58,8 +57,8 @@ func (t *turns) wait(from peer.ID, now time.Time) time.Duration {
 // errLong says that a peer sent a message that is longer than any of ours.
 var errLong = errors.New("message of the DHT is too long")
 
-// guard is a host whose streams end when a longer message begins, on which requests wait
-// for their turn, and which knows addresses by book.
+// guard is a host on which the streams of others end when a longer request begins, requests
+// wait for their turn, and addresses are known by book.
 type guard struct {
 	host.Host
 	turns  *turns
@@ -85,20 +84,11 @@ func (g guard) SetStreamHandler(p protocol.ID, handle network.StreamHandler) {
 	})
 }
 
-// NewStream implements host.Host.
-func (g guard) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
-	s, err := g.Host.NewStream(ctx, p, ids...)
-	if err != nil {
-		return nil, err
-	}
-	return &guarded{Stream: s, max: maxAnswer}, nil
-}
-
 // guarded follows the messages that come on a stream, each after its length as
 // a varint. It is read from one goroutine at a time.
 type guarded struct {
 	network.Stream
-	from   peer.ID // who asks, where we are asked
+	from   peer.ID // who asks
 	max    int
 	turn   func() // returns when a message may be read; nil: at once
 	length prefix
