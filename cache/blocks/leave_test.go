@@ -35,7 +35,8 @@ func TestBlocksLeaveALostPack(t *testing.T) {
 	}
 	ok(tab.PutGroup(g))
 	ok(tab.BeginRecount([]blockindex.Entry{at(commit, 0, 0)}))
-	ok(tab.Learn([]blockindex.Entry{at(twice, 1, 0), at(once, 1, 10), at(nowhere, 1, 20), at(unknown, 1, 30), at(twice, 2, 0), at(nowhere, 3, 0), at(unknown, 9, 0)}))
+	ok(tab.Learn([]blockindex.Entry{at(twice, 1, 0), at(once, 1, 10), at(nowhere, 1, 20), at(unknown, 1, 30)}))
+	ok(tab.Learn([]blockindex.Entry{at(twice, 2, 0), at(nowhere, 3, 0), at(unknown, 9, 0)}))
 	lost := func(p blockindex.Place) bool { return p.Number == 1 || p.Number == 3 }
 	leave := func(want bool) {
 		t.Helper()
@@ -72,4 +73,30 @@ func TestBlocksLeaveALostPack(t *testing.T) {
 		t.Error("no commit has to tell", err)
 	}
 	ok(tab.Audit([]link.Link{commit}, children, func(f Fault) { t.Error(f) }))
+}
+
+// Of the places of a block that one segment names, in the order of places, the last in a
+// group is where it was stored again: that is its home.
+func TestStoredAgainIsTheHome(t *testing.T) {
+	tab := table(t)
+	g := group.Group{ID: group.ID{1}, Class: 20, Kind: group.Content, Coding: erasure.NewCoding(1, 1), Slots: []group.PeerKey{{9}}, Packs: 4}
+	if err := tab.PutGroup(g); err != nil {
+		t.Fatal(err)
+	}
+	l := link.Link{Codec: link.Raw, Hash: link.Hash{2}}
+	learn := func(numbers ...uint16) {
+		t.Helper()
+		var entries []blockindex.Entry
+		for _, n := range numbers {
+			entries = append(entries, blockindex.Entry{Link: l, Place: blockindex.Place{Group: g.ID, Number: n, Length: 10}})
+		}
+		if err := tab.Learn(entries); err != nil {
+			t.Fatal(err)
+		}
+		if b, _, err := tab.Get(l.Hash); err != nil || len(b.Places) == 0 || b.Places[0].Number != 2 {
+			t.Errorf("%+v, %v", b, err)
+		}
+	}
+	learn(1, 2)
+	learn(3) // of an older segment
 }
