@@ -81,17 +81,30 @@ func (b *Block) entries() []blockindex.Entry {
 }
 
 // Indexed says that all NewEntries are in a segment of a published commit, but for
-// those at places that are later.
+// those at places that are later. If something was moved of which the commit does not
+// say, blocks of several places stay for the next one: another may be their home since.
 func (t *Table) Indexed(later func(blockindex.Place) bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	moved, err := t.Moved()
+	if err != nil {
+		return err
+	}
 	var b state.Batch
 	b.Freeing()
 	for e, err := range t.NewEntries() {
 		if err != nil {
 			return err
 		}
-		if !later(e.Place) {
+		keep := later(e.Place)
+		if !keep && moved != 0 {
+			row, _, err := t.Get(e.Link.Hash)
+			if err != nil {
+				return err
+			}
+			keep = len(row.Places) > 1
+		}
+		if !keep {
 			b.Delete(hashKey(tableNew, e.Link.Hash))
 		}
 		if b.Size() > 1<<20 {
@@ -105,7 +118,7 @@ func (t *Table) Indexed(later func(blockindex.Place) bool) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	_, err := t.st.Apply(&b)
+	_, err = t.st.Apply(&b)
 	return err
 }
 

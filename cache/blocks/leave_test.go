@@ -3,6 +3,7 @@ package blocks
 import (
 	"testing"
 
+	"skep/cache/state"
 	"skep/chunker/blockindex"
 	"skep/chunker/erasure"
 	"skep/chunker/group"
@@ -73,6 +74,19 @@ func TestBlocksLeaveALostPack(t *testing.T) {
 		t.Error("no commit has to tell", err)
 	}
 	ok(tab.Audit([]link.Link{commit}, children, func(f Fault) { t.Error(f) }))
+
+	indexed := func(want int) {
+		t.Helper()
+		ok(tab.Indexed(func(blockindex.Place) bool { return false }))
+		if n, err := tab.CountNew(); err != nil || n != want {
+			t.Errorf("%d entries are in no segment, not %d: %v", n, want, err)
+		}
+	}
+	indexed(1) // the commit was complete before
+	moved, err := tab.Moved()
+	ok(err)
+	ok(tab.Turn(link.Link{}, link.Link{}, func(b *state.Batch) error { return tab.Told(b, moved) }))
+	indexed(0)
 }
 
 // Of the places of a block that one segment names, in the order of places, the last in a
