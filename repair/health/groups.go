@@ -18,7 +18,8 @@ type keptGroup struct {
 
 	stale bool // what follows has to be counted anew
 	count
-	short time.Time // since when shards are missing; zero while none are
+	short   time.Time // since when shards are missing; zero while none are
+	salvage time.Time // when what cannot be built may be tried again with what former holders have
 }
 
 // keptSlot is what is known of a slot beside Slot.

@@ -217,6 +217,25 @@ func TestFormerHoldersHaveOtherPacks(t *testing.T) {
 	})
 }
 
+// What is lost is not read for again and again because former holders are there, who may
+// have it: twenty days take 420 shards, not 1,680.
+func TestLostBesideFormerHolders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shape{seed: 1, k: 4, n: 7, spares: 6, packs: 12})
+		w.lie(refuses(client.ErrBusy, func(n uint16) bool { return n < 6 }))
+		w.pass(time.Hour)
+		for _, i := range []int{4, 5, 6} {
+			w.holder(i).Be(holders.Behaviour{Away: true})
+		}
+		w.pass(14 * 24 * time.Hour)
+		before := w.gets()
+		w.pass(20 * 24 * time.Hour)
+		if r, gets := w.loop.Report(), w.gets()-before; r.Lost != 6 || gets == 0 || gets > 500 {
+			t.Errorf("%d shards were asked for; %+v", gets, r)
+		}
+	})
+}
+
 // Packs that cannot be built keep no others of their group from being brought: three of
 // seven holders end for good when one of the four that are left does not give three packs
 // of twelve, whether it proves them or not.
