@@ -489,3 +489,33 @@ func TestSynchronousWrite(t *testing.T) {
 	}
 	release(f, out.Fh)
 }
+
+// Linux takes attributes that were told before such a change for true though they come
+// after it: it is told that they are not.
+func TestAttributesAreTakenBack(t *testing.T) {
+	f, k := newFS(t, Options{})
+	out := create(t, f, "f", unix.O_RDWR)
+	head := fuse.InHeader{NodeId: out.NodeId}
+	for name, change := range map[string]func() fuse.Status{
+		"set": func() fuse.Status {
+			return f.SetXAttr(nil, &fuse.SetXAttrIn{InHeader: head}, "user.a", []byte("b"))
+		},
+		"allocate": func() fuse.Status {
+			return f.Fallocate(nil, &fuse.FallocateIn{InHeader: head, Fh: out.Fh, Length: 4096})
+		},
+		"remove": func() fuse.Status {
+			wantStatus(t, f.SetXAttr(nil, &fuse.SetXAttrIn{InHeader: head}, "user.b", nil), fuse.OK)
+			<-k.told
+			return f.RemoveXAttr(nil, &head, "user.b")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantStatus(t, change(), fuse.OK)
+			<-k.told
+			if off, told := k.inodes[out.NodeId]; !told || off != -1 {
+				t.Errorf("told: %v, from %d", told, off)
+			}
+		})
+	}
+	release(f, out.Fh)
+}

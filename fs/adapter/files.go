@@ -200,7 +200,9 @@ func (f *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 	if !ok {
 		return fuse.EBADF
 	}
-	return f.status("fallocate", in.NodeId, h.Allocate(f.call(cancel), int64(in.Offset), int64(in.Length), in.Mode))
+	err := h.Allocate(f.call(cancel), int64(in.Offset), int64(in.Length), in.Mode)
+	f.notes.attributes(inoOf(in.NodeId))
+	return f.status("fallocate", in.NodeId, err)
 }
 
 // Lseek finds data or a hole; all else the kernel does by itself.

@@ -26,7 +26,8 @@ func (n *notices) init() {
 }
 
 // attributes has the kernel told that it does not know the attributes of an inode any
-// more. It does not wait.
+// more. It does not wait. After most changes Linux by itself throws away answers that were
+// given before; not after those of extended attributes and fallocate.
 func (n *notices) attributes(ino tree.Ino) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

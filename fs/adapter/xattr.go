@@ -82,6 +82,7 @@ func (f *FS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, 
 	} else {
 		err = f.tree.SetXattr(f.call(cancel), inoOf(in.NodeId), name, value, int(in.Flags))
 	}
+	f.notes.attributes(inoOf(in.NodeId))
 	return f.status("setxattr", in.NodeId, err)
 }
 
@@ -94,5 +95,7 @@ func (f *FS) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string)
 	if isACL(name) {
 		remove = f.tree.RemoveACL
 	}
-	return f.status("removexattr", in.NodeId, remove(f.call(cancel), inoOf(in.NodeId), name))
+	err := remove(f.call(cancel), inoOf(in.NodeId), name)
+	f.notes.attributes(inoOf(in.NodeId))
+	return f.status("removexattr", in.NodeId, err)
 }
