@@ -66,6 +66,24 @@ func (d *device) write(b []byte) unix.Errno {
 	return errno
 }
 
+// connected reports whether requests may come through it.
+func (d *device) connected() bool {
+	err := d.use(func(fd int) error {
+		for {
+			p := []unix.PollFd{{Fd: int32(fd)}} // errors are told without being asked for
+			switch _, err := unix.Poll(p, 0); {
+			case err == unix.EINTR:
+				continue
+			case err == nil && p[0].Revents != 0:
+				return unix.ENOTCONN
+			default:
+				return err
+			}
+		}
+	})
+	return err == nil
+}
+
 // use calls f with the descriptor, unless it is closed.
 func (d *device) use(f func(fd int) error) error {
 	d.mu.RLock()

@@ -126,6 +126,10 @@ func (l *Loop) serve() error {
 	return nil
 }
 
+// Connected reports whether the filesystem is there still: mounted, or held by who has
+// files of it open. It may be called at any time.
+func (l *Loop) Connected() bool { return l.device.connected() }
+
 // now is the time since the loop began.
 func (l *Loop) now() time.Duration { return time.Since(l.began) }
 

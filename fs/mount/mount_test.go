@@ -227,6 +227,64 @@ func TestForceIsOvertaken(t *testing.T) {
 	must(t, wait())
 }
 
+// A server whose mount is gone leaves the one alone that has its numbers now, as the
+// kernel gives them to the next one: before its loop has found out, and after.
+func TestNumbersAreAnothers(t *testing.T) {
+	twice(t)
+	for name, opt := range map[string]Options{"": {}, "stock": {Stock: true}} {
+		for _, dir := range []string{"", "whose device is not known"} {
+			t.Run(name+dir, func(t *testing.T) {
+				_, next, _, _ := mounted(t, opt)
+				at := next.(*served).at
+				gone, err := Mount(t.TempDir(), newBare(), opt)
+				must(t, err)
+				s := gone.(*served)
+				must(t, detach(s.at.dir))
+				if s.at = at; dir != "" {
+					s.at = point{dir: at.dir}
+				}
+				left := func(when string, err error) {
+					t.Helper()
+					if p, attached := next.Point(); err != nil || p != at.dir || !attached {
+						t.Fatalf("%s: %v, the other one is at %q, %v", when, err, p, attached)
+					}
+				}
+				if !opt.Stock { // which finds out when its loop ends
+					left("a server's end by force", s.ForceUnmount())
+				}
+				left("its end", s.Run(context.Background()))
+				if dir, attached := s.Point(); attached {
+					t.Errorf("it is at %s", dir)
+				}
+				left("its unmounting", s.Unmount(t.Context()))
+				left("by force", s.ForceUnmount())
+			})
+		}
+	}
+}
+
+// A mount whose connection was ended, and that is busy, is taken away by its server.
+func TestAbortedAndBusy(t *testing.T) {
+	if !mayMount() {
+		t.Skip("an ordinary user cannot end a connection")
+	}
+	for name, opt := range map[string]Options{"": {}, "stock": {Stock: true}} {
+		t.Run(name, func(t *testing.T) {
+			dir, _, _, wait := mounted(t, opt)
+			fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+			must(t, err)
+			defer unix.Close(fd)
+			if err := unix.Unmount(dir, unix.MNT_FORCE); err != unix.EBUSY {
+				t.Fatal(err)
+			}
+			must(t, wait())
+			if _, ok, err := topAt(dir); ok || err != nil {
+				t.Errorf("it is there still: %v, %v", ok, err)
+			}
+		})
+	}
+}
+
 // TestInterruptedCaller: who waits for an answer can be stopped.
 func TestInterruptedCaller(t *testing.T) {
 	twice(t)

@@ -27,6 +27,9 @@ type engine interface {
 	Kernel
 	// Serve answers requests until no more will come.
 	Serve() error
+	// Connected reports whether the filesystem is there still, mounted anywhere or held,
+	// and requests may come.
+	Connected() bool
 }
 
 // served is a Server: an engine and where it is mounted.
@@ -142,11 +145,17 @@ func (s *served) clear() error {
 func (s *served) Point() (string, bool) {
 	if s.at.dev == "" {
 		p, ok, err := topAt(s.at.dir)
-		return s.at.dir, err == nil && ok && p.ours()
+		return s.at.dir, err == nil && ok && p.ours() && s.isAt(p.dir)
 	}
 	p, attached := s.at.now()
-	return p.dir, attached
+	return p.dir, attached && s.isAt(p.dir)
 }
+
+// isAt reports whether a mount that the table of mounts has with the numbers of this one
+// is this one. The kernel gives those of a mount that is gone to the next one, which may
+// be another drive's; but not while the filesystem is connected, which therefore has to
+// be asked after the table. One that is not and yet has a mount is a dead one.
+func (s *served) isAt(dir string) bool { return s.Connected() || isDead(dir) }
 
 // Mark implements Server.
 func (s *served) Mark() (Mark, error) { return markOf(s.at.dir, s.at.dev) }

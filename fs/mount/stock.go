@@ -4,13 +4,17 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
 // stock is go-fuse's own request loop, for comparison.
-type stock struct{ srv *fuse.Server }
+type stock struct {
+	srv   *fuse.Server
+	ended atomic.Bool // Serve returned
+}
 
 func newStock(fd int, fs FileSystem, opt Options, log *slog.Logger) (engine, error) {
 	at := fmt.Sprintf("/dev/fd/%d", fd) // tells go-fuse that fd is attached already
@@ -18,7 +22,7 @@ func newStock(fd int, fs FileSystem, opt Options, log *slog.Logger) (engine, err
 	if err != nil {
 		return nil, err
 	}
-	return &stock{srv}, nil
+	return &stock{srv: srv}, nil
 }
 
 // protocol says how go-fuse is to speak with the kernel.
@@ -45,8 +49,12 @@ func protocol(opt Options, log *slog.Logger) *fuse.MountOptions {
 // Serve implements engine.
 func (k *stock) Serve() error {
 	k.srv.Serve()
+	k.ended.Store(true)
 	return nil
 }
+
+// Connected implements engine. It finds out when Serve returns.
+func (k *stock) Connected() bool { return !k.ended.Load() }
 
 // Waits implements Waiter: each request has a goroutine of its own here.
 func (k *stock) Waits(<-chan struct{}) {}
