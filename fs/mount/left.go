@@ -37,6 +37,16 @@ func (m Mark) EndKilled() (bool, error) {
 	return true, detachAborted(m.Dir, m.Dev)
 }
 
+// IsAt reports whether the mount is the one that is in its place, and that is dir.
+func (m Mark) IsAt(dir string) bool {
+	dir, err := Locate("unmount", dir)
+	if err != nil || dir != m.Dir {
+		return false
+	}
+	p, mounted, err := topAt(dir)
+	return err == nil && mounted && p.dev == m.Dev && p.ours()
+}
+
 // IsDead reports whether the mount is in its place still, and nobody serves it any more.
 func (m Mark) IsDead() (bool, error) {
 	p, mounted, err := topAt(m.Dir)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,7 +11,7 @@ import (
 )
 
 // Commands do not wait for ever for a daemon that is stopped: they name its process, and
-// fail. When it goes on, all is as it was.
+// fail. When it goes on, all is as it was. By force, its mount is taken away all the same.
 func TestStoppedDaemon(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 1})
 	d := swarm.NewDevice(t)
@@ -29,5 +30,16 @@ func TestStoppedDaemon(t *testing.T) {
 	d.Process().Signal(syscall.SIGCONT)
 	if code, said := begin(t, d.Home, "sync").end(t); code != 0 {
 		t.Errorf("sync: exit %d, %q", code, said)
+	}
+	d.Process().Signal(syscall.SIGSTOP)
+	if code, said := begin(t, d.Home, "umount", "--force", d.Mnt).end(t); code != 0 {
+		t.Errorf("umount by force: exit %d, %q", code, said)
+	}
+	if _, err := os.ReadDir(d.Mnt); err != nil {
+		t.Error(err)
+	}
+	d.Process().Signal(syscall.SIGCONT)
+	if code, said := begin(t, d.Home, "mount", d.Mnt).end(t); code != 0 {
+		t.Errorf("mounted again: exit %d, %q", code, said)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"skep/cmd/skep/control"
+	"skep/cmd/skep/daemon"
 	"skep/cmd/skep/say"
 	"skep/fs/mount"
 )
@@ -78,7 +79,7 @@ func (a *app) umount(ctx context.Context, dir string, force bool) error {
 			"It ends with them, or with: skep down")
 	}
 	switch {
-	case err != nil && takeDeadMount(ctx, dir, force):
+	case err != nil && takeDeadMount(ctx, dir, force), force && errors.Is(err, control.ErrSilent) && a.takeSilentMount(dir):
 		return nil
 	case err != nil:
 		return err
@@ -102,4 +103,15 @@ func takeDeadMount(ctx context.Context, dir string, force bool) bool {
 		return mount.ForceUnmount(dir) == nil
 	}
 	return mount.Unmount(ctx, dir) == nil
+}
+
+// takeSilentMount takes away by force what a daemon serves that does not answer. It reports
+// whether it did.
+func (a *app) takeSilentMount(dir string) bool {
+	h, err := a.homeDirectory()
+	if err != nil {
+		return false
+	}
+	m, err := daemon.LastMount(h)
+	return err == nil && m.IsAt(dir) && mount.ForceUnmount(dir) == nil
 }
