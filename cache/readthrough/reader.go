@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"skep/cache/blocks"
@@ -116,9 +117,20 @@ func (r *Reader) find(ctx context.Context, l link.Link, in *rooms, open opener) 
 	if err != nil {
 		return nil, err
 	}
-	err = fmt.Errorf("block %v: %w", l, readerr.ErrAbsent)
+	out, err := r.first(ctx, l, places, in, open)
+	if err == nil || ctx.Err() != nil || errors.Is(err, readerr.ErrUnreachable) {
+		return out, err
+	}
+	others, lerr := r.others(ctx, l, places)
+	if lerr != nil || len(others) == 0 {
+		return nil, err
+	}
+	return r.first(ctx, l, others, in, open)
+}
+
+// first is find for places that are known, at least one.
+func (r *Reader) first(ctx context.Context, l link.Link, places []blockindex.Place, in *rooms, open opener) (out []byte, err error) {
 	for _, p := range places {
-		var out []byte
 		var ref group.PackRef
 		if ref, err = r.ref(p); err != nil {
 			continue
@@ -131,6 +143,18 @@ func (r *Reader) find(ctx context.Context, l link.Link, in *rooms, open opener) 
 		}
 	}
 	return nil, err
+}
+
+// others returns where else a block lies, where not all of the index has been learned:
+// what was read of it may name a pack that was given up since, and a newer piece, that was
+// not read, the one where the block was stored again before that.
+func (r *Reader) others(ctx context.Context, l link.Link, but []blockindex.Place) ([]blockindex.Place, error) {
+	if counted, err := r.table.Counted(); err != nil || counted {
+		return nil, err
+	}
+	_ = r.learnFor(ctx, l.Hash) // what of it can be read helps
+	b, _, err := r.table.Get(l.Hash)
+	return slices.DeleteFunc(b.Places, func(p blockindex.Place) bool { return slices.Contains(but, p) }), err
 }
 
 // At returns the plaintext of the block at a locator, which needs no index.

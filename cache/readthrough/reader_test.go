@@ -80,6 +80,9 @@ func (p *packs) read(ctx context.Context, ref group.PackRef, off, n int) ([]byte
 			return nil, ctx.Err()
 		}
 	}
+	if err == nil && b == nil {
+		err = readerr.ErrLost
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -415,6 +418,32 @@ func TestBesideADamagedPiece(t *testing.T) {
 	}
 	if read != len(entries)/2 {
 		t.Errorf("%d of %d blocks were read", read, len(entries))
+	}
+}
+
+// A block that was stored again before its old pack was given up is found by the newer
+// piece of the index, also if an older one was read before for the sake of another block.
+func TestStoredAgain(t *testing.T) {
+	swarm := newSwarm()
+	d := newDevice(t, swarm)
+	plains, entries := swarm.pack(t, 1, 100, 200, 300, 400)
+	again, stored := map[link.Hash][]byte{}, func(e pack.Entry, n uint16) blockindex.Entry {
+		return blockindex.Entry{Link: e.Link, Tag: e.Tag, Place: blockindex.Place{Group: theGroup, Number: n, Offset: e.Offset, Length: e.Length}}
+	}
+	for i, e := range entries {
+		again[e.Link.Hash] = plains[i]
+	}
+	slices.SortFunc(entries, func(a, b pack.Entry) int { return bytes.Compare(a.Link.Hash[:], b.Link.Hash[:]) })
+	swarm.set(func(p *packs) { p.bytes[2] = p.bytes[1]; delete(p.bytes, 1) })
+	older := []blockindex.Entry{stored(entries[0], 2), stored(entries[1], 1), stored(entries[2], 2), stored(entries[3], 1)}
+	newer := []blockindex.Entry{stored(entries[1], 2)}
+	c := &commit.Commit{Segments: swarm.published(t, 9, older, newer)}
+	d.reader.SetCommit(c, commit.Locator{Group: theGroup, Number: 9, Class: 22, Coding: erasure.NewCoding(1, 1)})
+	for _, e := range entries[:3] {
+		d.get(e.Link, again[e.Link.Hash])
+	}
+	if _, err := d.reader.Get(t.Context(), entries[3].Link); !errors.Is(err, readerr.ErrLost) {
+		t.Errorf("a block that is in no other place: %v", err)
 	}
 }
 
