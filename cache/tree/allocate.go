@@ -27,7 +27,7 @@ func (f *File) Allocate(ctx context.Context, off, n int64, mode uint32) error {
 		}
 	}
 	err := f.allocate(ctx, off, n, mode)
-	if errors.Is(err, ErrNoSpace) {
+	if errors.Is(err, ErrNoSpace) && !errors.Is(err, errManyRanges) {
 		err = f.t.room.Again(ctx, n, func() error { return f.allocate(ctx, off, n, mode) })
 	}
 	if err == nil && f.sync {
@@ -51,6 +51,11 @@ func (f *File) allocate(ctx context.Context, off, n int64, mode uint32) error {
 	t.refresh(in)
 	if !in.row.has(flagBacking) {
 		if err := t.moveToBacking(in); err != nil {
+			return err
+		}
+	}
+	if isZeroing(mode) {
+		if err := t.mayScatter(in, off, off+n); err != nil {
 			return err
 		}
 	}

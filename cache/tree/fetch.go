@@ -89,8 +89,8 @@ func (in *inode) movedFrom(f dag.File) bool {
 // keepFetched stores a fetched chunk, or else remembers it for a while and returns
 // errNotKept; the gate and in.mu are held.
 func (t *Tree) keepFetched(in *inode, f dag.File, i int64, chunk []byte) error {
-	err := ErrNoSpace
-	if t.room.Keep(int64(len(chunk))) {
+	err, at := ErrNoSpace, i*dag.ChunkSize
+	if (!in.hasMany() || touches(in.valid, at, at+int64(len(chunk)))) && t.room.Keep(int64(len(chunk))) {
 		err = t.keepChunk(in, i, chunk)
 	}
 	if err != nil {

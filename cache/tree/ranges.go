@@ -21,6 +21,37 @@ const (
 	addedEach     = 64 << 10 // a larger write is flushed at once
 )
 
+// mostRanges bounds how many ranges of a partial file a write may leave: their row has to
+// fit one record of the journal, with as many again of what a commit under way takes.
+const mostRanges = 1 << 19
+
+// errManyRanges says that a file is here in too many pieces to have another one. Unlike
+// a full disk it concerns no other file.
+var errManyRanges = fmt.Errorf("%w: the file is here in too many pieces", ErrNoSpace)
+
+// mayScatter refuses a write of [from, to) that would leave more ranges than mostRanges; what
+// is brought here makes them fewer. in.mu is held.
+func (t *Tree) mayScatter(in *inode, from, to int64) error {
+	if in.orphan || !in.row.has(flagPartial) {
+		return nil
+	}
+	if err := t.readRanges(in); err != nil {
+		return err
+	}
+	first, last := from/dag.ChunkSize*dag.ChunkSize, (to+dag.ChunkSize-1)/dag.ChunkSize*dag.ChunkSize
+	if !in.hasMany() || touches(in.valid, from, to) && (in.whole || touches(in.dirty, first, last)) {
+		return nil
+	}
+	t.closeGaps(in, from/dag.ChunkSize)
+	return fmt.Errorf("%s: %w", t.Path(in.ino), errManyRanges)
+}
+
+// hasMany reports whether a file has as many ranges as it may; in.mu is held.
+func (in *inode) hasMany() bool { return len(in.valid.List())+len(in.dirty.List()) >= mostRanges }
+
+// touches reports whether to add [from, to) to a set makes it no more ranges.
+func touches(s backing.Ranges, from, to int64) bool { return len(s.Within(from-1, to+1)) > 0 }
+
 // addedWrites are the writes of a partial file that have rows of their own.
 type addedWrites struct {
 	n      uint64 // of rows

@@ -23,7 +23,7 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 		return 0, err
 	}
 	n, err := f.writeAt(p, off, killPriv)
-	if errors.Is(err, ErrNoSpace) { // others have just filled the disk
+	if errors.Is(err, ErrNoSpace) && !errors.Is(err, errManyRanges) { // others have just filled the disk
 		err = f.t.room.Again(ctx, int64(len(p)-n), func() error {
 			more, err := f.writeAt(p[n:], off+int64(n), killPriv)
 			n += more
@@ -121,6 +121,9 @@ func patched(b []byte, off int, p []byte) []byte {
 }
 
 func (t *Tree) writeBacking(in *inode, p []byte, off int64) (int, error) {
+	if err := t.mayScatter(in, off, off+int64(len(p))); err != nil {
+		return 0, err
+	}
 	if err := t.beginWriting(in); err != nil {
 		return 0, err
 	}
