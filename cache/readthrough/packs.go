@@ -69,7 +69,14 @@ func (p *Packs) File(ctx context.Context, f dag.File) error {
 	if err := p.Block(ctx, f.Root); err != nil {
 		return err
 	}
-	return dag.Chunks(ctx, p, f, 0, f.Chunks(), func(_ int64, l link.Link) error { return p.Block(ctx, l) })
+	var last link.Link
+	return dag.Chunks(ctx, p, f, 0, f.Chunks(), func(_ int64, l link.Link) error {
+		if l == last { // a hole is one block again and again
+			return nil
+		}
+		last = l
+		return p.Block(ctx, l)
+	})
 }
 
 // Path takes in the packs of what is at a path below the drive's root, with all that is in

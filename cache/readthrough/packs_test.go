@@ -1,6 +1,7 @@
 package readthrough_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -88,5 +89,31 @@ func TestPacksOfAFile(t *testing.T) {
 	lost := dag.File{Root: link.Link{Hash: link.Hash{9}, Codec: link.Raw}, Size: 10}
 	if err := p.File(t.Context(), lost); !errors.Is(err, readerr.ErrAbsent) {
 		t.Error(err)
+	}
+}
+
+// A hole of many chunks is one block, and is looked up once.
+func TestPacksOfAHole(t *testing.T) {
+	const chunks = 5000
+	d := newDevice(t, newSwarm())
+	p := &putter{b: pack.NewBuilder(22, nil), plains: map[link.Hash][]byte{}}
+	hole, err := p.Put(t.Context(), link.Raw, make([]byte, dag.ChunkSize), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := dag.WriteFile(t.Context(), p, dag.File{}, chunks*dag.ChunkSize, []dag.Run{{From: 0, To: chunks}},
+		func(context.Context, int64) (link.Link, error) { return hole, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.swarm.seal(t, 1, p.b)
+	d.account(1, p.b.Entries())
+	all := d.reader.Packs()
+	each := testing.AllocsPerRun(1, func() { err = all.File(t.Context(), f) })
+	if err != nil || len(all.All()) != 1 {
+		t.Errorf("%v, packs %v", err, all.All())
+	}
+	if each > chunks {
+		t.Errorf("%v allocations for %d chunks that are all alike", each, chunks)
 	}
 }
