@@ -197,7 +197,7 @@ func peersGo(t *testing.T, early bool) {
 			return false, err.Error()
 		}
 		s, file := d.Status(t), pathStatus(t, d, "file")
-		return file.State != "lost" && s.PacksAway == 0, fmt.Sprintf("%+v %+v", file, s)
+		return file.State != "away" && s.PacksAway == 0, fmt.Sprintf("%+v %+v", file, s)
 	})
 }
 
@@ -219,6 +219,6 @@ func gone(t *testing.T, d *harness.Device) {
 	says(t, d.Skep(t, "repair", "status").OK(t), "cannot be read now: too few holders answer")
 	harness.Until(t, 60*time.Second, "status of the file says so, or that where it lies cannot be read either", func() (bool, string) {
 		r := d.Skep(t, "status", d.Path("file"))
-		return r.Code == 1 && strings.Contains(r.Stderr, "what leads to it cannot be read now") || strings.Contains(r.Stdout, d.Path("file")+": lost"), r.Stdout + r.Stderr
+		return r.Code == 1 && strings.Contains(r.Stderr, "what leads to it cannot be read now") || strings.Contains(r.Stdout, d.Path("file")+": away"), r.Stdout + r.Stderr
 	})
 }

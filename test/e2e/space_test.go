@@ -59,7 +59,7 @@ func TestSmallCache(t *testing.T) {
 }
 
 // TestLastCopyStays takes most holders of a file away for good while the device is off:
-// what status calls lost then is here alone, and stays, however much is written, and
+// what cannot be read from them then is here alone, and stays, however much is written, and
 // keeps nothing else from going.
 func TestLastCopyStays(t *testing.T) {
 	swarm := harness.NewSwarm(t, harness.Options{Peers: 6, DeadAfter: 72 * time.Hour})
@@ -80,9 +80,9 @@ func TestLastCopyStays(t *testing.T) {
 	}
 	d.MountAlone(t)
 	d.WaitStatus(t, time.Minute, "the five that are left answer", func(s control.Status) bool { return harness.Alive(s) >= 5 })
-	harness.Until(t, time.Minute, "status calls the file lost", func() (bool, string) {
+	harness.Until(t, time.Minute, "status calls the file away", func() (bool, string) {
 		s, err := d.TryStatus(t, d.Path("precious"))
-		return err == nil && len(s.Paths) == 1 && s.Paths[0].State == "lost", fmt.Sprintf("%+v, %v", s.Paths, err)
+		return err == nil && len(s.Paths) == 1 && s.Paths[0].State == "away", fmt.Sprintf("%+v, %v", s.Paths, err)
 	})
 	for i := range 60 { // what is out goes to make room, though it would go after the file
 		must(t, os.WriteFile(d.Path(fmt.Sprint("new", i)), harness.Noise(r, 1<<20), 0o644))

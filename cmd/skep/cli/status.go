@@ -29,7 +29,8 @@ them is, when its holders passed an audit last, and which of its shards are miss
   local   on this device only, or names that lead to it are
   out     with enough holders to bring it back
   safe    with all holders it should have, but for a few that may be lost
-  lost    too few holders answer to read it now
+  away    too few holders answer to read it now
+  lost    too few holders have it to read it
 
 A folder is as the worst of all that is in it. Exits with 1 if a path is not there or
 nothing can be said of it. skep help terms explains all words.`,

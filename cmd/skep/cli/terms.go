@@ -24,8 +24,10 @@ How safe a file or a folder is
              should be: a line below says what is missing, or is still being asked
   safe       all holders have it that should, or all but so few that rebuilding does
              not pay yet
-  lost       too few holders answer to read it now, and what of it is not on this
+  away       too few holders answer to read it now, and what of it is not on this
              device cannot be read. It comes back when they do
+  lost       too few holders have it: the others are dead, or have lost theirs. What
+             of it is not on this device comes back only if one of them does
 
 How a peer is
   alive      it answered when it was asked last

@@ -206,7 +206,7 @@ type PathStatus struct {
 	Path     string `json:"path"`
 	Bytes    []byte `json:"path_bytes,omitempty"` // the path, if it is no text
 	Folder   bool   `json:"folder"`
-	State    string `json:"state"` // local, lost, out, safe
+	State    string `json:"state"` // local, lost, away, out, safe
 	Size     int64  `json:"size"`
 	Resident int64  `json:"resident"` // bytes on this device
 	// Packs are those that content and names lie in, and what follows All says what is

@@ -85,8 +85,10 @@ func (d *Daemon) lookAt(ctx context.Context, path string, out *control.PathStatu
 	d.judgePacks(packs.All(), out)
 	out.All = packs.Every()
 	switch {
-	case out.State == "safe" && out.PacksLost+out.PacksAway > 0:
+	case out.State == "safe" && out.PacksLost > 0:
 		out.State = "lost"
+	case out.State == "safe" && out.PacksAway > 0:
+		out.State = "away"
 	case out.State == "safe" && out.PacksOnlyHere > 0:
 		out.State = "local"
 	case out.State == "safe" && (out.PacksBelowTarget+out.PacksUnasked+out.PacksWeak+out.PacksFrail > 0 || !d.drive.wordsBringIt()):
