@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 
 	"skep/chunker/group"
 	skephost "skep/net/host"
@@ -21,8 +22,11 @@ import (
 
 // Options say how a client behaves. The zero value is right.
 type Options struct {
-	// Find learns the addresses of a peer of which the host knows none that
-	// work; nil for never. It must end when its context does.
+	// Known are addresses of a peer, beside those that the host knows, in the order
+	// in which they are to be dialled; nil for none.
+	Known func(group.PeerKey) []multiaddr.Multiaddr
+	// Find learns the addresses of a peer of which neither the host nor Known have one
+	// that works; nil for never. It must end when its context does.
 	Find func(context.Context, group.PeerKey) (peer.AddrInfo, error)
 	// Dial bounds the time to connect to a peer, once more after Find; 0 stands
 	// for 10 s.
@@ -217,15 +221,19 @@ func (c *Client) reach(ctx context.Context, p group.PeerKey) error {
 	return c.dials.do(ctx, p, func(ctx context.Context) error { return c.connect(ctx, p, id) })
 }
 
-// connect makes sure of a connection, by the addresses that the host knows,
-// then by those that Find does.
+// connect makes sure of a connection, by the addresses that the host knows, and Known
+// does, then by those that Find does.
 func (c *Client) connect(ctx context.Context, p group.PeerKey, id peer.ID) error {
 	if c.host.Network().Connectedness(id) == network.Connected {
 		return nil
 	}
 	known := errors.New("no address is known")
-	if len(c.host.Peerstore().Addrs(id)) > 0 {
-		if known = c.dial(ctx, peer.AddrInfo{ID: id}); known == nil {
+	var addrs []multiaddr.Multiaddr
+	if c.opts.Known != nil {
+		addrs = c.opts.Known(p)
+	}
+	if len(addrs)+len(c.host.Peerstore().Addrs(id)) > 0 {
+		if known = c.dial(ctx, peer.AddrInfo{ID: id, Addrs: addrs}); known == nil {
 			return nil
 		}
 	}

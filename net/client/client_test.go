@@ -203,6 +203,23 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// A peer is called at an address that is known before anybody is asked for one, though the
+// host knows none.
+func TestKnownAddress(t *testing.T) {
+	var asked atomic.Bool
+	hold, info := scripted(t, func(network.Stream, wire.Request) { asked.Store(true) })
+	c := asker(t, client.Options{
+		Known: func(group.PeerKey) []multiaddr.Multiaddr { return info.Addrs },
+		Find: func(context.Context, group.PeerKey) (peer.AddrInfo, error) {
+			t.Error("the directory is asked")
+			return info, nil
+		},
+	})
+	if _, err := c.Hello(t.Context(), hold); !asked.Load() {
+		t.Error(err)
+	}
+}
+
 // No more calls than the options allow are under way to one peer.
 func TestCallsAreBounded(t *testing.T) {
 	simnet.Simulate(t, 2, simnet.Config{Client: client.Options{PeerCalls: 3, Calls: 5}}, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {

@@ -36,9 +36,13 @@ func few(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
 	}
 	ordered := slices.Clone(addrs)
 	slices.SortStableFunc(ordered, func(a, b multiaddr.Multiaddr) int { return cmp.Compare(nearness(a), nearness(b)) })
-	var out []multiaddr.Multiaddr
+	return within(ordered)
+}
+
+// within are the first of some addresses, as many as are taken or told.
+func within(addrs []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
 	left := mostAddressBytes
-	for _, a := range ordered {
+	for _, a := range addrs {
 		if n := len(a.Bytes()); n <= left && len(out) < mostAddresses {
 			out = append(out, a)
 			left -= n
@@ -58,40 +62,93 @@ func nearness(a multiaddr.Multiaddr) int {
 	return 1
 }
 
+// said are the addresses of a peer that one peer told last.
+type said struct {
+	by    peer.ID
+	addrs []multiaddr.Multiaddr
+}
+
 // told are addresses of peers that others have told. When there are many, those go that
 // were told longest ago: nobody can keep new ones out.
 type told struct {
 	limit int // addresses in each of the maps, about
-	each  int // addresses of one peer
+	each  int // peers whose word on one peer is kept
 
 	mu            sync.Mutex // guards the fields below
-	recent, older map[peer.ID][]multiaddr.Multiaddr
+	recent, older map[peer.ID][]said
 	n             int // addresses in recent
 }
 
 func newTold(limit, each int) *told {
-	return &told{limit: limit, each: each, recent: map[peer.ID][]multiaddr.Multiaddr{}}
+	return &told{limit: limit, each: each, recent: map[peer.ID][]said{}}
 }
 
-// add takes note of addresses of a peer; they count before what was told earlier.
-func (t *told) add(p peer.ID, addrs []multiaddr.Multiaddr) {
-	if len(addrs) == 0 {
+// add takes note of the addresses of a peer that another one tells, instead of those that
+// it told earlier.
+func (t *told) add(p, by peer.ID, addrs []multiaddr.Multiaddr) {
+	if addrs = joined(mostAddresses, addrs); len(addrs) == 0 {
 		return // else peers that nobody has addresses of would count as nothing, and stay
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := joined(t.each, addrs, t.recent[p], t.older[p])
-	if t.n >= t.limit {
-		t.older, t.recent, t.n = t.recent, map[peer.ID][]multiaddr.Multiaddr{}, 0
+	all := []said{{by, addrs}}
+	for _, s := range t.ofLocked(p) {
+		if s.by != by && len(all) < t.each {
+			all = append(all, s)
+		}
 	}
-	t.n += len(all) - len(t.recent[p])
+	if t.n >= t.limit {
+		t.older, t.recent, t.n = t.recent, map[peer.ID][]said{}, 0
+	}
+	t.n += number(all) - number(t.recent[p])
 	t.recent[p] = all
 }
 
-func (t *told) of(p peer.ID) []multiaddr.Multiaddr {
+// of is what was told of a peer, the latest first.
+func (t *told) of(p peer.ID) []said {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return joined(t.each, t.recent[p], t.older[p])
+	return t.ofLocked(p)
+}
+
+func (t *told) ofLocked(p peer.ID) []said {
+	if all, ok := t.recent[p]; ok {
+		return all
+	}
+	return t.older[p]
+}
+
+func number(all []said) (n int) {
+	for _, s := range all {
+		n += len(s.addrs)
+	}
+	return n
+}
+
+// inTurn are the addresses that several told, each once: the first one of everybody, then
+// the second ones, and so on, and among these those before the others that more have told.
+// Whoever tells many is one among those who tell.
+func inTurn(all []said) (out []multiaddr.Multiaddr) {
+	times := map[string]int{}
+	for _, s := range all {
+		for _, a := range s.addrs {
+			times[string(a.Bytes())]++
+		}
+	}
+	taken := map[string]bool{}
+	for i := range mostAddresses {
+		begin := len(out)
+		for _, s := range all {
+			if i < len(s.addrs) && !taken[string(s.addrs[i].Bytes())] {
+				taken[string(s.addrs[i].Bytes())] = true
+				out = append(out, s.addrs[i])
+			}
+		}
+		slices.SortStableFunc(out[begin:], func(a, b multiaddr.Multiaddr) int {
+			return cmp.Compare(times[string(b.Bytes())], times[string(a.Bytes())])
+		})
+	}
+	return out
 }
 
 // joined are so many addresses of several lists at most, each once, the first lists first.
@@ -106,41 +163,60 @@ func joined(most int, lists ...[]multiaddr.Multiaddr) (out []multiaddr.Multiaddr
 	return out
 }
 
-// book is what the directory knows of addresses: beside those in the host's book, which
-// takes no more when anybody has filled it, those that peers announced with their records,
-// which are not put there, and those that were told in answers to what we asked.
+// book is what the directory knows of addresses: beside those in the host's book, those
+// that peers announced with their records, and those that were told in answers to what we
+// asked. Neither is put into the host's book, which takes no more when anybody has filled
+// it, and all of whose addresses are dialled together.
 type book struct {
 	peerstore.Peerstore
 	announced, found *told
 }
 
+// mostTellers are those whose word on one peer is kept: of those who are asked in one lookup,
+// most.
+const mostTellers = 24
+
 func newBook(p peerstore.Peerstore) *book {
-	return &book{Peerstore: p, announced: newTold(32<<10, mostAddresses), found: newTold(16<<10, 4*mostAddresses)}
+	return &book{Peerstore: p, announced: newTold(32<<10, 1), found: newTold(16<<10, mostTellers)}
 }
 
-// AddAddrs implements peerstore.AddrBook. What is announced is to be kept for longer than
-// what an answer told.
+// AddAddrs implements peerstore.AddrBook. What is announced, by the peer itself, is to be
+// kept for longer than what an answer told, which hear has taken in already.
 func (b *book) AddAddrs(p peer.ID, addrs []multiaddr.Multiaddr, ttl time.Duration) {
-	addrs = few(addrs)
 	if ttl > peerstore.TempAddrTTL {
-		b.announced.add(p, addrs)
-		return
+		b.announced.add(p, p, few(addrs))
 	}
-	b.found.add(p, addrs)
-	b.Peerstore.AddAddrs(p, addrs, ttl)
 }
 
-// told are the addresses of a peer that are known here alone, maybe.
+// hear takes note of addresses that an answer of a peer has of another one. Names are not
+// asked for on a stranger's word, and have any number of addresses.
+func (b *book) hear(by peer.ID, of peer.AddrInfo) {
+	b.found.add(of.ID, by, few(slices.DeleteFunc(of.Addrs, func(a multiaddr.Multiaddr) bool {
+		first, _ := multiaddr.SplitFirst(a)
+		return first == nil || first.Code() != multiaddr.P_IP4 && first.Code() != multiaddr.P_IP6
+	})))
+}
+
+// mostDialled are the addresses of one peer that are dialled on the word of others.
+const mostDialled = 2 * mostAddresses
+
+// told are the addresses of a peer that are known here alone, maybe, in the order in which
+// they are to be dialled.
 func (b *book) told(p peer.ID) []multiaddr.Multiaddr {
-	return joined(5*mostAddresses, b.found.of(p), b.announced.of(p))
+	return joined(mostDialled, inTurn(slices.Concat(b.announced.of(p), b.found.of(p))))
 }
 
 // Addrs implements peerstore.AddrBook. Of a peer that is connected, the host knows best.
 func (b *book) Addrs(p peer.ID) []multiaddr.Multiaddr { return b.PeerInfo(p).Addrs }
 
-// PeerInfo implements peerstore.Peerstore.
+// PeerInfo implements peerstore.Peerstore. What others told is told on only of a peer whose
+// own word is not known: else one who makes up addresses would speak through everybody.
 func (b *book) PeerInfo(p peer.ID) peer.AddrInfo {
-	return peer.AddrInfo{ID: p, Addrs: few(joined(9*mostAddresses, b.Peerstore.Addrs(p), b.told(p)))}
+	addrs := joined(2*mostAddresses, few(b.Peerstore.Addrs(p)), inTurn(b.announced.of(p)))
+	if len(addrs) == 0 {
+		addrs = b.told(p)
+	}
+	return peer.AddrInfo{ID: p, Addrs: within(addrs)}
 }
 
 // Peerstore implements host.Host.
@@ -148,9 +224,10 @@ func (g guard) Peerstore() peerstore.Peerstore { return g.book }
 
 // Connect implements host.Host.
 func (g guard) Connect(ctx context.Context, info peer.AddrInfo) error {
-	if g.Network().Connectedness(info.ID) != network.Connected {
-		info.Addrs = slices.Concat(info.Addrs, g.book.told(info.ID))
+	if g.Network().Connectedness(info.ID) == network.Connected {
+		return nil
 	}
+	info.Addrs = slices.Concat(info.Addrs, g.book.told(info.ID))
 	return skephost.Connect(ctx, g.Host, info)
 }
 

@@ -76,24 +76,46 @@ func TestFew(t *testing.T) {
 	}
 }
 
-// Those go that were told longest ago.
+// Those go that were told longest ago, and what one told goes when it tells something else.
 func TestTold(t *testing.T) {
 	k := newTold(100, 4)
-	at := func(i int) multiaddr.Multiaddr { return multiaddr.StringCast(fmt.Sprintf("/ip4/8.8.8.8/tcp/%d", i)) }
-	for i := range 6 {
-		k.add("a", []multiaddr.Multiaddr{at(i)})
+	at := func(i int) []multiaddr.Multiaddr {
+		return []multiaddr.Multiaddr{multiaddr.StringCast(fmt.Sprintf("/ip4/8.8.8.8/tcp/%d", i))}
 	}
-	if got := k.of("a"); len(got) != 4 || !got[0].Equal(at(5)) {
+	teller := func(i int) peer.ID { return peer.ID(fmt.Sprint("teller", i)) }
+	for i := range 6 {
+		k.add("a", teller(i), at(i))
+	}
+	if got := k.of("a"); len(got) != 4 || !got[0].addrs[0].Equal(at(5)[0]) {
+		t.Errorf("%v", got)
+	}
+	k.add("a", teller(3), at(9))
+	if got := inTurn(k.of("a")); len(got) != 4 || !got[0].Equal(at(9)[0]) || slices.ContainsFunc(got, at(3)[0].Equal) {
 		t.Errorf("%v", got)
 	}
 	for i := range 500 {
-		k.add(peer.ID(fmt.Sprint(i)), []multiaddr.Multiaddr{at(1), at(2)})
-		k.add("often", []multiaddr.Multiaddr{at(i)})
+		k.add(peer.ID(fmt.Sprint(i)), "teller", append(at(1), at(2)...))
+		k.add("often", teller(i), at(i))
 		if n := len(k.recent) + len(k.older); n > 2*100 {
 			t.Fatalf("%d peers are kept", n)
 		}
 	}
-	if len(k.of("a")) != 0 || len(k.of("499")) != 2 || len(k.of("often")) != 4 {
+	if len(k.of("a")) != 0 || number(k.of("499")) != 2 || len(k.of("often")) != 4 {
 		t.Errorf("%v %v %v", k.of("a"), k.of("499"), k.of("often"))
+	}
+}
+
+// Who tells many addresses is one among those who tell, and what several told comes first.
+func TestInTurn(t *testing.T) {
+	at := func(ports ...int) (out []multiaddr.Multiaddr) {
+		for _, p := range ports {
+			out = append(out, multiaddr.StringCast(fmt.Sprintf("/ip4/8.8.8.8/tcp/%d", p)))
+		}
+		return out
+	}
+	liar := said{"liar", at(1, 2, 3, 4, 5, 6, 7, 8, 9)}
+	got := inTurn([]said{liar, {"one", at(100, 101)}, {"another", at(100, 102)}})
+	if want := at(100, 1, 2, 101, 102, 3, 4, 5, 6, 7, 8, 9); !slices.EqualFunc(got, want, func(a, b multiaddr.Multiaddr) bool { return a.Equal(b) }) {
+		t.Errorf("%v", got)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/routing"
+	"github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multihash"
 
 	"skep/chunker/group"
@@ -82,6 +83,7 @@ type DHT struct {
 	host     host.Host
 	conf     Config
 	table    *kad.IpfsDHT
+	book     *book
 	announce *repeat.Set[group.ID]
 
 	mu   sync.Mutex // guards boot
@@ -98,7 +100,7 @@ func New(h host.Host, c Config) (*DHT, error) {
 }
 
 func (d *DHT) start() error {
-	c := d.conf
+	c, g := d.conf, newGuard(d.host)
 	opts := []kad.Option{
 		kad.ProtocolPrefix(Prefix),
 		kad.Mode(kad.ModeServer),
@@ -110,7 +112,7 @@ func (d *DHT) start() error {
 		kad.ProviderManagerOpts(records.ProvideValidity(c.ProviderAge), records.CleanupInterval(c.ProviderAge/24),
 			records.ProviderAddrTTL(c.ProviderAge/2), records.Cache(uncached{})),
 		kad.BootstrapPeersFunc(d.bootstrapPeers),
-		kad.WithCustomMessageSender(newSender),
+		kad.WithCustomMessageSender(g.sender),
 	}
 	if c.Refresh < 0 {
 		opts = append(opts, kad.DisableAutoRefresh())
@@ -118,11 +120,11 @@ func (d *DHT) start() error {
 	if c.DiversityFilter {
 		opts = append(opts, kad.RoutingTablePeerDiversityFilter(kad.NewRTPeerDiversityFilter(d.host, 2, 3)))
 	}
-	table, err := kad.New(newGuard(d.host), opts...)
+	table, err := kad.New(g, opts...)
 	if err != nil {
 		return err
 	}
-	d.table = table
+	d.table, d.book = table, g.book
 	d.announce = repeat.New(c.Reprovide, d.provide)
 	return nil
 }
@@ -277,8 +279,7 @@ func (d *DHT) StopProviding(ids ...group.ID) { d.announce.Remove(ids...) }
 func (d *DHT) Announced(ctx context.Context) error { return d.announce.Wait(ctx) }
 
 // FindHolders returns up to limit peers that say they hold a group, not this
-// one; their addresses are in the host's peerstore then, unless that is full. It returns ErrNotFound
-// when there are none, or the error of ctx when that ended before the first.
+// one; their addresses are Known then. It returns ErrNotFound when there are none, or the error of ctx when that ended before the first.
 func (d *DHT) FindHolders(ctx context.Context, id group.ID, limit int) (out []group.PeerKey, err error) {
 	err = d.EachHolder(ctx, id, limit, func(k group.PeerKey) { out = append(out, k) })
 	return out, err
@@ -314,19 +315,25 @@ func (d *DHT) EachHolder(ctx context.Context, id group.ID, limit int, fn func(gr
 	return nil
 }
 
-// FindPeer returns the addresses of a peer, or ErrNotFound.
+// FindPeer returns the addresses of a peer, in the order in which they are to be dialled,
+// or ErrNotFound.
 func (d *DHT) FindPeer(ctx context.Context, k group.PeerKey) (peer.AddrInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.conf.Timeout)
 	defer cancel()
 	info, err := d.table.FindPeer(ctx, skephost.ID(k))
-	if err == nil && len(info.Addrs) == 0 {
-		err = ErrNotFound
+	// A peer of the table of which no address was known counts as unreachable before
+	// anybody has told one.
+	addrs := joined(mostDialled, info.Addrs, d.Known(k))
+	if len(addrs) > 0 {
+		return peer.AddrInfo{ID: skephost.ID(k), Addrs: addrs}, nil
 	}
-	if err != nil {
-		return peer.AddrInfo{}, fmt.Errorf("peer %v: %w", k, notFound(err))
-	}
-	return info, nil
+	return peer.AddrInfo{}, fmt.Errorf("peer %v: %w", k, notFound(cmp.Or(err, ErrNotFound)))
 }
+
+// Known are the addresses of a peer that it announced, or others told when they were
+// asked for anything, in the order in which they are to be dialled. Any of them may be
+// made up.
+func (d *DHT) Known(k group.PeerKey) []multiaddr.Multiaddr { return d.book.told(skephost.ID(k)) }
 
 // PutRecord puts a signed slot record on the peers nearest to its key. A record
 // that is not valid now, or older than the one this peer has in its part of the

@@ -17,6 +17,9 @@
 // the library than its table. The directory is a help, never the truth: the
 // drive's own group table and the keepers come first.
 //
+// Addresses that others tell of a peer are hearsay: they are kept by who told them, dialled
+// a few at a time and one of each teller in turn, and never put into the host's own book.
+//
 // No address or diversity filter is applied by default: peers of a LAN or of one
 // machine are a swarm like any other.
 package dht

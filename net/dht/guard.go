@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -82,6 +83,14 @@ func (g guard) SetStreamHandler(p protocol.ID, handle network.StreamHandler) {
 		defer g.asking.leave(in)
 		handle(in)
 	})
+}
+
+// NewStream implements host.Host.
+func (g guard) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	if err := g.Connect(ctx, peer.AddrInfo{ID: p}); err != nil {
+		return nil, err
+	}
+	return g.Host.NewStream(ctx, p, ids...)
 }
 
 // guarded follows the messages that come on a stream, each after its length as

@@ -20,6 +20,8 @@ const (
 	askedAtOnce = 4
 	// askPatience is how long the answer to one is waited for.
 	askPatience = 10 * time.Second
+	// mostCloser is how many nearer peers an answer may name, as for the table's library.
+	mostCloser = 40
 )
 
 // errNoRecord says that a peer answered a put without the record that it took.
@@ -27,10 +29,10 @@ var errNoRecord = errors.New("an answer of the DHT lacks its record")
 
 // sender asks the questions of the table. Each has a stream of its own, so that an answer
 // that was not asked for is never taken for that to the next question. It lets no answer
-// through at which the table's library, which trusts those to a put, would fail.
-// It is safe for concurrent use.
+// through at which the table's library, which trusts those to a put, would fail, and
+// takes note of who tells which addresses. It is safe for concurrent use.
 type sender struct {
-	host   host.Host
+	host   guard
 	protos []protocol.ID
 
 	mu    sync.Mutex // guards lines, and who uses each
@@ -43,8 +45,8 @@ type line struct {
 	users int
 }
 
-func newSender(h host.Host, protos []protocol.ID) pb.MessageSenderWithDisconnect {
-	return &sender{host: h, protos: protos, lines: map[peer.ID]*line{}}
+func (g guard) sender(_ host.Host, protos []protocol.ID) pb.MessageSenderWithDisconnect {
+	return &sender{host: g, protos: protos, lines: map[peer.ID]*line{}}
 }
 
 // OnDisconnect implements pb.MessageSenderWithDisconnect.
@@ -65,7 +67,19 @@ func (s *sender) SendRequest(ctx context.Context, p peer.ID, m *pb.Message) (*pb
 	if m.GetType() == pb.Message_PUT_VALUE && answer.GetRecord() == nil {
 		return nil, errNoRecord
 	}
+	closer, providers := answer.GetCloserPeers(), answer.GetProviderPeers()
+	s.hear(p, closer[:min(len(closer), mostCloser)])
+	s.hear(p, providers[:min(len(providers), mostBelow)])
 	return answer, nil
+}
+
+// hear takes note of the addresses that a peer tells of others.
+func (s *sender) hear(from peer.ID, named []*pb.Message_Peer) {
+	for _, info := range pb.PBPeersToPeerInfos(named) {
+		if info.ID != s.host.ID() {
+			s.host.book.hear(from, *info)
+		}
+	}
 }
 
 // exchange sends a message and, if answer is not nil, reads the one that comes back.

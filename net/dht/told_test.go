@@ -12,9 +12,9 @@ import (
 func TestToldOfPeersWithoutAddresses(t *testing.T) {
 	b := newTold(4, 2)
 	at := []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/8.8.4.4/tcp/1234")}
-	b.add("known", at)
+	b.add("known", "teller", at)
 	for i := range 100 {
-		b.add(peer.ID(rune('A'+i)), nil)
+		b.add(peer.ID(rune('A'+i)), "teller", nil)
 	}
 	if len(b.recent)+len(b.older) != 1 || len(b.of("known")) != 1 {
 		t.Errorf("%d peers are kept, and %d addresses of who has one", len(b.recent)+len(b.older), len(b.of("known")))

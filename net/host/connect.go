@@ -1,22 +1,39 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// Of the addresses given, atOnce are dialled, and as many more whenever these have failed,
+// or have not answered for so long: libp2p dials all that it knows of a peer, eight at a
+// time, and waits five seconds for each, so that a few where nobody is would keep it from
+// the one that answers.
+const (
+	atOnce     = 4
+	notForLong = 2 * time.Second
 )
 
 // Connect makes sure of a connection to a peer, also when the host remembers so many
-// addresses already that it takes no more. That it cannot be reached is said in one short
-// line: libp2p says it with a line for each address.
+// addresses already that it takes no more. The addresses that the host knows, those at
+// which it was connected and what the peer says of itself, are dialled first and alone for
+// a moment, then those given, a few at a time, in their order. None of these is remembered
+// if the peer does not answer. That it cannot be reached is said in one short line: libp2p
+// says it with a line for each address.
 func Connect(ctx context.Context, h host.Host, info peer.AddrInfo) error {
 	err := connect(ctx, h, info)
 	if dial, ok := errors.AsType[*swarm.DialError](err); ok {
@@ -32,12 +49,61 @@ func connect(ctx context.Context, h host.Host, info peer.AddrInfo) error {
 		return h.Connect(ctx, info)
 	}
 	known := h.Peerstore()
-	known.AddAddrs(info.ID, info.Addrs, peerstore.ConnectedAddrTTL)
-	err := h.Connect(ctx, info)
+	before := known.Addrs(info.ID)
+	rest := slices.DeleteFunc(slices.Clone(info.Addrs), func(a multiaddr.Multiaddr) bool {
+		return slices.ContainsFunc(before, a.Equal)
+	})
+	if len(rest) == 0 {
+		return h.Connect(ctx, peer.AddrInfo{ID: info.ID})
+	}
+	err := inSteps(ctx, len(before) > 0, slices.Collect(slices.Chunk(rest, atOnce)), func(ctx context.Context, more []multiaddr.Multiaddr) error {
+		known.AddAddrs(info.ID, more, peerstore.ConnectedAddrTTL)
+		return h.Connect(ctx, peer.AddrInfo{ID: info.ID})
+	})
 	if now := h.Network().Connectedness(info.ID); now != network.Connected && now != network.Limited {
-		known.UpdateAddrs(info.ID, peerstore.ConnectedAddrTTL, peerstore.TempAddrTTL)
+		known.UpdateAddrs(info.ID, peerstore.ConnectedAddrTTL, 0)
 	}
 	return err
+}
+
+// inSteps dials without more addresses, if it is to, and then with one step after the
+// other. It returns nil when a dial succeeded, else the first error, when all are over.
+func inSteps(ctx context.Context, without bool, steps [][]multiaddr.Multiaddr, dial func(context.Context, []multiaddr.Multiaddr) error) error {
+	if without {
+		steps = slices.Insert(steps, 0, nil)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	over := make(chan error, len(steps))
+	var first error
+	for under := 0; under > 0 || len(steps) > 0 && ctx.Err() == nil; {
+		if len(steps) > 0 {
+			step := steps[0]
+			steps = steps[1:]
+			under++
+			all.Go(func() { over <- dial(ctx, step) })
+		}
+		var next <-chan time.Time
+		if len(steps) > 0 {
+			next = time.After(notForLong)
+		}
+		for waiting := true; waiting; {
+			select {
+			case err := <-over:
+				if err == nil {
+					return nil
+				}
+				first = cmp.Or(first, err)
+				under--
+				waiting = under > 0
+			case <-next:
+				waiting = false
+			}
+		}
+	}
+	return cmp.Or(first, ctx.Err())
 }
 
 // dialError is libp2p's, in one line.

@@ -70,7 +70,7 @@ func start(c Config, i int) (*Peer, error) {
 		return nil, err
 	}
 	c.Holder.Directory = d
-	c.Client.Find = d.FindPeer
+	c.Client.Known, c.Client.Find = d.Known, d.FindPeer
 	var s holder.Store = storetest.NewMemory(1 << 30)
 	if c.Store != nil {
 		s = c.Store(i)

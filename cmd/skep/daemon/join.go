@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/multiformats/go-multiaddr"
 
+	"skep/chunker/group"
 	skephost "skep/net/host"
 	"skep/net/peers"
 	"skep/net/swarm"
@@ -33,25 +33,29 @@ func (n *network) knownAddrs() []peer.AddrInfo {
 // addrsOf are the addresses of those peers that have some.
 func addrsOf(all []peers.Peer) (out []peer.AddrInfo) {
 	for _, p := range all {
-		info := peer.AddrInfo{ID: skephost.ID(p.Key)}
-		for _, a := range p.Addrs {
-			if m, err := multiaddr.NewMultiaddr(a); err == nil {
-				info.Addrs = append(info.Addrs, m)
-			}
-		}
-		if len(info.Addrs) > 0 {
-			out = append(out, info)
+		if addrs := multiaddrs(p.Addrs); len(addrs) > 0 {
+			out = append(out, peer.AddrInfo{ID: skephost.ID(p.Key), Addrs: addrs})
 		}
 	}
 	return out
 }
 
-// introduce tells the host where peers of earlier runs were: who asks them before the
-// swarm is joined finds them.
-func (n *network) introduce() {
-	for _, info := range addrsOf(n.peers.List()) {
-		n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.RecentlyConnectedAddrTTL)
+// multiaddrs are those of some addresses that can be read.
+func multiaddrs(addrs []string) (out []multiaddr.Multiaddr) {
+	for _, a := range addrs {
+		if m, err := multiaddr.NewMultiaddr(a); err == nil {
+			out = append(out, m)
+		}
 	}
+	return out
+}
+
+// known are addresses of a peer: those that worked, then those that others told.
+func (n *network) known(k group.PeerKey) (out []multiaddr.Multiaddr) {
+	if p, ok := n.peers.Get(k); ok {
+		out = multiaddrs(p.Addrs)
+	}
+	return append(out, n.dht.Known(k)...)
 }
 
 // ways are the addresses of peers that the swarm is joined by first.

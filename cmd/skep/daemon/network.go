@@ -85,8 +85,7 @@ func newNetworkOn(h home.Dir, s home.Settings, on skephost.Config, log *slog.Log
 	if n.peers, err = loadPeers(h, s); err != nil {
 		log.Warn("starting without the peers known before", "err", err)
 	}
-	n.introduce()
-	n.client = client.New(n.host, client.Options{Find: n.dht.FindPeer})
+	n.client = client.New(n.host, client.Options{Known: n.known, Find: n.dht.FindPeer})
 	n.survey = &swarm.Survey{Host: n.host, Greeter: n.client, Peers: n.peers, Table: n.dht.Peers,
 		Every: greetEvery(s), Now: time.Now, Log: log}
 	n.swarm = swarm.New(swarm.Config{Holders: n.client, Finder: n.dht, Peers: n.peers, Silent: n.survey.Silent, Shun: min(scale(s)/12, mostShun), Log: log})
