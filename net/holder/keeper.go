@@ -165,9 +165,14 @@ func (k *keeper) compare(key group.SlotKey, r *group.SlotRecord, word []byte) (s
 	return false, nil
 }
 
+// spared is the part of PeerRecords of which nothing goes for others: more than an owner
+// brings to one keeper.
+const spared = 8
+
 // makeRoom makes sure that one more record of a peer fits. When there are too
 // many, one of the peer that brought most goes, if this one brought fewer: who
-// fills the room keeps out himself.
+// fills the room keeps out himself. Of who brought no more than a part of what one may
+// bring, nothing goes: any number of keys with a record each drive out no owner's.
 func (k *keeper) makeRoom(key group.SlotKey, from group.PeerKey) error {
 	e, known := k.kept[key]
 	if !(known && e.from == from) && k.byPeer[from] >= k.conf.PeerRecords {
@@ -178,7 +183,7 @@ func (k *keeper) makeRoom(key group.SlotKey, from group.PeerKey) error {
 	}
 	most := from
 	for p, n := range k.byPeer {
-		if n > max(k.byPeer[most], k.byPeer[from]+1) {
+		if n > max(k.byPeer[most], k.byPeer[from]+1, k.conf.PeerRecords/spared) {
 			most = p
 		}
 	}

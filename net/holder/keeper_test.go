@@ -80,6 +80,33 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+// Records of who brought few stay, however many bring others; one who brought many makes room.
+func TestRecordsOfFewStay(t *testing.T) {
+	s := simnet.Loopback(t, 3, simnet.Config{Holder: holder.Config{Records: 6, PeerRecords: 16}})
+	keeper, owner, greedy := s.Peers[0], s.Peers[1], s.Peers[2]
+	put := func(p *simnet.Peer, seed uint64) error {
+		_, word := storetest.Record(seed, 1, until(), 100)
+		return p.Client.PutRecord(t.Context(), keeper.Key, word)
+	}
+	if err := errors.Join(put(owner, 1), put(owner, 2), put(greedy, 3), put(greedy, 4), put(greedy, 5), put(greedy, 6)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(put(s.Add(t), 7), put(s.Add(t), 8)); err != nil {
+		t.Errorf("beside one who brought many: %v", err)
+	}
+	for seed := uint64(9); seed < 13; seed++ {
+		if err := put(s.Add(t), seed); !errors.Is(err, client.ErrFull) {
+			t.Errorf("where all brought few: %v", err)
+		}
+	}
+	for seed := uint64(1); seed <= 2; seed++ {
+		r, _ := storetest.Record(seed, 1, until(), 100)
+		if _, _, err := owner.Client.GetRecord(t.Context(), keeper.Key, r.Key()); err != nil {
+			t.Errorf("the owner's record %d: %v", seed, err)
+		}
+	}
+}
+
 // hourly is a swarm whose keepers look into the directory every hour, so that not much of
 // its life has to be simulated.
 var hourly = simnet.Config{Holder: holder.Config{Republish: time.Hour}}
