@@ -31,7 +31,7 @@ type RecordDirectory interface {
 }
 
 // Records puts and finds the copies of a record that lie under several slot
-// keys.
+// keys. Who has put some closes it.
 type Records struct {
 	Keepers   Keepers
 	Directory RecordDirectory
@@ -40,7 +40,12 @@ type Records struct {
 	// wait for it. nil: nobody was.
 	Silent  func(group.PeerKey) bool
 	Timeout time.Duration // of one copy; 0 is 20 s
+
+	behind behind
 }
+
+// Close ends what Put has left to itself, and waits for it.
+func (r *Records) Close() { r.behind.close() }
 
 const (
 	keepersEach = 2  // keepers of one copy
@@ -59,7 +64,8 @@ func (r *Records) timeout() time.Duration {
 
 // Put hands each copy to keepers, the same ones for the same slot as long as
 // they answer, and then to the directory. It succeeds when most copies have a
-// keeper. Keepers that keep another record of the slot, which this one does not
+// keeper; for the directory, which any peer in it can hold up, it waits two seconds then,
+// and what is left of that goes on until it ends, or until Close. Keepers that keep another record of the slot, which this one does not
 // replace, count as well: what they keep instead is returned, and then the
 // directory is not told. It is signed, not opened: what it means its owner knows.
 func (r *Records) Put(ctx context.Context, words [][]byte) (instead [][]byte, err error) {
@@ -92,17 +98,26 @@ func (r *Records) putOne(ctx context.Context, word []byte) (instead [][]byte, er
 	}
 	kept, instead, last := r.putToSome(ctx, &rec, word)
 	if r.Directory != nil && len(instead) == 0 {
-		if d, ok := ctx.Value(lingerKey{}).(time.Duration); ok && kept > 0 {
-			var stop context.CancelFunc
-			ctx, stop = context.WithTimeout(ctx, d)
-			defer stop()
-		}
-		_ = r.Directory.PutRecord(ctx, word) // keepers put it again
+		r.behind.do(ctx, r.patience(ctx, kept), r.timeout(), func(ctx context.Context) {
+			_ = r.Directory.PutRecord(ctx, word) // keepers put it again
+		})
 	}
 	if kept == 0 {
 		return nil, fmt.Errorf("no keeper: %w", orNone(last))
 	}
 	return instead, nil
+}
+
+// patience is how long Put waits for the directory when so many keep a copy.
+func (r *Records) patience(ctx context.Context, kept int) time.Duration {
+	d, lingers := ctx.Value(lingerKey{}).(time.Duration)
+	switch {
+	case kept == 0: // nobody else would put it there
+		return r.timeout()
+	case lingers:
+		return d
+	}
+	return directoryPatience
 }
 
 // putPatience is how long one keeper is waited for before another is tried beside it.
@@ -267,8 +282,7 @@ type lingerKey struct{}
 
 // Linger returns a context in which Get, and a Survey's Round, give all others as long
 // again as it took until so many have answered as Heard asks for, and d at least, for a
-// caller whom the few that are silent shall not stop. Put leaves the directory to keepers
-// when it has taken d.
+// caller whom the few that are silent shall not stop. Put waits for the directory for d.
 func Linger(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, lingerKey{}, d)
 }

@@ -480,6 +480,85 @@ func TestRecordsSearch(t *testing.T) {
 	}
 }
 
+// PutRecord takes as long.
+func (f farShelf) PutRecord(ctx context.Context, word []byte) error {
+	select {
+	case <-time.After(f.takes):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return f.shelf.PutRecord(ctx, word)
+}
+
+// on is how many records the directory has.
+func (s *shelf) on() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.kept)
+}
+
+// Who puts records does not wait for a slow directory when keepers have them: it gets them
+// all the same, until Records are closed.
+func TestRecordsPutLeavesTheDirectoryBehind(t *testing.T) {
+	const linger, takes = 300 * time.Millisecond, 15 * time.Second
+	for name, c := range map[string]struct {
+		keepers, puts int
+		ctx           func(context.Context) context.Context
+		took          time.Duration // of each put
+		then, later   int           // on the shelf after that, and when the directory has had its time
+	}{
+		"with keepers":      {8, 1, func(ctx context.Context) context.Context { return ctx }, directoryPatience, 0, 5},
+		"with one":          {1, 1, func(ctx context.Context) context.Context { return ctx }, directoryPatience, 0, 5},
+		"without":           {0, 1, func(ctx context.Context) context.Context { return ctx }, takes, 5, 5},
+		"by who lingers":    {8, 1, func(ctx context.Context) context.Context { return Linger(ctx, linger) }, linger, 0, 5},
+		"more than go on":   {8, mostBehind/5 + 3, func(ctx context.Context) context.Context { return Linger(ctx, 0) }, 0, 0, mostBehind},
+		"without, lingered": {0, 1, func(ctx context.Context) context.Context { return Linger(ctx, linger) }, takes, 5, 5},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLibrary(c.keepers)
+			l.Directory = farShelf{l.shelf, takes}
+			words, _ := copies(5 * c.puts)
+			ctx, cancel := context.WithCancel(t.Context())
+			for i := range c.puts {
+				begin := time.Now()
+				if _, err := l.Put(c.ctx(ctx), words[5*i:5*i+5]); (err == nil) != (c.keepers > 0) || time.Since(begin) != c.took {
+					t.Errorf("%s: %v after %v", name, err, time.Since(begin))
+				}
+			}
+			cancel() // as a call ends that has put them
+			if n := l.shelf.on(); n != c.then {
+				t.Errorf("%s: %d records are in the directory at once", name, n)
+			}
+			time.Sleep(takes)
+			synctest.Wait()
+			if n := l.shelf.on(); n != c.later {
+				t.Errorf("%s: %d records are in the directory", name, n)
+			}
+			l.Close()
+		})
+	}
+}
+
+// Whoever closes Records ends what goes on, and from then on nothing does.
+func TestRecordsClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLibrary(8)
+		l.Directory = farShelf{l.shelf, time.Hour}
+		l.Timeout = 2 * time.Hour
+		words, _ := copies(5)
+		begin := time.Now()
+		for range 2 {
+			if _, err := l.Put(t.Context(), words); err != nil {
+				t.Error(err)
+			}
+			l.Close()
+		}
+		if took := time.Since(begin); took != 2*directoryPatience || l.shelf.on() > 0 {
+			t.Errorf("it took %v, %d records are in the directory", took, l.shelf.on())
+		}
+	})
+}
+
 // lateKeepers take their time for one key.
 type lateKeepers struct {
 	*keepers

@@ -181,6 +181,9 @@ func (n *network) addrs() []string {
 
 // close ends what newNetwork began, in reverse.
 func (n *network) close() {
+	if n.records != nil {
+		n.records.Close()
+	}
 	if n.dht != nil {
 		_ = n.dht.Close()
 	}

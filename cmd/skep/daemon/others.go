@@ -13,7 +13,6 @@ import (
 	"skep/chunker/group"
 	"skep/chunker/keyring"
 	"skep/cmd/skep/home"
-	"skep/net/swarm"
 )
 
 // lookEvery is how often it is looked for commits of other devices, by the one time
@@ -141,14 +140,13 @@ const (
 	silentFor = 300 * time.Millisecond
 )
 
-// lookBriefly looks around for somebody who waits for it. Of what is not heard in time,
+// lookBriefly looks around for somebody who waits for it, and lingers. Of what is not heard in time,
 // the last look counts; and that this device is alone, it is too brief to tell. It returns
 // what heed does.
 func (d *drive) lookBriefly(ctx context.Context) error {
 	if len(d.net.host.Network().Peers()) == 0 {
 		return nil // nobody would answer
 	}
-	ctx = swarm.Linger(ctx, silentFor)
 	brief, cancel := context.WithTimeout(ctx, briefly)
 	defer cancel()
 	return d.heed(ctx, d.look(brief))

@@ -9,6 +9,7 @@ import (
 	"skep/chunker/commit"
 	"skep/chunker/devices"
 	"skep/chunker/keyring"
+	"skep/net/swarm"
 )
 
 // How long slot records are wanted without another word of their owner. They
@@ -70,8 +71,10 @@ func (d *drive) awaitPeers(ctx context.Context, wait time.Duration) (grew bool) 
 
 // bringRecords does once what keepFindable does. At each beginning of it, the device's
 // certificate is renewed. A device that was set back publishes no head, and is done
-// without one.
+// without one. It does not wait for those that are silent when most have answered, as
+// nothing is called safe before: of a keyring that it misses so, the next look hears.
 func (d *drive) bringRecords(ctx context.Context, begins bool) error {
+	ctx = swarm.Linger(ctx, silentFor)
 	peers := d.net.usables()
 	if begins {
 		if err := d.renewCertificate(ctx, time.Now().Add(-recordsEvery)); err != nil {

@@ -171,6 +171,37 @@ func TestRecordsOutliveAYearAfterTheDeviceRested(t *testing.T) {
 	})
 }
 
+// hungDirectory answers nothing.
+type hungDirectory struct{}
+
+func (hungDirectory) PutRecord(ctx context.Context, _ []byte) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (hungDirectory) GetRecord(ctx context.Context, _ group.SlotKey) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Records that keepers have are out, also if the directory answers nothing: some peer of it
+// that is silent is enough for that.
+func TestRecordsAreOutWithoutTheDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := resting(t)
+		d.net.records.Directory = hungDirectory{}
+		defer d.net.records.Close()
+		begin := time.Now()
+		if err := d.bringRecords(t.Context(), true); err != nil || time.Since(begin) > 3*silentFor {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		begin = time.Now()
+		if err := d.publishNewestHead(t.Context()); err != nil || time.Since(begin) > 2*time.Second {
+			t.Errorf("the head: %v after %v", err, time.Since(begin))
+		}
+	})
+}
+
 // Heads of many devices and epochs are looked for at once, but not all of them:
 // a head that is not there is waited for.
 func TestHeadsAreLookedForAtOnce(t *testing.T) {

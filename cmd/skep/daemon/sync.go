@@ -9,6 +9,7 @@ import (
 	"skep/cache/writeback"
 	"skep/cmd/skep/control"
 	"skep/cmd/skep/say"
+	"skep/net/swarm"
 )
 
 // sync waits until everything that was done before is out.
@@ -117,6 +118,7 @@ func isFrail(err error) bool {
 // comesBack returns why the words would not bring back what is out; nil if they would,
 // as far as that is known to whoever answers soon.
 func (d *Daemon) comesBack(ctx context.Context) error {
+	ctx = swarm.Linger(ctx, silentFor)
 	unkept := d.drive.lookBriefly(ctx)
 	if back := d.drive.setBack.Load(); back != nil {
 		return back
