@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	lp "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
@@ -218,6 +219,49 @@ func (n *network) contact(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// How often those are called who are to be joined by and are not connected: soon after a
+// start, then every so often, and seldom where the table has many others, as one of them
+// may be of use to thousands.
+const (
+	waysSoon   = time.Minute
+	waysEvery  = 10 * time.Minute
+	waysSeldom = time.Hour
+	manyOthers = 20
+)
+
+// keepWays calls, until ctx ends, those whom the swarm was to be joined by, each for itself,
+// whoever else is known: one that was off when it was joined, or has moved to where its name
+// leads now, may be the only way to another part of the swarm.
+func (n *network) keepWays(ctx context.Context) error {
+	for wait := waysSoon; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait + rand.N(wait/4)):
+		}
+		n.callWays(ctx)
+		wait = waysEvery
+		if n.dht.Size() >= manyOthers {
+			wait = waysSeldom
+		}
+	}
+}
+
+// callPatience is how long those have to answer who are called so.
+const callPatience = 15 * time.Second
+
+func (n *network) callWays(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, callPatience)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, way := range n.ways.list() {
+		if way.ID != n.host.ID() && n.host.Network().Connectedness(way.ID) != lp.Connected {
+			all.Go(func() { _ = skephost.Connect(ctx, n.host, way) })
+		}
+	}
+	all.Wait()
 }
 
 // stayJoined joins again whenever the routing table has run empty, and when there are

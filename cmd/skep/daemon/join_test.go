@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +68,40 @@ func TestJoiningAmongManyWhoAreGone(t *testing.T) {
 		if p, _ := n.peers.Get(swarm.Peers[0].Key); !p.Asked {
 			t.Error("who is there was not greeted")
 		}
+	})
+}
+
+// Of two peers that were to be joined by, the one that was off then is met when it comes,
+// though the other one is known: it may be all that is known of a part of the swarm.
+func TestPeerToJoinByThatComesLater(t *testing.T) {
+	simnet.Simulate(t, 1, simnet.Config{DHT: dht.Config{Refresh: -1}}, simnet.Link{}, func(t *testing.T, swarm *simnet.Swarm) {
+		s, keys, on := &swarmOfEvenings{Swarm: swarm, t: t}, keyring.Local{Device: secret.New()}, swarm.Guest(t)
+		on.Key = keys.Signer()
+		later := fmt.Sprintf("%v/p2p/%v", on.Listen[0], skephost.ID(deviceKey(keys)))
+		n := s.guest(home.Dir(t.TempDir()), home.Settings{Bootstrap: append(swarm.Peers[0].Addrs(), later)}, keyring.Local{Device: secret.New()})
+		defer n.close()
+		ctx, cancel := context.WithCancel(t.Context())
+		var services sync.WaitGroup
+		serve := func(n *network) {
+			for _, one := range n.services() {
+				services.Go(func() { _ = one.run(ctx) })
+			}
+		}
+		serve(n)
+		<-time.After(time.Hour)
+		if n.dht.Size() != 1 {
+			t.Errorf("%d peers are known", n.dht.Size())
+		}
+		x, err := newNetworkOn(home.Dir(t.TempDir()), home.Settings{}, on, discard())
+		s.must(err)
+		defer x.close()
+		serve(x)
+		<-time.After(3 * waysEvery)
+		if p, _ := n.peers.Get(x.self); p.HelloAt.IsZero() || n.dht.Size() != 2 {
+			t.Errorf("the other one is not met: %d peers are known", n.dht.Size())
+		}
+		cancel()
+		services.Wait()
 	})
 }
 

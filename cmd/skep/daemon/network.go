@@ -103,6 +103,7 @@ func (n *network) services() []service {
 			}
 			return n.stayJoined(ctx)
 		}},
+		{"peers to join by", n.keepWays},
 		{"survey of peers", n.survey.Run},
 		{"known peers", n.savePeers},
 	}
