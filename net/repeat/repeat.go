@@ -12,8 +12,9 @@ const (
 	// workers is how many keys are worked on at once.
 	workers = 4
 	// firstRetry is how soon a key that failed is tried again; the wait doubles
-	// with each failure, up to an eighth of the interval.
+	// with each failure, up to lastRetry, or an eighth of the interval if that is less.
 	firstRetry = 15 * time.Second
+	lastRetry  = 10 * time.Minute
 )
 
 // A Set does its work for each key that was added and not yet removed. It is
@@ -182,7 +183,7 @@ func (s *Set[K]) reschedule(e *entry[K], err error) {
 	}
 	if err != nil {
 		e.due = time.Now().Add(e.retry)
-		e.retry = min(2*e.retry, max(s.firstRetry(), s.interval/8))
+		e.retry = min(2*e.retry, max(s.firstRetry(), min(lastRetry, s.interval/8)))
 	} else {
 		e.due = time.Now().Add(s.interval - rand.N(s.interval/10+1))
 		e.retry = s.firstRetry()

@@ -77,6 +77,28 @@ func TestRetries(t *testing.T) {
 	})
 }
 
+// What failed for a long time, as there was no swarm, is done soon after there is one.
+func TestRetriesAfterALongTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := log{times: map[int][]time.Time{}}
+		back := time.Now().Add(30 * time.Hour)
+		s := New(22*time.Hour, func(_ context.Context, k int) error {
+			if l.add(k); time.Now().Before(back) {
+				return errors.New("no swarm")
+			}
+			return nil
+		})
+		defer s.Close()
+		s.Add(time.Minute, 1, 2, 3)
+		if err := s.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(back); d > lastRetry {
+			t.Errorf("%v later", d)
+		}
+	})
+}
+
 func TestRemovedCountsAsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(time.Hour, func(ctx context.Context, _ int) error {
