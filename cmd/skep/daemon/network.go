@@ -150,6 +150,9 @@ func loadPeers(h home.Dir, s home.Settings) (*peers.Directory, error) {
 	return d, nil
 }
 
+// writePeers keeps the directory of peers as it is now.
+func (n *network) writePeers() error { return n.home.WriteFile(peersFile, n.peers.Encode()) }
+
 // savePeers keeps the directory of peers, now and then and at the end.
 func (n *network) savePeers(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
@@ -157,7 +160,7 @@ func (n *network) savePeers(ctx context.Context) error {
 	var saved uint64
 	for {
 		if rev := n.peers.Revision(); rev != saved {
-			if err := n.home.WriteFile(peersFile, n.peers.Encode()); err != nil {
+			if err := n.writePeers(); err != nil {
 				n.log.Warn("the known peers were not saved", "err", err)
 			} else {
 				saved = rev
@@ -165,7 +168,7 @@ func (n *network) savePeers(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return n.home.WriteFile(peersFile, n.peers.Encode())
+			return n.writePeers()
 		case <-tick.C:
 		}
 	}

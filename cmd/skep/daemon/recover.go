@@ -88,6 +88,9 @@ func (n *network) recover(ctx context.Context, s home.Settings, keys keyring.Loc
 	if err := found.adopt(ctx, n.home, n); err != nil {
 		return out, err
 	}
+	if err := n.writePeers(); err != nil {
+		return out, err
+	}
 	out.Empty, out.Few, out.Unknown = found.empty, found.few, rec.Keyring == nil
 	return out, createDrive(n.home, s, keys, ring, rec, passphrase, nil)
 }

@@ -65,6 +65,31 @@ func TestWrongClock(t *testing.T) {
 	}
 }
 
+// A device that was recovered knows the peers that it met: whoever it joined by may be gone
+// when it is used.
+func TestRecoveredDeviceKnowsPeers(t *testing.T) {
+	simnet.Simulate(t, 4, simnet.Config{DHT: dht.Config{Refresh: -1}}, simnet.Link{}, func(t *testing.T, swarm *simnet.Swarm) {
+		s := &swarmOfEvenings{Swarm: swarm, t: t}
+		entropy, h := s.leave(map[string][]byte{"dir/file": []byte("content")}), home.Dir(filepath.Join(t.TempDir(), "recovered"))
+		keys := keyring.Local{Device: secret.New()}
+		release, err := BeginHome(h, 0)
+		s.must(err)
+		defer release()
+		n := s.guest(h, s.settings(0), keys)
+		_, err = n.recover(t.Context(), s.settings(0), keys, entropy, nil, func(string) {})
+		n.close()
+		s.must(err)
+		known, err := loadPeers(h, home.Settings{})
+		s.must(err)
+		for i, p := range swarm.Peers {
+			if got, _ := known.Get(p.Key); len(got.Addrs) == 0 {
+				t.Errorf("peer %d is not known", i)
+			}
+		}
+		<-time.After(time.Minute) // for what leveldb has left running
+	})
+}
+
 // Who recovers hears of a wrong clock, also if nothing is found. In a bubble it is the
 // year 2000.
 func TestRecoveryTellsOfAWrongClock(t *testing.T) {
