@@ -125,7 +125,15 @@ func TestWhatWaitsIsCountedOnce(t *testing.T) {
 		d := newDevice(t, 128<<20)
 		f := d.image()
 		defer f.Release()
-		change := func() { must(f.WriteAt(ctx, []byte("x"), 5<<20+7, false)) }
+		little, _, err := d.tree.Create(ctx, tree.Root, "little", 0o644, os.O_RDWR, tree.Owner{})
+		must(0, err)
+		defer little.Release()
+		must(little.WriteAt(ctx, make([]byte, 100<<10), 0, false))
+		must(0, d.engine.Sync(ctx))
+		change := func() {
+			must(f.WriteAt(ctx, []byte("x"), 5<<20+7, false))
+			must(little.WriteAt(ctx, []byte("x"), 7, false))
+		}
 		for range 100 {
 			change()
 			cut := must(d.tree.Cut())

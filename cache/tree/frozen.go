@@ -201,7 +201,7 @@ func (c *Cut) froze(in *inode) bool {
 // changed since; in.mu is held.
 func (c *Cut) unfreeze(in *inode) {
 	if in.before != nil && !in.whole {
-		for _, r := range in.before.dirty.Within(0, MaxSize) {
+		for _, r := range in.before.dirty.Within(0, in.row.size) {
 			for _, again := range in.dirty.Within(r.From, r.To) { // that it changed was counted twice
 				c.t.written64.Add(again.From - again.To)
 			}

@@ -53,12 +53,16 @@ func (m Mark) IsDead() (bool, error) {
 	return err == nil && mounted && p.dev == m.Dev && p.ours() && isDead(m.Dir), err
 }
 
-// Clear takes the mount away if it is dead. It reports whether it is.
+// Clear takes the mount away if it is dead. It reports whether it is. It is left alone where
+// something else is mounted below it, which would go with it.
 func (m Mark) Clear() (dead bool, err error) {
-	if dead, err = m.IsDead(); dead {
-		err = detach(m.Dir)
+	if dead, err = m.IsDead(); !dead {
+		return dead, err
 	}
-	return dead, err
+	if on := below(m.Dir); len(on) > 0 {
+		return true, fmt.Errorf("%s is mounted below it: %w", Quote(on[0]), unix.EBUSY)
+	}
+	return true, detach(m.Dir)
 }
 
 // isKilled reports whether the process is there, and was killed.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,42 @@ func TestAnswersThatAreNone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who is slow to hear what is announced is told no more at a time than it takes.
+func TestAnnouncedToTheSlow(t *testing.T) {
+	simnet.Simulate(t, 3, simnet.Config{DHT: dht.Config{Refresh: -1}}, simnet.Link{}, func(t *testing.T, s *simnet.Swarm) {
+		var open, most, told atomic.Int32
+		s.Peers[2].Host.SetStreamHandler(protocol, func(st network.Stream) {
+			defer st.Close()
+			n := open.Add(1)
+			defer open.Add(-1)
+			most.Store(max(n, most.Load()))
+			in := pbio.NewDelimitedReader(st, 1<<20)
+			var m pb.Message
+			for in.ReadMsg(&m) == nil {
+				time.Sleep(100 * time.Millisecond)
+				if told.Add(rank(m.GetType() == pb.Message_ADD_PROVIDER)); m.GetType() != pb.Message_ADD_PROVIDER {
+					_ = pbio.NewDelimitedWriter(st).WriteMsg(pb.NewMessage(m.GetType(), m.GetKey(), 0))
+				}
+			}
+		})
+		var ids []group.ID
+		for i := range byte(40) {
+			ids = append(ids, group.ID{i + 1})
+		}
+		s.Peers[1].DHT.Provide(ids...)
+		if err := s.Peers[1].DHT.Announced(t.Context()); err != nil || told.Load() != 40 || most.Load() > 4 {
+			t.Errorf("%d of 40 were heard, %d at a time; %v", told.Load(), most.Load(), err)
+		}
+	})
+}
+
+func rank(yes bool) int32 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // Records under a key that is not theirs, unsigned, or older, change nothing.

@@ -3,6 +3,7 @@ package dht
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 	askPatience = 10 * time.Second
 	// mostCloser is how many nearer peers an answer may name, as for the table's library.
 	mostCloser = 40
+	// tellPatience is how long who is told something may take to hear it.
+	tellPatience = 2 * time.Second
 )
 
 // errNoRecord says that a peer answered a put without the record that it took.
@@ -54,13 +57,13 @@ func (s *sender) OnDisconnect(context.Context, peer.ID) {}
 
 // SendMessage sends what is not answered.
 func (s *sender) SendMessage(ctx context.Context, p peer.ID, m *pb.Message) error {
-	return s.exchange(ctx, p, m, nil)
+	return s.exchange(ctx, p, m, nil, tellPatience)
 }
 
 // SendRequest returns the answer to a question.
 func (s *sender) SendRequest(ctx context.Context, p peer.ID, m *pb.Message) (*pb.Message, error) {
 	begin, answer := time.Now(), new(pb.Message)
-	if err := s.exchange(ctx, p, m, answer); err != nil {
+	if err := s.exchange(ctx, p, m, answer, askPatience); err != nil {
 		return nil, err
 	}
 	s.host.Peerstore().RecordLatency(p, time.Since(begin))
@@ -83,7 +86,7 @@ func (s *sender) hear(from peer.ID, named []*pb.Message_Peer) {
 }
 
 // exchange sends a message and, if answer is not nil, reads the one that comes back.
-func (s *sender) exchange(ctx context.Context, p peer.ID, m, answer *pb.Message) error {
+func (s *sender) exchange(ctx context.Context, p peer.ID, m, answer *pb.Message, patience time.Duration) error {
 	hangUp, err := s.enter(ctx, p)
 	if err != nil {
 		return err
@@ -93,7 +96,7 @@ func (s *sender) exchange(ctx context.Context, p peer.ID, m, answer *pb.Message)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = st.Reset() })()
 	if err := talk(st, m, answer); err != nil {
@@ -103,11 +106,17 @@ func (s *sender) exchange(ctx context.Context, p peer.ID, m, answer *pb.Message)
 	return st.Close()
 }
 
+// talk is one exchange. Where there is no answer, it waits until the peer has heard the
+// message, as that takes up a place with it until then.
 func talk(st network.Stream, m, answer *pb.Message) error {
-	if err := pbio.NewDelimitedWriter(st).WriteMsg(m); err != nil || answer == nil {
+	if err := pbio.NewDelimitedWriter(st).WriteMsg(m); err != nil {
 		return err
 	}
 	if err := st.CloseWrite(); err != nil {
+		return err
+	}
+	if answer == nil {
+		_, err := io.Copy(io.Discard, io.LimitReader(st, maxAnswer))
 		return err
 	}
 	return pbio.NewDelimitedReader(st, maxAnswer).ReadMsg(answer)

@@ -254,6 +254,28 @@ func TestMountElsewhereAfterACrash(t *testing.T) {
 	d.Skep(t, "umount", other).OK(t)
 }
 
+// What else is mounted below a dead mount stays, and so does that: a place is no reason to
+// take away what is not the drive's.
+func TestMountedBelowADeadMount(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("an ordinary user mounts nothing else")
+	}
+	d := alone(t)
+	d.Skep(t, "mount", d.Mnt).OK(t)
+	below := d.Path("below")
+	must(t, os.Mkdir(below, 0o755))
+	must(t, syscall.Mount("none", below, "tmpfs", 0, ""))
+	t.Cleanup(func() { _ = syscall.Unmount(below, syscall.MNT_DETACH) })
+	write(t, filepath.Join(below, "another's"), "content")
+	kill(t, d)
+	other := harness.Dir(t)
+	d.Skep(t, "mount", other).OK(t)
+	has(t, filepath.Join(below, "another's"), "content")
+	must(t, syscall.Unmount(below, 0))
+	d.Skep(t, "umount", other).OK(t)
+	d.Skep(t, "umount", d.Mnt).OK(t)
+}
+
 // A mount is known by the place that it has now, if a folder above it got another name.
 func TestFolderAboveAMountIsRenamed(t *testing.T) {
 	asUser(t)
