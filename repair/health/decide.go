@@ -253,7 +253,7 @@ func (s *State) repair(g *keptGroup, slot int, now time.Time, from *pool) (Actio
 		if g.holderState(slot) == peers.Alive && !now.Before(g.salvage) && s.isFormerThere(g) {
 			// They may have what is lacking, though no slot to give back. It may as well be in
 			// vain, after many shards were read: so not for each slot.
-			a.Packs, g.salvage = missing, now.Add(s.cfg.lastRetry())
+			a.Packs, g.salvage = missing, now.Add(s.cfg.salvageIn())
 		}
 	}
 	return a, g.holderState(slot) == peers.Alive && a.Packs != (group.Bitmap{})

@@ -211,6 +211,9 @@ func (s *State) Refilled(a Action, stored group.Bitmap, now time.Time) {
 	if !ok || int(a.Slot) >= len(g.Slots) || g.Slots[a.Slot].Holder != a.Peer {
 		return
 	}
+	if stored != (group.Bitmap{}) {
+		g.salvage = time.Time{} // there is more where that came from
+	}
 	s.gained(g, int(a.Slot), stored, now)
 	s.succeeded(g, a, stored, now)
 }

@@ -58,6 +58,9 @@ func (c Config) lastRetry() time.Duration    { return c.DeadAfter / 3 }
 func (c Config) auditsIn() time.Duration     { return c.DeadAfter / 3 }
 func (c Config) askedIn() time.Duration      { return c.DeadAfter / 3 } // about each slot
 
+// salvageIn is no divisor of a day, as a rule: who is there for some hours of each is met.
+func (c Config) salvageIn() time.Duration { return c.DeadAfter / 4 }
+
 // backoff is how long after so many failures and one more the next attempt is.
 func (c Config) backoff(fails int) time.Duration {
 	return min(c.firstRetry()<<min(fails, 16), c.lastRetry())
