@@ -41,52 +41,64 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	case !errors.Is(err, tree.ErrGone) && !errors.Is(err, errNoRoom):
 		return rec, false, false, err
 	}
-	old := in.Record
-	old.Size, old.Inline = in.CommittedSize(), nil
-	there := in.Committed()
-	if in.TinyInCommit() {
-		old.Inline, there, err = w.tinyBefore(ctx, in)
-		if err != nil {
-			return rec, false, false, err
-		}
-	}
-	if !there {
+	if !in.Committed() {
 		w.leaveOut(tree.Ino(in.Record.ID))
 		return rec, true, true, nil
+	}
+	before, there, err := w.recordBefore(ctx, in)
+	if err != nil {
+		return rec, false, false, err
+	}
+	if !there && in.TinyInCommit() {
+		w.leaveOut(tree.Ino(in.Record.ID))
+		return rec, true, true, nil
+	}
+	old := in.Record
+	old.Size, old.Inline = in.CommittedSize(), before.Inline
+	if there { // programs take content of the same size and time for the same
+		old.Mtime, old.Ctime = before.Mtime, before.Ctime
 	}
 	return old, true, false, nil
 }
 
-// tinyBefore returns the content that the commit before has of a file in its record
-// alone, if that can be read in the table of links, or under the name that it has now, or
-// had: only the commit knows it.
-func (w *work) tinyBefore(ctx context.Context, in tree.Inode) (content []byte, there bool, err error) {
+// recordBefore returns the record that the commit before has of a file, with the content
+// that it is known to have there, if it is found in the table of links, or under the name
+// that the file has now. Only that commit knows the content of a tiny one: that is also
+// sought under the name that it had, and what cannot be read is passed over. For others
+// that is tree.ErrUnread, as nor could the new version of the directory, or table, be made.
+func (w *work) recordBefore(ctx context.Context, in tree.Inode) (rec dag.Inode, there bool, err error) {
+	tiny := in.TinyInCommit()
+	is := func(rec dag.Inode) bool {
+		return rec.ID == in.Record.ID && !rec.Linked && rec.Content == in.Record.Content && rec.Size == in.CommittedSize()
+	}
 	if old, _ := w.e.reader.Commit(); in.Multi && old != nil && !old.Links.IsZero() {
 		rec, there, err := dag.LookupDir(ctx, w.p, w.e.cfg.Names, old.Links, dag.InodeName(in.Record.ID))
-		if err != nil && !errors.Is(err, tree.ErrUnread) {
-			return nil, false, err
+		if err != nil && !(tiny && errors.Is(err, tree.ErrUnread)) {
+			return rec, false, err
 		}
-		// The table may be newer than what was settled of the file.
-		if err == nil && there && rec.Content.IsZero() && int64(len(rec.Inline)) == in.CommittedSize() {
-			return rec.Inline, true, nil
+		if err == nil && there && is(rec) { // else it may be newer than what was settled of the file
+			return rec, true, nil
 		}
 	}
-	rec, there, err := w.before(ctx, tree.Mark{Dir: in.Parent, Name: in.Name})
-	if err == nil && there && rec.ID == in.Record.ID && !rec.Linked {
-		return rec.Inline, true, nil
+	rec, there, err = w.before(ctx, tree.Mark{Dir: in.Parent, Name: in.Name})
+	if err != nil && !((tiny || in.Multi) && errors.Is(err, tree.ErrUnread)) {
+		return rec, false, err
 	}
-	if err != nil && !errors.Is(err, tree.ErrUnread) {
-		return nil, false, err
+	if err == nil && there && is(rec) {
+		return rec, true, nil
+	}
+	if !tiny {
+		return dag.Inode{}, false, nil
 	}
 	w.tinyOnce.Do(func() { w.tiny, w.tinyErr = w.findTiny(ctx) })
-	content, there = w.tiny[tree.Ino(in.Record.ID)]
-	return content, there, w.tinyErr
+	rec, there = w.tiny[tree.Ino(in.Record.ID)]
+	return rec, there, w.tinyErr
 }
 
-// findTiny returns the content that the commit before has, in their records alone, of
-// files that have changed and that it knows by names which led elsewhere since.
-func (w *work) findTiny(ctx context.Context) (map[tree.Ino][]byte, error) {
-	out := map[tree.Ino][]byte{}
+// findTiny returns the records that the commit before has of files with their content in
+// there, that have changed, and that it knows by names which led elsewhere since.
+func (w *work) findTiny(ctx context.Context) (map[tree.Ino]dag.Inode, error) {
+	out := map[tree.Ino]dag.Inode{}
 	err := w.cut.Marks(func(m tree.Mark) error {
 		if m.Dir == 0 || m.Dir == tree.Links {
 			return nil
@@ -101,7 +113,7 @@ func (w *work) findTiny(ctx context.Context) (map[tree.Ino][]byte, error) {
 		ino := tree.Ino(rec.ID)
 		in, there, err := w.cut.Inode(ino)
 		if err == nil && there && in.Dirty && in.TinyInCommit() {
-			out[ino] = rec.Inline
+			out[ino] = rec
 		}
 		return err
 	})

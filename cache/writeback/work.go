@@ -29,7 +29,7 @@ type work struct {
 	due   map[tree.Ino]bool  // files that could not be read before, to be tried again
 
 	tinyOnce sync.Once
-	tiny     map[tree.Ino][]byte // see tinyBefore
+	tiny     map[tree.Ino]dag.Inode // see findTiny
 	tinyErr  error
 
 	zeroOnce sync.Once
