@@ -85,6 +85,7 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 		}
 	}
 	t.changedContent(in)
+	was, statErr := in.file.Stat()
 	failed := in.file.Allocate(mode, from, to-from)
 	if failed == unix.EOPNOTSUPP {
 		return ErrUnsupported
@@ -93,7 +94,8 @@ func (t *Tree) allocate(in *inode, from, to int64, mode uint32) error {
 	switch {
 	case failed == nil && mode&unix.FALLOC_FL_KEEP_SIZE == 0:
 		end = max(end, to)
-	case failed != nil && to > end: // what it took behind the end is no use to anybody
+	case failed != nil && to > end && statErr == nil && was.Blocks*512 <= wholePages(end):
+		// What it took behind the end is no use to anybody, and nothing was reserved there.
 		failed = errors.Join(failed, in.file.Truncate(end))
 	}
 	in.soft = true

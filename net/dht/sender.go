@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// askedAtOnce is how many questions one peer is asked at a time: fewer than it takes.
-	askedAtOnce = 4
+	// askedAtOnce is how many questions one peer is asked at a time: fewer than it takes of
+	// one, so that many may ask it.
+	askedAtOnce = 2
 	// askPatience is how long the answer to one is waited for.
 	askPatience = 10 * time.Second
 	// mostCloser is how many nearer peers an answer may name, as for the table's library.
