@@ -42,7 +42,9 @@ func TestLetGo(t *testing.T) {
 	if letGo(true) {
 		t.Error("a group was let go of with a pack in it")
 	}
-	must(tab.Bury(g.ID, number))
+	if _, err := tab.Bury(g.ID, number, false); err != nil {
+		t.Fatal(err)
+	}
 	if letGo(false) || !letGo(true) || letGo(true) {
 		t.Error("a group is let go of when all agree, and once")
 	}

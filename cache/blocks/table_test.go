@@ -268,7 +268,8 @@ func (d *drive) bury() {
 		awaited, err := d.table.Awaited(modelGroup, n)
 		d.ok(err)
 		if !awaited {
-			d.ok(d.table.Bury(modelGroup, n))
+			_, err := d.table.Bury(modelGroup, n, true)
+			d.ok(err)
 		}
 	}
 }

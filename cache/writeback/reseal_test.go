@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -401,4 +402,116 @@ func TestPackThatIsNeededAgainIsNotGivenUp(t *testing.T) {
 	d.sync()
 	check(t, d.committed(), want)
 	d.audit()
+}
+
+// Of the packs that a drive has a file in, one is given up after the newest commit: who
+// recovers the drive after that, and asks nobody, takes the other one for its home, whatever
+// the order in which it learns of them, or gives up what is left.
+func TestGivenUpPackIsNoHome(t *testing.T) {
+	recover := func(t *testing.T, d *losing, dead place, want map[string]string) {
+		t.Helper()
+		d.close()
+		d.alone = nil
+		d.open(nil)
+		d.engine.SetIndexShape(1, 16, 1024)
+		d.sync()
+		if g, _, err := d.table.Group(dead.group); err != nil || !g.Dead.Has(dead.number) {
+			t.Fatalf("pack %d is not given up: %v", dead.number, err)
+		}
+		check(t, d.committed(), want)
+		d.audit()
+		r := recovered(t, d.swarm)
+		r.counted()
+		for _, name := range []string{"tick", "tock"} {
+			r.putting(want)(name, nil)
+			r.sync()
+		}
+		check(t, r.committed(), want)
+	}
+	t.Run("earlier", func(t *testing.T) {
+		d, _, first, want := storedTwice(t)
+		d.engine.SetIndexShape(1, 16, 1024)
+		d.putting(want)("merged", nil) // a segment with both places, in two pieces
+		d.sync()
+		recover(t, d, first, want)
+	})
+	t.Run("later", func(t *testing.T) {
+		d, home, _, want := storedTwice(t)
+		isHome := func(p blockindex.Place) bool { return place{p.Group, p.Number} == home }
+		d.lost = reseal.Lost{home.group: only(home.number)}
+		d.swarm.Lose(func(p group.PackRef) bool { return place{p.Group, p.Number} == home })
+		if !must(d.table.Leave(home.group, home.number, isHome)) {
+			t.Fatal("no block leaves the lost pack")
+		}
+		d.sync()
+		recover(t, d, home, want)
+	})
+}
+
+// One commit tells of all packs that were given up late, and a drive comes to rest whatever
+// it has in several packs.
+func TestGivingUpCostsOneCommit(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, class: 20}
+	d.alone = func(time.Time) bool { return false }
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	want := map[string]string{"dir/": ""}
+	put := d.putting(want)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	twice := func() (n int) {
+		t.Helper()
+		err := d.table.Packs(func(p blocks.Pack) bool {
+			if p.Live == 0 && slices.ContainsFunc(must(d.table.Members(p.Group, p.Number)), func(b blocks.Block) bool { return b.Refs > 0 }) {
+				n++
+			}
+			return true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	most := 0
+	for round := range 4 {
+		d.close()
+		d.alone = func(time.Time) bool { return false }
+		d.open(nil)
+		for range 12 { // what was given up comes back
+			put(fmt.Sprint("dir/", rnd.IntN(4)), random(uint64(rnd.IntN(3)), 100_000))
+			d.sync()
+		}
+		most = max(most, twice())
+		d.close()
+		d.alone = nil
+		d.open(nil)
+		before := swarm.Published()
+		d.sync()
+		if n := swarm.Published() - before; n > 1 {
+			t.Errorf("round %d: %d commits follow", round, n)
+		}
+		if n := twice(); n > 0 {
+			t.Errorf("round %d: %d packs are left", round, n)
+		}
+		before = swarm.Published()
+		for range 10 {
+			d.sync()
+		}
+		if n := swarm.Published() - before; n > 0 {
+			t.Errorf("round %d: %d commits of nothing", round, n)
+		}
+		for i := range 5 {
+			put(fmt.Sprint("dir/", rnd.IntN(4)), random(uint64(rnd.IntN(3)), 100_000))
+			before := swarm.Published()
+			d.sync()
+			if n := swarm.Published() - before; n > 2 {
+				t.Errorf("round %d, change %d: %d commits", round, i, n)
+			}
+		}
+		check(t, d.committed(), want)
+		d.audit()
+	}
+	if most == 0 {
+		t.Error("nothing is in several packs: the test shows nothing")
+	}
 }
