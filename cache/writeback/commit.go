@@ -189,12 +189,13 @@ func isSame(a, b commit.Commit) bool {
 
 // isSaid reports whether there is nothing in a commit that the newest one does not say,
 // which can be found. One that takes no content is worth it for another reason. Before
-// references are counted, what is stored again may not count as moved.
+// references are counted, what is stored again may not count as moved: then it is enough
+// that a pack was stored.
 func (e *Engine) isSaid(w *work, moved uint64) (bool, error) {
 	if !w.same || w.lean || moved != 0 {
 		return false, nil
 	}
-	if counted, err := e.table.Counted(); err != nil || !counted {
+	if counted, err := e.table.Counted(); err != nil || !counted && !e.saidAll.Load() {
 		return false, err
 	}
 	lost, err := e.isCommitLost()
@@ -210,6 +211,7 @@ func (e *Engine) say(ctx context.Context, next commit.Commit, old *commit.Commit
 	if err := e.publishIntended(ctx, moved); err != nil {
 		return err
 	}
+	e.saidAll.Store(true)
 	e.dying, e.untoldDead = dying{p.head.Commit.Link, p.idle}, false
 	return e.table.Indexed(func(at blockindex.Place) bool { return slices.Contains(p.sent, packID{at.Group, at.Number}) })
 }

@@ -145,6 +145,8 @@ type Engine struct {
 	// Packs were given up since that the newest commit does not call dead, and may name for
 	// something that is needed: see blocks.Table.Bury.
 	untoldDead bool
+	// In this run no pack but its own was sent since the newest commit was published.
+	saidAll atomic.Bool
 
 	uplink  uplink
 	pending pending

@@ -345,6 +345,7 @@ func (p *packer) send(f *filling, landed func()) {
 	before, entered := p.enterAfter(f.kind)
 	p.sends.Go(func() error {
 		defer landed()
+		p.e.saidAll.Store(false)
 		_, err := p.sendNow(f, before)
 		if err == nil {
 			close(entered)

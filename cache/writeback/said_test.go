@@ -2,7 +2,9 @@ package writeback_test
 
 import (
 	"errors"
+	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -83,4 +85,76 @@ func TestNothingTakenIsNotPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	said("that a slot has another holder")
+}
+
+// Nor do they as long as a recovered device has not counted references, as it cannot read
+// all of the metadata; but what is stored again then, as it is not known to be there, is
+// told of.
+func TestNothingTakenIsNotPublishedBeforeReferencesAreCounted(t *testing.T) {
+	swarm := memswarm.New(9, 4, 7)
+	first := newDevice(t, swarm)
+	first.put("quiet/f", random(1, 2<<20))
+	first.sync()
+	quiet := swarm.Head().Commit
+	first.put("busy", random(2, 3<<20))
+	first.put("again", random(3, 100_000))
+	first.sync()
+
+	source := &partly{Swarm: swarm}
+	d := &device{t: t, dir: t.TempDir(), swarm: swarm, number: 1, source: source}
+	var away, lost atomic.Bool // content
+	isContent := func(id group.ID) bool {
+		g, known, err := first.table.Group(id)
+		return err == nil && known && g.Kind == group.Content
+	}
+	d.gone = func(id group.ID, _ uint16) bool { return lost.Load() && isContent(id) }
+	refuse := func(ref group.PackRef) bool {
+		return away.Load() && isContent(ref.Group) || ref.Group == quiet.Group && ref.Number < quiet.Number
+	}
+	source.refuse.Store(&refuse)
+	d.recover()
+	again := must(d.tree.Open(ctx, must(d.tree.Find(ctx, "again")).Ino, os.O_RDWR))
+	defer again.Release()
+	if _, err := again.ReadAt(ctx, make([]byte, 100_000), 0); err != nil {
+		t.Fatal(err)
+	}
+	away.Store(true)
+	f := must(d.tree.Open(ctx, must(d.tree.Find(ctx, "busy")).Ino, os.O_RDWR))
+	defer f.Release()
+	if _, err := f.WriteAt(ctx, []byte("edited"), 1<<20+100, false); err != nil {
+		t.Fatal(err)
+	}
+	try := func() {
+		t.Helper()
+		var unread *writeback.UnreadError
+		if err := d.engine.Sync(ctx); !errors.As(err, &unread) {
+			t.Fatalf("sync: %v", err)
+		}
+	}
+	rests := func() {
+		t.Helper()
+		heads, stored := swarm.Published(), swarm.Stored()
+		for range 10 {
+			try()
+		}
+		if n, more := swarm.Published()-heads, swarm.Stored()-stored; n != 0 || more != 0 {
+			t.Errorf("%d commits were published, and %d bytes stored, that say nothing new", n, more)
+		}
+		if counted, err := d.table.Counted(); err != nil || counted {
+			t.Fatal("all references are counted: the test shows nothing", err)
+		}
+	}
+	try() // what an earlier run stored is not known
+	rests()
+	lost.Store(true)
+	taken, _, err := d.tree.Again(ctx, must(d.tree.Find(ctx, "again")).Ino, []int64{0}, []int64{0})
+	if err != nil || taken != 1 {
+		t.Fatal(taken, err)
+	}
+	heads, stored := swarm.Published(), swarm.Stored()
+	try()
+	if n, more := swarm.Published()-heads, swarm.Stored()-stored; n != 1 || more == 0 {
+		t.Errorf("%d commits tell of what was stored again", n)
+	}
+	rests()
 }
