@@ -24,8 +24,8 @@ import (
 // time, and waits five seconds for each, so that a few where nobody is would keep it from
 // the one that answers.
 const (
-	atOnce     = 4
-	notForLong = 2 * time.Second
+	atOnce     = 8
+	notForLong = 250 * time.Millisecond
 )
 
 // Connect makes sure of a connection to a peer, also when the host remembers so many
