@@ -203,7 +203,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg:   cfg, table: cfg.Table, reader: cfg.Reader, packs: cfg.Packs,
 		sealer: block.NewSealer(cfg.Convergence), read: cfg.Read,
 		cpu: make(chan struct{}, runtime.GOMAXPROCS(0)), parallel: 2 * runtime.GOMAXPROCS(0), pace: newPace(),
-		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, shunned: map[group.ID]time.Time{}, left: map[groupKind]leaving{}, anew: map[link.Link]bool{}, unread: unreadFiles{tried: map[tree.Ino]time.Time{}, chunks: map[tree.Ino]int64{}}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
+		current: map[groupKind]group.Group{}, unfolded: map[packID]time.Time{}, shunned: map[group.ID]time.Time{}, left: map[groupKind]leaving{}, anew: map[link.Link]bool{}, unread: unreadFiles{tried: map[tree.Ino]time.Time{}, chunks: map[tree.Ino][]int64{}}, groups: semaphore.NewWeighted(1), dirty: newNotice(), asked: make(chan *request),
 	}
 	if e.cfg.JournalMax == 0 {
 		e.cfg.JournalMax = 256 << 20

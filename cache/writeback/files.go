@@ -192,10 +192,10 @@ func (w *work) storeFile(ctx context.Context, in tree.Inode, how tree.Reading) (
 }
 
 func (w *work) storeContent(ctx context.Context, f *tree.CutFile) (link.Link, error) {
-	runs, err := w.runs(ctx, f)
-	if err == nil {
-		err = w.tryAgain(ctx, f, runs)
+	if err := w.tryAgain(ctx, f); err != nil {
+		return link.Link{}, err
 	}
+	runs, err := runsOf(f, func() (link.Link, error) { return w.zeroChunk(ctx) })
 	if err != nil {
 		return link.Link{}, err
 	}
@@ -205,8 +205,8 @@ func (w *work) storeContent(ctx context.Context, f *tree.CutFile) (link.Link, er
 	return file.Root, err
 }
 
-// runs lists the changed chunks of a file, holes apart.
-func (w *work) runs(ctx context.Context, f *tree.CutFile) ([]dag.Run, error) {
+// runsOf lists the changed chunks of a file, holes apart: these have the chunk zeros.
+func runsOf(f *tree.CutFile, zeros func() (link.Link, error)) ([]dag.Run, error) {
 	var runs []dag.Run
 	for _, r := range f.Changed() {
 		for at := r.From; at < r.To; {
@@ -215,7 +215,7 @@ func (w *work) runs(ctx context.Context, f *tree.CutFile) ([]dag.Run, error) {
 			// Whole chunks of the hole before the data.
 			hole := min(from, r.To) / dag.ChunkSize * dag.ChunkSize
 			if hole > at {
-				zero, err := w.zeroChunk(ctx)
+				zero, err := zeros()
 				if err != nil {
 					return nil, err
 				}

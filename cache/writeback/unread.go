@@ -10,6 +10,7 @@ import (
 
 	"skep/cache/tree"
 	"skep/chunker/dag"
+	"skep/chunker/link"
 )
 
 // unreadFiles are those that commits left as they were, as a part of them could not
@@ -18,7 +19,7 @@ import (
 // the longest time, and all as soon as one of these could be read.
 type unreadFiles struct {
 	tried  map[tree.Ino]time.Time
-	chunks map[tree.Ino]int64 // that could not be read: of each file one, if it is known
+	chunks map[tree.Ino][]int64 // that could not be read in any of these tries, one of each
 	all    bool
 }
 
@@ -55,13 +56,32 @@ func (w *work) mayTry(in tree.Inode) bool {
 	return w.failures < mostUnread && (!known || w.due[ino])
 }
 
-// tryAgain reads the chunk of a file that could not be read before, if it is to be stored.
-// What is before it would be stored in vain otherwise, again and again.
-func (w *work) tryAgain(ctx context.Context, f *tree.CutFile, runs []dag.Run) error {
-	i, known := w.e.unread.chunks[tree.Ino(f.Record.ID)]
-	if !known || !slices.ContainsFunc(runs, func(r dag.Run) bool { return r.Leaf.IsZero() && r.From <= i && i < r.To }) {
+// tryAgain reads what could not be read of a file before, and the old version's nodes that
+// its change needs. What is stored before it turns out that one of these cannot be read is
+// stored in vain, again and again.
+func (w *work) tryAgain(ctx context.Context, f *tree.CutFile) error {
+	ino := tree.Ino(f.Record.ID)
+	if _, failed := w.e.unread.tried[ino]; !failed {
 		return nil
 	}
+	hole := func() (link.Link, error) { return link.Link{Codec: link.Raw}, nil } // any, but not stored
+	runs, err := runsOf(f, hole)
+	if err != nil {
+		return err
+	}
+	for _, i := range w.e.unread.chunks[ino] {
+		if !slices.ContainsFunc(runs, func(r dag.Run) bool { return r.Leaf.IsZero() && r.From <= i && i < r.To }) {
+			continue
+		}
+		if err := readChunk(ctx, f, i); err != nil {
+			return err
+		}
+	}
+	return dag.ReachFile(ctx, w.p, f.Old, f.Size, runs)
+}
+
+// readChunk reads a chunk to see whether it can be read.
+func readChunk(ctx context.Context, f *tree.CutFile, i int64) error {
 	buf := plainBuffers.get()
 	defer plainBuffers.put(buf)
 	off := i * dag.ChunkSize
@@ -73,7 +93,7 @@ func (w *work) tryAgain(ctx context.Context, f *tree.CutFile, runs []dag.Run) er
 func (e *Engine) noteTried(w *work, published bool) (more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	next, chunks, rested := map[tree.Ino]time.Time{}, map[tree.Ino]int64{}, false
+	next, chunks, rested := map[tree.Ino]time.Time{}, map[tree.Ino][]int64{}, false
 	if !published {
 		next, chunks = e.unread.tried, e.unread.chunks
 	}
@@ -84,10 +104,9 @@ func (e *Engine) noteTried(w *work, published bool) (more bool) {
 		} else {
 			rested = true
 		}
-		if i, known := w.chunks[ino]; known {
-			chunks[ino] = i
-		} else if i, known := e.unread.chunks[ino]; known {
-			chunks[ino] = i
+		chunks[ino] = e.unread.chunks[ino]
+		if i, known := w.chunks[ino]; known && !slices.Contains(chunks[ino], i) {
+			chunks[ino] = append(chunks[ino], i)
 		}
 	}
 	read := false

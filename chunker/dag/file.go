@@ -90,6 +90,21 @@ func WriteFile(ctx context.Context, s Store, old File, size int64, changed []Run
 	return File{Root: t.link, Size: size}, nil
 }
 
+// ReachFile reads the nodes of old that WriteFile reads for the same change, and writes
+// nothing.
+func ReachFile(ctx context.Context, g Getter, old File, size int64, changed []Run) error {
+	leaf := func(context.Context, int64) (link.Link, error) { return link.Link{Codec: link.Raw}, nil }
+	_, err := WriteFile(ctx, unstored{g}, old, size, changed, leaf)
+	return err
+}
+
+// unstored is a Store that keeps nothing, and gives all blocks of a codec the same link.
+type unstored struct{ Getter }
+
+func (unstored) Put(_ context.Context, codec uint64, _ []byte, _ []link.Link) (link.Link, error) {
+	return link.Link{Codec: codec}, nil
+}
+
 // fileWriter is one WriteFile.
 type fileWriter struct {
 	store   Store

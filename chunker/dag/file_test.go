@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"testing"
 
@@ -121,9 +122,20 @@ func TestFileEdits(t *testing.T) {
 			next := drawEdit(t, m)
 			runs := changedRuns(m, next, rapid.Bool().Draw(t, "holes"))
 			runs = withExtra(t, runs, next)
-			got, err := WriteFile(context.Background(), s, f, next.size, runs, next.leaf)
-			if err != nil {
-				t.Fatalf("step %d: %v", step, err)
+			reached := reads(s, func() {
+				if err := ReachFile(context.Background(), s, f, next.size, runs); err != nil {
+					t.Fatalf("step %d: %v", step, err)
+				}
+			})
+			var got File
+			read := reads(s, func() {
+				var err error
+				if got, err = WriteFile(context.Background(), s, f, next.size, runs, next.leaf); err != nil {
+					t.Fatalf("step %d: %v", step, err)
+				}
+			})
+			if !maps.Equal(reached, read) {
+				t.Fatalf("step %d: %d nodes were reached, and %d read", step, len(reached), len(read))
 			}
 			if want := stockFile(tt, s, next); got.Root != want {
 				t.Fatalf("step %d: %d to %d bytes: root differs from that of the file built at once", step, m.size, next.size)
@@ -135,6 +147,15 @@ func TestFileEdits(t *testing.T) {
 			}
 		}
 	})
+}
+
+// reads returns what a call reads of a store.
+func reads(s *memStore, call func()) map[link.Link]bool {
+	out := map[link.Link]bool{}
+	s.fail = func(l link.Link) error { out[l] = true; return nil }
+	call()
+	s.fail = nil
+	return out
 }
 
 func drawEdit(t *rapid.T, m model) model {
