@@ -51,6 +51,10 @@ func within(addrs []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
 	return out
 }
 
+// mostParts are those of an address of ours; 512 bytes may have hundreds, each with memory
+// of its own.
+const mostParts = 8
+
 // nearness is 0 for a public address, 2 for one of this machine alone.
 func nearness(a multiaddr.Multiaddr) int {
 	switch {
@@ -86,7 +90,8 @@ func newTold(limit, each int) *told {
 // add takes note of the addresses of a peer that another one tells, instead of those that
 // it told earlier.
 func (t *told) add(p, by peer.ID, addrs []multiaddr.Multiaddr) {
-	if addrs = joined(mostAddresses, addrs); len(addrs) == 0 {
+	addrs = joined(mostAddresses, slices.DeleteFunc(slices.Clone(addrs), func(a multiaddr.Multiaddr) bool { return len(a) > mostParts }))
+	if len(addrs) == 0 {
 		return // else peers that nobody has addresses of would count as nothing, and stay
 	}
 	t.mu.Lock()

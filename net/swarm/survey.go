@@ -91,11 +91,15 @@ func (s *Survey) Run(ctx context.Context) error {
 }
 
 // Round greets everybody that is due, and waits for the answers; those that are silent
-// when most have answered not for long, if Linger says so.
+// when most have answered, of all that are known, not for long, if Linger says so.
 func (s *Survey) Round(ctx context.Context) {
 	ctx, leave := lingering(ctx)
-	due := s.due()
+	due, well := s.due()
+	all := int64(len(due) + well)
 	var answered atomic.Int64
+	if answered.Store(int64(well)); 2*int64(well) > all {
+		leave.soon()
+	}
 	var wg sync.WaitGroup
 	for i, p := range due {
 		if !s.enter(ctx) {
@@ -104,7 +108,7 @@ func (s *Survey) Round(ctx context.Context) {
 		}
 		wg.Go(func() {
 			defer func() { <-s.room }()
-			if s.greet(ctx, p) && 2*answered.Add(1) > int64(len(due)) {
+			if s.greet(ctx, p) && 2*answered.Add(1) > all {
 				leave.soon()
 			}
 		})
@@ -128,21 +132,25 @@ func (s *Survey) enter(ctx context.Context) bool {
 
 // due lists whom to greet now: the new ones, and those not greeted for long; those first
 // to whom there is a connection.
-// They are not due again before their greeting has ended.
-func (s *Survey) due() []group.PeerKey {
+// They are not due again before their greeting has ended. Of those that are not due, well
+// have answered the last one.
+func (s *Survey) due() (due []group.PeerKey, well int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.next == nil {
 		s.next, s.room = map[group.PeerKey]greeting{}, make(chan struct{}, greetAtOnce)
 	}
 	now := s.Now()
-	var out []group.PeerKey
 	seen := map[group.PeerKey]bool{}
 	add := func(k group.PeerKey) {
-		if g := s.next[k]; !seen[k] && !g.begun && !now.Before(g.at) {
-			out = append(out, k)
+		switch g := s.next[k]; {
+		case seen[k] || g.begun:
+		case !now.Before(g.at):
+			due = append(due, k)
 			g.begun = true
 			s.next[k] = g
+		case g.fails == 0:
+			well++
 		}
 		seen[k] = true
 	}
@@ -163,7 +171,7 @@ func (s *Survey) due() []group.PeerKey {
 			delete(s.next, k)
 		}
 	}
-	return out
+	return due, well
 }
 
 func (s *Survey) greet(ctx context.Context, p group.PeerKey) (answered bool) {

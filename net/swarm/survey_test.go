@@ -335,6 +335,12 @@ func TestRoundLingers(t *testing.T) {
 				t.Errorf("peer %d is silent: %v; %+v", i, s.Silent(peerKey(i)), known)
 			}
 		}
+		v.connect(7) // is greeted alone, and silent: most of those that are known have answered
+		v.stuck[peerKey(7)] = true
+		begin := time.Now()
+		if s.Round(Linger(t.Context(), linger)); time.Since(begin) != linger {
+			t.Errorf("took %v", time.Since(begin))
+		}
 		clear(v.stuck)
 		pass(2 * time.Second)
 		s.Round(t.Context())
