@@ -87,8 +87,7 @@ func (t *Table) Released(id group.ID, p group.PeerKey) error {
 
 // movedKey is where a number stands if slots have other holders than the newest
 // commit's group table says, or blocks that it needs another home than its index
-// says, or may say to who does not know which packs are dead; it is another one after
-// each such change.
+// says; it is another one after each such change.
 var movedKey = []byte("hmoved")
 
 // MoveSlot gives a slot of a group another holder. The one before is a former one

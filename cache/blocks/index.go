@@ -123,8 +123,10 @@ func (t *Table) Indexed(later func(blockindex.Place) bool) error {
 }
 
 // Learn enters index entries that came from a commit's segments; blocks that
-// are known already keep what is known, and gain the place. Places in dead packs
-// are passed over.
+// are known already keep what is known, and gain the place. Of several places in one
+// group that the entries name, the last is the home: what is stored again comes into a
+// later pack, and the one before may be given up, which the commit does not say. Places in
+// dead packs are passed over.
 func (t *Table) Learn(entries []blockindex.Entry) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,7 +134,7 @@ func (t *Table) Learn(entries []blockindex.Entry) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
+	for _, e := range slices.Backward(entries) {
 		b, err := c.block(e.Link)
 		if err != nil {
 			return err

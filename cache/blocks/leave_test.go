@@ -89,41 +89,28 @@ func TestBlocksLeaveALostPack(t *testing.T) {
 	indexed(0)
 }
 
-// A pack that is given up, and has something that is needed, and lies elsewhere now, may be
-// named for it by the newest commit's index: unless that calls the pack dead, another one
-// has to follow.
-func TestGivenUpPackHasACommitFollow(t *testing.T) {
-	needed := link.Link{Codec: link.CBOR, Hash: link.Hash{2}}
-	at := func(n uint16) blockindex.Entry {
-		return blockindex.Entry{Link: needed, Place: blockindex.Place{Group: group.ID{1}, Number: n, Length: 10}}
+// Of the places of a block that one segment names, in the order of places, the last in a
+// group is where it was stored again: that is its home.
+func TestStoredAgainIsTheHome(t *testing.T) {
+	tab := table(t)
+	g := group.Group{ID: group.ID{1}, Class: 20, Kind: group.Content, Coding: erasure.NewCoding(1, 1), Slots: []group.PeerKey{{9}}, Packs: 4}
+	if err := tab.PutGroup(g); err != nil {
+		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		refers, told, want bool
-	}{{true, false, true}, {true, true, false}, {false, false, false}} {
-		tab := table(t)
-		ok := func(err error) {
-			t.Helper()
-			if err != nil {
-				t.Fatal(err)
-			}
+	l := link.Link{Codec: link.Raw, Hash: link.Hash{2}}
+	learn := func(numbers ...uint16) {
+		t.Helper()
+		var entries []blockindex.Entry
+		for _, n := range numbers {
+			entries = append(entries, blockindex.Entry{Link: l, Place: blockindex.Place{Group: g.ID, Number: n, Length: 10}})
 		}
-		ok(tab.PutGroup(group.Group{ID: group.ID{1}, Class: 20, Kind: group.Metadata, Coding: erasure.NewCoding(1, 1), Slots: []group.PeerKey{{9}}, Packs: 3}))
-		ok(tab.BeginRecount([]blockindex.Entry{at(2)}))
-		ok(tab.Learn([]blockindex.Entry{at(1)}))
-		for more := true; more; {
-			var err error
-			more, err = tab.RecountStep(10, func(link.Link) ([]link.Link, error) { return nil, nil })
-			ok(err)
+		if err := tab.Learn(entries); err != nil {
+			t.Fatal(err)
 		}
-		if !c.refers {
-			ok(tab.Turn(link.Link{}, needed, func(*state.Batch) error { return nil }))
-		}
-		untold, err := tab.Bury(group.ID{1}, 1, c.told)
-		ok(err)
-		moved, err := tab.Moved()
-		ok(err)
-		if untold != c.want || (moved != 0) != c.want {
-			t.Errorf("%+v: untold: %v, moved: %d", c, untold, moved)
+		if b, _, err := tab.Get(l.Hash); err != nil || len(b.Places) == 0 || b.Places[0].Number != 2 {
+			t.Errorf("%+v, %v", b, err)
 		}
 	}
+	learn(1, 2)
+	learn(3) // of an older segment
 }

@@ -42,9 +42,7 @@ func TestLetGo(t *testing.T) {
 	if letGo(true) {
 		t.Error("a group was let go of with a pack in it")
 	}
-	if _, err := tab.Bury(g.ID, number, false); err != nil {
-		t.Fatal(err)
-	}
+	must(tab.Bury(g.ID, number))
 	if letGo(false) || !letGo(true) || letGo(true) {
 		t.Error("a group is let go of when all agree, and once")
 	}

@@ -233,20 +233,17 @@ func (t *Table) Members(id group.ID, n uint16) ([]Block, error) {
 
 // Bury takes a dead pack out of the account: its row, and its place in the rows
 // of its blocks. A block that lies nowhere else and that nothing refers to is
-// forgotten. told says that the newest commit calls the pack dead. Where it does not, its
-// index may name the pack for blocks that are needed, and are elsewhere; then untold is
-// true, and a commit has to tell: see Moved.
-func (t *Table) Bury(id group.ID, n uint16, told bool) (untold bool, err error) {
+// forgotten.
+func (t *Table) Bury(id group.ID, n uint16) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	members, err := t.Members(id, n) // nobody changes them meanwhile
 	if err != nil {
-		return false, err
+		return err
 	}
 	var b state.Batch
 	b.Freeing()
 	for _, m := range members {
-		untold = untold || m.Refs > 0 && !told
 		place := blockindex.Place{Group: id, Number: n}
 		b.Delete(memberKey(place, m.Link.Hash))
 		keep := m.Places[:0]
@@ -268,9 +265,6 @@ func (t *Table) Bury(id group.ID, n uint16, told bool) (untold bool, err error) 
 	}
 	b.Delete(packKey(id, n))
 	b.Delete(watchKey(id, n))
-	if untold {
-		t.putMoved(&b)
-	}
 	_, err = t.st.Apply(&b)
-	return untold, err
+	return err
 }

@@ -268,8 +268,7 @@ func (d *drive) bury() {
 		awaited, err := d.table.Awaited(modelGroup, n)
 		d.ok(err)
 		if !awaited {
-			_, err := d.table.Bury(modelGroup, n, true)
-			d.ok(err)
+			d.ok(d.table.Bury(modelGroup, n))
 		}
 	}
 }

@@ -20,25 +20,13 @@ import (
 func (e *Engine) commit(ctx context.Context) (err error) {
 	e.begin()
 	defer func() { e.end(err) }()
-	if err = e.commitAll(ctx); err == nil && e.untoldDead {
-		err = e.commitAll(ctx)
-	}
-	if errors.Is(err, ErrNoRoom) {
-		lerr := e.commitLean(ctx)
-		if lerr == nil && e.untoldDead {
-			lerr = e.commitLean(ctx)
-		}
-		if lerr != nil {
-			e.cfg.Log.Info("what was deleted makes no room yet", "err", lerr)
-		}
-	}
-	return err
-}
-
-// commitAll makes commits until one has taken what there is to take.
-func (e *Engine) commitAll(ctx context.Context) (err error) {
 	for err = e.commitOnce(ctx); errors.Is(err, errAgain); err = e.commitOnce(ctx) {
 		e.cfg.Log.Info("another commit begins", "err", err) // each time for other directories, or files
+	}
+	if errors.Is(err, ErrNoRoom) {
+		if lerr := e.commitLean(ctx); lerr != nil {
+			e.cfg.Log.Info("what was deleted makes no room yet", "err", lerr)
+		}
 	}
 	return err
 }
@@ -204,7 +192,7 @@ func (e *Engine) isSaid(w *work, moved uint64) (bool, error) {
 
 // say completes a commit and publishes it; moved are the moves of slots that it says.
 func (e *Engine) say(ctx context.Context, next commit.Commit, old *commit.Commit, oldAt commit.Locator, moved uint64) error {
-	p, err := e.finish(ctx, next, old, oldAt)
+	own, err := e.finish(ctx, next, old, oldAt)
 	if err != nil {
 		return err
 	}
@@ -212,8 +200,7 @@ func (e *Engine) say(ctx context.Context, next commit.Commit, old *commit.Commit
 		return err
 	}
 	e.saidAll.Store(true)
-	e.dying, e.untoldDead = dying{p.head.Commit.Link, p.idle}, false
-	return e.table.Indexed(func(at blockindex.Place) bool { return slices.Contains(p.sent, packID{at.Group, at.Number}) })
+	return e.table.Indexed(func(p blockindex.Place) bool { return slices.Contains(own, packID{p.Group, p.Number}) })
 }
 
 func (e *Engine) begin() {
@@ -312,9 +299,9 @@ func (w *work) build(ctx context.Context, old *commit.Commit) (commit.Commit, er
 }
 
 // finish writes the block index's new segment, the group table and the commit
-// into the last packs, and intends the commit. The segment has all that no older one had,
-// but for what lies in these.
-func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) (complete, error) {
+// into the last packs, and intends the commit. It returns these: the segment has all
+// that no older one had, but for what lies in them.
+func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit, oldAt commit.Locator) ([]packID, error) {
 	if old != nil {
 		c.Parents = []link.Link{oldAt.Link}
 	}
@@ -323,9 +310,9 @@ func (e *Engine) finish(ctx context.Context, c commit.Commit, old *commit.Commit
 		p, err = e.tail(ctx, c, old, oldAt)
 	}
 	if err != nil {
-		return p, err
+		return nil, err
 	}
-	return p, e.intend(p)
+	return p.sent, e.intend(p)
 }
 
 // tail writes the last packs of a commit.
@@ -346,7 +333,6 @@ func (e *Engine) tail(ctx context.Context, c commit.Commit, old *commit.Commit, 
 	if err != nil {
 		return complete{}, fmt.Errorf("commit block: %w", err)
 	}
-	p.idle = idle
 	return p, tail.listsAll(p)
 }
 

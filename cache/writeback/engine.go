@@ -141,10 +141,6 @@ type Engine struct {
 	// in vain, and packs are not folded for it that are folded along with others.
 	tookNothing bool
 	before      superseded // by the newest commit
-	dying       dying      // with the newest commit, if this run made it
-	// Packs were given up since that the newest commit does not call dead, and may name for
-	// something that is needed: see blocks.Table.Bury.
-	untoldDead bool
 	// In this run no pack but its own was sent since the newest commit was published.
 	saidAll atomic.Bool
 

@@ -35,7 +35,7 @@ func (e *Engine) commitLean(ctx context.Context) error {
 	if !untold && e.lostBelow.IsZero() {
 		e.telling = striving{}
 	}
-	worth := e.untoldDead || untold && e.telling.may(e.now())
+	worth := untold && e.telling.may(e.now())
 	if !worth {
 		worth, err = w.isWorth(ctx)
 	}

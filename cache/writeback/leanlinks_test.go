@@ -191,7 +191,7 @@ func TestRandomLeanCommits(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed.For(t), 2))
 	swarm := memswarm.New(9, 4, 7)
 	sink := &offered{swarm, 1 << 40}
-	d := askingOrNot(t, rnd, swarm, sink, 0)
+	d := askingDevice(t, swarm, sink, 0)
 	d.open(newDrive)
 	t.Cleanup(func() { d.close() })
 	d.put("waits", nil)
@@ -227,7 +227,7 @@ func TestRandomLeanCommits(t *testing.T) {
 			}
 			d.tree.Close()
 			d.close()
-			next := askingOrNot(t, rnd, swarm, sink, d.number+1)
+			next := askingDevice(t, swarm, sink, d.number+1)
 			next.recover()
 			d = next
 			check(t, d.auditNames(), d.committed())
@@ -245,13 +245,10 @@ func TestRandomLeanCommits(t *testing.T) {
 	t.Log(lean, "commits without content,", d.number, "recoveries")
 }
 
-// askingOrNot is a device that knows of each pack whether its holders have it, as from
-// their statements, or one that believes the newest commit.
-func askingOrNot(t *testing.T, rnd *rand.Rand, swarm *memswarm.Swarm, sink writeback.Sink, number uint32) *device {
+// askingDevice is a device that knows of each pack whether its holders have it, as from
+// their statements.
+func askingDevice(t *testing.T, swarm *memswarm.Swarm, sink writeback.Sink, number uint32) *device {
 	d := &device{t: t, dir: t.TempDir(), swarm: swarm, sink: sink, publish: swarm.Publish, class: 20, number: number}
-	if rnd.IntN(2) > 0 {
-		return d
-	}
 	d.gone = func(id group.ID, n uint16) bool {
 		return !slices.ContainsFunc(swarm.Packs(), func(p group.PackRef) bool { return p.Group == id && p.Number == n })
 	}

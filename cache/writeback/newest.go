@@ -7,7 +7,6 @@ import (
 
 	"skep/cache/state"
 	"skep/chunker/commit"
-	"skep/chunker/group"
 	"skep/chunker/link"
 )
 
@@ -69,8 +68,6 @@ type complete struct {
 	// sent are its own packs, when it was made just now: no segment of its index has
 	// what lies in them.
 	sent []packID
-	// idle are the packs that its group table calls dead before they are given up.
-	idle map[group.ID]group.Bitmap
 }
 
 func save(b *state.Batch, key []byte, h commit.Head, signed []byte) {
@@ -115,12 +112,6 @@ func (e *Engine) intend(p complete) error {
 		return err
 	}
 	return e.cfg.State.Sync()
-}
-
-// dying are the packs that were to be given up when a commit was made, which calls them dead.
-type dying struct {
-	commit link.Link
-	packs  map[group.ID]group.Bitmap
 }
 
 // superseded is the commit that was the newest before, and what it refers to.

@@ -372,14 +372,10 @@ func (e *Engine) buryIn(ctx context.Context, id group.ID, numbers []uint16) erro
 		// name the lease that they know.
 		e.cfg.Log.Info("some holders do not know yet what was deleted", "err", err)
 	}
-	_, at := e.reader.Commit()
-	dying := e.dying.packs[id]
 	for _, n := range dead {
-		untold, err := e.table.Bury(id, n, e.dying.commit == at.Link && dying.Has(n))
-		if err != nil {
+		if err := e.table.Bury(id, n); err != nil {
 			return err
 		}
-		e.untoldDead = e.untoldDead || untold
 		if err := e.packs.Remove(id, n); err != nil {
 			return err
 		}

@@ -245,9 +245,6 @@ func (e *Engine) commitNow(ctx context.Context, s *schedule) error {
 		e.foldLater()
 		e.strengthenLater()
 	}
-	if err == nil && e.untoldDead {
-		e.Changed()
-	}
 	if counted, cerr := e.table.Counted(); cerr == nil && !counted {
 		s.counting = true // a commit may have found something that was not counted
 	}
