@@ -55,7 +55,9 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	}
 	old := in.Record
 	old.Size, old.Inline = in.CommittedSize(), before.Inline
-	if there { // programs take content of the same size and time for the same
+	// Programs take content of the same size and time for the same. Where it is not known
+	// which time this content had, it is not that of what is in the file now.
+	if old.Mtime.Sec--; there {
 		old.Mtime, old.Ctime = before.Mtime, before.Ctime
 	}
 	return old, true, false, nil
@@ -64,8 +66,8 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 // recordBefore returns the record that the commit before has of a file, with the content
 // that it is known to have there, if it is found in the table of links, or under the name
 // that the file has now. Only that commit knows the content of a tiny one: that is also
-// sought under the name that it had, and what cannot be read is passed over. For others
-// that is tree.ErrUnread, as nor could the new version of the directory, or table, be made.
+// sought under the name that it had. What cannot be read is passed over: a record in a block
+// of its own is not needed for the new version of the directory, or table.
 func (w *work) recordBefore(ctx context.Context, in tree.Inode) (rec dag.Inode, there bool, err error) {
 	tiny := in.TinyInCommit()
 	is := func(rec dag.Inode) bool {
@@ -73,7 +75,7 @@ func (w *work) recordBefore(ctx context.Context, in tree.Inode) (rec dag.Inode, 
 	}
 	if old, _ := w.e.reader.Commit(); in.Multi && old != nil && !old.Links.IsZero() {
 		rec, there, err := dag.LookupDir(ctx, w.p, w.e.cfg.Names, old.Links, dag.InodeName(in.Record.ID))
-		if err != nil && !(tiny && errors.Is(err, tree.ErrUnread)) {
+		if err != nil && !errors.Is(err, tree.ErrUnread) {
 			return rec, false, err
 		}
 		if err == nil && there && is(rec) { // else it may be newer than what was settled of the file
@@ -81,7 +83,7 @@ func (w *work) recordBefore(ctx context.Context, in tree.Inode) (rec dag.Inode, 
 		}
 	}
 	rec, there, err = w.before(ctx, tree.Mark{Dir: in.Parent, Name: in.Name})
-	if err != nil && !((tiny || in.Multi) && errors.Is(err, tree.ErrUnread)) {
+	if err != nil && !errors.Is(err, tree.ErrUnread) {
 		return rec, false, err
 	}
 	if err == nil && there && is(rec) {
