@@ -48,6 +48,7 @@ func connect(ctx context.Context, h host.Host, info peer.AddrInfo) error {
 	if len(info.Addrs) == 0 || h.Network().Connectedness(info.ID) == network.Connected {
 		return h.Connect(ctx, info)
 	}
+	defer underWay.begin(h, info.ID)()
 	known := h.Peerstore()
 	before := known.Addrs(info.ID)
 	rest := slices.DeleteFunc(slices.Clone(info.Addrs), func(a multiaddr.Multiaddr) bool {
@@ -60,10 +61,35 @@ func connect(ctx context.Context, h host.Host, info peer.AddrInfo) error {
 		known.AddAddrs(info.ID, more, peerstore.ConnectedAddrTTL)
 		return h.Connect(ctx, peer.AddrInfo{ID: info.ID})
 	})
-	if now := h.Network().Connectedness(info.ID); now != network.Connected && now != network.Limited {
-		known.UpdateAddrs(info.ID, peerstore.ConnectedAddrTTL, 0)
-	}
 	return err
+}
+
+// calls are how many calls by addresses that were given are under way, of a host to a peer.
+type calls struct {
+	mu sync.Mutex // guards n, and holds up who begins while addresses are forgotten
+	n  map[[2]peer.ID]int
+}
+
+var underWay = calls{n: map[[2]peer.ID]int{}}
+
+// begin notes a call. What it returns notes its end: if the peer was not reached, the
+// addresses are forgotten with the last call that uses them.
+func (c *calls) begin(h host.Host, p peer.ID) (end func()) {
+	key := [2]peer.ID{h.ID(), p}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n[key]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.n[key]--; c.n[key] > 0 {
+			return
+		}
+		delete(c.n, key)
+		if now := h.Network().Connectedness(p); now != network.Connected && now != network.Limited {
+			h.Peerstore().UpdateAddrs(p, peerstore.ConnectedAddrTTL, 0)
+		}
+	}
 }
 
 // inSteps dials without more addresses, if it is to, and then with one step after the
