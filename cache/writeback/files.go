@@ -55,10 +55,11 @@ func (w *work) fileRecord(ctx context.Context, in tree.Inode) (rec dag.Inode, ke
 	}
 	old := in.Record
 	old.Size, old.Inline = in.CommittedSize(), before.Inline
-	// Programs take content of the same size and time for the same. Where it is not known
-	// which time this content had, it is not that of what is in the file now.
-	if old.Mtime.Sec--; there {
+	// Programs take content of the same size and time for the same.
+	if there {
 		old.Mtime, old.Ctime = before.Mtime, before.Ctime
+	} else { // any time but that of what is in the file now
+		old.Mtime.Sec--
 	}
 	return old, true, false, nil
 }

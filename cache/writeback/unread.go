@@ -105,8 +105,9 @@ func (e *Engine) noteTried(w *work, published bool) (more bool) {
 			rested = true
 		}
 		chunks[ino] = e.unread.chunks[ino]
-		if i, known := w.chunks[ino]; known && !slices.Contains(chunks[ino], i) {
-			chunks[ino] = append(chunks[ino], i)
+		if i, known := w.chunks[ino]; known { // the last one first: the others may be read by now
+			others := slices.DeleteFunc(slices.Clone(chunks[ino]), func(o int64) bool { return o == i })
+			chunks[ino] = append([]int64{i}, others...)
 		}
 	}
 	read := false

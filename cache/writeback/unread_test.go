@@ -86,11 +86,7 @@ func TestUnreadableDirectoryHoldsNothingElseBack(t *testing.T) {
 // Nodes of the table of linked inodes that cannot be read keep back what they may have,
 // and nothing else; when they can, all follows.
 func TestUnreadableTableOfLinks(t *testing.T) {
-	swarm := memswarm.New(9, 4, 7)
-	source := &partly{Swarm: swarm}
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d, source := partlyDevice(t)
 	want := map[string]string{"a/": "", "b/": ""}
 	put := d.putting(want)
 	link := func(from, to string) {
@@ -161,11 +157,7 @@ func TestUnreadableTableOfLinks(t *testing.T) {
 // A file that changed in part, and of which what is not here cannot be read, keeps
 // nothing else from being committed, and follows when it can.
 func TestUnreadableFileHoldsNothingElseBack(t *testing.T) {
-	swarm := memswarm.New(9, 4, 7)
-	source := &partly{Swarm: swarm}
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d, source := partlyDevice(t)
 	want := random(1, 3<<20)
 	d.put("f", want)
 	d.sync()
@@ -214,11 +206,7 @@ func TestUnreadableFileHoldsNothingElseBack(t *testing.T) {
 // as they can be read.
 func TestUnreadableFilesCostLittle(t *testing.T) {
 	const files = 20
-	swarm := memswarm.New(9, 4, 7)
-	source := &partly{Swarm: swarm}
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d, source := partlyDevice(t)
 	want := map[string]string{}
 	put := d.putting(want)
 	for i := range files {

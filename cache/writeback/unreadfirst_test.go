@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"skep/cache/blocks"
+	"skep/cache/disk"
 	"skep/cache/packfiles"
 	"skep/cache/tree"
 	"skep/cache/writeback"
@@ -25,32 +26,68 @@ func (d *device) evictAll(ino tree.Ino) {
 	}
 }
 
-// triesInVain tries to commit while a file cannot be read, and returns the bytes that
-// holders were given for it.
-func (d *device) triesInVain() int64 {
+// partlyDevice has a new drive of which source may refuse to read packs.
+func partlyDevice(t *testing.T) (d *device, source *partly) {
+	t.Helper()
+	swarm := memswarm.New(9, 4, 7)
+	source = &partly{Swarm: swarm}
+	d = &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	return d, source
+}
+
+// unreadableDevice has a new drive on a disk that reads of no file what is behind 2 MiB,
+// once it fails.
+func unreadableDevice(t *testing.T) (d *device, fs *unreadable) {
+	t.Helper()
+	fs = &unreadable{FS: disk.Local, from: 2 << 20}
+	d = &device{t: t, dir: t.TempDir(), swarm: memswarm.New(9, 4, 7), fs: fs}
+	d.open(newDrive)
+	t.Cleanup(func() { d.close() })
+	return d, fs
+}
+
+// tryUnread tries to commit while a file cannot be read, and returns what is said of that.
+func (d *device) tryUnread() *writeback.UnreadError {
 	d.t.Helper()
-	stored := d.swarm.Stored()
 	var unread *writeback.UnreadError
 	if err := d.engine.Sync(ctx); !errors.As(err, &unread) {
 		d.t.Fatalf("sync: %v", err)
 	}
+	return unread
+}
+
+// triesInVain is tryUnread, and returns the bytes that holders were given for it.
+func (d *device) triesInVain() int64 {
+	d.t.Helper()
+	stored := d.swarm.Stored()
+	d.tryUnread()
 	return d.swarm.Stored() - stored
+}
+
+// saysNothing tries ten times to commit what cannot be read, and fails if that says anything.
+func (d *device) saysNothing() {
+	d.t.Helper()
+	heads, stored := d.swarm.Published(), d.swarm.Stored()
+	for range 10 {
+		d.tryUnread()
+	}
+	if n, more := d.swarm.Published()-heads, d.swarm.Stored()-stored; n != 0 || more != 0 {
+		d.t.Errorf("%d commits were published, and %d bytes stored, that say nothing new", n, more)
+	}
 }
 
 // While an inner node of a large file cannot be read, what changed before it is stored
 // once, and not with each try.
 func TestUnreadNodeIsReadFirst(t *testing.T) {
-	swarm := memswarm.New(9, 4, 7)
-	source := &partly{Swarm: swarm}
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d, source := partlyDevice(t)
 	const mib = 1 << 20
 	d.put("f", nil)
 	ino := must(d.tree.Find(ctx, "f")).Ino
 	d.edit("f", random(1, 2*mib), 200*mib)
 	d.sync()
-	second := swarm.Head().Commit // the node of the second part is in a pack up to this one
+	second := d.swarm.Head().Commit // the node of the second part is in a pack up to this one
 	d.edit("f", random(2, 4*mib), 0)
 	d.sync()
 	d.evictAll(ino)
@@ -84,11 +121,7 @@ func TestUnreadNodeIsReadFirst(t *testing.T) {
 // Where now one chunk of a file cannot be read, and now another, what changed beside them,
 // holes too, is stored once for each, and not with each try.
 func TestUnreadChunksAreReadFirst(t *testing.T) {
-	swarm := memswarm.New(9, 4, 7)
-	source := &partly{Swarm: swarm}
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, source: source}
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d, source := partlyDevice(t)
 	const mib = 1 << 20
 	want := make([]byte, 6*mib)
 	copy(want, random(1, 3*mib))
@@ -121,6 +154,51 @@ func TestUnreadChunksAreReadFirst(t *testing.T) {
 	d.sync()
 	check(t, d.committed(), map[string]string{"f": string(want)})
 	d.audit()
+}
+
+// What could not be read once, and can be now, is not fetched with each try for the sake of
+// what still cannot.
+func TestChunksThatCanBeReadAgainAreNotFetchedInVain(t *testing.T) {
+	d, source := partlyDevice(t)
+	const mib = 1 << 20
+	const n = 8
+	var parts [][]place
+	var seen []place
+	for i := range int64(n) {
+		if i == 0 {
+			d.put("f", random(1, mib))
+		} else {
+			d.edit("f", random(uint64(1+i), mib), i*mib)
+		}
+		d.sync()
+		now := d.contentPacks()
+		parts = append(parts, slices.DeleteFunc(slices.Clone(now), func(p place) bool { return slices.Contains(seen, p) }))
+		seen = now
+	}
+	d.evictAll(must(d.tree.Find(ctx, "f")).Ino)
+	d.close()
+	d.open(nil)
+	all := func(ref group.PackRef) bool { return slices.Contains(seen, place{ref.Group, ref.Number}) }
+	source.refuse.Store(&all) // else what is written has the rest of its chunk fetched
+	for i := range int64(n) {
+		d.edit("f", []byte("edit"), i*mib)
+	}
+	try := func(i int) int64 {
+		away := slices.Concat(parts[i:]...) // so that nothing of them is in memory before its turn
+		refuse := func(ref group.PackRef) bool { return slices.Contains(away, place{ref.Group, ref.Number}) }
+		source.refuse.Store(&refuse)
+		before := d.swarm.Fetched()
+		d.triesInVain()
+		return d.swarm.Fetched() - before
+	}
+	for i := range n {
+		try(i)
+	}
+	for range 3 {
+		if fetched := try(n - 1); fetched > 0 {
+			t.Errorf("%d bytes were fetched", fetched)
+		}
+	}
 }
 
 // contentPacks are those that the account has.

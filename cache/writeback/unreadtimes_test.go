@@ -1,16 +1,13 @@
 package writeback_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
-	"skep/cache/disk"
 	"skep/cache/packfiles"
 	"skep/cache/tree"
-	"skep/cache/writeback"
 	"skep/chunker/group"
 	"skep/test/memswarm"
 )
@@ -19,11 +16,7 @@ import (
 // whatever is written to it meanwhile, by whichever name: who compares sizes and times
 // would take old content for new. Nor does each write cost a commit.
 func TestUnreadFileHasTheTimesOfItsContent(t *testing.T) {
-	fs := &unreadable{FS: disk.Local, from: 2 << 20}
-	swarm := memswarm.New(9, 4, 7)
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, fs: fs}
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d, fs := unreadableDevice(t)
 	old, changed := random(1, 3<<20), random(2, 3<<20)
 	files := []string{"f", "dir/f", "linked", "another"}
 	want := map[string]string{"dir/": ""}
@@ -52,19 +45,12 @@ func TestUnreadFileHasTheTimesOfItsContent(t *testing.T) {
 	}
 	then := times(d)
 	fs.fails.Store(true)
-	try := func() {
-		t.Helper()
-		var unread *writeback.UnreadError
-		if err := d.engine.Sync(ctx); !errors.As(err, &unread) {
-			t.Fatalf("sync: %v", err)
-		}
-	}
 	for _, name := range files[:3] {
 		d.put(name, changed)
 	}
-	try()
-	try()
-	heads := swarm.Published()
+	d.tryUnread()
+	d.tryUnread()
+	heads := d.swarm.Published()
 	for range 5 {
 		for _, name := range files[:3] {
 			f := must(d.tree.Open(ctx, must(d.tree.Find(ctx, name)).Ino, os.O_RDWR))
@@ -73,12 +59,12 @@ func TestUnreadFileHasTheTimesOfItsContent(t *testing.T) {
 			}
 			f.Release()
 		}
-		try()
+		d.tryUnread()
 	}
-	if n := swarm.Published() - heads; n != 0 {
+	if n := d.swarm.Published() - heads; n != 0 {
 		t.Errorf("%d commits were published that say nothing new", n)
 	}
-	r := recovered(t, swarm)
+	r := recovered(t, d.swarm)
 	check(t, r.listTree(), want)
 	compare("unread", times(r), then)
 
@@ -87,7 +73,7 @@ func TestUnreadFileHasTheTimesOfItsContent(t *testing.T) {
 	for _, name := range files {
 		want[name] = string(changed)
 	}
-	r = recovered(t, swarm)
+	r = recovered(t, d.swarm)
 	check(t, r.listTree(), want)
 	compare("read", times(r), times(d))
 }
@@ -140,11 +126,7 @@ func TestUnreadFileWhoseRecordCannotBeReadEither(t *testing.T) {
 
 // An unread file that was renamed has its old content in the commit, and not its new time.
 func TestUnreadFileThatWasRenamed(t *testing.T) {
-	fs := &unreadable{FS: disk.Local, from: 2 << 20}
-	swarm := memswarm.New(9, 4, 7)
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, fs: fs}
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d, fs := unreadableDevice(t)
 	old, changed := random(1, 3<<20), random(2, 3<<20)
 	d.put("f", old)
 	d.sync()
@@ -154,7 +136,7 @@ func TestUnreadFileThatWasRenamed(t *testing.T) {
 	for range 2 {
 		_ = d.engine.Sync(ctx) // fails for the file
 	}
-	r := recovered(t, swarm)
+	r := recovered(t, d.swarm)
 	got, now := must(r.tree.Find(ctx, "g")), must(d.tree.Find(ctx, "g"))
 	check(t, r.listTree(), map[string]string{"g": string(old)})
 	if got.Mtime == now.Mtime {
@@ -164,11 +146,7 @@ func TestUnreadFileThatWasRenamed(t *testing.T) {
 
 // A file that cannot be read and grows has nothing published.
 func TestUnreadFileThatGrows(t *testing.T) {
-	fs := &unreadable{FS: disk.Local, from: 2 << 20}
-	swarm := memswarm.New(9, 4, 7)
-	d := &device{t: t, dir: t.TempDir(), swarm: swarm, fs: fs}
-	d.open(newDrive)
-	t.Cleanup(func() { d.close() })
+	d, fs := unreadableDevice(t)
 	d.put("f", random(1, 3<<20))
 	d.sync()
 	fs.fails.Store(true)
@@ -176,7 +154,7 @@ func TestUnreadFileThatGrows(t *testing.T) {
 	for range 2 {
 		_ = d.engine.Sync(ctx)
 	}
-	heads, stored := swarm.Published(), swarm.Stored()
+	heads, stored := d.swarm.Published(), d.swarm.Stored()
 	size := int64(3 << 20)
 	for range 10 {
 		f := must(d.tree.Open(ctx, must(d.tree.Find(ctx, "f")).Ino, os.O_RDWR))
@@ -185,12 +163,9 @@ func TestUnreadFileThatGrows(t *testing.T) {
 		}
 		size += 7
 		f.Release()
-		var unread *writeback.UnreadError
-		if err := d.engine.Sync(ctx); !errors.As(err, &unread) {
-			t.Fatal(err)
-		}
+		d.tryUnread()
 	}
-	if n := swarm.Published() - heads; n > 0 {
-		t.Errorf("%d commits of 10 tries, %d bytes", n, swarm.Stored()-stored)
+	if n := d.swarm.Published() - heads; n > 0 {
+		t.Errorf("%d commits of 10 tries, %d bytes", n, d.swarm.Stored()-stored)
 	}
 }

@@ -279,7 +279,8 @@ func (d *DHT) StopProviding(ids ...group.ID) { d.announce.Remove(ids...) }
 func (d *DHT) Announced(ctx context.Context) error { return d.announce.Wait(ctx) }
 
 // FindHolders returns up to limit peers that say they hold a group, not this
-// one; their addresses are Known then. It returns ErrNotFound when there are none, or the error of ctx when that ended before the first.
+// one; their addresses are Known then. It returns ErrNotFound when there are none, or the
+// error of ctx when that ended before the first.
 func (d *DHT) FindHolders(ctx context.Context, id group.ID, limit int) (out []group.PeerKey, err error) {
 	err = d.EachHolder(ctx, id, limit, func(k group.PeerKey) { out = append(out, k) })
 	return out, err

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -57,7 +58,7 @@ func (s *Swarm) keep(m *group.Manifest) {
 func (s *Swarm) askManifest(ctx context.Context, ref group.PackRef) (*group.Manifest, error) {
 	timed, cancel := context.WithTimeout(ctx, s.c.Timeout)
 	defer cancel()
-	a := &manifestAsking{s: s, ref: ref, known: map[group.PeerKey]bool{}, found: make(chan *group.Manifest)}
+	a := &manifestAsking{s: s, ref: ref, known: map[group.PeerKey]uint8{}, may: map[uint8]int{}, answers: make(chan manifestAnswer)}
 	a.line(named(ref))
 	around := s.around(ref)
 	defer around.leave()
@@ -72,11 +73,19 @@ func (s *Swarm) askManifest(ctx context.Context, ref group.PackRef) (*group.Mani
 type manifestAsking struct {
 	s       *Swarm
 	ref     group.PackRef
-	known   map[group.PeerKey]bool
+	known   map[group.PeerKey]uint8 // which slot they have
+	may     map[uint8]int           // holders of each slot known that have not said that they lack it
 	queue   []group.PeerKey
 	running int
 	rounds  int
-	found   chan *group.Manifest // nil from one that does not have it
+	answers chan manifestAnswer
+}
+
+// manifestAnswer is what came of asking one holder.
+type manifestAnswer struct {
+	from  group.PeerKey
+	m     *group.Manifest // nil from one that does not give it
+	lacks bool            // it says that it does not have it
 }
 
 func (a *manifestAsking) run(ctx context.Context, around *around) (*group.Manifest, error) {
@@ -91,11 +100,12 @@ func (a *manifestAsking) run(ctx context.Context, around *around) (*group.Manife
 			around.begin()
 		}
 		select {
-		case m := <-a.found:
+		case got := <-a.answers:
 			a.running--
-			if m != nil {
-				return m, nil
+			if got.m != nil {
+				return got.m, nil
 			}
+			a.may[a.known[got.from]] -= rank(got.lacks)
 			a.ask(ctx, 1)
 		case <-hedge.C: // twice as many each time
 			a.ask(ctx, 1<<min(a.rounds, 5))
@@ -119,8 +129,9 @@ func (a *manifestAsking) run(ctx context.Context, around *around) (*group.Manife
 func (a *manifestAsking) line(from holders) (grew bool) {
 	for slot := range a.ref.Coding.N {
 		for _, p := range from.of[slot] {
-			if !a.known[p] {
-				a.known[p] = true
+			if _, known := a.known[p]; !known {
+				a.known[p] = slot
+				a.may[slot]++
 				a.queue = append(a.queue, p)
 				grew = true
 			}
@@ -139,20 +150,28 @@ func (a *manifestAsking) ask(ctx context.Context, n int) {
 		go func() {
 			speaking, cancel := unlessMute(ctx, muteTime)
 			defer cancel()
-			m := a.s.manifestFrom(speaking, p, a.ref)
+			m, lacks := a.s.manifestFrom(speaking, p, a.ref)
 			select {
-			case a.found <- m:
+			case a.answers <- manifestAnswer{p, m, lacks}:
 			case <-ctx.Done():
 			}
 		}()
 	}
 }
 
-// missing says why there is no manifest: nobody knows the group, or none of
-// those who should have it gave it.
+// missing says why there is no manifest, after everybody was asked: nobody knows the
+// group, or none of those who should have it gave it. Who keeps a shard of a pack has its
+// manifest: it is lost where so few may have that as may have too few shards.
 func (a *manifestAsking) missing(around *around) error {
 	if len(a.known) == 0 {
 		return around.none()
+	}
+	left := a.ref.Coding.N - uint8(len(a.may))
+	for _, may := range a.may {
+		left += uint8(min(may, 1))
+	}
+	if int(left)+around.holders().silent < int(a.ref.Coding.K) {
+		return fmt.Errorf("manifest of pack %d of group %v: %w", a.ref.Number, a.ref.Group, ErrLost)
 	}
 	return a.unreachable()
 }
@@ -169,8 +188,9 @@ func rank(shunned bool) int {
 }
 
 // manifestFrom asks one holder for all manifests of a group, and keeps them. It
-// returns the one of the pack, nil if the holder does not have it.
-func (s *Swarm) manifestFrom(ctx context.Context, p group.PeerKey, ref group.PackRef) *group.Manifest {
+// returns the one of the pack, nil if the holder does not give it, and whether it says
+// that it lacks it.
+func (s *Swarm) manifestFrom(ctx context.Context, p group.PeerKey, ref group.PackRef) (out *group.Manifest, lacks bool) {
 	var all group.Bitmap
 	for i := range all {
 		all[i] = 0xff
@@ -184,7 +204,6 @@ func (s *Swarm) manifestFrom(ctx context.Context, p group.PeerKey, ref group.Pac
 		err = client.ErrUnreachable
 	}
 	s.note(p, err, 0)
-	var out *group.Manifest
 	for _, m := range got {
 		if m.Class != ref.Class || m.Coding != ref.Coding {
 			continue
@@ -194,7 +213,7 @@ func (s *Swarm) manifestFrom(ctx context.Context, p group.PeerKey, ref group.Pac
 			out = m
 		}
 	}
-	return out
+	return out, out == nil && (err == nil || errors.Is(err, client.ErrAbsent))
 }
 
 // checked parses the manifests of a group. It fails with client.ErrLied if one

@@ -201,6 +201,28 @@ func TestReadRangeIsNotLostWhileSomeAreAway(t *testing.T) {
 	})
 }
 
+// Nor is a pack of which not even the manifest is known; who has a shard has that, too.
+func TestManifestIsNotLostWhileSomeAreAway(t *testing.T) {
+	inBubble(t, 3, 5, 0, func(b *bench) {
+		b.pack.Manifest = nil
+		for _, c := range []struct {
+			absent, gone []int
+			want         error
+		}{
+			{[]int{0, 1}, []int{2, 3, 4}, ErrUnreachable},
+			{[]int{0, 1, 2}, []int{3, 4}, ErrLost},
+			{[]int{0, 1, 2, 3, 4}, nil, ErrLost},
+			{nil, []int{0, 1, 2, 3, 4}, ErrUnreachable},
+		} {
+			b.f.set(absent, c.absent...)
+			b.f.set(gone, c.gone...)
+			if _, err := b.ReadRange(b.Context(), b.pack.PackRef, 0, 1000); !errors.Is(err, c.want) {
+				t.Errorf("%v lack it, %v are away: %v", c.absent, c.gone, err)
+			}
+		}
+	})
+}
+
 // A slot of two holders is missing only when both say so, in whichever order
 // they answer.
 func TestReadRangeIsNotLostWhileTheOtherHolderIsAway(t *testing.T) {

@@ -65,9 +65,10 @@ func (r *Records) timeout() time.Duration {
 // Put hands each copy to keepers, the same ones for the same slot as long as
 // they answer, and then to the directory. It succeeds when most copies have a
 // keeper; for the directory, which any peer in it can hold up, it waits two seconds then,
-// and what is left of that goes on until it ends, or until Close. Keepers that keep another record of the slot, which this one does not
-// replace, count as well: what they keep instead is returned, and then the
-// directory is not told. It is signed, not opened: what it means its owner knows.
+// and what is left of that goes on until it ends, or until Close. Keepers that keep another
+// record of the slot, which this one does not replace, count as well: what they keep
+// instead is returned, and then the directory is not told. It is signed, not opened: what
+// it means its owner knows.
 func (r *Records) Put(ctx context.Context, words [][]byte) (instead [][]byte, err error) {
 	errs := make([]error, len(words))
 	others := make([][][]byte, len(words))

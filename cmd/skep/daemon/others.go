@@ -140,9 +140,9 @@ const (
 	silentFor = 300 * time.Millisecond
 )
 
-// lookBriefly looks around for somebody who waits for it, and lingers. Of what is not heard in time,
-// the last look counts; and that this device is alone, it is too brief to tell. It returns
-// what heed does.
+// lookBriefly looks around for somebody who waits for it, and lingers. Of what is not heard
+// in time, the last look counts; and that this device is alone, it is too brief to tell. It
+// returns what heed does.
 func (d *drive) lookBriefly(ctx context.Context) error {
 	if len(d.net.host.Network().Peers()) == 0 {
 		return nil // nobody would answer
