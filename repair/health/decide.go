@@ -106,8 +106,9 @@ func (s *State) counterOf(k Kind) *int {
 // Decide returns what is to be done now. It is to be called every Tick, and
 // again when actions have ended, as so many of each kind are under way at most.
 // candidates are the peers that may become holders, those that hold something
-// included; with Free room below zero, those that get nothing, so that it is known where they are; it draws from rnd where choices are equal. All repairs of one group
-// come one after the other, the most urgent group first.
+// included; with Free room below zero, those that get nothing, so that it is known where
+// they are; it draws from rnd where choices are equal. All repairs of one group come one
+// after the other, the most urgent group first.
 func (s *State) Decide(now time.Time, candidates []place.Candidate, rnd *rand.Rand) []Action {
 	s.watch.look(now, s.cfg.suspectAfter())
 	s.presuming = s.presuming && s.stillPresuming()
